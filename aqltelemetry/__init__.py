@@ -1,0 +1,1 @@
+"""An always-on flight recorder for Python services."""

@@ -1,0 +1,62 @@
+"""Every exception that aqltelemetry raises; this module imports nothing of ours."""
+
+from __future__ import annotations
+
+
+class TelemetryError(Exception):
+    """Base of every error that aqltelemetry raises."""
+
+
+class OptionError(TelemetryError, ValueError):
+    """Raised when an option has a value that breaks its rule.
+
+    Attributes: `option` (its name), `value` (as given), `rule` (what it must be).
+    """
+
+    def __init__(self, option: str, value: object, rule: str) -> None:
+        super().__init__(f"{option}={value!r}: {rule}")
+        self.option = option
+        self.value = value
+        self.rule = rule
+
+
+class MonitoringDirectoryError(TelemetryError, OSError):
+    """Raised when a monitoring directory can't be used.
+
+    Attributes: `directory` (as given), `rule` (what it must be).
+    """
+
+    def __init__(self, directory: str, rule: str) -> None:
+        super().__init__(f"monitoring directory {directory!r}: {rule}")
+        self.directory = directory
+        self.rule = rule
+
+
+class StateError(TelemetryError, RuntimeError):
+    """Raised when a monitor is asked for what its state does not allow."""
+
+
+class AlreadyRunningError(StateError):
+    """Raised by `start` when a monitor of this process is recording already.
+
+    Attribute: `directory` (where that monitor records).
+    """
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            f"a monitor is already recording into {directory!r} in this process: "
+            "stop it before another start"
+        )
+        self.directory = directory
+
+
+class ProfilerError(TelemetryError, RuntimeError):
+    """Raised by `start` when a profiler is asked for while another one is active."""
+
+
+class SegmentError(TelemetryError, ValueError):
+    """Raised when a file is not a journal segment that this version can read."""
+
+
+class SeriesError(TelemetryError, LookupError):
+    """Raised when recorded data hold no series as asked for."""

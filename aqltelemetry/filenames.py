@@ -1,0 +1,90 @@
+"""The names of published CSV files: what they say, and nothing about their content.
+
+`<prefix>.<from>-<to>.<pid>-<writer>.<first>-<last>-<part>.csv`, for example
+`duration.20261123T201825123456-20261123T201925654321.4123-9f3ab2c47d51e0aa.000001-000012-0.csv`
+
+`from` and `to` are the UTC microseconds that enclose the file's timepoints,
+`writer` 64 random bits drawn by the recording process, `first` and `last` its
+journal segments that the file holds, `part` counts the files of a segment too
+large for one. So names sort by time within a prefix, are unique without any
+coordination, and derive from the segments alone: whoever publishes a segment
+again, after a crash, arrives at the same name.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+CSV_SUFFIX = ".csv"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STAMP = "%Y%m%dT%H%M%S%f"
+_NS_PER_US = 1000
+_NAME = re.compile(
+    r"(?P<prefix>[A-Za-z0-9_-]+)"
+    r"\.(?P<from>\d{8}T\d{12})-(?P<to>\d{8}T\d{12})"
+    r"\.(?P<pid>\d+)-(?P<writer>[0-9a-f]{16})"
+    r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)\.csv"
+)
+
+
+class FileName(NamedTuple):
+    """What the name of a published file says; times are nanoseconds since the epoch.
+
+    The file's timepoints lie in `from_ns <= t < to_ns`.
+    """
+
+    prefix: str
+    from_ns: int
+    to_ns: int
+    pid: int
+    writer: str
+    first: int
+    last: int
+    part: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.prefix}.{_stamp(self.from_ns)}-{_stamp(self.to_ns)}"
+            f".{self.pid}-{self.writer}"
+            f".{self.first:06d}-{self.last:06d}-{self.part}{CSV_SUFFIX}"
+        )
+
+
+def enclosing(first_ns: int, last_ns: int) -> tuple[int, int]:
+    """Return the whole microseconds `from_ns <= first_ns <= last_ns < to_ns`."""
+    return (
+        first_ns // _NS_PER_US * _NS_PER_US,
+        (last_ns // _NS_PER_US + 1) * _NS_PER_US,
+    )
+
+
+def parse(name: str) -> FileName | None:
+    """Read a published file's name; None if it is not one of ours."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        from_ns, to_ns = _nanoseconds(match["from"]), _nanoseconds(match["to"])
+    except ValueError:
+        return None
+    return FileName(
+        match["prefix"],
+        from_ns,
+        to_ns,
+        int(match["pid"]),
+        match["writer"],
+        int(match["first"]),
+        int(match["last"]),
+        int(match["part"]),
+    )
+
+
+def _stamp(epoch_ns: int) -> str:
+    return (_EPOCH + timedelta(microseconds=epoch_ns // _NS_PER_US)).strftime(_STAMP)
+
+
+def _nanoseconds(stamp: str) -> int:
+    moment = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * _NS_PER_US

@@ -1,0 +1,133 @@
+"""What an observation is: its columns, units, label rules and CSV text.
+
+The writer and the reader of the CSV files both derive from this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+TIMEPOINT = "Timepoint"
+"""CSV column: integer nanoseconds since the epoch, when the measurement was taken."""
+MEASUREMENT = "Measurement"
+"""CSV column: the measured quantity; a duration is in seconds, exact to the nanosecond."""
+LABEL = "Label"
+"""CSV column: the name of the time series."""
+PID = "PID"
+"""CSV column: the process that took the measurement."""
+COLUMNS = (TIMEPOINT, MEASUREMENT, LABEL, PID)
+CSV_HEADER = ",".join(COLUMNS).encode() + b"\n"
+
+DURATION = "duration"
+"""File prefix of durations."""
+RUNTIME = "runtime"
+"""File prefix of what samplers observe."""
+CUSTOM = "custom"
+"""File prefix of values recorded by `record`, unless another one is given."""
+
+MAX_LABEL_BYTES = 200
+MAX_PREFIX_BYTES = 40
+_HASH_CHARS = 8
+_PREFIX = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PREFIX_BYTES - 1}}}")
+# What would end or hide a line for some reader: the C0 and C1 controls (so also
+# NEL) and the two Unicode line separators; lone surrogates can't be encoded.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NEEDS_QUOTES = re.compile('[,"]')
+
+
+class Measurement(NamedTuple):
+    """A labelled value as a sampler returns it; the recorder adds time and process."""
+
+    label: str
+    value: float
+
+
+class Kind(IntEnum):
+    """How a recorded value is kept: as integer nanoseconds, or as a float."""
+
+    NANOSECONDS = 0
+    FLOAT = 1
+
+
+class Series(NamedTuple):
+    """Names a time series: the file prefix it belongs to, its label, its kind."""
+
+    prefix: str
+    label: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The observations of one series within a batch.
+
+    `timepoints_ns` are nanoseconds since the epoch; `values` are integer
+    nanoseconds or floats, as `series.kind` says. Both have the same length.
+    """
+
+    series: Series
+    timepoints_ns: Sequence[int]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The observations of one journal segment, by series.
+
+    `writer` and `sequence` name the segment: a batch read again after a crash
+    has the same ones, so a sink can tell what it has kept already.
+    `max_file_bytes` is the rotation size in force when it was recorded.
+    `recovered` says that another process than its writer hands it over.
+    """
+
+    writer: str
+    sequence: int
+    pid: int
+    max_file_bytes: int
+    columns: Sequence[Column]
+    recovered: bool = False
+
+    def __len__(self) -> int:
+        return sum(len(column.timepoints_ns) for column in self.columns)
+
+
+def clean_label(label: object) -> str:
+    r"""Return the text under which a label is kept, at most 200 bytes of UTF-8.
+
+    Control characters, line separators and lone surrogates become backslash
+    escapes (`\n`, `\x85`, `\ud800`); everything else stays as it is. A longer
+    text is cut at a character, and `~` and eight hexadecimal digits of the whole
+    text's BLAKE2s are added, so that two long labels stay two.
+    """
+    text = label if isinstance(label, str) else str(label)
+    text = _UNPRINTABLE.sub(_escape, text)
+    encoded = text.encode()
+    if len(encoded) <= MAX_LABEL_BYTES:
+        return text
+    digest = hashlib.blake2s(encoded, digest_size=_HASH_CHARS // 2).hexdigest()
+    kept = encoded[: MAX_LABEL_BYTES - _HASH_CHARS - 1].decode(errors="ignore")
+    return f"{kept}~{digest}"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def is_prefix(prefix: str) -> bool:
+    """Say whether a file prefix is letters, digits, `_` and `-`, at most 40 of them."""
+    return _PREFIX.fullmatch(prefix) is not None
+
+
+def quote_field(text: str) -> str:
+    """Return a CSV field by RFC 4180, quoted only where needed.
+
+    The empty text is quoted, since SQL's COPY takes an unquoted one for NULL.
+    """
+    if text and not _NEEDS_QUOTES.search(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
