@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 CSV_SUFFIX = ".csv"
+TMP_SUFFIX = ".tmp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%S%f"
 _NS_PER_US = 1000
@@ -27,6 +28,7 @@ _NAME = re.compile(
     r"\.(?P<pid>\d+)-(?P<writer>[0-9a-f]{16})"
     r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)\.csv"
 )
+_TEMPORARY = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}\.\d+\.tmp")
 
 
 class FileName(NamedTuple):
@@ -98,3 +100,13 @@ def _nanoseconds(stamp: str) -> int:
         tzinfo=UTC,
     )
     return (moment - _EPOCH) // timedelta(microseconds=1) * _NS_PER_US
+
+
+def temporary(prefix: str, publisher: str, number: int) -> str:
+    """Name a file that is being written; `publisher` is 16 hexadecimal digits."""
+    return f"{prefix}.{publisher}.{number}{TMP_SUFFIX}"
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a name is one that `temporary` makes."""
+    return _TEMPORARY.fullmatch(name) is not None

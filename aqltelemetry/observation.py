@@ -75,18 +75,24 @@ class Column:
     values: Sequence[float]
 
 
+class SegmentId(NamedTuple):
+    """Names a journal segment: its writer (16 hexadecimal digits) and its number."""
+
+    writer: str
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The observations of one journal segment, by series.
 
-    `writer` and `sequence` name the segment: a batch read again after a crash
-    has the same ones, so a sink can tell what it has kept already.
-    `max_file_bytes` is the rotation size in force when it was recorded.
-    `recovered` says that another process than its writer hands it over.
+    A batch read again after a crash has the same `segment`, so a sink can tell
+    what it has kept already. `max_file_bytes` is the rotation size in force when
+    it was recorded. `recovered` says that another process than its writer hands
+    it over.
     """
 
-    writer: str
-    sequence: int
+    segment: SegmentId
     pid: int
     max_file_bytes: int
     columns: Sequence[Column]

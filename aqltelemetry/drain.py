@@ -1,0 +1,150 @@
+"""Carries sealed segments through the queue to the sinks, and out of the journal.
+
+A segment leaves the journal when every sink has said that it keeps it. Whatever
+fails before that is done again, from the segment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+from aqltelemetry.clock import pause
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.feed import Feed
+from aqltelemetry.journal.reader import Reading, read_segment
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.protocols import Sink
+
+_log = logging.getLogger("aqltelemetry")
+_LATE_TRIES = 20
+_LATE_S = 0.05
+
+Release = Callable[[SealedSegment, int | None], None]
+"""Told of a segment that is done with, and how many of its records are kept; None if it
+could not be read."""
+
+
+class Flush:
+    """Asks the drain, in the queue, to have everything before it kept for good."""
+
+    def __init__(self, *, last: bool = False) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.last = last
+
+
+class Drain:
+    """Empties the queue into the sinks, as one task.
+
+    Segments are read on `executor`. What a sink has taken is flushed after
+    `max_age_s`, or when the queue says so.
+    """
+
+    def __init__(
+        self, sinks: Sequence[Sink], executor: Executor, release: Release, max_age_s: float
+    ) -> None:
+        self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
+        self.feeds = [Feed(sink) for sink in sinks]
+        self._executor = executor
+        self._release = release
+        self._max_age_s = max_age_s
+        self._loop = asyncio.get_running_loop()
+        self._backlog: dict[SegmentId, SealedSegment] = {}
+        self._records: dict[SegmentId, int] = {}
+        self._kept_by: dict[SegmentId, int] = {}
+
+    @property
+    def depth(self) -> int:
+        """How many segments wait for the sinks."""
+        return self.queue.qsize() + len(self._backlog)
+
+    async def run(self) -> None:
+        """Drain until told to by a last flush."""
+        while True:
+            item = await self._next()
+            flush = item if isinstance(item, Flush) else None
+            if isinstance(item, SealedSegment):
+                self._add(item)
+            for feed in self.feeds:
+                await self._serve(feed, flush=flush is not None)
+            if flush is not None:
+                if not flush.done.done():
+                    flush.done.set_result(None)
+                if flush.last:
+                    return
+
+    async def _next(self) -> SealedSegment | Flush | None:
+        due = [at for feed in self.feeds if (at := self._due_at_s(feed)) is not None]
+        wait_s = min(due) - self._loop.time() if due else None
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self.queue.get()
+        except TimeoutError:
+            return None
+
+    def _due_at_s(self, feed: Feed) -> float | None:
+        if feed.todo:
+            return feed.retry_at_s
+        return feed.flush_at_s(self._max_age_s)
+
+    def _add(self, sealed: SealedSegment) -> None:
+        self._backlog[sealed.id] = sealed
+        self._kept_by[sealed.id] = 0
+        for feed in self.feeds:
+            feed.add(sealed.id)
+
+    async def _serve(self, feed: Feed, *, flush: bool) -> None:
+        now_s = self._loop.time()
+        if now_s < feed.retry_at_s and not flush:
+            return
+        try:
+            for segment in feed.todo:
+                batch = await self._read(segment)
+                if batch is not None:
+                    self._keep(await feed.write(batch, self._loop.time()))
+            flush_at_s = feed.flush_at_s(self._max_age_s)
+            if flush_at_s is not None and (flush or flush_at_s <= self._loop.time()):
+                self._keep(await feed.flush())
+        except Exception as exc:  # noqa: BLE001 - whatever a sink raises is counted and retried
+            feed.fail(exc, self._loop.time())
+
+    async def _read(self, segment: SegmentId) -> Batch | None:
+        sealed = self._backlog[segment]
+        try:
+            reading = await self._loop.run_in_executor(self._executor, read_sealed, sealed)
+        except (OSError, SegmentError) as exc:
+            _log.error("segment %s can't be read: %s", segment, exc)
+            for feed in self.feeds:
+                feed.forget(segment)
+            self._done_with(segment, None)
+            return None
+        self._records[segment] = reading.records
+        return reading.batch
+
+    def _keep(self, segments: Sequence[SegmentId]) -> None:
+        for segment in segments:
+            self._kept_by[segment] += 1
+            if self._kept_by[segment] == len(self.feeds):
+                self._done_with(segment, self._records[segment])
+
+    def _done_with(self, segment: SegmentId, records: int | None) -> None:
+        del self._kept_by[segment]
+        self._records.pop(segment, None)
+        self._release(self._backlog.pop(segment), records)
+
+
+def read_sealed(sealed: SealedSegment) -> Reading:
+    """Read a segment, once all that it accepted is in it.
+
+    A thread may be between taking a slot and storing its record; that lasts for
+    as long as it is kept from running. After a second it is taken for dead.
+    """
+    for _ in range(_LATE_TRIES):
+        reading = read_segment(sealed.read(), recovered=sealed.recovered)
+        if sealed.accepted is None or reading.records >= sealed.accepted:
+            break
+        pause(_LATE_S)
+    return reading

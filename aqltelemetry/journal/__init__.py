@@ -1,0 +1,1 @@
+"""The crash-proof buffer between recording an observation and publishing it."""

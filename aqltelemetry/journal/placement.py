@@ -1,0 +1,140 @@
+"""Where a journal lives: on a memory file system where one outlives the process.
+
+A store to a mapped page of a disk file can wait for the disk; one to a memory
+file system can't. But a container's memory file systems die with the container,
+so there the journal stays beside the CSV files, which are on a volume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+AUTO = "auto"
+MEMORY = "memory"
+"""Journal directory names with a meaning: choose by rule; use no file at all."""
+
+_SHM = Path("/dev/shm")  # noqa: S108 - owner, mode and links are checked before use
+_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
+# Mapped files are not safe to write there: remote, or copied on write by a daemon.
+_UNSUITED_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse", "fuseblk", "afs", "ceph", "vboxsf"}
+)
+_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_GROUPS = ("docker", "kubepods", "containerd", "lxc")
+
+
+class PlacementError(OSError):
+    """Raised when no directory here may hold a journal; recording then uses memory."""
+
+
+def journal_root(
+    directory: str,
+    journal_dir: str = AUTO,
+    *,
+    mounts: Path = Path("/proc/self/mountinfo"),
+    shm: Path = _SHM,
+    container: bool | None = None,
+) -> Path:
+    """Return the private directory that holds the journals for a monitoring directory.
+
+    It is made if missing, mode 0700. Raises PlacementError where the platform or
+    the file system does not suit, or the directory is not ours alone.
+    """
+    if journal_dir == MEMORY or sys.platform != "linux":
+        msg = "recording in memory, as asked for or as this platform needs"
+        raise PlacementError(msg)
+    root = _choose(directory, journal_dir, mounts, shm, container)
+    kind = file_system(root, mounts)
+    if kind.split(".")[0] in _UNSUITED_FILE_SYSTEMS:
+        msg = f"{root}: a journal can't be mapped on {kind}"
+        raise PlacementError(msg)
+    for step in _steps(root, directory):
+        _make_private(step)
+    return root
+
+
+def all_roots(directory: str, journal_dir: str = AUTO, *, shm: Path = _SHM) -> Sequence[Path]:
+    """Return each place where journals for a monitoring directory may have been left."""
+    if journal_dir not in (AUTO, MEMORY):
+        return (_below(Path(journal_dir), directory),)
+    return (_below(_shared(shm), directory), _beside(directory))
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Name the type of the file system that `path` is or would be on; '' if unknown."""
+    wanted = os.path.realpath(path)
+    best, kind = "", ""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].encode().decode("unicode_escape")
+        if len(point) >= len(best) and (wanted + "/").startswith(point.rstrip("/") + "/"):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def _choose(
+    directory: str, journal_dir: str, mounts: Path, shm: Path, container: bool | None
+) -> Path:
+    if journal_dir != AUTO:
+        return _below(Path(journal_dir), directory)
+    if file_system(Path(directory), mounts) in _MEMORY_FILE_SYSTEMS:
+        return _beside(directory)
+    in_container = is_container() if container is None else container
+    if in_container or file_system(shm, mounts) not in _MEMORY_FILE_SYSTEMS:
+        return _beside(directory)
+    return _below(_shared(shm), directory)
+
+
+def is_container() -> bool:
+    """Say whether this process seems to run in a container."""
+    if any(mark.exists() for mark in _CONTAINER_MARKS):
+        return True
+    try:
+        groups = Path("/proc/1/cgroup").read_text(errors="replace")
+    except OSError:
+        return False
+    return any(group in groups for group in _CONTAINER_GROUPS)
+
+
+def _shared(shm: Path) -> Path:
+    return shm / f"aqltelemetry-{os.geteuid()}"
+
+
+def _beside(directory: str) -> Path:
+    return Path(directory) / ".journal"
+
+
+def _below(root: Path, directory: str) -> Path:
+    # The full name is in every segment's header; this one only has to be distinct.
+    digest = hashlib.blake2s(os.fsencode(os.path.realpath(directory)), digest_size=8)
+    return root / digest.hexdigest()
+
+
+def _steps(root: Path, directory: str) -> Sequence[Path]:
+    return (root,) if root.parent == Path(directory) else (root.parent, root)
+
+
+def _make_private(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        msg = f"{path}: must be a directory, and no link to one"
+        raise PlacementError(msg)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        msg = f"{path}: must belong to this user, and no other may write to it"
+        raise PlacementError(msg)

@@ -1,0 +1,138 @@
+"""From a segment's bytes to a batch of observations, in short steps.
+
+Column by column and block by block, since pure Python code on another thread
+holds up the event loop for as long as it runs without letting go.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+from aqltelemetry.clock import Anchor, breathe, to_epoch
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
+
+_BLOCK_RECORDS = 512
+_WORDS = fmt.RECORD_BYTES // 8
+_ID_WORD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a segment holds: its batch, and the number of slots that are damaged.
+
+    `records` counts whole records, `damaged` the slots in use that hold none.
+    """
+
+    batch: Batch
+    records: int
+    damaged: int
+
+
+def read_segment(
+    data: bytes | memoryview,
+    *,
+    recovered: bool,
+    rest: Callable[[], None] = breathe,
+) -> Reading:
+    """Read a segment's bytes; raises SegmentError where the header is not whole.
+
+    A recovered one is believed slot by slot only, by CRC; one of our own, whose
+    stores are known to be done, is read without. `rest` is called between blocks.
+    """
+    header = fmt.unpack_header(data)
+    anchors = _anchors(data, header)
+    series = _labels(data)
+    columns: dict[int, tuple[list[int], list[int]]] = {}
+    damaged = 0
+    end = len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
+    for start in range(fmt.RECORDS_AT, end, _BLOCK_RECORDS * fmt.RECORD_BYTES):
+        stop = min(start + _BLOCK_RECORDS * fmt.RECORD_BYTES, end)
+        ids, times, values, bad = _block(data, start, stop, check=recovered)
+        damaged += bad
+        for label_id, at_ns, value in zip(ids, to_epoch(times, anchors), values, strict=True):
+            if label_id in columns:
+                timepoints, kept = columns[label_id]
+                timepoints.append(at_ns)
+                kept.append(value)
+            elif label_id in series:
+                columns[label_id] = ([at_ns], [value])
+            else:
+                damaged += 1
+        rest()
+    records = sum(len(timepoints) for timepoints, _ in columns.values())
+    batch = Batch(
+        segment=SegmentId(header.writer, header.sequence),
+        pid=header.pid,
+        max_file_bytes=header.max_file_bytes,
+        columns=_merged(columns, series),
+        recovered=recovered,
+    )
+    return Reading(batch, records, damaged)
+
+
+def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
+    anchors = []
+    for position in range(
+        fmt.ANCHORS_AT, fmt.LABELS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES
+    ):
+        record = bytes(data[position : position + fmt.RECORD_BYTES])
+        at_ns, offset_ns, label_id = fmt.unpack_duration(record)
+        if label_id == header.id_base and fmt.is_intact(record, position):
+            anchors.append(Anchor(at_ns, offset_ns))
+    # A segment without one was cut off while it was made; it holds no record then,
+    # and were it damaged later, its creation time is the best that is left.
+    return sorted(anchors) or [Anchor(0, header.created_ns)]
+
+
+def _labels(data: bytes | memoryview) -> dict[int, Series]:
+    view = memoryview(data)
+    found = (
+        fmt.unpack_label(view[at : at + fmt.LABEL_SLOT_BYTES])
+        for at in range(fmt.LABELS_AT, fmt.RECORDS_AT, fmt.LABEL_SLOT_BYTES)
+    )
+    return dict(entry for entry in found if entry is not None)
+
+
+def _block(
+    data: bytes | memoryview, start: int, stop: int, *, check: bool
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
+    """Return ids, times and values of the records in a run of slots, and the damaged."""
+    block = bytes(data[start:stop])
+    words = memoryview(block).cast("q")
+    halves = memoryview(block).cast("I")
+    ids = halves[_ID_WORD :: 2 * _WORDS].tolist()
+    damaged = 0
+    if check:
+        for slot, position in enumerate(range(0, stop - start, fmt.RECORD_BYTES)):
+            record = block[position : position + fmt.RECORD_BYTES]
+            if not fmt.is_intact(record, start + position):
+                damaged += any(record)
+                ids[slot] = 0
+    times, values = words[::_WORDS].tolist(), words[1::_WORDS].tolist()
+    if 0 in ids:  # marks a free slot, or a damaged one
+        times, values = list(compress(times, ids)), list(compress(values, ids))
+        ids = list(filter(None, ids))
+    return ids, times, values, damaged
+
+
+def _merged(
+    columns: dict[int, tuple[list[int], list[int]]], series: dict[int, Series]
+) -> Sequence[Column]:
+    # Two threads that meet a new label at once may each give it an id.
+    merged: dict[Series, tuple[list[int], list[int]]] = {}
+    for label_id, (timepoints, values) in columns.items():
+        known = merged.setdefault(series[label_id], ([], []))
+        known[0].extend(timepoints)
+        known[1].extend(values)
+    return [
+        Column(name, timepoints, _floats(values) if name.kind is Kind.FLOAT else values)
+        for name, (timepoints, values) in merged.items()
+    ]
+
+
+def _floats(bits: Sequence[int]) -> Sequence[float]:
+    return struct.unpack(f"<{len(bits)}d", struct.pack(f"<{len(bits)}q", *bits))

@@ -1,0 +1,186 @@
+"""A segment while it is written: slots, taken atomically, in a mapped file."""
+
+from __future__ import annotations
+
+import mmap
+import operator
+import secrets
+import sys
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+from typing import TypeAlias
+
+from aqltelemetry.clock import Anchor, breathe
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, clean_label
+
+Key: TypeAlias = str | tuple[str, str]
+"""How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
+
+# Exhausting the slots in pieces keeps each hold of the interpreter lock short.
+_PIECE = 2048
+_MAX_KEY_CHARS = 200
+
+
+class Counter:
+    """A count that threads, signal handlers and collector callbacks share without a lock.
+
+    Stepping a range iterator is one C call, so no step is ever lost; an addition
+    to an attribute would lose some.
+    """
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps = iter(range(sys.maxsize))
+
+    def step(self) -> None:
+        """Add one."""
+        next(self._steps)
+
+    @property
+    def value(self) -> int:
+        """How often `step` was called."""
+        return sys.maxsize - operator.length_hint(self._steps)
+
+
+class Segment:
+    """A mapped segment that takes records from any thread, without locks.
+
+    `slots` yields the positions of free record slots: whoever gets one owns it.
+    `ids` names the series known to this segment. `successor` is the segment that
+    recording goes on in once this one is full; set before it is needed.
+    """
+
+    __slots__ = (
+        "_anchor_slots",
+        "_label_slots",
+        "_unused",
+        "_withdrawn",
+        "capacity",
+        "header",
+        "ids",
+        "map",
+        "path",
+        "size_bytes",
+        "slots",
+        "successor",
+    )
+
+    def __init__(self, mapped: mmap.mmap, header: fmt.Header, path: str | None) -> None:
+        self.map = mapped
+        self.header = header
+        self.path = path
+        self.size_bytes = len(mapped)
+        self.ids: dict[Key, int] = {}
+        self.successor: Segment | None = None
+        self._unused: int | None = None
+        self._withdrawn = array("I")
+        end = self.size_bytes - fmt.RECORD_BYTES + 1
+        positions = range(fmt.RECORDS_AT, end, fmt.RECORD_BYTES)
+        self.capacity = len(positions)
+        self.slots: Iterator[int] = iter(positions)
+        self._label_slots = iter(range(fmt.LABEL_SLOTS))
+        last = fmt.LABELS_AT - fmt.RECORD_BYTES
+        self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
+
+    @property
+    def id(self) -> SegmentId:
+        """The segment's name."""
+        return SegmentId(self.header.writer, self.header.sequence)
+
+    @property
+    def taken(self) -> int:
+        """How many records were accepted so far, exactly, from any thread."""
+        while self._unused is None:
+            withdrawn = len(self._withdrawn)
+            left = operator.length_hint(self.slots)
+            # Else `exhaust` withdrew slots between the two readings.
+            if withdrawn == len(self._withdrawn):
+                return self.capacity - left - withdrawn
+        return self.capacity - self._unused
+
+    def register(self, key: Key) -> int | None:
+        """Give a series an id of this segment; None when the label table is full."""
+        series = _series(key)
+        known = _key(series)
+        label_id = self.ids.get(known)
+        if label_id is None:
+            slot = next(self._label_slots, None)
+            if slot is None:
+                return None
+            label_id = self.header.id_base + 1 + slot
+            at = fmt.LABELS_AT + slot * fmt.LABEL_SLOT_BYTES
+            entry = fmt.pack_label(label_id, series)
+            self.map[at : at + len(entry)] = entry
+            self.ids[known] = label_id
+        if key != known and _is_small(key):
+            self.ids[key] = label_id
+        return label_id
+
+    def append_anchor(self, anchor: Anchor) -> bool:
+        """Store an anchor; False when there is no room for another one."""
+        at = next(self._anchor_slots, None)
+        if at is None:
+            return False
+        record = fmt.pack_anchor(self.header.id_base, *anchor, at)
+        self.map[at : at + fmt.RECORD_BYTES] = record
+        return True
+
+    def exhaust(self) -> int | None:
+        """Take every slot that is left, so that no record can be accepted any more.
+
+        Return the position behind the last slot that was used, None if unknown.
+        """
+        withdrawn = self._withdrawn
+        before = -1
+        while len(withdrawn) != before:
+            before = len(withdrawn)
+            # One C call takes and counts: nobody sees a slot in neither place.
+            withdrawn.extend(islice(self.slots, _PIECE))
+            breathe()
+        self._unused = len(withdrawn)
+        self._withdrawn = array("I")
+        # Slots are given out in order, so unless a record came in between two
+        # pieces, the withdrawn ones are the rest of the segment.
+        end = fmt.RECORDS_AT + self.taken * fmt.RECORD_BYTES
+        return end if not withdrawn or withdrawn[0] == end else None
+
+
+class BlankSegment(Segment):
+    """A segment without slots: the first record already goes on in its successor."""
+
+    __slots__ = ()
+
+    def __init__(self, header: fmt.Header) -> None:
+        super().__init__(mmap.mmap(-1, fmt.RECORDS_AT), header, None)
+
+    def register(self, key: Key) -> int | None:
+        """Know no series."""
+        del key
+
+
+def new_header(
+    writer: str, sequence: int, pid: int, max_file_bytes: int, created_ns: int, directory: str
+) -> fmt.Header:
+    """Return a segment's header with an id base of its own."""
+    id_base = 1 + secrets.randbelow(fmt.MAX_ID_BASE)
+    return fmt.Header(writer, sequence, pid, id_base, max_file_bytes, created_ns, directory)
+
+
+def _series(key: Key) -> Series:
+    if isinstance(key, tuple):
+        prefix, label = key
+        return Series(prefix, clean_label(label), Kind.FLOAT)
+    return Series(DURATION, clean_label(key), Kind.NANOSECONDS)
+
+
+def _key(series: Series) -> Key:
+    return series.label if series.kind is Kind.NANOSECONDS else (series.prefix, series.label)
+
+
+def _is_small(key: Key) -> bool:
+    # A label of a megabyte must not stay in memory for being recorded once.
+    label = key[1] if isinstance(key, tuple) else key
+    return isinstance(label, str) and len(label) <= _MAX_KEY_CHARS

@@ -1,0 +1,169 @@
+"""A process's own place in the journal: a locked directory, and the segments in it.
+
+The writer lives for as long as the directory's `flock` is held. The kernel frees
+it at the process's death however that comes about, and no PID is ever compared.
+The lock is on an open of its own, closed in a forked child, so neither a mapping
+nor a child can keep it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.segment import Segment, new_header
+
+SEGMENT_SUFFIX = ".seg"
+NEW_SUFFIX = ".new"
+_FREE_BYTES = 64 << 20
+_FREE_SHARE = 20
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every segment of a writer says: where it is to be published, and how."""
+
+    directory: str
+    max_file_bytes: int
+    epoch_ns: Callable[[], int]
+
+
+class Writer:
+    """Makes and removes the segments of one recording process.
+
+    `path` is None for a writer whose segments are anonymous memory: the same
+    recording with a weaker promise, since they die with the process.
+    """
+
+    def __init__(self, writer: str, origin: Origin, path: Path | None, lock_fd: int) -> None:
+        self.name = writer
+        self.path = path
+        self.pid = os.getpid()
+        self._origin = origin
+        self._lock_fd = lock_fd
+        self._sequence = 0
+
+    @classmethod
+    def in_memory(cls, origin: Origin) -> Writer:
+        """Make a writer without files."""
+        return cls(secrets.token_hex(8), origin, None, -1)
+
+    @classmethod
+    def in_journal(cls, root: Path, origin: Origin) -> Writer:
+        """Make and lock a directory for a new writer; raises OSError where that fails."""
+        for _ in range(_TRIES):
+            name = secrets.token_hex(8)
+            made = root / (name + NEW_SUFFIX)
+            with suppress(FileNotFoundError):
+                # Another process that stops may remove the root while it is empty.
+                root.mkdir(mode=0o700, exist_ok=True)
+                made.mkdir(mode=0o700)
+                lock_fd = lock(made)
+                if lock_fd is not None:
+                    made.rename(root / name)
+                    return cls(name, origin, root / name, lock_fd)
+        raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(root))
+
+    def new_segment(self) -> Segment:
+        """Make the next segment, of full size, with every page in memory.
+
+        Raises OSError where there is no room for it; nothing is left behind then.
+        """
+        sequence = self._sequence + 1
+        header = new_header(
+            self.name,
+            sequence,
+            self.pid,
+            self._origin.max_file_bytes,
+            self._origin.epoch_ns(),
+            self._origin.directory,
+        )
+        segment = self._anonymous(header) if self.path is None else self._mapped(header)
+        self._sequence = sequence
+        return segment
+
+    def abandon_in_child(self) -> None:
+        """Give up the parent's lock in a forked child, without releasing it."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def close(self) -> None:
+        """Release the lock; the directory goes if it is empty, else others recover it."""
+        if self._lock_fd < 0:
+            return
+        assert self.path is not None
+        remove_empty(self.path)
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+        remove_empty(self.path.parent)
+
+    def _anonymous(self, header: fmt.Header) -> Segment:
+        mapped = mmap.mmap(-1, fmt.SEGMENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        data = header.pack()
+        mapped[: len(data)] = data
+        return Segment(mapped, header, None)
+
+    def _mapped(self, header: fmt.Header) -> Segment:
+        assert self.path is not None
+        data = header.pack()
+        final = self.path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
+        made = final.with_suffix(NEW_SUFFIX)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(made, flags, 0o600)
+        try:
+            _check_room(fd)
+            # Allocated now, a full disk is an error here; a sparse file would
+            # kill the application by SIGBUS at a later store.
+            os.posix_fallocate(fd, 0, fmt.SEGMENT_BYTES)
+            mapped = mmap.mmap(
+                fd, fmt.SEGMENT_BYTES, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            )
+            mapped[: len(data)] = data
+            made.rename(final)
+        except BaseException:
+            with suppress(OSError):
+                made.unlink()
+            raise
+        finally:
+            os.close(fd)
+        return Segment(mapped, header, str(final))
+
+
+def lock(directory: Path) -> int | None:
+    """Lock a writer's directory; None where it is gone or another process holds it."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory if nothing is in it."""
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def _check_room(fd: int) -> None:
+    room = os.fstatvfs(fd)
+    free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+    if free - fmt.SEGMENT_BYTES < min(_FREE_BYTES, total // _FREE_SHARE):
+        raise OSError(errno.ENOSPC, "the journal leaves the last of the free space alone")

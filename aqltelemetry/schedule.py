@@ -1,0 +1,54 @@
+"""Runs a sampler at fixed intervals, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aqltelemetry.journal.segment import Key
+from aqltelemetry.protocols import Sampler
+
+_log = logging.getLogger("aqltelemetry")
+
+
+class Schedule:
+    """Asks one sampler, on absolute deadlines of the event loop's clock.
+
+    So the time a sample takes adds nothing to the interval. A deadline that has
+    passed is counted in `missed` and not made up for; an exception of the sampler
+    is counted in `errors` and logged once per type.
+    """
+
+    def __init__(
+        self, sampler: Sampler, interval_s: float, append: Callable[[Key, float], None]
+    ) -> None:
+        self.sampler = sampler
+        self.missed = 0
+        self.errors = 0
+        self._interval_s = interval_s
+        self._append = append
+        self._logged: set[type[BaseException]] = set()
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._interval_s
+        while True:
+            await asyncio.sleep(due_s - loop.time())
+            await self.sample()
+            missed = max(int((loop.time() - due_s) // self._interval_s), 0)
+            self.missed += missed
+            due_s += (missed + 1) * self._interval_s
+
+    async def sample(self) -> None:
+        """Take one sample now and record it."""
+        try:
+            measurements = await self.sampler.sample()
+            for label, value in measurements:
+                self._append((self.sampler.prefix, label), value)
+        except Exception as exc:  # noqa: BLE001 - a sampler's fault is not the application's
+            self.errors += 1
+            if type(exc) not in self._logged:
+                self._logged.add(type(exc))
+                _log.exception("sampler %r failed; it stays on schedule", self.sampler)

@@ -1,0 +1,261 @@
+"""The CSV sink: batches become immutable, complete, atomically published files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+from aqltelemetry import filenames
+from aqltelemetry.csv_format import Block, format_batch
+from aqltelemetry.filenames import FileName
+from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
+from aqltelemetry.sinks.publication import Publication, publish
+from aqltelemetry.sinks.retention import Retention
+
+_R = TypeVar("_R")
+_CHUNK_BYTES = 256 << 10
+_FILE_MODE = 0o640
+_DIRECTORY_MODE = 0o750
+
+
+@dataclass(slots=True)
+class _File:
+    """A file that is being written, of one prefix; `part` as in `FileName`."""
+
+    prefix: str
+    part: int
+    path: str
+    file: AsyncBufferedIOBase
+    size_bytes: int = 0
+    from_ns: int = 2**63
+    to_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Generation:
+    """The files that hold the same run of a writer's segments."""
+
+    writer: str
+    pid: int
+    alone: bool
+    segments: list[SegmentId] = field(default_factory=list)
+    files: dict[str, _File] = field(default_factory=dict)
+    full: list[_File] = field(default_factory=list)
+
+    def takes(self, batch: Batch, texts: dict[str, list[Block]], *, alone: bool) -> bool:
+        """Say whether a batch may be added without any file growing too large."""
+        if alone or self.alone or self.full:
+            return False
+        if (self.writer, self.pid) != (batch.segment.writer, batch.pid):
+            return False
+        return self.segments[-1].sequence < batch.segment.sequence and all(
+            file.size_bytes + _size(texts.get(prefix, ())) <= batch.max_file_bytes
+            for prefix, file in self.files.items()
+        )
+
+    def publications(self) -> list[Publication]:
+        """Return each file with the name that it is to have."""
+        first, last = self.segments[0].sequence, self.segments[-1].sequence
+        return [
+            Publication(
+                file.path,
+                FileName(
+                    file.prefix,
+                    *filenames.enclosing(file.from_ns, file.to_ns),
+                    self.pid,
+                    self.writer,
+                    first,
+                    last,
+                    file.part,
+                ),
+            )
+            for file in (*self.full, *self.files.values())
+        ]
+
+
+class CsvSink:
+    """Writes `<prefix>.*.csv` into a directory; for the names see `filenames`.
+
+    Files take shape under temporary names and appear whole, under names that
+    derive from the segments in them: what is published again, by whoever recovers
+    it after its process's death, appears once. A file is published at a flush,
+    or before it would exceed a batch's `max_file_bytes`. All formatting and file
+    work is done on `executor`, one job after the other.
+    """
+
+    def __init__(self, directory: str, executor: Executor, retention: Retention) -> None:
+        self._directory = directory
+        self._executor = executor
+        self._retention = retention
+        self._publisher = secrets.token_hex(8)
+        self._number = 0
+        self._generation: _Generation | None = None
+        # Segments of which a part may be published already, by a dead process
+        # or in an attempt that failed.
+        self._suspects: set[SegmentId] = set()
+        self._ranges: tuple[str, frozenset[tuple[str, int, int]]] | None = None
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"CsvSink({self._directory!r})"
+
+    async def write(self, batch: Batch) -> Sequence[SegmentId]:
+        """Add a batch to the files being written; return segments published by that."""
+        try:
+            return await self._write(batch)
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def flush(self) -> Sequence[SegmentId]:
+        """Publish the files being written; return the segments in them."""
+        try:
+            return await self._publish()
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def close(self) -> None:
+        """Remove what was not published: it is still in the journal."""
+        self._abandon()
+        if self._cleaning:
+            await asyncio.wait(self._cleaning)
+
+    async def _write(self, batch: Batch) -> Sequence[SegmentId]:
+        texts = await self._run(lambda: format_batch(batch))
+        alone = batch.recovered or batch.segment in self._suspects
+        if alone:
+            texts = await self._run(lambda: self._unpublished(batch.segment, texts))
+        published: Sequence[SegmentId] = ()
+        generation = self._generation
+        if generation is not None and not generation.takes(batch, texts, alone=alone):
+            published = await self._publish()
+            generation = None
+        if generation is None:
+            generation = _Generation(batch.segment.writer, batch.pid, alone)
+            self._generation = generation
+        generation.segments.append(batch.segment)
+        for prefix, blocks in texts.items():
+            await self._append(generation, prefix, blocks, batch.max_file_bytes)
+        return published
+
+    async def _append(
+        self, generation: _Generation, prefix: str, blocks: Sequence[Block], max_bytes: int
+    ) -> None:
+        chunk: list[bytes] = []
+        file = generation.files.get(prefix)
+        for block in blocks:
+            if file is not None and file.size_bytes + len(block.text) > max_bytes:
+                await self._write_chunk(file, chunk)
+                generation.full.append(generation.files.pop(prefix))
+                file = None
+            if file is None:
+                part = sum(full.prefix == prefix for full in generation.full)
+                file = generation.files[prefix] = await self._open(prefix, part)
+                file.size_bytes = len(CSV_HEADER)
+                chunk = [CSV_HEADER]
+            chunk.append(block.text)
+            file.size_bytes += len(block.text)
+            file.from_ns = min(file.from_ns, block.from_ns)
+            file.to_ns = max(file.to_ns, block.to_ns)
+            if sum(map(len, chunk)) >= _CHUNK_BYTES:
+                await self._write_chunk(file, chunk)
+                chunk = []
+        if file is not None:
+            await self._write_chunk(file, chunk)
+
+    @staticmethod
+    async def _write_chunk(file: _File, chunk: Sequence[bytes]) -> None:
+        if chunk:
+            await file.file.write(b"".join(chunk))
+
+    async def _open(self, prefix: str, part: int) -> _File:
+        self._number += 1
+        name = filenames.temporary(prefix, self._publisher, self._number)
+        path = os.path.join(self._directory, name)
+        try:
+            return _File(prefix, part, path, await self._create(path))
+        except FileNotFoundError:
+            # Somebody removed the directory; recording outlives that.
+            await self._run(lambda: os.makedirs(self._directory, _DIRECTORY_MODE, exist_ok=True))
+            return _File(prefix, part, path, await self._create(path))
+
+    async def _create(self, path: str) -> AsyncBufferedIOBase:
+        return await aiofiles.open(path, "xb", opener=_opener, executor=self._executor)
+
+    async def _publish(self) -> Sequence[SegmentId]:
+        generation = self._generation
+        if generation is None:
+            return ()
+        for file in (*generation.full, *generation.files.values()):
+            await file.file.close()
+        publications = generation.publications()
+        self._suspects.update(generation.segments)
+        await self._run(lambda: self._retention.added(publish(self._directory, publications)))
+        self._suspects.difference_update(generation.segments)
+        self._generation = None
+        return generation.segments
+
+    def _unpublished(
+        self, segment: SegmentId, texts: dict[str, list[Block]]
+    ) -> dict[str, list[Block]]:
+        """Leave out the prefixes of which a file with this segment and others exists.
+
+        A file of this segment alone needs no look: its name will be met again.
+        """
+        if self._ranges is None or self._ranges[0] != segment.writer:
+            self._ranges = (segment.writer, _published_ranges(self._directory, segment.writer))
+        covered = {
+            prefix
+            for prefix, first, last in self._ranges[1]
+            if first < last and first <= segment.sequence <= last
+        }
+        return {prefix: blocks for prefix, blocks in texts.items() if prefix not in covered}
+
+    def _abandon(self) -> None:
+        generation, self._generation = self._generation, None
+        self._ranges = None
+        if generation is not None and (files := (*generation.full, *generation.files.values())):
+            task = asyncio.get_running_loop().create_task(self._clean(files))
+            self._cleaning.add(task)
+            task.add_done_callback(self._cleaning.discard)
+
+    async def _clean(self, files: Iterable[_File]) -> None:
+        for file in files:
+            with suppress(OSError, ValueError):
+                await file.file.close()
+            with suppress(OSError):
+                await self._run(lambda path=file.path: os.unlink(path))
+
+    async def _run(self, job: Callable[[], _R]) -> _R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+
+def _size(blocks: Sequence[Block]) -> int:
+    return sum(len(block.text) for block in blocks)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+
+
+def _published_ranges(directory: str, writer: str) -> frozenset[tuple[str, int, int]]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return frozenset()
+    parsed = (filenames.parse(name) for name in names if writer in name)
+    return frozenset(
+        (name.prefix, name.first, name.last)
+        for name in parsed
+        if name is not None and name.writer == writer
+    )

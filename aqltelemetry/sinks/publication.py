@@ -1,0 +1,49 @@
+"""The last step of a file: from its temporary name to its final one, at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from aqltelemetry.filenames import FileName
+
+# What link(2) says where a file system has no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class Publication(NamedTuple):
+    """A complete temporary file, and the name it is to have."""
+
+    path: str
+    name: FileName
+
+
+def publish(directory: str, publications: Iterable[Publication]) -> int:
+    """Give complete files their names; return how many bytes appeared by that.
+
+    A name that exists means that the same rows were published before. Raises
+    OSError where a file can't be named; those before it are published then.
+    """
+    size_bytes = 0
+    for publication in publications:
+        final = os.path.join(directory, str(publication.name))
+        with suppress(FileExistsError):
+            _link(publication.path, final)
+            size_bytes += os.stat(publication.path).st_size
+        with suppress(OSError):
+            os.unlink(publication.path)
+    return size_bytes
+
+
+def _link(path: str, final: str) -> None:
+    try:
+        os.link(path, final)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(final):
+            raise FileExistsError(errno.EEXIST, "published before", final) from None
+        os.rename(path, final)
