@@ -1,1 +1,33 @@
-"""An always-on flight recorder for Python services."""
+"""An always-on flight recorder for Python services.
+
+Every duration, garbage collection pause, CPU time and event loop lag of each
+process becomes a time series in plain CSV files. This front door only names
+what is public: `monitor`, `Monitor`, `time_block`, `time_it`, `record`, and
+`TelemetryDB`, which needs pandas and is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aqltelemetry.monitor import Monitor, monitor
+from aqltelemetry.recorder import record, time_block
+from aqltelemetry.timing import time_it
+
+if TYPE_CHECKING:
+    from aqltelemetry.loader import TelemetryDB
+
+__all__ = ("Monitor", "TelemetryDB", "monitor", "record", "time_block", "time_it")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TelemetryDB":
+        from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415 - needs pandas
+
+        return TelemetryDB
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - rarely asked for
+
+        return version("aqltelemetry")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from aqltelemetry.clock import pause
+from aqltelemetry.clock import monotonic_ns, pause
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.feed import Feed
 from aqltelemetry.journal.reader import Reading, read_segment
@@ -48,6 +48,7 @@ class Drain:
     ) -> None:
         self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
         self.feeds = [Feed(sink) for sink in sinks]
+        self.write_ns = 0
         self._executor = executor
         self._release = release
         self._max_age_s = max_age_s
@@ -68,8 +69,10 @@ class Drain:
             flush = item if isinstance(item, Flush) else None
             if isinstance(item, SealedSegment):
                 self._add(item)
+            started_ns = monotonic_ns()
             for feed in self.feeds:
                 await self._serve(feed, flush=flush is not None)
+            self.write_ns += monotonic_ns() - started_ns
             if flush is not None:
                 if not flush.done.done():
                     flush.done.set_result(None)
@@ -105,6 +108,8 @@ class Drain:
                 batch = await self._read(segment)
                 if batch is not None:
                     self._keep(await feed.write(batch, self._loop.time()))
+                    # What a dead process left has waited long enough.
+                    flush = flush or batch.recovered
             flush_at_s = feed.flush_at_s(self._max_age_s)
             if flush_at_s is not None and (flush or flush_at_s <= self._loop.time()):
                 self._keep(await feed.flush())

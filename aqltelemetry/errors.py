@@ -50,6 +50,13 @@ class AlreadyRunningError(StateError):
         self.directory = directory
 
 
+class NotRunningError(StateError):
+    """Raised by what only a running monitor can do."""
+
+    def __init__(self) -> None:
+        super().__init__("the monitor is not running: start it first")
+
+
 class ProfilerError(TelemetryError, RuntimeError):
     """Raised by `start` when a profiler is asked for while another one is active."""
 

@@ -15,6 +15,7 @@ from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import NEW_SUFFIX, SEGMENT_SUFFIX, lock, remove_empty
 from aqltelemetry.observation import SegmentId
 
+BAD_SUFFIX = ".bad"
 _WRITER_CHARS = 16
 _HEX = frozenset("0123456789abcdef")
 
@@ -33,6 +34,14 @@ class Orphans:
         self.segments.remove(sealed)
         if not self.segments:
             self.close()
+
+    def set_aside(self, sealed: SealedSegment) -> None:
+        """Keep a segment that can't be read out of the way, for a person to look at."""
+        if sealed.path is not None:
+            name = f"{self._path.name}-{sealed.path.stem}{BAD_SUFFIX}"
+            with suppress(OSError):
+                sealed.path.rename(self._path.parent / name)
+        self.discard(sealed)
 
     def close(self) -> None:
         """Release the claim."""

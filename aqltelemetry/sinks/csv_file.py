@@ -57,10 +57,15 @@ class _Generation:
             return False
         if (self.writer, self.pid) != (batch.segment.writer, batch.pid):
             return False
-        return self.segments[-1].sequence < batch.segment.sequence and all(
-            file.size_bytes + _size(texts.get(prefix, ())) <= batch.max_file_bytes
-            for prefix, file in self.files.items()
+        if self.segments[-1].sequence >= batch.segment.sequence:
+            return False
+        return all(
+            self._size_bytes(prefix) + _size(blocks) <= batch.max_file_bytes
+            for prefix, blocks in texts.items()
         )
+
+    def _size_bytes(self, prefix: str) -> int:
+        return self.files[prefix].size_bytes if prefix in self.files else len(CSV_HEADER)
 
     def publications(self) -> list[Publication]:
         """Return each file with the name that it is to have."""

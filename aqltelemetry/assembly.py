@@ -1,0 +1,113 @@
+"""From settings to the parts of a session: which sampler, which sink, which journal.
+
+This is the only module that names concrete samplers and sinks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+from aqltelemetry.clock import epoch_ns
+from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.journal.placement import all_roots, journal_root
+from aqltelemetry.journal.sealed import seal
+from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.protocols import Sampler
+from aqltelemetry.samplers.event_loop import EventLoopSampler
+from aqltelemetry.samplers.garbage import GarbageSampler
+from aqltelemetry.samplers.health import HealthSampler
+from aqltelemetry.samplers.process import ProcessSampler
+from aqltelemetry.session import Parts
+from aqltelemetry.settings import Settings
+from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.sinks.retention import Retention
+from aqltelemetry.stats import Stats
+from aqltelemetry.threads import WorkerThread
+
+_log = logging.getLogger("aqltelemetry")
+_DIRECTORY_MODE = 0o750
+
+
+def assemble(
+    settings: Settings, stats: Callable[[], Stats], keeper_thread: WorkerThread
+) -> Parts:
+    """Make what a session needs, off the event loop, since this does file work.
+
+    Raises MonitoringDirectoryError where the directory is none
+    or can't be written to.
+    """
+    check_directory(settings.directory)
+    origin = Origin(settings.directory, settings.max_file_bytes, epoch_ns)
+    new_writer, where = _journal(settings, origin)
+    _log.info(
+        "recording process %d into %s (journal %s, keeping %d MiB or %g days)",
+        os.getpid(),
+        settings.directory,
+        where,
+        settings.keep_bytes >> 20,
+        settings.keep_s / 86400,
+    )
+    sink_thread = WorkerThread("aqltelemetry-sink")
+    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
+    return Parts(
+        new_writer=new_writer,
+        journal_roots=all_roots(settings.directory, settings.journal_dir),
+        keeper_thread=keeper_thread,
+        sink_thread=sink_thread,
+        sinks=(CsvSink(settings.directory, sink_thread, retention), *settings.sinks),
+        samplers=(*_runtime_samplers(settings, keeper_thread, stats), *settings.samplers),
+        interval_s=settings.interval_s,
+        flush_interval_s=settings.flush_interval_s,
+        max_age_s=settings.max_file_age_s,
+        journal_bytes=settings.journal_bytes,
+    )
+
+
+def check_directory(directory: str) -> None:
+    """Make the monitoring directory if it is missing, and see that files can be made in it.
+
+    Raises MonitoringDirectoryError.
+    """
+    try:
+        os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".aqltelemetry-", suffix=".tmp"):
+            pass
+    except FileExistsError:
+        raise MonitoringDirectoryError(directory, "must be a directory, not a file") from None
+    except OSError as exc:
+        rule = f"must be a directory that this process can write to ({exc.strerror})"
+        raise MonitoringDirectoryError(directory, rule) from exc
+
+
+def _journal(settings: Settings, origin: Origin) -> tuple[Callable[[], Writer], str]:
+    try:
+        root = journal_root(settings.directory, settings.journal_dir)
+        _try(Writer.in_journal(root, origin))
+    except OSError as exc:
+        _log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
+        return lambda: Writer.in_memory(origin), "in memory"
+    return lambda: Writer.in_journal(root, origin), str(root)
+
+
+def _try(writer: Writer) -> None:
+    # Once, at the start: a journal that can't be had now won't be had later.
+    try:
+        seal(writer.new_segment()).discard()
+    finally:
+        writer.close()
+
+
+def _runtime_samplers(
+    settings: Settings, keeper_thread: WorkerThread, stats: Callable[[], Stats]
+) -> Sequence[Sampler]:
+    if not settings.with_runtime:
+        return ()
+    return (
+        GarbageSampler(),
+        ProcessSampler(keeper_thread),
+        EventLoopSampler(),
+        HealthSampler(stats),
+    )

@@ -1,0 +1,94 @@
+"""Recording in a forked child: under its own PID, into its own segments.
+
+A child starts without a thread or a loop of ours, and may never have any. Its
+segments are made when they are needed, and published by whichever monitor runs
+on the same directory, once the child is done with them: its own, should it
+start one, the parent's, or a later one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from aqltelemetry.clock import monotonic_ns, read_anchor
+from aqltelemetry.journal.sealed import seal
+from aqltelemetry.journal.segment import BlankSegment, Segment, new_header
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.recorder import Recording
+
+_RETRY_NS = 1_000_000_000
+
+
+class ChildFeeder:
+    """Makes each segment as the segment of a new writer.
+
+    So an earlier one can be let go of, for others to recover, while the process
+    lives. It is let go of one segment late, since another thread may have taken
+    a slot just before its segment was found full.
+    """
+
+    def __init__(self, new_writer: Callable[[], Writer]) -> None:
+        self._new_writer = new_writer
+        self._writers: list[tuple[Writer, Segment]] = []
+        self._retry_ns = 0
+        # Popping is atomic, so one caller at a time makes a segment; another
+        # thread, or a collector callback amid the making, finds it gone.
+        self._turn = [True]
+
+    def begin(self) -> Recording:
+        """Return a recording whose first segment is made by its first record."""
+        blank = BlankSegment(new_header("0" * 16, 0, os.getpid(), 0, 0, ""))
+        return Recording(self, blank, read_anchor())
+
+    def wake(self) -> None:
+        """Wake nobody: no thread of ours survives a fork."""
+
+    def successor(self, full: Segment) -> Segment | None:
+        """Make the segment after `full`; None where that fails, or is being done."""
+        try:
+            turn = self._turn.pop()
+        except IndexError:
+            return None
+        try:
+            if full.successor is None and monotonic_ns() >= self._retry_ns:
+                full.successor = self._make()
+            return full.successor
+        except OSError:
+            self._retry_ns = monotonic_ns() + _RETRY_NS
+            return None
+        finally:
+            self._turn.append(turn)
+
+    def close(self) -> None:
+        """Let go of every segment; recording must be off."""
+        while self._writers:
+            self._let_go(*self._writers.pop(0))
+
+    def abandon_in_child(self) -> ChildFeeder:
+        """Leave all to the parent, in a child's child; return what feeds that."""
+        for writer, _ in self._writers:
+            writer.abandon_in_child()
+        return ChildFeeder(self._new_writer)
+
+    def _make(self) -> Segment:
+        writer = self._new_writer()
+        try:
+            segment = writer.new_segment()
+        except BaseException:
+            writer.close()
+            raise
+        segment.append_anchor(read_anchor())
+        self._writers.append((writer, segment))
+        while len(self._writers) > 2:  # noqa: PLR2004 - the new one, and the one before
+            self._let_go(*self._writers.pop(0))
+        return segment
+
+    @staticmethod
+    def _let_go(writer: Writer, segment: Segment) -> None:
+        sealed = seal(segment)
+        if not sealed.accepted:
+            sealed.discard()
+        with suppress(OSError):
+            writer.close()

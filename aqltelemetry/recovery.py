@@ -1,0 +1,68 @@
+"""Hands what dead writers left in the journal on to be published, a little at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aqltelemetry.journal.orphans import Orphans, claim_orphans
+from aqltelemetry.journal.sealed import SealedSegment
+
+_log = logging.getLogger("aqltelemetry")
+_MAX_CLAIMED = 64
+
+
+class Recovery:
+    """Claims dead writers below `roots`; all its methods run on one thread.
+
+    No more than some 64 segments are claimed at a time, so that thousands found
+    at a start neither cost memory nor crowd out what is being recorded now.
+    `records` counts what was recovered, `damaged` the segments set aside.
+    """
+
+    def __init__(self, roots: Sequence[Path], hand_on: Callable[[SealedSegment], None]) -> None:
+        self.records = 0
+        self.damaged = 0
+        self._roots = roots
+        self._hand_on = hand_on
+        self._claims: dict[SealedSegment, Orphans] = {}
+
+    def scan(self) -> None:
+        """Claim what is free and hand it on."""
+        for root in self._roots:
+            try:
+                self._claim_below(root)
+            except OSError as exc:
+                _log.warning("can't look for unpublished observations in %s: %s", root, exc)
+
+    def release(self, sealed: SealedSegment, records: int | None) -> None:
+        """Remove a segment that is published; set one aside that can't be read."""
+        orphans = self._claims.pop(sealed, None)
+        if orphans is None:
+            return
+        if records is None:
+            self.damaged += 1
+            orphans.set_aside(sealed)
+        else:
+            self.records += records
+            orphans.discard(sealed)
+        if not self._claims:
+            self.scan()
+
+    def close(self) -> None:
+        """Give up what is claimed, for others to recover."""
+        for orphans in set(self._claims.values()):
+            orphans.close()
+        self._claims.clear()
+
+    def _claim_below(self, root: Path) -> None:
+        if len(self._claims) >= _MAX_CLAIMED:
+            return
+        for orphans in claim_orphans(root):
+            for sealed in orphans.segments:
+                self._claims[sealed] = orphans
+            for sealed in tuple(orphans.segments):
+                self._hand_on(sealed)
+            if len(self._claims) >= _MAX_CLAIMED:
+                return

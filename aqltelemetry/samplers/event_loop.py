@@ -1,0 +1,76 @@
+"""Observes the event loop: how late it is, and how many tasks it has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.observation import RUNTIME, Measurement
+from aqltelemetry.protocols import Append
+
+EVENT_LOOP_LAG = "event loop lag"
+TASKS = "tasks"
+TICK_S = 0.1
+_NS_PER_S = 1_000_000_000
+
+
+class EventLoopSampler:
+    """Measures the lateness of a tick every 100 ms, and counts tasks at each sample.
+
+    Each tick is one observation of `event loop lag`, in seconds, of its full
+    lateness against a fixed grid of times; the ticks that a blocked loop missed
+    are left out, not made up. What is late by less than the loop's own timer
+    resolution, about 1 ms, is noise.
+    """
+
+    prefix = RUNTIME
+    interval_s: float | None = None
+
+    def __init__(self, tick_s: float = TICK_S) -> None:
+        self._tick_ns = round(tick_s * _NS_PER_S)
+        self._append: Append | None = None
+        self._due_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def sample(self) -> Sequence[Measurement]:
+        """Return the number of tasks."""
+        return (Measurement(TASKS, count_tasks()),)
+
+    def attach(self, append: Append) -> None:
+        """Begin to tick on the running loop."""
+        self._append = append
+        self._loop = asyncio.get_running_loop()
+        self._due_ns = monotonic_ns() + self._tick_ns
+        self._timer = self._loop.call_later(self._tick_ns / _NS_PER_S, self._tick)
+
+    def detach(self) -> None:
+        """Tick no more."""
+        self._append = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        append = self._append
+        if append is None:
+            return
+        now_ns = monotonic_ns()
+        late_ns = now_ns - self._due_ns
+        append(EVENT_LOOP_LAG, max(late_ns, 0) / _NS_PER_S)
+        self._due_ns += self._tick_ns * (1 + max(late_ns, 0) // self._tick_ns)
+        self._timer = self._loop.call_later((self._due_ns - now_ns) / _NS_PER_S, self._tick)
+
+
+def count_tasks() -> int:
+    """Return how many tasks there are in the process.
+
+    `asyncio.all_tasks` copies and filters them, for milliseconds where there are
+    many; before Python 3.14 its registry can be asked for its size alone. That
+    size includes tasks that are done and still referred to.
+    """
+    for name in ("_all_tasks", "_scheduled_tasks"):
+        registry = getattr(asyncio.tasks, name, None)
+        if registry is not None and len(registry):
+            return len(registry)
+    return len(asyncio.all_tasks())

@@ -1,0 +1,62 @@
+"""Observes the process: processor time, memory, files, threads, context switches."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+import psutil
+
+from aqltelemetry.observation import RUNTIME, Measurement
+
+USER_TIME = "user time"
+SYSTEM_TIME = "system time"
+MAX_RSS = "max rss"
+RSS = "rss"
+CPU_PERCENT = "cpu percent"
+OPEN_FDS = "open fds"
+THREADS = "threads"
+VOLUNTARY_SWITCHES = "context switches voluntary"
+INVOLUNTARY_SWITCHES = "context switches involuntary"
+
+
+class ProcessSampler:
+    """Samples getrusage(2) and what psutil reads of the process.
+
+    `user time` and `system time` are seconds since the process's start, `max rss`
+    is kilobytes on Linux and bytes on macOS, as getrusage(2) has it; `rss` is
+    bytes; `cpu percent` is of one processor, over the time since the last sample.
+    All is read on `executor`: listing the files of a busy server takes a while.
+    """
+
+    prefix = RUNTIME
+    interval_s: float | None = None
+
+    def __init__(
+        self, executor: Executor, process: Callable[[], psutil.Process] = psutil.Process
+    ) -> None:
+        self._executor = executor
+        self._process = process()
+        self._process.cpu_percent()  # the first call only begins the measurement
+
+    async def sample(self) -> Sequence[Measurement]:
+        """Return what the process has used and holds now."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read)
+
+    def _read(self) -> Sequence[Measurement]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        process = self._process
+        with process.oneshot():
+            return (
+                Measurement(USER_TIME, usage.ru_utime),
+                Measurement(SYSTEM_TIME, usage.ru_stime),
+                Measurement(MAX_RSS, usage.ru_maxrss),
+                Measurement(RSS, process.memory_info().rss),
+                Measurement(CPU_PERCENT, process.cpu_percent()),
+                Measurement(OPEN_FDS, process.num_fds()),
+                Measurement(THREADS, process.num_threads()),
+                Measurement(VOLUNTARY_SWITCHES, usage.ru_nvcsw),
+                Measurement(INVOLUNTARY_SWITCHES, usage.ru_nivcsw),
+            )

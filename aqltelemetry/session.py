@@ -1,0 +1,245 @@
+"""One recording from its start to its end: tasks, order of stopping, account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from aqltelemetry import recorder
+from aqltelemetry.clock import CLOCK_STEP_NS, Anchor, follow, read_anchor
+from aqltelemetry.errors import StateError
+from aqltelemetry.drain import Drain, Flush
+from aqltelemetry.forked import ChildFeeder
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.keeper import Keeper
+from aqltelemetry.protocols import Attached, Sampler, Sink
+from aqltelemetry.recorder import Recording
+from aqltelemetry.recovery import Recovery
+from aqltelemetry.schedule import Schedule
+from aqltelemetry.stats import Stats
+from aqltelemetry.threads import WorkerThread
+
+_log = logging.getLogger("aqltelemetry")
+_HEARTBEAT_S = 1.0
+_CLOCK_STEP = ("runtime", "telemetry clock step")
+_NS_PER_S = 1e9
+_LAST_SAMPLE_SHARE = 0.2
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a session is put together from; its times are in seconds."""
+
+    new_writer: Callable[[], Writer]
+    journal_roots: Sequence[Path]
+    keeper_thread: WorkerThread
+    sink_thread: WorkerThread
+    sinks: Sequence[Sink]
+    samplers: Sequence[Sampler]
+    interval_s: float
+    flush_interval_s: float
+    max_age_s: float
+    journal_bytes: int
+
+
+class Session:
+    """Records from `open` to `close`, on the event loop it was opened on."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._loop = asyncio.get_running_loop()
+        self._drain = Drain(parts.sinks, parts.sink_thread, self._release, parts.max_age_s)
+        self._recovery = Recovery(parts.journal_roots, self._hand_on)
+        self._schedules: list[Schedule] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Begin to record; raises OSError where not even a first segment can be had."""
+        parts = self._parts
+        try:
+            self._writer = await self._on_keeper(parts.new_writer)
+            self._keeper = Keeper(
+                parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes
+            )
+            self._recording = await self._on_keeper(lambda: self._keeper.open(read_anchor()))
+        except BaseException:
+            self._end_threads(wait=True)
+            raise
+        recorder.install(self._recording)
+        for sampler in parts.samplers:
+            self._take_on(sampler)
+        self._draining = self._start(self._drain.run())
+        self._tasks = [
+            self._start(self._heartbeat()),
+            self._start(self._tend_journal()),
+            *(self._start(schedule.run()) for schedule in self._schedules),
+        ]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the event loop is still there and the drain at work."""
+        return not self._loop.is_closed() and not self._draining.done()
+
+    def check_loop(self) -> None:
+        """Raise StateError on another event loop than the recording's."""
+        if asyncio.get_running_loop() is not self._loop:
+            msg = "the monitor was started on another event loop: use it there"
+            raise StateError(msg)
+
+    async def flush(self) -> None:
+        """Have everything recorded before this call given to the sinks and kept."""
+        await self._flush(last=False)
+
+    async def close(self, timeout_s: float) -> bool:
+        """End the recording; say whether all of it was published within the time."""
+        deadline_s = self._loop.time() + timeout_s
+        published = False
+        try:
+            await _cancel(*self._tasks)
+            async with _within(self._loop.time() + timeout_s * _LAST_SAMPLE_SHARE):
+                await asyncio.gather(*(schedule.sample() for schedule in self._schedules))
+            self._switch_off()
+            async with _within(deadline_s):
+                await self._flush(last=True)
+                published = self._drain.depth == 0
+            await _cancel(self._draining)
+            async with _within(deadline_s):
+                for sink in self._parts.sinks:
+                    await sink.close()
+                await self._on_keeper(self._let_go)
+        finally:
+            self._switch_off()
+            self._end_threads(wait=published)
+        return published
+
+    def abandon(self) -> None:
+        """Leave everything to recovery, since the event loop is gone."""
+        self._switch_off()
+        self._parts.keeper_thread.post(self._keeper.close)
+        self._parts.keeper_thread.post(self._let_go)
+        self._end_threads(wait=True)
+
+    def abandon_in_child(self) -> ChildFeeder:
+        """Leave everything to the parent; return what feeds a recording of the child's own."""
+        self._detach()
+        self._writer.abandon_in_child()
+        self._recovery.close()
+        return ChildFeeder(self._parts.new_writer)
+
+    def stats(self) -> Stats:
+        """Return the account of the recording at this moment."""
+        account = self._keeper.account()
+        dropped = Counter(self._recording.drops)
+        dropped.update(account.lost)
+        return Stats(
+            recorded=account.published + account.in_journal + dropped.total(),
+            published=account.published,
+            in_journal=account.in_journal,
+            dropped=MappingProxyType(dropped),
+            recovered=self._recovery.records,
+            journal_bytes=account.journal_bytes,
+            is_crash_proof=self._writer.path is not None,
+            queue_depth=self._drain.depth,
+            write_s=self._drain.write_ns / _NS_PER_S,
+            sampler_errors=sum(schedule.errors for schedule in self._schedules),
+            sink_errors=sum(feed.errors for feed in self._drain.feeds),
+            missed_ticks=sum(schedule.missed for schedule in self._schedules),
+        )
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            last, measured = self._recording.anchor, read_anchor()
+            self._recording.renew(follow(last, measured))
+            if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
+                self._recording.append(_CLOCK_STEP, step_ns / _NS_PER_S)
+            self._keeper.wake()
+
+    async def _tend_journal(self) -> None:
+        while True:
+            self._parts.keeper_thread.post(self._recovery.scan)
+            await asyncio.sleep(self._parts.flush_interval_s)
+            self._parts.keeper_thread.post(self._keeper.seal)
+
+    async def _flush(self, *, last: bool) -> None:
+        flush = Flush(last=last)
+
+        def hand_on() -> None:
+            if last:
+                self._keeper.close()
+            else:
+                self._keeper.seal()
+            self._hand_on(flush)
+
+        await self._on_keeper(hand_on)
+        await asyncio.wait((flush.done, self._draining), return_when=asyncio.FIRST_COMPLETED)
+        await self._on_keeper(_nothing)  # what was released before this is discarded now
+
+    def _take_on(self, sampler: Sampler) -> None:
+        interval_s = sampler.interval_s or self._parts.interval_s
+        self._schedules.append(Schedule(sampler, interval_s, self._recording.append))
+        if isinstance(sampler, Attached):
+            append, prefix = self._recording.append, sampler.prefix
+            sampler.attach(lambda label, value: append((prefix, label), value))
+
+    def _switch_off(self) -> None:
+        self._detach()
+        recorder.remove(self._recording)
+
+    def _detach(self) -> None:
+        for sampler in self._parts.samplers:
+            if isinstance(sampler, Attached):
+                try:
+                    sampler.detach()
+                except Exception:
+                    _log.exception("sampler %r can't be detached", sampler)
+
+    def _hand_on(self, item: SealedSegment | Flush) -> None:
+        # Where the loop is closed, the item stays in the journal.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._drain.queue.put_nowait, item)
+
+    def _release(self, sealed: SealedSegment, records: int | None) -> None:
+        owner = self._recovery.release if sealed.recovered else self._keeper.discard
+        self._parts.keeper_thread.post(lambda: owner(sealed, records))
+
+    def _let_go(self) -> None:
+        self._recovery.close()
+        self._writer.close()
+
+    def _end_threads(self, *, wait: bool) -> None:
+        self._parts.keeper_thread.shutdown(wait=wait)
+        self._parts.sink_thread.shutdown(wait=wait)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._loop.create_task(work, name="aqltelemetry")
+
+    async def _on_keeper(self, job: Callable[[], _R]) -> _R:
+        return await self._loop.run_in_executor(self._parts.keeper_thread, job)
+
+
+@asynccontextmanager
+async def _within(deadline_s: float) -> AsyncIterator[None]:
+    """Give up at a time of the loop's clock, without an error."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline_s):
+            yield
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    pass

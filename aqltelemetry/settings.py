@@ -1,0 +1,199 @@
+"""The options of a monitor: their defaults, rules and environment variables.
+
+This is the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+from aqltelemetry.errors import OptionError
+from aqltelemetry.protocols import Sampler, Sink
+
+DEFAULT_DIRECTORY = "_monitoring"
+_ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
+_SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Options(TypedDict, total=False):
+    """What `Monitor` and the hosts take as keyword arguments; see `Settings`."""
+
+    with_runtime: bool
+    with_profiler: bool
+    interval_s: float
+    flush_interval_s: float
+    max_file_bytes: int
+    max_file_age_s: float
+    keep_bytes: int
+    keep_s: float
+    journal_dir: str | os.PathLike[str]
+    journal_bytes: int
+    stop_timeout_s: float
+    samplers: Sequence[Sampler]
+    sinks: Sequence[Sink]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of a recording, checked. Raises OptionError naming value and rule."""
+
+    directory: str = DEFAULT_DIRECTORY
+    """The monitoring directory, AQLTELEMETRY_DIR; made absolute."""
+    with_runtime: bool = True
+    """Whether to sample the collector, the process, the event loop and the telemetry."""
+    with_profiler: bool = False
+    """Whether to profile the event loop's thread by cProfile, until the stop."""
+    interval_s: float = 1.0
+    """Seconds between two samples."""
+    flush_interval_s: float = 5.0
+    """Seconds after which a journal segment is handed to the sinks though not full."""
+    max_file_bytes: int = 16 << 20
+    """Size that a CSV file does not exceed."""
+    max_file_age_s: float = 60.0
+    """Seconds after which a CSV file is published though not full."""
+    keep_bytes: int = 1 << 30
+    """Size of all CSV files of the directory above which the oldest are removed."""
+    keep_s: float = 7 * 86400.0
+    """Age in seconds above which CSV files are removed."""
+    journal_dir: str = "auto"
+    """Where the journal is; "auto" by the rule of the docs, "memory" for no files."""
+    journal_bytes: int = 64 << 20
+    """Size of a process's journal above which what is newest is dropped, and counted."""
+    stop_timeout_s: float = 5.0
+    """Seconds that `stop` takes at most."""
+    samplers: Sequence[Sampler] = ()
+    """Samplers beside the built-in ones."""
+    sinks: Sequence[Sink] = ()
+    """Sinks beside the CSV files."""
+
+    def __post_init__(self) -> None:
+        for name, rule in _RULES.items():
+            value = getattr(self, name)
+            if not rule.holds(value):
+                raise OptionError(name, value, rule.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    text: str
+    holds: Callable[[Any], bool]
+
+
+_MIN_JOURNAL_BYTES = 4 << 20
+_MIN_FILE_BYTES = 4 << 10
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_SECONDS = _Rule("must be a number of seconds above 0", lambda v: _is_number(v) and v > 0)
+_BOOLEAN = _Rule("must be True or False", lambda v: isinstance(v, bool))
+_BYTES = _Rule("must be a number of bytes, at least 0", lambda v: _is_integer(v) and v >= 0)
+_RULES = {
+    "directory": _Rule("must be a path", lambda v: isinstance(v, str) and bool(v)),
+    "with_runtime": _BOOLEAN,
+    "with_profiler": _BOOLEAN,
+    "interval_s": _Rule(
+        "must be a number of seconds, at least 0.01", lambda v: _is_number(v) and v >= 0.01
+    ),
+    "flush_interval_s": _Rule(
+        "must be a number of seconds above 0 and at most 60",
+        lambda v: _is_number(v) and 0 < v <= 60,
+    ),
+    "max_file_bytes": _Rule(
+        "must be a number of bytes, at least 4 KiB and below 4 GiB",
+        lambda v: _is_integer(v) and _MIN_FILE_BYTES <= v < 1 << 32,
+    ),
+    "max_file_age_s": _SECONDS,
+    "keep_bytes": _BYTES,
+    "keep_s": _SECONDS,
+    "journal_dir": _Rule(
+        'must be a path, "auto" or "memory"', lambda v: isinstance(v, str) and bool(v)
+    ),
+    "journal_bytes": _Rule(
+        "must be a number of bytes, at least 4 MiB",
+        lambda v: _is_integer(v) and v >= _MIN_JOURNAL_BYTES,
+    ),
+    "stop_timeout_s": _Rule(
+        "must be a number of seconds, at least 0", lambda v: _is_number(v) and v >= 0
+    ),
+    "samplers": _Rule(
+        "must be a sequence of objects with sample(), prefix and interval_s",
+        lambda v: isinstance(v, Sequence) and all(isinstance(each, Sampler) for each in v),
+    ),
+    "sinks": _Rule(
+        "must be a sequence of objects with write(), flush() and close()",
+        lambda v: isinstance(v, Sequence) and all(isinstance(each, Sink) for each in v),
+    ),
+}
+
+
+def settings(
+    directory: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return checked settings: what is given, else the environment's, else the default.
+
+    Each option of a simple type is also a variable, AQLTELEMETRY_INTERVAL_S for
+    `interval_s`; sizes may end in k, m or g. Raises OptionError.
+    """
+    environ = os.environ if environ is None else environ
+    known = {field.name: field.type for field in fields(Settings)}
+    values = dict(_from_environment(known, environ))
+    for name, value in (options or {}).items():
+        if name not in known or name == "directory":
+            raise OptionError(name, value, f"unknown; there are {', '.join(sorted(_RULES))}")
+        values[name] = os.fspath(value) if name == "journal_dir" else value
+    if directory is not None:
+        values["directory"] = os.fspath(directory)
+    if isinstance(chosen := values.get("directory", DEFAULT_DIRECTORY), str) and chosen:
+        # Absolute from here on: a later change of the working directory moves nothing.
+        values["directory"] = os.path.abspath(chosen)
+    return Settings(**values)
+
+
+def _from_environment(
+    known: Mapping[str, Any], environ: Mapping[str, str]
+) -> Mapping[str, object]:
+    values: dict[str, object] = {}
+    for name, kind in known.items():
+        variable = _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
+        if kind in _PARSERS and (text := environ.get(variable, "")):
+            try:
+                values[name] = _PARSERS[kind](text)
+            except ValueError:
+                raise OptionError(variable, text, _RULES[name].text) from None
+    return values
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _parse_int(text: str) -> int:
+    unit = _SUFFIXES.get(text[-1].lower())
+    return int(text) if unit is None else int(text[:-1]) * unit
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "str": str,
+    "bool": _parse_bool,
+    "int": _parse_int,
+    "float": float,
+}
