@@ -21,6 +21,7 @@ from aqltelemetry.threads import WorkerThread
 
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
+_MAX_SPARES = 8
 
 TORN = "torn"
 """Drop reason: a slot was taken, and no record came to be in it."""
@@ -100,9 +101,13 @@ class Keeper:
             return
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
+        retired = 0
         while self._chain[0].header.sequence < current:
             self._retire(self._chain[0])
-        while len(self._chain) <= _SPARES and self._extend():
+            retired += 1
+        # The more were filled since the last look, the more will be by the next.
+        wanted = min(_SPARES + 2 * retired, _MAX_SPARES)
+        while len(self._chain) <= wanted and self._extend():
             pass
 
     def seal(self) -> None:
