@@ -1,0 +1,57 @@
+# Everything is set up in .venv by the first target that needs it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FACTS := pyproject.toml setup.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="--requests 5000"
+	$(BIN)/aqltelemetry demo $(ARGS)
+
+test: $(VENV)/test ## run the tests; ARGS="tests/test_monitor.py -k stop"
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lint ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/lint ## put the code in its usual form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/bench ## measure what it costs, beside its peers
+	@for each in benchmarks/[!_]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache _monitoring
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "aqltelemetry needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) can't make environments: install the package python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/demo: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/test: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(VENV)/lint: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[lint,bench]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[all,bench]'
+	@touch $@
