@@ -31,9 +31,7 @@ _log = logging.getLogger("aqltelemetry")
 _DIRECTORY_MODE = 0o750
 
 
-def assemble(
-    settings: Settings, stats: Callable[[], Stats], keeper_thread: WorkerThread
-) -> Parts:
+def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: WorkerThread) -> Parts:
     """Make what a session needs, off the event loop, since this does file work.
 
     Raises MonitoringDirectoryError where the directory is none

@@ -93,6 +93,7 @@ class Keeper:
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""
         del full
+        return None
 
     def tend(self) -> None:
         """Hand on the segments that recording has left, and provide new ones."""
@@ -145,8 +146,8 @@ class Keeper:
             sealed.discard()
 
     def _journal_bytes(self) -> int:
-        parts = (*self._chain, *self._sealed)
-        return sum(part.size_bytes for part in parts)
+        live = sum(segment.size_bytes for segment in self._chain)
+        return live + sum(sealed.size_bytes for sealed in self._sealed)
 
     def _extend(self) -> bool:
         last = self._chain[-1]

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry import recorder
-from aqltelemetry.errors import AlreadyRunningError, NotRunningError, StateError
+from aqltelemetry.errors import AlreadyRunningError, NotRunningError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.session import Parts, Session
 from aqltelemetry.settings import Options, Settings, settings

@@ -7,9 +7,9 @@ the middle of itself.
 
 from __future__ import annotations
 
+import struct
 from asyncio import Task, current_task
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from struct import error as StructError
 from threading import get_ident
 from types import TracebackType, coroutine
 from typing import Any, Protocol, TypeAlias
@@ -144,9 +144,7 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
         _append((prefix, label), monotonic_ns(), measurement, pack_value)
 
 
-def _append(
-    key: Key, at_ns: int, value: float, pack: Callable[[int, float, int], bytes]
-) -> None:
+def _append(key: Key, at_ns: int, value: float, pack: Callable[[int, float, int], bytes]) -> None:
     try:
         for _ in range(_TRIES):
             segment, recording = _current, _recording
@@ -163,7 +161,7 @@ def _append(
             if not recording.advance(segment):
                 break
         _drop(NO_SEGMENT)
-    except (TypeError, ValueError, OverflowError, StructError):
+    except (TypeError, ValueError, OverflowError, struct.error):
         _drop(INVALID)
     except Exception:  # noqa: BLE001 - as above
         _drop(ERROR)
@@ -181,9 +179,8 @@ def _nothing() -> Generator[Any, None, None]:
 
 # A generator that has ended may be awaited again and again, at the cost of a
 # function call: no coroutine is made for entering or leaving a block.
-_ended = coroutine(_nothing)()
-next(_ended, None)  # type: ignore[call-overload]
-_FINISHED: Awaitable[None] = _ended
+_FINISHED: Awaitable[None] = coroutine(_nothing)()
+next(_FINISHED, None)  # type: ignore[call-overload]
 
 _Owner: TypeAlias = tuple[int, Task[Any] | None]
 
@@ -225,9 +222,9 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         entered = self._entered
         if entered.__class__ is int:
             self._entered = None
-            append_duration(self._label, end_ns, end_ns - entered)  # type: ignore[operator]
+            append_duration(self._label, end_ns, end_ns - entered)
         elif entered is not None:
-            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
+            entered.leave(self._label, end_ns)
 
     def __aenter__(self) -> Awaitable[None]:
         if _current is not None:
@@ -248,13 +245,14 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         entered = self._entered
         if entered.__class__ is int:
             self._entered = None
-            append_duration(self._label, end_ns, end_ns - entered)  # type: ignore[operator]
+            append_duration(self._label, end_ns, end_ns - entered)
         elif entered is not None:
-            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
+            entered.leave(self._label, end_ns)
         return _FINISHED
 
     def _enter_again(self, now_ns: int) -> None:
         entries = _Entries()
+        # As above: no call from here to the last of these lines but one.
         entered = self._entered
         if entered.__class__ is _Entries:
             entries = entered  # type: ignore[assignment]

@@ -13,15 +13,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aqltelemetry import recorder
-from aqltelemetry.clock import CLOCK_STEP_NS, Anchor, follow, read_anchor
-from aqltelemetry.errors import StateError
+from aqltelemetry.clock import CLOCK_STEP_NS, follow, read_anchor
 from aqltelemetry.drain import Drain, Flush
+from aqltelemetry.errors import StateError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.protocols import Attached, Sampler, Sink
-from aqltelemetry.recorder import Recording
 from aqltelemetry.recovery import Recovery
 from aqltelemetry.schedule import Schedule
 from aqltelemetry.stats import Stats
@@ -200,7 +199,7 @@ class Session:
             if isinstance(sampler, Attached):
                 try:
                     sampler.detach()
-                except Exception:
+                except Exception:  # noqa: BLE001 - as of a sample
                     _log.exception("sampler %r can't be detached", sampler)
 
     def _hand_on(self, item: SealedSegment | Flush) -> None:

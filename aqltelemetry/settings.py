@@ -87,6 +87,9 @@ class _Rule:
 
 _MIN_JOURNAL_BYTES = 4 << 20
 _MIN_FILE_BYTES = 4 << 10
+_MIN_INTERVAL_S = 0.01
+# An anchor a second is kept in each segment, and there is room for 149.
+_MAX_FLUSH_S = 60
 
 
 def _is_number(value: object) -> bool:
@@ -105,11 +108,12 @@ _RULES = {
     "with_runtime": _BOOLEAN,
     "with_profiler": _BOOLEAN,
     "interval_s": _Rule(
-        "must be a number of seconds, at least 0.01", lambda v: _is_number(v) and v >= 0.01
+        "must be a number of seconds, at least 0.01",
+        lambda v: _is_number(v) and v >= _MIN_INTERVAL_S,
     ),
     "flush_interval_s": _Rule(
         "must be a number of seconds above 0 and at most 60",
-        lambda v: _is_number(v) and 0 < v <= 60,
+        lambda v: _is_number(v) and 0 < v <= _MAX_FLUSH_S,
     ),
     "max_file_bytes": _Rule(
         "must be a number of bytes, at least 4 KiB and below 4 GiB",
@@ -164,10 +168,8 @@ def settings(
     return Settings(**values)
 
 
-def _from_environment(
-    known: Mapping[str, Any], environ: Mapping[str, str]
-) -> Mapping[str, object]:
-    values: dict[str, object] = {}
+def _from_environment(known: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
+    values: dict[str, Any] = {}
     for name, kind in known.items():
         variable = _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
         if kind in _PARSERS and (text := environ.get(variable, "")):
@@ -191,7 +193,7 @@ def _parse_int(text: str) -> int:
     return int(text) if unit is None else int(text[:-1]) * unit
 
 
-_PARSERS: dict[str, Callable[[str], object]] = {
+_PARSERS: dict[Any, Callable[[str], object]] = {
     "str": str,
     "bool": _parse_bool,
     "int": _parse_int,

@@ -32,9 +32,7 @@ class WorkerThread(Executor):
         """Have a job done some time, without a result."""
         self._jobs.put(job)
 
-    def submit(
-        self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> Future[_R]:
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
         """Have a call made some time; its result is in the future."""
         future: Future[_R] = Future()
 
@@ -59,6 +57,6 @@ class WorkerThread(Executor):
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the thread outlives its jobs
                 _log.exception("a background job of the telemetry failed")
             del job

@@ -41,9 +41,7 @@ def time_it(
 def _timed(function: Callable[_P, _R], label: str | None) -> Callable[_P, _R]:
     if isinstance(function, staticmethod | classmethod):
         # Decorated from outside: the function within is the one to time.
-        return cast(
-            "Callable[_P, _R]", type(function)(_timed(function.__func__, label))
-        )
+        return cast("Callable[_P, _R]", type(function)(_timed(function.__func__, label)))
     if not callable(function) or isinstance(function, type):
         msg = f"time_it({function!r}): must be a function or method"
         raise TypeError(msg)

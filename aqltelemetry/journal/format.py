@@ -127,9 +127,7 @@ def unpack_label(entry: bytes | memoryview) -> tuple[int, Series] | None:
         return None
     text = bytes(entry[_LABEL.size : end])
     try:
-        series = Series(
-            text[:prefix_length].decode(), text[prefix_length:].decode(), Kind(kind)
-        )
+        series = Series(text[:prefix_length].decode(), text[prefix_length:].decode(), Kind(kind))
     except ValueError:
         return None
     return label_id, series

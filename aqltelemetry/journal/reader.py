@@ -76,9 +76,7 @@ def read_segment(
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
     anchors = []
-    for position in range(
-        fmt.ANCHORS_AT, fmt.LABELS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES
-    ):
+    for position in range(fmt.ANCHORS_AT, fmt.LABELS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
         record = bytes(data[position : position + fmt.RECORD_BYTES])
         at_ns, offset_ns, label_id = fmt.unpack_duration(record)
         if label_id == header.id_base and fmt.is_intact(record, position):

@@ -159,6 +159,7 @@ class BlankSegment(Segment):
     def register(self, key: Key) -> int | None:
         """Know no series."""
         del key
+        return None
 
 
 def new_header(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import aiofiles
@@ -239,7 +240,7 @@ class CsvSink:
             with suppress(OSError, ValueError):
                 await file.file.close()
             with suppress(OSError):
-                await self._run(lambda path=file.path: os.unlink(path))
+                await self._run(partial(os.unlink, file.path))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
