@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aqltelemetry.clock import monotonic_ns, read_anchor
+from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.sealed import seal
-from aqltelemetry.journal.segment import BlankSegment, Segment, new_header
+from aqltelemetry.journal.segment import BlankSegment, Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recorder import Recording
 
@@ -39,7 +40,7 @@ class ChildFeeder:
 
     def begin(self) -> Recording:
         """Return a recording whose first segment is made by its first record."""
-        blank = BlankSegment(new_header("0" * 16, 0, os.getpid(), 0, 0, ""))
+        blank = BlankSegment(Header("0" * 16, 0, os.getpid(), 1, 0, 0, ""))
         return Recording(self, blank, read_anchor())
 
     def wake(self) -> None:
@@ -54,12 +55,11 @@ class ChildFeeder:
         try:
             if full.successor is None and monotonic_ns() >= self._retry_ns:
                 full.successor = self._make()
-            return full.successor
         except OSError:
             self._retry_ns = monotonic_ns() + _RETRY_NS
-            return None
         finally:
             self._turn.append(turn)
+        return full.successor
 
     def close(self) -> None:
         """Let go of every segment; recording must be off."""

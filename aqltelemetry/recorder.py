@@ -179,7 +179,7 @@ def _nothing() -> Generator[Any, None, None]:
 
 # A generator that has ended may be awaited again and again, at the cost of a
 # function call: no coroutine is made for entering or leaving a block.
-_FINISHED: Awaitable[None] = coroutine(_nothing)()
+_FINISHED: Awaitable[None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
 next(_FINISHED, None)  # type: ignore[call-overload]
 
 _Owner: TypeAlias = tuple[int, Task[Any] | None]
@@ -224,7 +224,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             self._entered = None
             append_duration(self._label, end_ns, end_ns - entered)
         elif entered is not None:
-            entered.leave(self._label, end_ns)
+            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
 
     def __aenter__(self) -> Awaitable[None]:
         if _current is not None:
@@ -247,7 +247,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             self._entered = None
             append_duration(self._label, end_ns, end_ns - entered)
         elif entered is not None:
-            entered.leave(self._label, end_ns)
+            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
         return _FINISHED
 
     def _enter_again(self, now_ns: int) -> None:
@@ -255,7 +255,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         # As above: no call from here to the last of these lines but one.
         entered = self._entered
         if entered.__class__ is _Entries:
-            entries = entered  # type: ignore[assignment]
+            entries = entered
         else:
             entries.first_ns = entered  # type: ignore[assignment]
             self._entered = entries

@@ -42,7 +42,7 @@ def _timed(function: Callable[_P, _R], label: str | None) -> Callable[_P, _R]:
     if isinstance(function, staticmethod | classmethod):
         # Decorated from outside: the function within is the one to time.
         return cast("Callable[_P, _R]", type(function)(_timed(function.__func__, label)))
-    if not callable(function) or isinstance(function, type):
+    if isinstance(function, type) or not callable(function):
         msg = f"time_it({function!r}): must be a function or method"
         raise TypeError(msg)
     name = _default_label(function) if label is None else label

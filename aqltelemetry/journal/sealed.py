@@ -13,42 +13,39 @@ from aqltelemetry.observation import SegmentId
 class SealedSegment:
     """A segment on its way from the journal to the sinks.
 
-    `accepted` is how many records it was given; None for one found after its
-    writer's death, when nothing but the file is left to tell.
+    It is a file, or `live` where it is in memory only. `accepted` is how many
+    records it was given; None for one found after its writer's death, when
+    nothing but the file is left to tell.
     """
 
     def __init__(
-        self,
-        segment_id: SegmentId,
-        path: Path | None,
-        *,
-        accepted: int | None = None,
-        live: Segment | None = None,
+        self, segment_id: SegmentId, source: Path | Segment, accepted: int | None = None
     ) -> None:
         self.id = segment_id
-        self.path = path
         self.accepted = accepted
-        self.size_bytes = live.size_bytes if path is None and live else _size_bytes(path)
-        self._live = live if path is None else None
+        self.size_bytes = _size_bytes(source)
+        self._source = source
 
     @property
     def recovered(self) -> bool:
         """Whether another process than its writer hands it on."""
         return self.accepted is None
 
+    @property
+    def path(self) -> Path | None:
+        """The segment's file."""
+        return self._source if isinstance(self._source, Path) else None
+
     def read(self) -> bytes:
         """Return the segment's bytes; raises OSError where the file can't be read."""
-        if self._live is not None:
-            return self._live.map[:]
-        assert self.path is not None
-        return self.path.read_bytes()
+        if isinstance(self._source, Path):
+            return self._source.read_bytes()
+        return self._source.map[:]
 
     def discard(self) -> None:
-        """Remove the segment for good."""
-        self._live = None
-        if self.path is not None:
-            with suppress(FileNotFoundError):
-                self.path.unlink()
+        """Remove the segment for good; in memory, it goes with the last that refers to it."""
+        if isinstance(self._source, Path):
+            self._source.unlink(missing_ok=True)
 
 
 def seal(segment: Segment) -> SealedSegment:
@@ -58,15 +55,16 @@ def seal(segment: Segment) -> SealedSegment:
     mapped for as long as it needs it, and `accepted` says to wait for it.
     """
     end = segment.exhaust()
-    path = None if segment.path is None else Path(segment.path)
-    if path is not None and end is not None:
+    if segment.path is not None and end is not None:
         with suppress(OSError):
-            os.truncate(path, end)
-    return SealedSegment(segment.id, path, accepted=segment.taken, live=segment)
+            os.truncate(segment.path, end)
+    return SealedSegment(segment.id, segment.path or segment, segment.taken)
 
 
-def _size_bytes(path: Path | None) -> int:
+def _size_bytes(source: Path | Segment) -> int:
+    if isinstance(source, Segment):
+        return source.size_bytes
     try:
-        return 0 if path is None else path.stat().st_size
+        return source.stat().st_size
     except OSError:
         return 0

@@ -9,6 +9,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
@@ -68,7 +69,7 @@ class Segment:
         "successor",
     )
 
-    def __init__(self, mapped: mmap.mmap, header: fmt.Header, path: str | None) -> None:
+    def __init__(self, mapped: mmap.mmap, header: fmt.Header, path: Path | None) -> None:
         self.map = mapped
         self.header = header
         self.path = path
@@ -162,12 +163,9 @@ class BlankSegment(Segment):
         return None
 
 
-def new_header(
-    writer: str, sequence: int, pid: int, max_file_bytes: int, created_ns: int, directory: str
-) -> fmt.Header:
-    """Return a segment's header with an id base of its own."""
-    id_base = 1 + secrets.randbelow(fmt.MAX_ID_BASE)
-    return fmt.Header(writer, sequence, pid, id_base, max_file_bytes, created_ns, directory)
+def random_id_base() -> int:
+    """Draw the id base of a new segment."""
+    return 1 + secrets.randbelow(fmt.MAX_ID_BASE)
 
 
 def _series(key: Key) -> Series:
@@ -184,4 +182,5 @@ def _key(series: Series) -> Key:
 def _is_small(key: Key) -> bool:
     # A label of a megabyte must not stay in memory for being recorded once.
     label = key[1] if isinstance(key, tuple) else key
-    return isinstance(label, str) and len(label) <= _MAX_KEY_CHARS
+    # What is recorded as a label need not be a text, whatever its type says.
+    return isinstance(label, str) and len(label) <= _MAX_KEY_CHARS  # type: ignore[redundant-expr]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.segment import Segment, new_header
+from aqltelemetry.journal.segment import Segment, random_id_base
 
 SEGMENT_SUFFIX = ".seg"
 NEW_SUFFIX = ".new"
@@ -78,17 +78,17 @@ class Writer:
 
         Raises OSError where there is no room for it; nothing is left behind then.
         """
-        sequence = self._sequence + 1
-        header = new_header(
-            self.name,
-            sequence,
-            self.pid,
-            self._origin.max_file_bytes,
-            self._origin.epoch_ns(),
-            self._origin.directory,
+        header = fmt.Header(
+            writer=self.name,
+            sequence=self._sequence + 1,
+            pid=self.pid,
+            id_base=random_id_base(),
+            max_file_bytes=self._origin.max_file_bytes,
+            created_ns=self._origin.epoch_ns(),
+            directory=self._origin.directory,
         )
-        segment = self._anonymous(header) if self.path is None else self._mapped(header)
-        self._sequence = sequence
+        segment = _anonymous(header) if self.path is None else _mapped(header, self.path)
+        self._sequence = header.sequence
         return segment
 
     def abandon_in_child(self) -> None:
@@ -99,44 +99,42 @@ class Writer:
 
     def close(self) -> None:
         """Release the lock; the directory goes if it is empty, else others recover it."""
-        if self._lock_fd < 0:
-            return
-        assert self.path is not None
-        remove_empty(self.path)
-        os.close(self._lock_fd)
-        self._lock_fd = -1
-        remove_empty(self.path.parent)
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        if lock_fd >= 0 and self.path is not None:
+            remove_empty(self.path)
+            os.close(lock_fd)
+            remove_empty(self.path.parent)
 
-    def _anonymous(self, header: fmt.Header) -> Segment:
-        mapped = mmap.mmap(-1, fmt.SEGMENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        data = header.pack()
+
+def _anonymous(header: fmt.Header) -> Segment:
+    mapped = mmap.mmap(-1, fmt.SEGMENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    data = header.pack()
+    mapped[: len(data)] = data
+    return Segment(mapped, header, None)
+
+
+def _mapped(header: fmt.Header, directory: Path) -> Segment:
+    data = header.pack()
+    final = directory / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
+    made = final.with_suffix(NEW_SUFFIX)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(made, flags, 0o600)
+    try:
+        _check_room(fd)
+        # Allocated now, a full disk is an error here; a sparse file would kill
+        # the application by SIGBUS at a later store.
+        os.posix_fallocate(fd, 0, fmt.SEGMENT_BYTES)
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        mapped = mmap.mmap(fd, fmt.SEGMENT_BYTES, flags=flags)
         mapped[: len(data)] = data
-        return Segment(mapped, header, None)
-
-    def _mapped(self, header: fmt.Header) -> Segment:
-        assert self.path is not None
-        data = header.pack()
-        final = self.path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
-        made = final.with_suffix(NEW_SUFFIX)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(made, flags, 0o600)
-        try:
-            _check_room(fd)
-            # Allocated now, a full disk is an error here; a sparse file would
-            # kill the application by SIGBUS at a later store.
-            os.posix_fallocate(fd, 0, fmt.SEGMENT_BYTES)
-            mapped = mmap.mmap(
-                fd, fmt.SEGMENT_BYTES, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-            )
-            mapped[: len(data)] = data
-            made.rename(final)
-        except BaseException:
-            with suppress(OSError):
-                made.unlink()
-            raise
-        finally:
-            os.close(fd)
-        return Segment(mapped, header, str(final))
+        made.rename(final)
+    except BaseException:
+        with suppress(OSError):
+            made.unlink()
+        raise
+    finally:
+        os.close(fd)
+    return Segment(mapped, header, final)
 
 
 def lock(directory: Path) -> int | None:
