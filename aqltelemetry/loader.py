@@ -1,0 +1,218 @@
+"""Recorded data as pandas objects.
+
+    db = TelemetryDB("_monitoring")
+    db.duration().time_series("/version [GET]").data().describe()
+
+The names are those that users of QuantumLeap's telemetry know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from aqltelemetry import filenames
+from aqltelemetry.csv_frames import concat, read_frames
+from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+
+Moment: TypeAlias = int | str | datetime | pd.Timestamp
+"""A time: nanoseconds since the epoch, or what pandas.Timestamp takes; UTC if it has no zone."""
+
+
+class TelemetrySeries:
+    """The time series of one label, of one or several processes."""
+
+    def __init__(self, label: str, frame: pd.DataFrame) -> None:
+        self._label = label
+        self._frame = frame
+
+    def __repr__(self) -> str:
+        return f"<TelemetrySeries {self._label!r}: {len(self._frame)} observations>"
+
+    def label(self) -> str:
+        """Return the name of the series."""
+        return self._label
+
+    def pids(self) -> list[int]:
+        """Return the processes that took the measurements, in ascending order."""
+        return sorted(int(pid) for pid in self._frame[PID].unique())
+
+    def data(self, by_pid: int | None = None) -> pd.Series:
+        """Return the measurements, of one process or of all, sorted by time.
+
+        The index is a DatetimeIndex named Timepoint, in UTC without a zone.
+        """
+        frame = self._frame
+        if by_pid is not None:
+            frame = frame[frame[PID] == by_pid]
+        index = pd.DatetimeIndex(frame[TIMEPOINT], name=TIMEPOINT)
+        series = pd.Series(frame[MEASUREMENT].to_numpy(), index=index, name=MEASUREMENT)
+        return series.sort_index(kind="stable")
+
+
+class TelemetryFrame:
+    """The observations of one file prefix."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def __repr__(self) -> str:
+        return f"<TelemetryFrame: {len(self._frame)} observations, {len(self.labels())} labels>"
+
+    def data(self) -> pd.DataFrame:
+        """Return all rows: Timepoint datetime64[ns], Measurement, Label categorical, PID."""
+        return self._frame
+
+    def labels(self) -> list[str]:
+        """Return the names of the series, in alphabetical order."""
+        return sorted(str(label) for label in self._frame[LABEL].unique())
+
+    def pids(self) -> list[int]:
+        """Return the processes, in ascending order."""
+        return sorted(int(pid) for pid in self._frame[PID].unique())
+
+    def time_series(self, label: str) -> TelemetrySeries:
+        """Return the series of a label; one without observations if there is none."""
+        return TelemetrySeries(label, self._frame[self._frame[LABEL] == label])
+
+
+class TelemetryDB:
+    """The data recorded into a monitoring directory.
+
+    Only observations with `since <= Timepoint < until` are loaded, and only
+    files whose names say that they hold some are read. Files are loaded at
+    first use; `refresh` has new ones looked for. Raises
+    MonitoringDirectoryError where there is no such directory.
+    """
+
+    def __init__(
+        self,
+        monitoring_dir: str | os.PathLike[str],
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> None:
+        self._directory = os.fspath(monitoring_dir)
+        self._since_ns = None if since is None else _nanoseconds(since)
+        self._until_ns = None if until is None else _nanoseconds(until)
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._read: dict[str, set[str]] = {}
+        _list(self._directory)
+
+    def __repr__(self) -> str:
+        return f"TelemetryDB({self._directory!r})"
+
+    @staticmethod
+    def from_csv_files(monitoring_dir: str | os.PathLike[str], file_prefix: str) -> TelemetryFrame:
+        """Return the observations of the files `<file_prefix>.*.csv`."""
+        return TelemetryDB(monitoring_dir).frame(file_prefix)
+
+    def frame(self, file_prefix: str) -> TelemetryFrame:
+        """Return the observations of a file prefix; one's own prefixes are as good."""
+        if file_prefix not in self._frames:
+            self._load(file_prefix)
+        return TelemetryFrame(self._frames[file_prefix])
+
+    def refresh(self) -> None:
+        """Load what was published since the last look, of the prefixes in use."""
+        for prefix in self._frames:
+            self._load(prefix)
+
+    def prefixes(self) -> list[str]:
+        """Return the prefixes of which there are files, in alphabetical order."""
+        return sorted({name.split(".", 1)[0] for name in _list(self._directory)})
+
+    def duration(self) -> TelemetryFrame:
+        """Return the durations, in seconds."""
+        return self.frame(DURATION)
+
+    def runtime(self) -> TelemetryFrame:
+        """Return what the samplers observed."""
+        return self.frame(RUNTIME)
+
+    def gc_collections(self) -> TelemetrySeries:
+        """Return the number of collections since each interpreter's start."""
+        return self.runtime().time_series("gc collections")
+
+    def gc_collected(self) -> TelemetrySeries:
+        """Return the number of objects collected since each interpreter's start."""
+        return self.runtime().time_series("gc collected")
+
+    def gc_uncollectable(self) -> TelemetrySeries:
+        """Return the number of objects found uncollectable since each interpreter's start."""
+        return self.runtime().time_series("gc uncollectable")
+
+    def max_rss(self) -> TelemetrySeries:
+        """Return the largest resident set size; kilobytes on Linux, bytes on macOS."""
+        return self.runtime().time_series("max rss")
+
+    def system_time(self) -> TelemetrySeries:
+        """Return the processor time spent in the kernel, in seconds."""
+        return self.runtime().time_series("system time")
+
+    def user_time(self) -> TelemetrySeries:
+        """Return the processor time spent in user mode, in seconds."""
+        return self.runtime().time_series("user time")
+
+    def _load(self, prefix: str) -> None:
+        read = self._read.setdefault(prefix, set())
+        new = [name for name in self._wanted(prefix) if name not in read]
+        read.update(new)
+        known = self._frames.get(prefix)
+        if known is not None and not new:
+            return
+        frame = read_frames(os.path.join(self._directory, name) for name in new)
+        frame = self._within(frame)
+        if known is not None and len(known):
+            frame = concat([known, frame])
+        self._frames[prefix] = frame
+
+    def _wanted(self, prefix: str) -> Sequence[str]:
+        names = sorted(name for name in _list(self._directory) if name.startswith(prefix + "."))
+        return [name for name in names if self._may_hold(filenames.parse(name))]
+
+    def _may_hold(self, name: filenames.FileName | None) -> bool:
+        # A name of the older kind tells no times: such a file has to be read.
+        if name is None:
+            return True
+        late = self._until_ns is not None and name.from_ns >= self._until_ns
+        early = self._since_ns is not None and name.to_ns <= self._since_ns
+        return not (late or early)
+
+    def _within(self, frame: pd.DataFrame) -> pd.DataFrame:
+        if self._since_ns is None and self._until_ns is None:
+            return frame
+        times_ns = frame[TIMEPOINT].to_numpy().view(np.int64)
+        keep = np.ones(len(frame), dtype=bool)
+        if self._since_ns is not None:
+            keep &= times_ns >= self._since_ns
+        if self._until_ns is not None:
+            keep &= times_ns < self._until_ns
+        return frame[keep].reset_index(drop=True)
+
+
+def _nanoseconds(moment: Moment) -> int:
+    if isinstance(moment, int):
+        return moment
+    stamp = pd.Timestamp(moment)
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    return int(stamp.as_unit("ns").value)
+
+
+def _list(directory: str) -> Iterable[str]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        raise MonitoringDirectoryError(
+            directory, "must exist; nothing was recorded there"
+        ) from None
+    except NotADirectoryError:
+        raise MonitoringDirectoryError(directory, "must be a directory, not a file") from None
+    return [name for name in names if name.endswith(".csv") and not name.startswith(".")]
