@@ -1,0 +1,5 @@
+"""`python -m aqltelemetry` is the command `aqltelemetry`."""
+
+from aqltelemetry.cli import main
+
+main()

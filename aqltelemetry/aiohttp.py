@@ -1,0 +1,169 @@
+"""The aiohttp host: one line that has every request of an application recorded.
+
+setup(app, "_monitoring")
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Unpack
+
+from aiohttp import hdrs, web
+
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
+from aqltelemetry.monitor import Monitor
+from aqltelemetry.recorder import append_duration, is_on
+from aqltelemetry.settings import Options, settings
+
+UNMATCHED = "unmatched"
+"""The label of requests that no route answers, and of those with a method it does not take."""
+WEBSOCKET = " websocket"
+"""What is added to the label of a websocket's whole life."""
+EVENTS = " events"
+"""What is added to the label of a stream of server-sent events."""
+_OTHER_METHOD = "OTHER"
+_EVENT_STREAM = "text/event-stream"
+
+_log = logging.getLogger("aqltelemetry")
+_MONITOR = web.AppKey("aqltelemetry", Monitor)
+_Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def setup(
+    app: web.Application,
+    monitoring_dir: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> None:
+    """Record the application's requests while it runs, by a monitor of its own.
+
+    Each request is one duration, from the moment its head was read to the last
+    byte of the response handed to the transport, labelled with its route's
+    template: `/users/{id} [GET]`. If another monitor runs in the process, that
+    one records. If the directory can't be used when the application starts, an
+    error is logged and the application runs unrecorded.
+
+    Raises OptionError, and StateError for an application that has been set up
+    or started before.
+    """
+    settings(monitoring_dir, options)
+    if _MONITOR in app:
+        msg = "setup was called for this application before"
+        raise StateError(msg)
+    if app.frozen:
+        msg = "setup must be called before the application starts"
+        raise StateError(msg)
+    app[_MONITOR] = Monitor(monitoring_dir, **options)
+    # First of all, so that what other contexts do is recorded too.
+    app.cleanup_ctx.insert(0, _recording)
+    # Around all middlewares. As a middleware it would cost several times as much:
+    # with the first one, aiohttp takes a longer way through every request.
+    object.__setattr__(app, "_handle", RequestTimer(app._handle))  # noqa: SLF001
+
+
+async def _recording(app: web.Application) -> AsyncIterator[None]:
+    monitor = app[_MONITOR]
+    try:
+        await monitor.start()
+    except AlreadyRunningError as exc:
+        _log.info("requests are recorded by the running monitor, into %s", exc.directory)
+    except (TelemetryError, OSError) as exc:
+        _log.error("the application runs unrecorded: %s", exc)
+    yield
+    if monitor.is_running:
+        try:
+            await monitor.stop()
+        except TelemetryError as exc:
+            _log.error("the recording could not be stopped: %s", exc)
+
+
+class RequestTimer:
+    """Handles a request as an application does, and records how long that took.
+
+    aiohttp sends a response after its handler has returned it, by `prepare` and
+    `write_eof`. Both are wrapped on the response itself, so the duration ends
+    when the last of them does, and nothing happens in another order than without.
+    """
+
+    def __init__(self, handle: _Handle) -> None:
+        self._handle = handle
+        # As many as there are routes and methods that they take.
+        self._labels: dict[tuple[web.AbstractResource, str], str] = {}
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request; whatever the application raises passes through."""
+        if not is_on():
+            return await self._handle(request)
+        started_ns = monotonic_ns()
+        try:
+            response = await self._handle(request)
+        except web.HTTPException as exc:
+            self._end_with(exc, request, started_ns)
+            raise
+        except BaseException:
+            self._record(request, started_ns, _expected(request))
+            raise
+        self._end_with(response, request, started_ns)
+        return response
+
+    def _end_with(self, response: object, request: web.Request, started_ns: int) -> None:
+        if not isinstance(response, web.StreamResponse):
+            # A handler's mistake, which aiohttp answers by an error.
+            self._record(request, started_ns, "")
+            return
+        prepare, write_eof, kind = response.prepare, response.write_eof, _kind(response)
+
+        async def timed_prepare(request: web.BaseRequest) -> object:
+            try:
+                return await prepare(request)
+            except BaseException:
+                end()
+                raise
+
+        async def timed_write_eof(data: bytes = b"") -> None:
+            try:
+                await write_eof(data)
+            finally:
+                end()
+
+        def end() -> None:
+            del response.prepare, response.write_eof
+            self._record(request, started_ns, kind)
+
+        response.prepare = timed_prepare  # type: ignore[method-assign, assignment]
+        response.write_eof = timed_write_eof  # type: ignore[method-assign]
+
+    def _record(self, request: web.Request, started_ns: int, kind: str) -> None:
+        end_ns = monotonic_ns()
+        append_duration(self._label(request) + kind, end_ns, end_ns - started_ns)
+
+    def _label(self, request: web.Request) -> str:
+        match = request.match_info
+        if match is None or match.http_exception is not None:  # type: ignore[redundant-expr]
+            return UNMATCHED
+        resource = match.route.resource
+        if resource is None:
+            return UNMATCHED
+        method = request.method if request.method in hdrs.METH_ALL else _OTHER_METHOD
+        label = self._labels.get((resource, method))
+        if label is None:
+            label = self._labels[resource, method] = f"{resource.canonical} [{method}]"
+        return label
+
+
+def _kind(response: web.StreamResponse) -> str:
+    if isinstance(response, web.WebSocketResponse):
+        return WEBSOCKET
+    # As text: the parsed content type would be kept for each response.
+    if response.headers.get(hdrs.CONTENT_TYPE, "").startswith(_EVENT_STREAM):
+        return EVENTS
+    return ""
+
+
+def _expected(request: web.Request) -> str:
+    """Return what a response would have been that never came, cancelled mostly."""
+    if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+        return WEBSOCKET
+    return EVENTS if _EVENT_STREAM in request.headers.get(hdrs.ACCEPT, "") else ""

@@ -1,0 +1,1 @@
+"""A small real service, and what drives it, to see recording at work."""

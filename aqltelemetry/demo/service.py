@@ -1,0 +1,65 @@
+"""The service of the demo: some routes that wait, compute, make garbage and stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+from aiohttp import web
+
+from aqltelemetry.aiohttp import setup
+from aqltelemetry.recorder import time_block
+from aqltelemetry.timing import time_it
+
+_CHUNKS = 8
+
+
+async def create_app() -> web.Application:
+    """Make the application; its options are in the environment."""
+    app = web.Application()
+    app.router.add_get("/version", _version)
+    app.router.add_get("/users/{id}", _user)
+    app.router.add_get("/graph/{size}", _graph)
+    app.router.add_get("/events", _stream)
+    app.router.add_post("/notify", _notify)
+    setup(app)
+    return app
+
+
+async def _version(request: web.Request) -> web.Response:
+    del request
+    return web.json_response({"version": "0.1.0", "pid": os.getpid()})
+
+
+async def _user(request: web.Request) -> web.Response:
+    async with time_block("db query"):
+        await asyncio.sleep(0.002)
+    return web.json_response({"id": request.match_info["id"]})
+
+
+async def _graph(request: web.Request) -> web.Response:
+    return web.json_response({"nodes": _make_graph(int(request.match_info["size"]))})
+
+
+@time_it(label="make_graph()")
+def _make_graph(size: int) -> int:
+    nodes: list[list[object]] = [[] for _ in range(size)]
+    for index, node in enumerate(nodes):  # cycles, so the collector has work
+        node.append(nodes[index - 1])
+    return len(nodes)
+
+
+async def _stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for number in range(_CHUNKS):
+        await asyncio.sleep(0.001)
+        await response.write(f"event {number}\n".encode())
+    return response
+
+
+async def _notify(request: web.Request) -> web.Response:
+    with time_block("parse notification"):
+        parsed = json.loads(await request.text())
+    return web.json_response({"accepted": len(parsed)}, status=201)

@@ -1,0 +1,162 @@
+"""A summary of recorded data: per label and per worker, as frames and as text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.table import Table
+
+from aqltelemetry.loader import TelemetryDB, TelemetryFrame
+from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
+
+if TYPE_CHECKING:
+    from pandas.core.groupby import SeriesGroupBy
+    from rich.console import Console
+
+_DROPPED = "telemetry dropped "
+_MS = 1e3
+_MIB = 1 << 20
+_NOTHING = "-"
+
+
+def durations(db: TelemetryDB) -> pd.DataFrame:
+    """Return a row per duration label, the most frequent first.
+
+    `per_second` is the count over the time from the first to the last duration
+    of all labels, so that the rows of a report add up; NaN where that is no
+    time. `p50`, `p95`, `p99` and `max` are seconds, exact, by linear
+    interpolation between the two nearest observations (numpy's default).
+    """
+    data = db.duration().data()
+    grouped = data.groupby(LABEL, observed=True)[MEASUREMENT]
+    table = pd.DataFrame({"count": grouped.count()})
+    span_s = _span_s(data)
+    table["per_second"] = table["count"] / span_s if span_s else float("nan")
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        table[name] = grouped.quantile(share)
+    table["max"] = grouped.max()
+    return table.sort_values("count", ascending=False, kind="stable")
+
+
+def workers(db: TelemetryDB) -> pd.DataFrame:
+    """Return a row per process, by PID.
+
+    `durations` is a count; `gc_collections` the total since the interpreter's
+    start, at the last sample; `gc_pauses` a count, `gc_pause_s` their sum and
+    `gc_pause_max_s` the longest; `cpu_s` user and system time since the process's
+    start; `rss_bytes` and `rss_max_bytes` the last and largest sample;
+    `lag_p99_s` and `lag_max_s` of the event loop; `dropped` the observations that
+    were not kept. NaN where nothing was sampled.
+    """
+    runtime = db.runtime()
+    pids = sorted({*db.duration().pids(), *runtime.pids()})
+    counted = db.duration().data().groupby(PID)[MEASUREMENT].count()
+    pauses, rss = _by_pid(runtime, "gc pause"), _by_pid(runtime, "rss")
+    lag = _by_pid(runtime, "event loop lag")
+    return pd.DataFrame(
+        {
+            "durations": counted.reindex(pids, fill_value=0),
+            "gc_collections": _by_pid(runtime, "gc collections").last(),
+            "gc_pauses": pauses.count(),
+            "gc_pause_s": pauses.sum(),
+            "gc_pause_max_s": pauses.max(),
+            "cpu_s": _by_pid(runtime, "user time").last() + _by_pid(runtime, "system time").last(),
+            "rss_bytes": rss.last(),
+            "rss_max_bytes": rss.max(),
+            "lag_p99_s": lag.quantile(0.99),
+            "lag_max_s": lag.max(),
+            "dropped": dropped(db).groupby(level=PID).sum().reindex(pids, fill_value=0),
+        },
+        index=pd.Index(pids, name=PID),
+    )
+
+
+def dropped(db: TelemetryDB) -> pd.Series[float]:
+    """Return how many observations were dropped, by PID and reason, at the last sample.
+
+    A process killed after that may have dropped more.
+    """
+    data = db.runtime().data()
+    labels = data[LABEL].astype(str)
+    rows = data[labels.str.startswith(_DROPPED)].sort_values(TIMEPOINT, kind="stable")
+    reasons = rows[LABEL].astype(str).str.removeprefix(_DROPPED).rename("reason")
+    return rows.groupby([rows[PID], reasons])[MEASUREMENT].last()
+
+
+def render(db: TelemetryDB, console: Console) -> None:
+    """Print the report."""
+    console.print(_durations_table(durations(db)))
+    console.print(_workers_table(workers(db)))
+    losses = dropped(db)
+    if losses.sum():
+        reasons = losses.groupby(level="reason").sum()
+        told = ", ".join(f"{reason} {count:.0f}" for reason, count in reasons.items())
+        console.print(f"dropped: {losses.sum():.0f} observations ({told})", style="bold red")
+    else:
+        console.print("dropped: 0 observations")
+
+
+def _by_pid(runtime: TelemetryFrame, label: str) -> SeriesGroupBy[Any, Any]:
+    data = runtime.data()
+    rows = data[data[LABEL] == label].sort_values(TIMEPOINT, kind="stable")
+    return rows.groupby(PID)[MEASUREMENT]
+
+
+def _span_s(data: pd.DataFrame) -> float:
+    if data.empty:
+        return 0.0
+    return float((data[TIMEPOINT].max() - data[TIMEPOINT].min()).total_seconds())
+
+
+def _durations_table(table: pd.DataFrame) -> Table:
+    shown = _table("durations, in ms", "label", "count", "per s", "p50", "p95", "p99", "max")
+    for label, row in table.iterrows():
+        shown.add_row(
+            str(label),
+            _number(row["count"], 0),
+            _number(row["per_second"], 1),
+            *(_milliseconds(row[name]) for name in ("p50", "p95", "p99", "max")),
+        )
+    return shown
+
+
+def _workers_table(table: pd.DataFrame) -> Table:
+    shown = _table(
+        "workers",
+        *("PID", "durations", "GC runs", "GC pauses", "GC ms", "GC max ms"),
+        *("CPU s", "RSS MiB", "RSS max", "lag p99 ms", "lag max ms"),
+    )
+    for pid, row in table.iterrows():
+        shown.add_row(
+            str(pid),
+            _number(row["durations"], 0),
+            _number(row["gc_collections"], 0),
+            _number(row["gc_pauses"], 0),
+            _number(row["gc_pause_s"] * _MS, 1),
+            _number(row["gc_pause_max_s"] * _MS, 1),
+            _number(row["cpu_s"], 2),
+            _number(row["rss_bytes"] / _MIB, 1),
+            _number(row["rss_max_bytes"] / _MIB, 1),
+            _number(row["lag_p99_s"] * _MS, 1),
+            _number(row["lag_max_s"] * _MS, 1),
+        )
+    return shown
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=False, overflow="fold")
+    return table
+
+
+def _milliseconds(seconds: float) -> str:
+    # To the nanosecond where it matters.
+    return _number(seconds * _MS, 3 if seconds * _MS >= 0.01 else 6)
+
+
+def _number(value: float, digits: int) -> str:
+    return _NOTHING if math.isnan(value) else f"{value:,.{digits}f}"
