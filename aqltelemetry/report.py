@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _DROPPED = "telemetry dropped "
 _MS = 1e3
 _MIB = 1 << 20
+_FINE_MS = 0.01
 _NOTHING = "-"
 
 
@@ -155,7 +156,7 @@ def _table(title: str, first: str, *others: str) -> Table:
 
 def _milliseconds(seconds: float) -> str:
     # To the nanosecond where it matters.
-    return _number(seconds * _MS, 3 if seconds * _MS >= 0.01 else 6)
+    return _number(seconds * _MS, 3 if seconds * _MS >= _FINE_MS else 6)
 
 
 def _number(value: float, digits: int) -> str:

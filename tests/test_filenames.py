@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aqltelemetry.filenames import FileName, enclosing, is_temporary, parse, temporary
+
+_TIMES = st.integers(0, 4_000_000_000_000_000_000)
+_WRITERS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
+
+
+@st.composite
+def _names(draw: st.DrawFn) -> FileName:
+    first_ns, last_ns = sorted((draw(_TIMES), draw(_TIMES)))
+    first, last = sorted((draw(st.integers(0, 10**7)), draw(st.integers(0, 10**7))))
+    return FileName(
+        draw(st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True)),
+        *enclosing(first_ns, last_ns),
+        draw(st.integers(1, 2**22)),
+        draw(_WRITERS),
+        first,
+        last,
+        draw(st.integers(0, 99)),
+    )
+
+
+@given(_names())
+def test_a_name_tells_what_it_was_made_from(name: FileName) -> None:
+    assert parse(str(name)) == name
+
+
+@given(_TIMES, _TIMES)
+def test_the_span_of_a_name_holds_its_timepoints(one_ns: int, other_ns: int) -> None:
+    first_ns, last_ns = sorted((one_ns, other_ns))
+    from_ns, to_ns = enclosing(first_ns, last_ns)
+    assert from_ns <= first_ns <= last_ns < to_ns
+    assert to_ns - from_ns <= last_ns - first_ns + 2000
+
+
+@given(_names(), st.integers(1, 10**15))
+def test_later_files_of_a_prefix_sort_later(name: FileName, later_us: int) -> None:
+    later = name._replace(
+        from_ns=name.from_ns + 1000 * later_us, to_ns=name.to_ns + 1000 * later_us
+    )
+    assert str(name) < str(later)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "duration.csv",
+        "duration.6b1f3a.csv",
+        "runtime.20261123T201825123456.csv",
+        "duration.20261399T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0.csv",
+        "duration.20261123T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0.csv.gz",
+    ],
+)
+def test_a_foreign_name_is_none_of_ours(name: str) -> None:
+    assert parse(name) is None
+
+
+def test_the_documented_example_is_a_name() -> None:
+    name = parse(
+        "duration.20261123T201825123456-20261123T201925654321"
+        ".4123-9f3ab2c47d51e0aa.000001-000012-0.csv"
+    )
+    assert name is not None
+    assert (name.prefix, name.pid, name.first, name.last) == ("duration", 4123, 1, 12)
+    assert name.to_ns - name.from_ns == 60_530_865_000
+
+
+def test_a_temporary_name_is_told_from_other_peoples() -> None:
+    assert is_temporary(temporary("duration", "9f3ab2c47d51e0aa", 3))
+    assert not is_temporary("notes.tmp")
+    assert parse(temporary("duration", "9f3ab2c47d51e0aa", 3)) is None
