@@ -61,6 +61,19 @@ class ProfilerError(TelemetryError, RuntimeError):
     """Raised by `start` when a profiler is asked for while another one is active."""
 
 
+class PrefixError(TelemetryError, ValueError):
+    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`.
+
+    Attribute: `prefix` (as given).
+    """
+
+    def __init__(self, prefix: object) -> None:
+        super().__init__(
+            f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', not beginning with '-'"
+        )
+        self.prefix = prefix
+
+
 class SegmentError(TelemetryError, ValueError):
     """Raised when a file is not a journal segment that this version can read."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from aqltelemetry.errors import PrefixError
+
 TIMEPOINT = "Timepoint"
 """CSV column: integer nanoseconds since the epoch, when the measurement was taken."""
 MEASUREMENT = "Measurement"
@@ -124,9 +126,11 @@ def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
-def is_prefix(prefix: str) -> bool:
-    """Say whether a file prefix is letters, digits, `_` and `-`, at most 40 of them."""
-    return _PREFIX.fullmatch(prefix) is not None
+def check_prefix(prefix: str) -> str:
+    """Return a file prefix; raises PrefixError where it can't begin a file's name."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise PrefixError(prefix)
+    return prefix
 
 
 def quote_field(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from zlib import crc32
 
 from aqltelemetry.clock import Anchor, monotonic_ns
+from aqltelemetry.errors import PrefixError
 from aqltelemetry.journal.format import RECORD_BYTES, pack_crc, pack_duration, pack_value
 from aqltelemetry.journal.segment import Counter, Key, Segment
 from aqltelemetry.observation import CUSTOM
@@ -150,7 +151,7 @@ def _append(key: Key, at_ns: int, value: float, pack: Callable[[int, float, int]
             segment, recording = _current, _recording
             if segment is None or recording is None:
                 return
-            label_id = segment.ids.get(key) or segment.register(key)
+            label_id = segment.id_of(key)
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
                 body = pack(at_ns, value, label_id)
@@ -161,7 +162,7 @@ def _append(key: Key, at_ns: int, value: float, pack: Callable[[int, float, int]
             if not recording.advance(segment):
                 break
         _drop(NO_SEGMENT)
-    except (TypeError, ValueError, OverflowError, struct.error):
+    except (OverflowError, PrefixError, struct.error):
         _drop(INVALID)
     except Exception:  # noqa: BLE001 - as above
         _drop(ERROR)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqltelemetry.errors import PrefixError
 from aqltelemetry.observation import (
     MAX_LABEL_BYTES,
+    check_prefix,
     clean_label,
-    is_prefix,
     quote_field,
 )
 
@@ -83,9 +84,11 @@ def test_a_field_is_quoted_only_where_needed(text: str, field: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["custom", "my-app_2", "a" * 40])
 def test_a_prefix_is_letters_digits_underscore_and_hyphen(prefix: str) -> None:
-    assert is_prefix(prefix)
+    assert check_prefix(prefix) == prefix
 
 
 @pytest.mark.parametrize("prefix", ["", "a.b", "../x", "a b", "a" * 41, "-a", "é", "a\n"])
 def test_what_could_name_another_file_is_no_prefix(prefix: str) -> None:
-    assert not is_prefix(prefix)
+    with pytest.raises(PrefixError) as caught:
+        check_prefix(prefix)
+    assert caught.value.prefix == prefix

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, clean_label
+from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
 
 Key: TypeAlias = str | tuple[str, str]
 """How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
@@ -102,6 +102,16 @@ class Segment:
                 return self.capacity - left - withdrawn
         return self.capacity - self._unused
 
+    def id_of(self, key: Key) -> int | None:
+        """Return the id of a series, registered if need be; None when that can't be.
+
+        Raises PrefixError.
+        """
+        try:
+            return self.ids[key]
+        except (KeyError, TypeError):  # what can't be a key is a label all the same
+            return self.register(key)
+
     def register(self, key: Key) -> int | None:
         """Give a series an id of this segment; None when the label table is full."""
         series = _series(key)
@@ -157,6 +167,16 @@ class BlankSegment(Segment):
     def __init__(self, header: fmt.Header) -> None:
         super().__init__(mmap.mmap(-1, fmt.RECORDS_AT), header, None)
 
+    def id_of(self, key: Key) -> int | None:
+        """Return the id of a series, registered if need be; None when that can't be.
+
+        Raises PrefixError.
+        """
+        try:
+            return self.ids[key]
+        except (KeyError, TypeError):  # what can't be a key is a label all the same
+            return self.register(key)
+
     def register(self, key: Key) -> int | None:
         """Know no series."""
         del key
@@ -171,7 +191,7 @@ def random_id_base() -> int:
 def _series(key: Key) -> Series:
     if isinstance(key, tuple):
         prefix, label = key
-        return Series(prefix, clean_label(label), Kind.FLOAT)
+        return Series(check_prefix(prefix), clean_label(label), Kind.FLOAT)
     return Series(DURATION, clean_label(key), Kind.NANOSECONDS)
 
 

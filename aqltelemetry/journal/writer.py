@@ -63,8 +63,8 @@ class Writer:
         for _ in range(_TRIES):
             name = secrets.token_hex(8)
             made = root / (name + NEW_SUFFIX)
-            with suppress(FileNotFoundError):
-                # Another process that stops may remove the root while it is empty.
+            # Another process that stops may remove the root while it is empty.
+            with suppress(FileExistsError, FileNotFoundError):
                 root.mkdir(mode=0o700, exist_ok=True)
                 made.mkdir(mode=0o700)
                 lock_fd = lock(made)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import origin
+
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.writer import Writer, lock
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "journal"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_a_segment_has_its_full_size_and_is_private(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    segment = writer.new_segment()
+    assert segment.path is not None
+    status = segment.path.stat()
+    assert status.st_size == fmt.SEGMENT_BYTES
+    assert status.st_blocks * 512 >= fmt.SEGMENT_BYTES  # so no store meets a full disk
+    assert status.st_mode & 0o777 == 0o600
+    segment.path.unlink()
+    writer.close()
+
+
+def test_segments_are_numbered_and_say_where_they_belong(root: Path) -> None:
+    writer = Writer.in_journal(root, origin("/data", 4096))
+    segments = [writer.new_segment() for _ in range(3)]
+    heads = [fmt.unpack_header(segment.map[:]) for segment in segments]
+    assert [head.sequence for head in heads] == [1, 2, 3]
+    assert {(head.directory, head.max_file_bytes, head.pid) for head in heads} == {
+        ("/data", 4096, os.getpid())
+    }
+    assert len({head.id_base for head in heads}) == 3
+    writer.close()
+
+
+def test_a_living_writer_is_locked_and_a_closed_one_is_not(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    assert writer.path is not None
+    writer.new_segment()
+    assert lock(writer.path) is None
+    writer.close()
+    fd = lock(writer.path)
+    assert fd is not None
+    os.close(fd)
+
+
+def test_an_empty_writer_leaves_nothing_not_even_the_root(root: Path) -> None:
+    Writer.in_journal(root, origin()).close()
+    assert not root.exists()
+
+
+def test_a_root_that_vanished_is_made_again(root: Path) -> None:
+    root.rmdir()
+    Writer.in_journal(root, origin()).close()
+
+
+def test_closing_twice_is_harmless(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    writer.close()
+    writer.close()
+
+
+def test_a_segment_that_can_not_be_allocated_leaves_no_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, offset: int, length: int) -> None:
+        os.ftruncate(fd, length)  # as ext4 does before it gives up
+        raise OSError(errno.ENOSPC, "no space left")
+
+    writer = Writer.in_journal(root, origin())
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(OSError, match="no space"):
+        writer.new_segment()
+    assert writer.path is not None
+    assert list(writer.path.iterdir()) == []
+    monkeypatch.undo()
+    assert writer.new_segment().header.sequence == 1
+    writer.close()
+
+
+def test_the_last_of_the_free_space_is_left_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer.in_journal(root, origin())
+    full = os.statvfs_result((4096, 4096, 1 << 20, 200, 200, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    with pytest.raises(OSError, match="free space") as caught:
+        writer.new_segment()
+    assert caught.value.errno == errno.ENOSPC
+    writer.close()
+
+
+def test_a_kill_frees_the_lock_while_a_forked_child_lives(root: Path, tmp_path: Path) -> None:
+    """Neither the lock's descriptor nor a mapping that a child inherited keeps it."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from aqltelemetry.journal.writer import Origin, Writer
+writer = Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0))
+segment = writer.new_segment()
+os.register_at_fork(after_in_child=writer.abandon_in_child)
+read, write = os.pipe()
+if os.fork() == 0:
+    os.write(1, b"%d %s" % (os.getpid(), str(writer.path).encode()))
+    os.close(1)
+    signal.pause()
+os.waitpid(-1, 0)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        child, path = os.read(parent.stdout.fileno(), 4096).decode().split()
+        assert lock(Path(path)) is None
+        parent.kill()
+    try:
+        fd = lock(Path(path))
+        assert fd is not None
+        os.close(fd)
+    finally:
+        os.kill(int(child), 9)
+
+
+def test_a_writer_in_memory_needs_no_file() -> None:
+    writer = Writer.in_memory(origin())
+    assert writer.path is None
+    assert writer.new_segment().path is None
+    writer.close()
+
+
+def test_processes_that_come_and_go_at_once_do_not_disturb_each_other(root: Path) -> None:
+    """A root that one removes because it is empty is no obstacle for another."""
+    program = """
+import sys
+from pathlib import Path
+from aqltelemetry.journal.writer import Origin, Writer
+for _ in range(200):
+    Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0)).close()
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(root)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from fakes import FakeClock, memory_segments, recording
+
+from aqltelemetry import recorder
+from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.timing import time_it
+
+Rows = Callable[[], list[tuple[str, float]]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    fake = FakeClock()
+    monkeypatch.setattr(recorder, "monotonic_ns", fake)
+    return fake
+
+
+@pytest.fixture
+def recorded() -> Iterator[Rows]:
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+
+    def rows() -> list[tuple[str, float]]:
+        batch = read_segment(segment.map[:], recovered=True, rest=lambda: None).batch
+        return [(c.series.label, value) for c in batch.columns for value in c.values]
+
+    yield rows
+    recorder.remove(session)
+
+
+def test_a_function_is_timed_under_its_qualified_name(clock: FakeClock, recorded: Rows) -> None:
+    @time_it
+    def work(amount: int) -> int:
+        clock.now_ns += amount
+        return 2 * amount
+
+    assert work(21) == 42
+    (row,) = recorded()
+    assert row[0].endswith(
+        "test_timing.test_a_function_is_timed_under_its_qualified_name.<locals>.work"
+    )
+    assert row[1] == 21
+
+
+@pytest.mark.parametrize("decorate", [time_it(), time_it(label=None), time_it])
+def test_parentheses_may_be_left_out(
+    recorded: Rows, decorate: Callable[[Callable[[], None]], Callable[[], None]]
+) -> None:
+    def work() -> None: ...
+
+    decorate(work)()
+    assert recorded()[0][0].endswith("<locals>.work")
+
+
+def test_a_label_may_be_given(recorded: Rows) -> None:
+    @time_it(label="version()")
+    def version() -> None: ...
+
+    version()
+    assert recorded()[0][0] == "version()"
+
+
+async def test_a_coroutine_is_timed_from_start_to_completion(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    @time_it(label="co")
+    async def work() -> str:
+        clock.now_ns += 1
+        await asyncio.sleep(0)
+        clock.now_ns += 2
+        return "done"
+
+    assert inspect.iscoroutinefunction(work)
+    coroutine = work()
+    clock.now_ns += 1_000  # made, not yet run
+    assert recorded() == []
+    assert await coroutine == "done"
+    assert recorded() == [("co", 3)]
+
+
+async def test_overlapping_runs_of_a_coroutine_are_timed_each_by_itself(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    @time_it(label="co")
+    async def work(index: int) -> None:
+        await gates[index].wait()
+
+    tasks = []
+    for index in range(2):
+        tasks.append(asyncio.create_task(work(index)))
+        await asyncio.sleep(0)
+        clock.now_ns += 10
+    for index in range(2):
+        gates[index].set()
+        await tasks[index]
+        clock.now_ns += 100
+    assert recorded() == [("co", 20), ("co", 110)]
+
+
+def test_recursion_is_timed_at_each_level(clock: FakeClock, recorded: Rows) -> None:
+    @time_it(label="recursion")
+    def work(depth: int) -> None:
+        clock.now_ns += 1
+        if depth:
+            work(depth - 1)
+
+    work(2)
+    assert [value for _, value in recorded()] == [1, 2, 3]
+
+
+def test_a_generator_is_timed_from_its_first_item_to_its_end(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    @time_it(label="items")
+    def items() -> Iterator[int]:
+        for number in range(3):
+            clock.now_ns += 1
+            yield number
+
+    assert inspect.isgeneratorfunction(items)
+    generator = items()
+    clock.now_ns += 1_000
+    assert list(generator) == [0, 1, 2]
+    assert recorded() == [("items", 3)]
+
+
+def test_a_generator_takes_what_is_sent_and_thrown_and_returns_its_value() -> None:
+    @time_it
+    def echo() -> object:
+        got: list[object] = []
+        try:
+            while len(got) < 2:
+                got.append((yield len(got)))
+        except KeyError:
+            yield "caught"
+        return got
+
+    generator = echo()
+    assert next(generator) == 0  # type: ignore[call-overload]
+    assert generator.send("a") == 1  # type: ignore[attr-defined]
+    with pytest.raises(StopIteration) as end:
+        generator.send("b")  # type: ignore[attr-defined]
+    assert end.value.value == ["a", "b"]
+    again = echo()
+    next(again)  # type: ignore[call-overload]
+    assert again.throw(KeyError) == "caught"  # type: ignore[attr-defined]
+
+
+def test_a_closed_generator_is_recorded(clock: FakeClock, recorded: Rows) -> None:
+    @time_it(label="items")
+    def items() -> Iterator[int]:
+        while True:
+            yield 1
+
+    generator = items()
+    next(generator)
+    clock.now_ns += 4
+    generator.close()  # type: ignore[attr-defined]
+    assert recorded() == [("items", 4)]
+
+
+async def test_an_async_generator_is_timed_and_takes_what_is_sent_and_thrown(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    closed = []
+
+    @time_it(label="stream")
+    async def stream() -> AsyncIterator[object]:
+        try:
+            sent = yield "first"
+            clock.now_ns += 5
+            try:
+                yield sent
+            except KeyError:
+                yield "caught"
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    assert inspect.isasyncgenfunction(stream)
+    generator = stream()
+    assert await anext(generator) == "first"
+    assert await generator.asend("hello") == "hello"  # type: ignore[attr-defined]
+    assert await generator.athrow(KeyError) == "caught"  # type: ignore[attr-defined]
+    with pytest.raises(StopAsyncIteration):
+        await anext(generator)
+    assert recorded() == [("stream", 5)]
+    assert closed == [True]
+
+
+async def test_an_async_generator_that_is_closed_closes_the_one_within(recorded: Rows) -> None:
+    closed = []
+
+    @time_it(label="stream")
+    async def stream() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    generator = stream()
+    await anext(generator)
+    await generator.aclose()  # type: ignore[attr-defined]
+    assert closed == [True]
+    assert len(recorded()) == 1
+
+
+def test_what_a_function_raises_passes_through_and_is_recorded(recorded: Rows) -> None:
+    @time_it(label="failing")
+    def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert len(recorded()) == 1
+
+
+def test_methods_of_every_kind_are_timed(recorded: Rows) -> None:
+    class Service:
+        @time_it(label="method")
+        def method(self) -> Service:
+            return self
+
+        @time_it(label="class")
+        @classmethod
+        def make(cls) -> type[Service]:
+            return cls
+
+        @staticmethod
+        @time_it(label="static")
+        def add(one: int, other: int) -> int:
+            return one + other
+
+        @time_it(label="outer static")
+        @staticmethod
+        def same() -> int:
+            return 1
+
+    service = Service()
+    assert service.method() is service
+    assert service.make() is Service
+    assert service.add(1, 2) == 3
+    assert service.same() == 1
+    assert [label for label, _ in recorded()] == ["method", "class", "static", "outer static"]
+
+
+def test_name_signature_and_docs_stay() -> None:
+    def work(one: int, *, other: str = "x") -> bool:
+        """Do it."""
+        return bool(one) and bool(other)
+
+    timed = time_it(work)
+    assert inspect.signature(timed) == inspect.signature(work)
+    assert (timed.__name__, timed.__doc__, timed.__module__) == ("work", "Do it.", __name__)
+
+
+def test_partials_and_callable_objects_have_a_name(recorded: Rows) -> None:
+    class Adder:
+        def __call__(self, one: int) -> int:
+            return one + 1
+
+    assert time_it(functools.partial(int, "7"))() == 7
+    assert time_it(Adder())(1) == 2
+    assert [label for label, _ in recorded()][0] == "builtins.int"
+    assert [label for label, _ in recorded()][1].endswith("Adder")
+
+
+@pytest.mark.parametrize("thing", [42, "label", int])
+def test_what_is_no_function_is_refused(thing: Callable[[], None]) -> None:
+    with pytest.raises(TypeError, match="must be a function"):
+        time_it(thing)
