@@ -69,7 +69,7 @@ class PrefixError(TelemetryError, ValueError):
 
     def __init__(self, prefix: object) -> None:
         super().__init__(
-            f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', not beginning with '-'"
+            f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', the first no '-'"
         )
         self.prefix = prefix
 

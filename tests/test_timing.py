@@ -273,8 +273,9 @@ def test_partials_and_callable_objects_have_a_name(recorded: Rows) -> None:
 
     assert time_it(functools.partial(int, "7"))() == 7
     assert time_it(Adder())(1) == 2
-    assert [label for label, _ in recorded()][0] == "builtins.int"
-    assert [label for label, _ in recorded()][1].endswith("Adder")
+    first, second = (label for label, _ in recorded())
+    assert first == "builtins.int"
+    assert second.endswith("Adder")
 
 
 @pytest.mark.parametrize("thing", [42, "label", int])

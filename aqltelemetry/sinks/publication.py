@@ -30,9 +30,10 @@ def publish(directory: str, publications: Iterable[Publication]) -> int:
     size_bytes = 0
     for publication in publications:
         final = os.path.join(directory, str(publication.name))
+        file_bytes = os.stat(publication.path).st_size
         with suppress(FileExistsError):
             _link(publication.path, final)
-            size_bytes += os.stat(publication.path).st_size
+            size_bytes += file_bytes
         with suppress(OSError):
             os.unlink(publication.path)
     return size_bytes

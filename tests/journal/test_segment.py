@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from itertools import pairwise
 
 from fakes import header, memory_segments
 
@@ -37,7 +38,7 @@ def test_slots_fill_the_segment_without_overlap() -> None:
     positions = list(segment.slots)
     assert positions[0] == fmt.RECORDS_AT
     assert positions[-1] + fmt.RECORD_BYTES <= segment.size_bytes
-    assert {after - before for before, after in zip(positions, positions[1:], strict=False)} == {
+    assert {after - before for before, after in pairwise(positions)} == {
         fmt.RECORD_BYTES
     }
 

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import filenames
+from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.sinks.retention import Retention
+from aqltelemetry.threads import WorkerThread
+
+from fakes import EPOCH_NS
+
+_WRITER = "0123456789abcdef"
+Rows = Callable[[str], list[dict[str, str]]]
+
+
+@pytest.fixture
+def thread() -> Iterator[WorkerThread]:
+    thread = WorkerThread("aqltelemetry-test")
+    yield thread
+    thread.shutdown()
+
+
+@pytest.fixture
+def sink(directory: Path, thread: WorkerThread) -> CsvSink:
+    directory.mkdir()
+    return _sink(directory, thread)
+
+
+def _sink(directory: Path, thread: WorkerThread) -> CsvSink:
+    return CsvSink(str(directory), thread, Retention(str(directory), 1 << 40, 10**9))
+
+
+def _batch(
+    sequence: int,
+    rows: int = 3,
+    *,
+    prefixes: tuple[str, ...] = ("duration",),
+    label: str = "/version [GET]",
+    writer: str = _WRITER,
+    max_file_bytes: int = 16 << 20,
+    recovered: bool = False,
+) -> Batch:
+    first = EPOCH_NS + sequence * 1_000_000
+    columns = [
+        Column(Series(prefix, label, Kind.NANOSECONDS), range(first, first + rows), [sequence] * rows)
+        for prefix in prefixes
+    ]
+    return Batch(SegmentId(writer, sequence), 4711, max_file_bytes, columns, recovered)
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
+
+
+async def test_nothing_is_visible_before_it_is_complete(sink: CsvSink, directory: Path) -> None:
+    assert await sink.write(_batch(1)) == ()
+    assert all(filenames.is_temporary(name) for name in _names(directory))
+    await sink.close()
+
+
+async def test_a_flush_publishes_what_was_taken(sink: CsvSink, directory: Path) -> None:
+    batches = [_batch(1), _batch(2)]
+    for batch in batches:
+        await sink.write(batch)
+    assert await sink.flush() == [batch.segment for batch in batches]
+    (name,) = _names(directory)
+    parsed = filenames.parse(name)
+    assert parsed is not None
+    assert (parsed.first, parsed.last, parsed.part, parsed.pid) == (1, 2, 0, 4711)
+    data = (directory / name).read_bytes()
+    assert data.startswith(CSV_HEADER)
+    assert data.count(b"\n") == 7
+    assert (directory / name).stat().st_mode & 0o777 == 0o640
+
+
+async def test_the_name_spans_the_timepoints(sink: CsvSink, rows: Rows, directory: Path) -> None:
+    await sink.write(_batch(5, 100))
+    await sink.flush()
+    parsed = filenames.parse(_names(directory)[0])
+    assert parsed is not None
+    times = [int(row["Timepoint"]) for row in rows("duration")]
+    assert parsed.from_ns <= min(times) <= max(times) < parsed.to_ns
+
+
+async def test_each_prefix_has_files_of_its_own(
+    sink: CsvSink, counts: Callable[[str], Counter[str]]
+) -> None:
+    await sink.write(_batch(1, prefixes=("duration", "runtime")))
+    await sink.write(_batch(2, prefixes=("runtime", "mine")))
+    await sink.flush()
+    assert [counts(prefix).total() for prefix in ("duration", "runtime", "mine")] == [3, 6, 3]
+
+
+async def test_a_flush_of_nothing_publishes_nothing(sink: CsvSink, directory: Path) -> None:
+    assert await sink.flush() == ()
+    await sink.write(_batch(1, 0, prefixes=()))
+    assert await sink.flush() == [(_WRITER, 1)]
+    assert _names(directory) == []
+
+
+@pytest.mark.parametrize("rows_of_each", [1, 40, 700])
+async def test_no_file_exceeds_the_rotation_size(
+    sink: CsvSink, directory: Path, rows: Rows, rows_of_each: int
+) -> None:
+    kept = []
+    for sequence in range(1, 30):
+        kept += await sink.write(
+            _batch(sequence, rows_of_each, max_file_bytes=4096, prefixes=("duration", "runtime"))
+        )
+    kept += await sink.flush()
+    assert kept == [(_WRITER, sequence) for sequence in range(1, 30)]
+    assert max(path.stat().st_size for path in directory.iterdir()) <= 4096
+    assert len(rows("duration")) == len(rows("runtime")) == 29 * rows_of_each
+
+
+async def test_a_row_larger_than_a_file_gets_one_alone(sink: CsvSink, rows: Rows) -> None:
+    await sink.write(_batch(1, 3, label="x" * 200, max_file_bytes=100))
+    await sink.flush()
+    assert len(rows("duration")) == 3
+
+
+async def test_segments_of_two_writers_share_no_file(sink: CsvSink, directory: Path) -> None:
+    await sink.write(_batch(1))
+    assert await sink.write(_batch(1, writer="f" * 16)) == [(_WRITER, 1)]
+    await sink.flush()
+    assert len(_names(directory)) == 2
+
+
+async def test_recovered_segments_are_published_one_by_one(sink: CsvSink, directory: Path) -> None:
+    """So whoever recovers a part of them again comes to the same names."""
+    for sequence in (1, 2, 3):
+        await sink.write(_batch(sequence, recovered=True))
+    await sink.flush()
+    spans = [(name.first, name.last) for name in map(filenames.parse, _names(directory)) if name]
+    assert spans == [(1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("published", ["alone", "with others"])
+async def test_what_was_published_before_the_death_is_not_published_again(
+    sink: CsvSink, directory: Path, thread: WorkerThread, rows: Rows, published: str
+) -> None:
+    """A process dies after publishing its durations, before its runtime series and the rest."""
+    for sequence in (1, 2) if published == "with others" else (2,):
+        await sink.write(_batch(sequence))
+    await sink.flush()
+    before = len(rows("duration"))
+    other = _sink(directory, thread)
+    await other.write(_batch(2, prefixes=("duration", "runtime"), recovered=True))
+    assert await other.flush() == [(_WRITER, 2)]
+    assert len(rows("duration")) == before
+    assert len(rows("runtime")) == 3
+
+
+async def test_every_part_of_a_large_segment_is_published_once(
+    sink: CsvSink, directory: Path, thread: WorkerThread, rows: Rows
+) -> None:
+    batch = _batch(1, 500, max_file_bytes=4096)
+    await sink.write(batch)
+    await sink.flush()
+    (directory / _names(directory)[2]).unlink()  # as if its process had died before that one
+    other = _sink(directory, thread)
+    await other.write(_batch(1, 500, max_file_bytes=4096, recovered=True))
+    await other.flush()
+    assert len(rows("duration")) == 500
+
+
+async def test_a_directory_that_was_removed_is_made_again(
+    sink: CsvSink, directory: Path, rows: Rows
+) -> None:
+    directory.rmdir()
+    await sink.write(_batch(1))
+    await sink.flush()
+    assert len(rows("duration")) == 3
+
+
+async def test_closing_removes_what_was_not_published(sink: CsvSink, directory: Path) -> None:
+    await sink.write(_batch(1))
+    await sink.close()
+    assert _names(directory) == []
+
+
+_CALLS = ((os, "open"), (os, "link"), (os, "stat"), (CsvSink, "_write_chunk"))
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+@pytest.mark.parametrize(("place", "call"), _CALLS)
+@pytest.mark.parametrize("persistent", [False, True])
+async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
+    sink: CsvSink,
+    directory: Path,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    nth: int,
+    place: object,
+    call: str,
+    persistent: bool,
+) -> None:
+    """The n-th call of one kind fails, once or from then on; then the disk is well again."""
+    calls = 0
+    real = getattr(place, call)
+
+    def failing(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == nth or (persistent and calls > nth):
+            raise OSError(errno.ENOSPC, "no space left")
+        return real(*args, **kwargs)
+
+    todo = [_batch(n, 300, prefixes=("duration", "runtime"), max_file_bytes=4096) for n in (1, 2, 3)]
+    kept: list[SegmentId] = []
+    monkeypatch.setattr(place, call, staticmethod(failing))
+    for attempt in range(6):
+        if attempt == 4:
+            monkeypatch.undo()
+        try:
+            for batch in todo:
+                kept += await sink.write(batch)
+            kept += await sink.flush()
+        except OSError:
+            pass
+        todo = [batch for batch in todo if batch.segment not in kept]
+    assert todo == []
+    assert calls >= nth
+    await sink.close()
+    assert len(rows("duration")) == len(rows("runtime")) == 900
+    assert all(filenames.parse(name) for name in _names(directory))
+
+
+async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
+    directory: Path, thread: WorkerThread, rows: Rows
+) -> None:
+    directory.mkdir()
+
+    async def work(sink: CsvSink) -> None:
+        await sink.write(_batch(1, prefixes=("duration", "runtime")))
+        await sink.flush()
+
+    for steps in range(40):
+        sink = _sink(directory, thread)
+        task = asyncio.create_task(work(sink))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await sink.close()
+        assert all(filenames.parse(name) for name in _names(directory))
+    sink = _sink(directory, thread)
+    await work(sink)
+    assert len(rows("duration")) == len(rows("runtime")) == 3
