@@ -126,7 +126,7 @@ def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
-def check_prefix(prefix: str) -> str:
+def check_prefix(prefix: object) -> str:
     """Return a file prefix; raises PrefixError where it can't begin a file's name."""
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise PrefixError(prefix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from asyncio import Task, current_task
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from threading import get_ident
 from types import TracebackType, coroutine
 from typing import Any, Protocol, TypeAlias
@@ -179,8 +179,9 @@ def _nothing() -> Generator[Any, None, None]:
 
 
 # A generator that has ended may be awaited again and again, at the cost of a
-# function call: no coroutine is made for entering or leaving a block.
-_FINISHED: Awaitable[None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
+# function call: no coroutine is made for entering or leaving a block. Its type is
+# said to be what contextlib and type checkers expect of a context manager.
+_FINISHED: Coroutine[Any, Any, None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
 next(_FINISHED, None)  # type: ignore[call-overload]
 
 _Owner: TypeAlias = tuple[int, Task[Any] | None]
@@ -227,7 +228,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         elif entered is not None:
             entered.leave(self._label, end_ns)  # type: ignore[union-attr]
 
-    def __aenter__(self) -> Awaitable[None]:
+    def __aenter__(self) -> Coroutine[Any, Any, None]:
         if _current is not None:
             now_ns = monotonic_ns()
             if self._entered is None:
@@ -241,7 +242,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> Awaitable[None]:
+    ) -> Coroutine[Any, Any, None]:
         end_ns = monotonic_ns()
         entered = self._entered
         if entered.__class__ is int:

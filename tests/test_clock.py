@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aqltelemetry import clock
 from aqltelemetry.clock import Anchor, follow, read_anchor, to_epoch
+from fakes import FakeClock
 
 _S = 1_000_000_000
 

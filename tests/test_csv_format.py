@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from aqltelemetry.csv_format import format_batch
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series, clean_label
-
 from fakes import EPOCH_NS
 
 _LABELS = st.text().map(clean_label)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 
 import pytest
-from fakes import FakeClock, ManualFeeder, memory_segments, recording
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
@@ -17,6 +16,7 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.recorder import Recording, record, time_block
+from fakes import FakeClock, ManualFeeder, memory_segments, recording
 
 Rows = Callable[[], list[tuple[str, str, float]]]
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
 import pytest
-from fakes import FakeClock, memory_segments, recording
 
 from aqltelemetry import recorder
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.timing import time_it
+from fakes import FakeClock, memory_segments, recording
 
 Rows = Callable[[], list[tuple[str, float]]]
 
@@ -136,7 +136,7 @@ def test_a_generator_is_timed_from_its_first_item_to_its_end(
 
 def test_a_generator_takes_what_is_sent_and_thrown_and_returns_its_value() -> None:
     @time_it
-    def echo() -> object:
+    def echo() -> Generator[object, object, list[object]]:
         got: list[object] = []
         try:
             while len(got) < 2:
@@ -146,26 +146,26 @@ def test_a_generator_takes_what_is_sent_and_thrown_and_returns_its_value() -> No
         return got
 
     generator = echo()
-    assert next(generator) == 0  # type: ignore[call-overload]
-    assert generator.send("a") == 1  # type: ignore[attr-defined]
+    assert next(generator) == 0
+    assert generator.send("a") == 1
     with pytest.raises(StopIteration) as end:
-        generator.send("b")  # type: ignore[attr-defined]
+        generator.send("b")
     assert end.value.value == ["a", "b"]
     again = echo()
-    next(again)  # type: ignore[call-overload]
-    assert again.throw(KeyError) == "caught"  # type: ignore[attr-defined]
+    next(again)
+    assert again.throw(KeyError) == "caught"
 
 
 def test_a_closed_generator_is_recorded(clock: FakeClock, recorded: Rows) -> None:
     @time_it(label="items")
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         while True:
             yield 1
 
     generator = items()
     next(generator)
     clock.now_ns += 4
-    generator.close()  # type: ignore[attr-defined]
+    generator.close()
     assert recorded() == [("items", 4)]
 
 
@@ -175,7 +175,7 @@ async def test_an_async_generator_is_timed_and_takes_what_is_sent_and_thrown(
     closed = []
 
     @time_it(label="stream")
-    async def stream() -> AsyncIterator[object]:
+    async def stream() -> AsyncGenerator[object, object]:
         try:
             sent = yield "first"
             clock.now_ns += 5
@@ -190,8 +190,8 @@ async def test_an_async_generator_is_timed_and_takes_what_is_sent_and_thrown(
     assert inspect.isasyncgenfunction(stream)
     generator = stream()
     assert await anext(generator) == "first"
-    assert await generator.asend("hello") == "hello"  # type: ignore[attr-defined]
-    assert await generator.athrow(KeyError) == "caught"  # type: ignore[attr-defined]
+    assert await generator.asend("hello") == "hello"
+    assert await generator.athrow(KeyError) == "caught"
     with pytest.raises(StopAsyncIteration):
         await anext(generator)
     assert recorded() == [("stream", 5)]
@@ -202,7 +202,7 @@ async def test_an_async_generator_that_is_closed_closes_the_one_within(recorded:
     closed = []
 
     @time_it(label="stream")
-    async def stream() -> AsyncIterator[int]:
+    async def stream() -> AsyncGenerator[int, None]:
         try:
             while True:
                 yield 1
@@ -212,7 +212,7 @@ async def test_an_async_generator_that_is_closed_closes_the_one_within(recorded:
 
     generator = stream()
     await anext(generator)
-    await generator.aclose()  # type: ignore[attr-defined]
+    await generator.aclose()
     assert closed == [True]
     assert len(recorded()) == 1
 

@@ -167,16 +167,6 @@ class BlankSegment(Segment):
     def __init__(self, header: fmt.Header) -> None:
         super().__init__(mmap.mmap(-1, fmt.RECORDS_AT), header, None)
 
-    def id_of(self, key: Key) -> int | None:
-        """Return the id of a series, registered if need be; None when that can't be.
-
-        Raises PrefixError.
-        """
-        try:
-            return self.ids[key]
-        except (KeyError, TypeError):  # what can't be a key is a label all the same
-            return self.register(key)
-
     def register(self, key: Key) -> int | None:
         """Know no series."""
         del key

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from fakes import header
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.observation import Kind, Series, clean_label
+from fakes import header
 
 
 def _file(head: bytes) -> bytes:

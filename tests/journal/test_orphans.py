@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import origin
 
 from aqltelemetry.journal.orphans import claim_orphans
 from aqltelemetry.journal.writer import Writer
+from fakes import origin
 
 
 @pytest.fixture

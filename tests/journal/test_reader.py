@@ -4,7 +4,6 @@ import random
 import struct
 
 import pytest
-from fakes import EPOCH_NS, memory_segments, recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.observation import DURATION, Kind, Series
+from fakes import EPOCH_NS, memory_segments, recording
 
 Row = tuple[str, str, int, float]
 

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from itertools import pairwise
-
-from fakes import header, memory_segments
 
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.segment import BlankSegment, Counter, Segment
+from fakes import header, memory_segments
 
 
 def _take(segment: Segment, count: int) -> list[int]:
     return [next(segment.slots) for _ in range(count)]
+
+
+def _repeat(call: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        call()
 
 
 def test_a_counter_loses_no_step_of_any_thread() -> None:
@@ -20,10 +25,7 @@ def test_a_counter_loses_no_step_of_any_thread() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [
-            threading.Thread(target=lambda: [counter.step() for _ in range(20_000)])
-            for _ in range(4)
-        ]
+        threads = [threading.Thread(target=_repeat, args=(counter.step, 20_000)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -38,9 +40,7 @@ def test_slots_fill_the_segment_without_overlap() -> None:
     positions = list(segment.slots)
     assert positions[0] == fmt.RECORDS_AT
     assert positions[-1] + fmt.RECORD_BYTES <= segment.size_bytes
-    assert {after - before for before, after in pairwise(positions)} == {
-        fmt.RECORD_BYTES
-    }
+    assert {after - before for before, after in pairwise(positions)} == {fmt.RECORD_BYTES}
 
 
 def test_taken_counts_the_slots_that_were_given_out() -> None:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import origin
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.writer import Writer, lock
+from fakes import origin
 
 
 @pytest.fixture

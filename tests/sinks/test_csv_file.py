@@ -14,7 +14,6 @@ from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId,
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.threads import WorkerThread
-
 from fakes import EPOCH_NS
 
 _WRITER = "0123456789abcdef"
@@ -50,7 +49,9 @@ def _batch(
 ) -> Batch:
     first = EPOCH_NS + sequence * 1_000_000
     columns = [
-        Column(Series(prefix, label, Kind.NANOSECONDS), range(first, first + rows), [sequence] * rows)
+        Column(
+            Series(prefix, label, Kind.NANOSECONDS), range(first, first + rows), [sequence] * rows
+        )
         for prefix in prefixes
     ]
     return Batch(SegmentId(writer, sequence), 4711, max_file_bytes, columns, recovered)
@@ -110,7 +111,7 @@ async def test_a_flush_of_nothing_publishes_nothing(sink: CsvSink, directory: Pa
 async def test_no_file_exceeds_the_rotation_size(
     sink: CsvSink, directory: Path, rows: Rows, rows_of_each: int
 ) -> None:
-    kept = []
+    kept: list[SegmentId] = []
     for sequence in range(1, 30):
         kept += await sink.write(
             _batch(sequence, rows_of_each, max_file_bytes=4096, prefixes=("duration", "runtime"))
@@ -215,7 +216,9 @@ async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
             raise OSError(errno.ENOSPC, "no space left")
         return real(*args, **kwargs)
 
-    todo = [_batch(n, 300, prefixes=("duration", "runtime"), max_file_bytes=4096) for n in (1, 2, 3)]
+    todo = [
+        _batch(n, 300, prefixes=("duration", "runtime"), max_file_bytes=4096) for n in (1, 2, 3)
+    ]
     kept: list[SegmentId] = []
     monkeypatch.setattr(place, call, staticmethod(failing))
     for attempt in range(6):

@@ -23,7 +23,9 @@ def _names(directory: Path) -> list[str]:
     return sorted(each.name for each in directory.iterdir())
 
 
-def test_a_file_gets_its_name_and_loses_the_temporary_one(tmp_path: Path, made: Publication) -> None:
+def test_a_file_gets_its_name_and_loses_the_temporary_one(
+    tmp_path: Path, made: Publication
+) -> None:
     assert publish(str(tmp_path), [made]) == 4
     assert _names(tmp_path) == [str(_NAME)]
 

@@ -7,7 +7,6 @@ import pytest
 
 from aqltelemetry.filenames import FileName, temporary
 from aqltelemetry.sinks.retention import Retention
-
 from fakes import EPOCH_NS, FakeClock
 
 _S = 1_000_000_000
