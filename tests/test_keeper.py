@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from aqltelemetry import recorder
+from aqltelemetry.clock import Anchor
+from aqltelemetry.journal.format import SEGMENT_BYTES
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.journal.segment import Segment
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.keeper import TORN, UNREADABLE, Keeper
+from aqltelemetry.recorder import NO_SEGMENT, Recording, record
+from aqltelemetry.threads import WorkerThread
+from fakes import EPOCH_NS, origin
+
+_T = TypeVar("_T")
+_CAPACITY = 32_597
+_ANCHOR = Anchor(0, EPOCH_NS)
+
+
+class Kept:
+    """A keeper with its recording on; what it hands on is in `handed`."""
+
+    def __init__(self, thread: WorkerThread, writer: Writer, max_bytes: int = 64 << 20) -> None:
+        self.handed: list[SealedSegment] = []
+        self.thread = thread
+        self.writer = writer
+        self.keeper = Keeper(thread, writer, self.handed.append, max_bytes)
+        self.recording: Recording = self.on_thread(lambda: self.keeper.open(_ANCHOR))
+        recorder.install(self.recording)
+
+    def on_thread(self, job: Callable[[], _T]) -> _T:
+        return self.thread.submit(job).result(10)
+
+    def settle(self) -> None:
+        """Wait until the thread has done what it was asked to."""
+        self.thread.submit(int).result(10)
+
+    def fill(self) -> None:
+        """Record what one segment takes."""
+        for _ in range(_CAPACITY):
+            record("x", 1.0)
+
+    def files(self) -> list[str]:
+        assert self.writer.path is not None
+        return sorted(path.name for path in self.writer.path.iterdir())
+
+
+@pytest.fixture
+def thread() -> Iterator[WorkerThread]:
+    thread = WorkerThread("aqltelemetry-test")
+    yield thread
+    thread.shutdown()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
+    yield from _kept(tmp_path, thread)
+
+
+@pytest.fixture
+def small(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
+    yield from _kept(tmp_path, thread, 4 * SEGMENT_BYTES)
+
+
+def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> Iterator[Kept]:
+    kept = Kept(thread, Writer.in_journal(tmp_path, origin()), max_bytes)
+    yield kept
+    recorder.remove(kept.recording)
+    kept.on_thread(kept.keeper.close)
+    kept.writer.close()
+
+
+def test_two_spares_are_ready_from_the_start(kept: Kept) -> None:
+    assert kept.files() == ["000001.seg", "000002.seg", "000003.seg"]
+    assert kept.keeper.account().journal_bytes == 3 * SEGMENT_BYTES
+
+
+def test_a_full_segment_is_handed_on_and_replaced(kept: Kept) -> None:
+    kept.fill()
+    record("one more", 1.0)
+    kept.settle()
+    assert [sealed.id.sequence for sealed in kept.handed] == [1]
+    assert kept.handed[0].accepted == _CAPACITY
+    account = kept.keeper.account()
+    assert (account.in_journal, account.published) == (_CAPACITY + 1, 0)
+    assert kept.files()[-1] >= "000004.seg"
+    assert kept.recording.drops == {}
+
+
+def test_sealing_hands_on_what_was_recorded_in_a_file_of_its_size(kept: Kept) -> None:
+    record("x", 1.0)
+    kept.on_thread(kept.keeper.seal)
+    (sealed,) = kept.handed
+    assert sealed.accepted == 1
+    assert sealed.size_bytes < SEGMENT_BYTES // 3
+
+
+def test_an_unused_segment_is_not_sealed(kept: Kept) -> None:
+    kept.on_thread(kept.keeper.seal)
+    assert kept.handed == []
+
+
+def test_what_is_kept_elsewhere_leaves_the_journal(kept: Kept) -> None:
+    record("x", 1.0)
+    kept.on_thread(kept.keeper.seal)
+    (sealed,) = kept.handed
+    kept.on_thread(lambda: kept.keeper.discard(sealed, 1))
+    account = kept.keeper.account()
+    assert (account.in_journal, account.published, account.lost) == (0, 1, {})
+    assert sealed.path is not None
+    assert not sealed.path.exists()
+
+
+@pytest.mark.parametrize(("records", "reason"), [(2, TORN), (None, UNREADABLE)])
+def test_accepted_records_that_are_not_there_are_lost_with_a_reason(
+    kept: Kept, records: int | None, reason: str
+) -> None:
+    for _ in range(5):
+        record("x", 1.0)
+    kept.on_thread(kept.keeper.seal)
+    (sealed,) = kept.handed
+    kept.on_thread(lambda: kept.keeper.discard(sealed, records))
+    account = kept.keeper.account()
+    assert account.published == (records or 0)
+    assert account.lost == {reason: 5 - (records or 0)}
+
+
+def test_at_its_limit_the_newest_is_dropped_and_counted(
+    small: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "aqltelemetry"):
+        for _ in range(4):
+            small.fill()
+            small.settle()
+        record("too many", 1.0)
+        small.settle()
+        record("still too many", 1.0)
+    account = small.keeper.account()
+    assert account.journal_bytes <= 4 * SEGMENT_BYTES
+    assert account.in_journal == 4 * _CAPACITY
+    assert small.recording.drops == {NO_SEGMENT: 2}
+    assert [each.message for each in caplog.records] == [
+        "the journal is at its limit of 4194304 bytes; "
+        "new observations are dropped once it is full"
+    ]
+
+
+def test_recording_goes_on_when_there_is_room_again(small: Kept) -> None:
+    for _ in range(4):
+        small.fill()
+        small.settle()
+    record("dropped", 1.0)
+    first = small.handed[0]
+    small.on_thread(lambda: small.keeper.discard(first, first.accepted))
+    record("kept", 1.0)
+    assert small.recording.drops == {NO_SEGMENT: 1}
+    assert small.keeper.account().in_journal == 3 * _CAPACITY + 1
+
+
+def test_a_full_disk_is_told_once_and_recovered_from(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full() -> Segment:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "aqltelemetry"):
+        patch.setattr(kept.writer, "new_segment", full)
+        for _ in range(2):
+            record("x", 1.0)
+            kept.on_thread(kept.keeper.seal)
+            kept.on_thread(kept.keeper.tend)
+        record("in the last spare", 1.0)
+        kept.on_thread(kept.keeper.seal)
+    assert [each.message for each in caplog.records] == [
+        "no room for the journal: [Errno 28] no space; new observations are dropped once it is full"
+    ]
+    kept.on_thread(kept.keeper.tend)
+    kept.on_thread(kept.keeper.seal)
+    assert sum(sealed.accepted or 0 for sealed in kept.handed) == 3
+    assert kept.recording.drops == {}
+
+
+def test_more_spares_are_made_the_faster_they_fill(kept: Kept) -> None:
+    for _ in range(3):
+        kept.fill()
+    kept.settle()
+    # One or two steps were met at once, depending on when the thread came to look.
+    assert kept.keeper.account().in_journal + sum(kept.recording.drops.values()) == 3 * _CAPACITY
+    kept.on_thread(kept.keeper.tend)
+    assert len(kept.files()) - len(kept.handed) <= 9
+
+
+def test_closing_hands_on_everything(kept: Kept) -> None:
+    record("x", 1.0)
+    recorder.remove(kept.recording)
+    kept.on_thread(kept.keeper.close)
+    assert [sealed.accepted for sealed in kept.handed] == [1]
+    assert kept.files() == ["000001.seg"]
