@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _HEARTBEAT_S = 1.0
 _CLOCK_STEP = ("runtime", "telemetry clock step")
 _NS_PER_S = 1e9
 _LAST_SAMPLE_SHARE = 0.2
+_END_S = 0.1
 _R = TypeVar("_R")
 
 
@@ -71,7 +73,8 @@ class Session:
             )
             self._recording = await self._on_keeper(lambda: self._keeper.open(read_anchor()))
         except BaseException:
-            self._end_threads(wait=True)
+            for thread in (parts.keeper_thread, parts.sink_thread):
+                thread.shutdown()
             raise
         recorder.install(self._recording)
         for sampler in parts.samplers:
@@ -114,18 +117,19 @@ class Session:
             async with _within(deadline_s):
                 for sink in self._parts.sinks:
                     await sink.close()
-                await self._on_keeper(self._let_go)
         finally:
             self._switch_off()
-            self._end_threads(wait=published)
+            ended = self._end()
+        async with _within(deadline_s):
+            await asyncio.shield(asyncio.wrap_future(ended))
         return published
 
     def abandon(self) -> None:
         """Leave everything to recovery, since the event loop is gone."""
         self._switch_off()
         self._parts.keeper_thread.post(self._keeper.close)
-        self._parts.keeper_thread.post(self._let_go)
-        self._end_threads(wait=True)
+        with suppress(TimeoutError):
+            self._end().result(_END_S)
 
     def abandon_in_child(self) -> ChildFeeder:
         """Leave everything to the parent; return what feeds a recording of the child's own."""
@@ -211,13 +215,25 @@ class Session:
         owner = self._recovery.release if sealed.recovered else self._keeper.discard
         self._parts.keeper_thread.post(lambda: owner(sealed, records))
 
-    def _let_go(self) -> None:
-        self._recovery.close()
-        self._writer.close()
+    def _end(self) -> Future[None]:
+        """Let go of the journal and end the threads, once they have done what they have to.
 
-    def _end_threads(self, *, wait: bool) -> None:
-        self._parts.keeper_thread.shutdown(wait=wait)
-        self._parts.sink_thread.shutdown(wait=wait)
+        While the sinks' thread may still publish, nobody else must get its segments.
+        """
+        ended: Future[None] = Future()
+
+        def let_go() -> None:
+            self._recovery.close()
+            self._writer.close()
+            ended.set_result(None)
+
+        def last() -> None:
+            self._parts.keeper_thread.post(let_go)
+            self._parts.keeper_thread.shutdown(wait=False)
+
+        self._parts.sink_thread.post(last)
+        self._parts.sink_thread.shutdown(wait=False)
+        return ended
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._loop.create_task(work, name="aqltelemetry")

@@ -26,8 +26,10 @@ def _nothing_left() -> Iterator[None]:
     """Each test ends with recording off and without a thread of ours."""
     yield
     assert not recorder.is_on()
-    left = [each.name for each in threading.enumerate() if each.name.startswith("aqltelemetry")]
-    assert left == []
+    ours = [each for each in threading.enumerate() if each.name.startswith("aqltelemetry")]
+    for thread in ours:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in ours)
 
 
 @pytest.fixture(autouse=True)

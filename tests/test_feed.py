@@ -32,9 +32,9 @@ async def test_segments_are_given_in_order() -> None:
     feed = Feed(MemorySink())
     for segment in (_ONE, _TWO, _THREE):
         feed.add(segment)
-    assert feed.todo == (_ONE, _TWO, _THREE)
+    assert list(feed.todo) == [_ONE, _TWO, _THREE]
     assert await feed.write(_batch(_ONE), 0.0) == (_ONE,)
-    assert feed.todo == (_TWO, _THREE)
+    assert list(feed.todo) == [_TWO, _THREE]
 
 
 async def test_what_is_taken_and_not_kept_is_due_for_a_flush() -> None:

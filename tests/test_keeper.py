@@ -147,8 +147,7 @@ def test_at_its_limit_the_newest_is_dropped_and_counted(
     assert account.in_journal == 4 * _CAPACITY
     assert small.recording.drops == {NO_SEGMENT: 2}
     assert [each.message for each in caplog.records] == [
-        "the journal is at its limit of 4194304 bytes; "
-        "new observations are dropped once it is full"
+        "the journal is at its limit of 4194304 bytes; new observations are dropped once it is full"
     ]
 
 

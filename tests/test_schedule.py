@@ -96,9 +96,9 @@ async def test_a_sampler_that_raises_stays_on_schedule_and_is_logged_once(
 
 async def test_a_sampler_that_returns_nonsense_is_a_sampler_that_raises() -> None:
     class Nonsense(FakeSampler):
-        async def sample(self):  # type: ignore[no-untyped-def]
+        async def sample(self) -> int:  # type: ignore[override]
             return 7
 
-    schedule = Schedule(Nonsense(), 1.0, Appended())
+    schedule = Schedule(Nonsense(), 1.0, Appended())  # type: ignore[arg-type]
     await schedule.sample()
     assert schedule.errors == 1

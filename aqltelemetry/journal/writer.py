@@ -26,6 +26,7 @@ NEW_SUFFIX = ".new"
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
 _TRIES = 8
+_OUTER_MODE = 0o750
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +61,8 @@ class Writer:
     @classmethod
     def in_journal(cls, root: Path, origin: Origin) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
-        for _ in range(_TRIES):
-            name = secrets.token_hex(8)
-            made = root / (name + NEW_SUFFIX)
-            # Another process that stops may remove the root while it is empty.
-            with suppress(FileExistsError, FileNotFoundError):
-                root.mkdir(mode=0o700, exist_ok=True)
-                made.mkdir(mode=0o700)
-                lock_fd = lock(made)
-                if lock_fd is not None:
-                    made.rename(root / name)
-                    return cls(name, origin, root / name, lock_fd)
-        raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(root))
+        path = root / secrets.token_hex(8)
+        return cls(path.name, origin, path, _make_locked(path))
 
     def new_segment(self) -> Segment:
         """Make the next segment, of full size, with every page in memory.
@@ -87,9 +78,19 @@ class Writer:
             created_ns=self._origin.epoch_ns(),
             directory=self._origin.directory,
         )
-        segment = _anonymous(header) if self.path is None else _mapped(header, self.path)
+        segment = _anonymous(header) if self.path is None else self._mapped(header, self.path)
         self._sequence = header.sequence
         return segment
+
+    def _mapped(self, header: fmt.Header, path: Path) -> Segment:
+        try:
+            return _mapped(header, path)
+        except FileNotFoundError:
+            # Somebody removed the directory; recording outlives that.
+            lock_fd, self._lock_fd = self._lock_fd, -1
+            os.close(lock_fd)
+            self._lock_fd = _make_locked(path)
+            return _mapped(header, path)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
@@ -135,6 +136,23 @@ def _mapped(header: fmt.Header, directory: Path) -> Segment:
     finally:
         os.close(fd)
     return Segment(mapped, header, final)
+
+
+def _make_locked(path: Path) -> int:
+    """Make a directory, locked before it has its name; return the lock."""
+    made = path.with_name(path.name + NEW_SUFFIX)
+    for _ in range(_TRIES):
+        # A recoverer may have it removed before it is locked, and another process
+        # that stops its root while that is empty.
+        with suppress(FileExistsError, FileNotFoundError):
+            path.parent.parent.mkdir(_OUTER_MODE, parents=True, exist_ok=True)
+            path.parent.mkdir(0o700, exist_ok=True)
+            made.mkdir(0o700)
+            lock_fd = lock(made)
+            if lock_fd is not None:
+                made.rename(path)
+                return lock_fd
+    raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(path))
 
 
 def lock(directory: Path) -> int | None:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aqltelemetry.samplers.process import ProcessSampler
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+async def _sample(sampler: ProcessSampler) -> dict[str, float]:
+    return {each.label: each.value for each in await sampler.sample()}
+
+
+async def test_it_gives_the_labels_that_readers_know(executor: Executor) -> None:
+    assert set(await _sample(ProcessSampler(executor))) == {
+        "user time",
+        "system time",
+        "max rss",
+        "rss",
+        "cpu percent",
+        "open fds",
+        "threads",
+        "context switches voluntary",
+        "context switches involuntary",
+    }
+
+
+async def test_times_and_switches_lie_between_two_readings_of_ones_own(executor: Executor) -> None:
+    sampler = ProcessSampler(executor)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    sample = await _sample(sampler)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert before.ru_utime <= sample["user time"] <= after.ru_utime
+    assert before.ru_stime <= sample["system time"] <= after.ru_stime
+    assert before.ru_nvcsw <= sample["context switches voluntary"] <= after.ru_nvcsw
+    assert before.ru_nivcsw <= sample["context switches involuntary"] <= after.ru_nivcsw
+    assert before.ru_maxrss <= sample["max rss"] <= after.ru_maxrss
+
+
+async def test_memory_is_current_and_in_bytes(executor: Executor) -> None:
+    sampler = ProcessSampler(executor)
+    before = (await _sample(sampler))["rss"]
+    block = bytearray(os.urandom(1)) * (64 << 20)
+    during = (await _sample(sampler))["rss"]
+    assert during - before > len(block) // 2
+    del block
+    assert (await _sample(sampler))["rss"] < during
+
+
+async def test_files_and_threads_are_counted(executor: Executor) -> None:
+    sampler = ProcessSampler(executor)
+    before = await _sample(sampler)
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    with Path(os.devnull).open() as _:
+        during = await _sample(sampler)
+    gate.set()
+    thread.join()
+    assert during["threads"] == before["threads"] + 1
+    assert during["open fds"] == before["open fds"] + 1
+
+
+async def test_nothing_is_read_on_the_event_loops_thread(executor: Executor) -> None:
+    readers: set[str] = set()
+
+    class Process(psutil.Process):
+        def num_fds(self) -> int:
+            readers.add(threading.current_thread().name)
+            return super().num_fds()
+
+    await ProcessSampler(executor, Process).sample()
+    assert readers
+    assert threading.current_thread().name not in readers
