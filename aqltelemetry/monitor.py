@@ -99,7 +99,7 @@ class Monitor:
             _Active.release(self)
             self._stop_profiler()
             self._closing, self._last_stats = None, session.stats()
-        if not published:
+        if not published and self._last_stats.in_journal:
             _log.warning(
                 "stopped after %g s with %d observations unpublished in the journal",
                 chosen.stop_timeout_s,

@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from aqltelemetry import Monitor, recorder
+from aqltelemetry.aiohttp import setup
+from aqltelemetry.errors import OptionError, StateError
+
+Counts = Callable[..., Counter[str]]
+Rows = Callable[..., list[dict[str, str]]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def _serving(app: web.Application) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve an application on a real socket; give a client of it."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+def _app(directory: Path, *routes: web.AbstractRouteDef, **options: Any) -> web.Application:
+    app = web.Application()
+    app.add_routes(routes)
+    setup(app, directory, with_runtime=False, **options)
+    return app
+
+
+async def _hello(request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def test_a_request_is_one_duration_under_its_route_template(
+    directory: Path, counts: Counts
+) -> None:
+    app = _app(directory, web.get("/version", _hello), web.get("/users/{id}", _hello))
+    async with _serving(app) as client:
+        for path in ("/version", "/users/1", "/users/2"):
+            async with client.get(path) as response:
+                assert await response.text() == "hello"
+    assert counts() == {"/version [GET]": 1, "/users/{id} [GET]": 2}
+
+
+async def test_it_records_while_the_application_runs(directory: Path) -> None:
+    app = _app(directory, web.get("/", _hello))
+    assert not recorder.is_on()
+    async with _serving(app):
+        assert recorder.is_on()
+    assert not recorder.is_on()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_the_method_is_part_of_the_label(
+    directory: Path, counts: Counts, method: str
+) -> None:
+    async with _serving(_app(directory, web.route("*", "/x", _hello))) as client:
+        await (await client.request(method, "/x")).read()
+    assert counts() == {f"/x [{method}]": 1}
+
+
+async def test_unusual_methods_share_a_series(directory: Path, counts: Counts) -> None:
+    async with _serving(_app(directory, web.route("*", "/x", _hello))) as client:
+        for method in ("PROPFIND", "PURGE", "MKCOL"):
+            async with client.request(method, "/x") as response:
+                assert response.status == 200
+    assert counts() == {"/x [OTHER]": 3}
+
+
+async def test_what_no_route_answers_is_one_series(directory: Path, counts: Counts) -> None:
+    async with _serving(_app(directory, web.post("/x", _hello))) as client:
+        for number in range(20):
+            async with client.get(f"/no/such/{number}") as response:
+                assert response.status == 404
+        async with client.get("/x") as response:
+            assert response.status == 405
+    assert counts() == {"unmatched": 21}
+
+
+async def test_errors_are_recorded_as_any_answer(directory: Path, counts: Counts) -> None:
+    async def broken(request: web.Request) -> web.Response:
+        raise RuntimeError("a bug of the application")
+
+    async def forbidden(request: web.Request) -> web.Response:
+        raise web.HTTPForbidden
+
+    async def nothing(request: web.Request) -> web.Response:
+        return None  # type: ignore[return-value]
+
+    routes = (web.get("/broken", broken), web.get("/no", forbidden), web.get("/none", nothing))
+    async with _serving(_app(directory, *routes)) as client:
+        statuses = []
+        for path in ("/broken", "/no", "/none"):
+            async with client.get(path) as response:
+                statuses.append(response.status)
+    assert statuses == [500, 403, 500]
+    assert counts() == {"/broken [GET]": 1, "/no [GET]": 1, "/none [GET]": 1}
+
+
+async def test_a_duration_includes_the_streaming_of_the_body(directory: Path, rows: Rows) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first")
+        await go_on.wait()
+        return response
+
+    go_on = asyncio.Event()
+    async with _serving(_app(directory, web.get("/stream", stream))) as client:
+        started = asyncio.get_running_loop().time()
+        async with client.get("/stream") as response:
+            assert await response.content.readexactly(5) == b"first"
+            between = asyncio.get_running_loop().time() - started
+            await asyncio.sleep(0.05)
+            go_on.set()
+            await response.read()
+    (row,) = rows()
+    assert float(row["Measurement"]) > 0.05
+    assert between > 0
+
+
+async def test_a_duration_includes_what_is_sent_after_the_handler_returned(
+    directory: Path, rows: Rows
+) -> None:
+    """A payload that is produced while it is sent is the request's time too."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(0.05)
+        yield b"second"
+
+    async def produce(request: web.Request) -> web.Response:
+        return web.Response(body=chunks())
+
+    async with (
+        _serving(_app(directory, web.get("/", produce))) as client,
+        client.get("/") as answer,
+    ):
+        assert await answer.read() == b"firstsecond"
+    (row,) = rows()
+    assert float(row["Measurement"]) > 0.05
+
+
+async def test_files_and_static_routes_are_recorded(
+    directory: Path, tmp_path: Path, counts: Counts
+) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "a.txt").write_bytes(b"a" * 300_000)
+
+    async def send(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(tmp_path / "static" / "a.txt")
+
+    routes = (web.static("/static", tmp_path / "static"), web.get("/file", send))
+    async with _serving(_app(directory, *routes)) as client:
+        for path, status in (("/static/a.txt", 200), ("/static/none", 404), ("/file", 200)):
+            async with client.get(path) as response:
+                assert response.status == status
+                assert len(await response.read()) == 300_000 or status == 404
+        async with client.get("/file", headers={"Range": "bytes=0-9"}) as response:
+            assert (response.status, await response.read()) == (206, b"a" * 10)
+    assert counts() == {"/static [GET]": 2, "/file [GET]": 2}
+
+
+async def test_a_client_that_goes_away_is_recorded(directory: Path, counts: Counts) -> None:
+    reached = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        reached.set()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65536)
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+
+    async with _serving(_app(directory, web.get("/slow", slow))) as client:
+        response = await client.get("/slow")
+        await reached.wait()
+        response.close()
+        async with asyncio.timeout(30):
+            await ended.wait()
+    assert counts() == {"/slow [GET]": 1}
+
+
+async def test_a_handler_cancelled_at_shutdown_is_recorded(directory: Path, counts: Counts) -> None:
+    reached = asyncio.Event()
+
+    async def forever(request: web.Request) -> web.Response:
+        reached.set()
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with aiohttp.ClientSession() as client:
+        async with _serving(_app(directory, web.get("/forever", forever))) as server:
+            url = server._base_url
+            assert url is not None
+            task = asyncio.create_task(_ignore(client.get(url / "forever")))
+            async with asyncio.timeout(30):
+                await reached.wait()
+        await task
+    assert counts() == {"/forever [GET]": 1}
+
+
+async def _ignore(request: Any) -> None:
+    with suppress(aiohttp.ClientError):
+        await request
+
+
+async def test_requests_sent_without_waiting_are_recorded_each(
+    directory: Path, counts: Counts
+) -> None:
+    async with _serving(_app(directory, web.get("/x", _hello))) as client:
+        url = client._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        one = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+        last = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(one * 9 + last)
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert answer.count(b"200 OK") == 10
+    assert counts() == {"/x [GET]": 10}
+
+
+async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: Counts) -> None:
+    inner = web.Application()
+    inner.add_routes([web.get("/items/{id}", _hello)])
+    app = _app(directory)
+    app.add_subapp("/api", inner)
+    async with _serving(app) as client:
+        await (await client.get("/api/items/7")).read()
+        await (await client.get("/api/none")).read()
+    assert counts() == {"/api/items/{id} [GET]": 1, "unmatched": 1}
+
+
+async def test_middlewares_and_their_answers_are_within_the_duration(
+    directory: Path, rows: Rows
+) -> None:
+    @web.middleware
+    async def slow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        if "refuse" in request.query:
+            raise web.HTTPUnauthorized
+        return await handler(request)
+
+    app = web.Application(middlewares=[slow])
+    app.add_routes([web.get("/x", _hello)])
+    setup(app, directory, with_runtime=False)
+    async with _serving(app) as client:
+        await (await client.get("/x")).read()
+        async with client.get("/x", params={"refuse": "1"}) as response:
+            assert response.status == 401
+    assert [row["Label"] for row in rows()] == ["/x [GET]"] * 2
+    assert all(float(row["Measurement"]) > 0.05 for row in rows())
+
+
+async def test_websockets_and_event_streams_are_series_of_their_own(
+    directory: Path, counts: Counts
+) -> None:
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for message in response:
+            await response.send_str(str(message.data))
+        return response
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        return response
+
+    routes = (web.get("/ws", socket), web.get("/events", events))
+    async with _serving(_app(directory, *routes)) as client:
+        async with client.ws_connect("/ws") as connection:
+            await connection.send_str("hello")
+            assert (await connection.receive_str()) == "hello"
+        await (await client.get("/events")).read()
+    assert counts() == {"/ws [GET] websocket": 1, "/events [GET] events": 1}
+
+
+async def _exchange(app: web.Application) -> list[object]:
+    """Return all that a client sees of an application."""
+    seen: list[object] = []
+    async with _serving(app) as client:
+        for method, path in (
+            *(("GET", "/x"), ("HEAD", "/x"), ("POST", "/x"), ("GET", "/none")),
+            *(("GET", "/stream"), ("GET", "/boom"), ("GET", "/moved"), ("GET", "/json")),
+        ):
+            async with client.request(method, path, allow_redirects=False) as response:
+                headers = {k: v for k, v in response.headers.items() if k != "Date"}
+                seen.append((method, path, response.status, headers, await response.read()))
+    return seen
+
+
+def _routes(signals: list[str]) -> web.Application:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"one")
+        await response.write_eof(b"two")
+        signals.append("after eof")
+        return response
+
+    async def boom(request: web.Request) -> web.Response:
+        raise ValueError("boom")
+
+    async def moved(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/x")
+
+    async def json(request: web.Request) -> web.Response:
+        response = web.json_response({"a": 1})
+        response.enable_compression()
+        response.set_cookie("a", "b")
+        return response
+
+    async def prepared(request: web.Request, response: web.StreamResponse) -> None:
+        signals.append(f"prepare {request.path} {response.status}")
+        response.headers["X-Prepared"] = "yes"
+
+    app = web.Application()
+    app.on_response_prepare.append(prepared)
+    app.add_routes(
+        [
+            web.get("/x", _hello),
+            web.get("/stream", stream),
+            web.get("/boom", boom),
+            web.get("/moved", moved),
+            web.get("/json", json),
+        ]
+    )
+    return app
+
+
+async def test_clients_and_applications_see_no_difference(directory: Path) -> None:
+    """The same bytes, statuses, headers and signals with and without, on and off."""
+    seen, heard = [], []
+    for how in ("without", "with", "off"):
+        signals: list[str] = []
+        app = _routes(signals)
+        if how != "without":
+            setup(app, directory if how == "with" else "/proc/none", with_runtime=False)
+        seen.append(await _exchange(app))
+        heard.append(signals)
+    assert seen[0] == seen[1] == seen[2]
+    assert heard[0] == heard[1] == heard[2]
+
+
+async def test_an_unusable_directory_leaves_the_application_running(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = web.Application()
+    app.add_routes([web.get("/x", _hello)])
+    setup(app, "/proc/monitoring")
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        async with _serving(app) as client, client.get("/x") as response:
+            assert response.status == 200
+    assert "the application runs unrecorded" in caplog.text
+
+
+async def test_a_running_monitor_records_the_requests(
+    directory: Path, tmp_path: Path, counts: Counts
+) -> None:
+    async with Monitor(directory, with_runtime=False) as outer:
+        async with _serving(_app(tmp_path / "other", web.get("/x", _hello))) as client:
+            await (await client.get("/x")).read()
+        assert outer.is_running
+    assert counts() == {"/x [GET]": 1}
+    assert not (tmp_path / "other").exists()
+
+
+async def test_an_application_may_stop_the_monitor_itself(directory: Path) -> None:
+    """Whoever stops what it did not start, its own end goes well all the same."""
+    app = _app(directory, web.get("/x", _hello))
+    async with Monitor(directory, with_runtime=False) as outer, _serving(app) as client:
+        await outer.stop()
+        async with client.get("/x") as response:
+            assert response.status == 200
+
+
+def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
+    app = web.Application()
+    with pytest.raises(OptionError, match="interval_s"):
+        setup(app, directory, interval_s=0)
+
+
+async def test_setting_up_twice_or_too_late_is_told(directory: Path) -> None:
+    app = _app(directory)
+    with pytest.raises(StateError, match="before"):
+        setup(app, directory)
+    late = web.Application()
+    async with _serving(late):
+        with pytest.raises(StateError, match="before the application starts"):
+            setup(late, directory)
+
+
+async def test_a_flood_of_paths_makes_no_flood_of_labels(directory: Path, counts: Counts) -> None:
+    async with _serving(_app(directory, web.get("/users/{id}", _hello))) as client:
+        for number in range(200):
+            await (await client.get(f"/users/{number}")).read()
+            await (await client.get(f"/x/{number}")).read()
+    assert counts() == {"/users/{id} [GET]": 200, "unmatched": 200}

@@ -1,0 +1,191 @@
+"""A forked child records under its own PID, into its own files."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import Monitor, recorder, time_block
+
+Rows = Callable[..., list[dict[str, str]]]
+
+
+def _fork(work: Callable[[], object]) -> int:
+    """Run `work` in a forked child that ends without any clean-up; return its PID."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0
+    return pid
+
+
+def _times(label: str, count: int) -> None:
+    for _ in range(count):
+        with time_block(label):
+            pass
+
+
+async def _await_recovered(monitor: Monitor, count: int) -> None:
+    async with asyncio.timeout(60):
+        while monitor.stats().recovered < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_childs_observations_are_its_own_and_published_by_the_parent(
+    directory: Path, rows: Rows
+) -> None:
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+        _times("parent", 10)
+        pid = _fork(lambda: _times("child", 20))
+        _times("parent", 10)
+        await _await_recovered(mine, 20)
+    found = Counter((int(row["PID"]), row["Label"]) for row in rows())
+    assert found == {(os.getpid(), "parent"): 20, (pid, "child"): 20}
+
+
+async def test_a_block_open_at_the_fork_is_each_processs_own(directory: Path, rows: Rows) -> None:
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+        block = time_block("both")
+        block.__enter__()
+        pid = _fork(lambda: block.__exit__(None, None, None))
+        block.__exit__(None, None, None)
+        await _await_recovered(mine, 1)
+    assert {int(row["PID"]) for row in rows()} == {os.getpid(), pid}
+    assert len(rows()) == 2
+
+
+async def test_a_childs_child_is_as_good(directory: Path, rows: Rows) -> None:
+    def child() -> None:
+        _times("child", 5)
+        _fork(lambda: _times("grandchild", 7))
+        _times("child", 5)
+
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+        _fork(child)
+        await _await_recovered(mine, 17)
+    assert Counter(row["Label"] for row in rows()) == {"child": 10, "grandchild": 7}
+    assert len({row["PID"] for row in rows()}) == 2
+
+
+async def test_a_child_fills_segment_after_segment(directory: Path, rows: Rows) -> None:
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+        _fork(lambda: _times("child", 100_000))
+        await _await_recovered(mine, 100_000)
+    assert len(rows()) == 100_000
+
+
+async def test_a_child_that_records_nothing_leaves_nothing(directory: Path, rows: Rows) -> None:
+    async with Monitor(directory, with_runtime=False):
+        _fork(lambda: None)
+    assert rows("*") == []
+    assert list(directory.rglob("*")) == []
+
+
+async def test_the_parents_samplers_are_not_the_childs(directory: Path, rows: Rows) -> None:
+    """The collector's callback is removed in the child; its series are the parent's."""
+
+    def child() -> None:
+        _times("child", 1)
+        gc.collect()
+
+    async with Monitor(directory, flush_interval_s=0.05) as mine:
+        _fork(child)
+        await _await_recovered(mine, 1)
+    assert {int(row["PID"]) for row in rows("runtime")} == {os.getpid()}
+
+
+def test_a_child_may_run_a_monitor_of_its_own(directory: Path, rows: Rows) -> None:
+    def child() -> None:
+        async def run() -> None:
+            _times("before", 3)
+            async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+                _times("during", 5)
+                await _await_recovered(mine, 3)
+
+        asyncio.run(run())
+
+    async def parent() -> int:
+        async with Monitor(directory, with_runtime=False, flush_interval_s=3):
+            # As servers do: the child leaves the parent's loop alone.
+            return await asyncio.to_thread(_fork, child)
+
+    pid = asyncio.run(parent())
+    assert Counter((int(row["PID"]), row["Label"]) for row in rows()) == {
+        (pid, "before"): 3,
+        (pid, "during"): 5,
+    }
+
+
+def test_after_the_parents_stop_a_new_child_records_nothing(directory: Path, rows: Rows) -> None:
+    async def run() -> None:
+        async with Monitor(directory, with_runtime=False):
+            pass
+
+    asyncio.run(run())
+    _fork(lambda: _times("child", 5) if not recorder.is_on() else os._exit(3))
+    assert rows() == []
+
+
+def _pool_work(number: int) -> int:
+    _times("pool", 10)
+    return number
+
+
+async def test_a_pool_of_processes_is_recorded(directory: Path, rows: Rows) -> None:
+    context = multiprocessing.get_context("fork")
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.05) as mine:
+        with context.Pool(3) as pool:
+            await asyncio.to_thread(pool.map, _pool_work, range(30), 1)
+        await _await_recovered(mine, 300)
+    assert Counter(row["Label"] for row in rows()) == {"pool": 300}
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "pass"])
+def test_a_child_that_outlives_its_parent_is_recovered_later(
+    directory: Path, rows: Rows, end: str
+) -> None:
+    program = f"""
+import asyncio, os, sys
+from aqltelemetry import Monitor, time_block
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False)
+    await mine.start()
+    if os.fork() == 0:
+        with time_block("child"):
+            pass
+        os.write(1, b"recorded")
+        {end}
+        os._exit(0)
+    os.wait()
+    os._exit(0)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(directory)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == b"recorded"
+
+    async def recover() -> None:
+        async with Monitor(directory, with_runtime=False) as mine:
+            await _await_recovered(mine, 1)
+
+    asyncio.run(recover())
+    assert [row["Label"] for row in rows()] == ["child"]

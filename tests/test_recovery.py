@@ -1,0 +1,235 @@
+"""What a killed process recorded is published by others: whole, once, under its PID."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.filenames import parse
+from aqltelemetry.journal.orphans import BAD_SUFFIX
+from aqltelemetry.journal.placement import all_roots
+
+Rows = Callable[..., list[dict[str, str]]]
+
+# Each observation is told to the parent, in order, after it was recorded: what
+# the parent has been told before the kill is what must be found.
+_WITNESSED = """
+import asyncio, os, sys, threading
+from aqltelemetry import monitor, time_block
+
+def work(thread):
+    number = 0
+    while True:
+        with time_block(f"{thread}/{number}"):
+            pass
+        os.write(1, b"%d/%d\\n" % (thread, number))
+        number += 1
+
+async def main():
+    await monitor.start(sys.argv[1], with_runtime=False, flush_interval_s=0.1, max_file_age_s=0.2)
+    for thread in range(int(sys.argv[2])):
+        threading.Thread(target=work, args=(thread,), daemon=True).start()
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def _kill_after(directory: Path, lines: int, threads: int = 1) -> tuple[int, Counter[str]]:
+    """Kill a recording process after so many lines; return its PID and all lines it wrote."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _WITNESSED, str(directory), str(threads)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(lines)]
+        os.kill(process.pid, signal.SIGKILL)
+        told += process.stdout.readlines()
+    return process.pid, Counter(line.decode().strip() for line in told if line.endswith(b"\n"))
+
+
+async def _recover(directory: Path) -> None:
+    """Run a monitor until nothing of dead processes is left in the journal."""
+    async with Monitor(directory, with_runtime=False) as mine, asyncio.timeout(60):
+        own = 1
+        while sum(len(list(root.glob("*"))) for root in all_roots(str(directory))) > own:
+            await asyncio.sleep(0.01)
+        assert mine.stats().dropped == {}
+
+
+def _check(told: Counter[str], found: Counter[str], threads: int) -> None:
+    assert told - found == Counter(), "lost"
+    # Between recording and telling, each thread may have been killed once.
+    assert (found - told).total() <= threads, "duplicated, or never recorded"
+    assert max(found.values()) == 1
+
+
+@pytest.mark.parametrize("lines", [1, 10, 1_000, 20_000])
+async def test_a_killed_process_loses_and_duplicates_nothing(
+    directory: Path, rows: Rows, lines: int
+) -> None:
+    pid, told = _kill_after(directory, lines)
+    await _recover(directory)
+    found = rows()
+    _check(told, Counter(row["Label"] for row in found), 1)
+    assert {row["PID"] for row in found} == {str(pid)}
+    assert all(parse(path.name) for path in directory.rglob("*"))
+
+
+async def test_kill_after_kill_of_many_threads(directory: Path, rows: Rows) -> None:
+    total: Counter[tuple[int, str]] = Counter()
+    for number in range(8):
+        pid, told = _kill_after(directory, 200 * number + 1, threads=4)
+        total.update({(pid, label): count for label, count in told.items()})
+    await _recover(directory)
+    found = Counter((int(row["PID"]), row["Label"]) for row in rows())
+    assert total - found == Counter()
+    assert (found - total).total() <= 8 * 4
+    assert max(found.values()) == 1
+
+
+async def test_a_running_monitor_publishes_what_its_killed_sibling_left(
+    directory: Path, rows: Rows
+) -> None:
+    async with Monitor(directory, with_runtime=False, flush_interval_s=0.1) as mine:
+        pid, told = await asyncio.to_thread(_kill_after, directory, 50)
+        async with asyncio.timeout(60):
+            while not mine.stats().recovered:
+                await asyncio.sleep(0.01)
+    _check(told, Counter(row["Label"] for row in rows()), 1)
+    assert {row["PID"] for row in rows()} == {str(pid)}
+
+
+async def test_what_a_living_process_has_in_its_journal_is_left_to_it(
+    directory: Path, rows: Rows
+) -> None:
+    """However long that takes it, and whoever else runs meanwhile."""
+    program = """
+import asyncio, sys
+from aqltelemetry import Monitor, time_block
+async def main():
+    async with Monitor(sys.argv[1], with_runtime=False):
+        with time_block("mine"):
+            pass
+        print("recorded", flush=True)
+        sys.stdin.read()
+asyncio.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        async with Monitor(directory, with_runtime=False, flush_interval_s=0.01) as other:
+            with time_block("other"):
+                pass
+            await other.flush()
+            assert [row["Label"] for row in rows()] == ["other"]
+        process.communicate(timeout=60)
+    assert sorted(row["Label"] for row in rows()) == ["mine", "other"]
+
+
+async def test_two_recoverers_at_a_time_publish_once(directory: Path, rows: Rows) -> None:
+    told: Counter[str] = Counter()
+    for _ in range(3):
+        told += _kill_after(directory, 100)[1]
+    program = """
+import asyncio, sys
+from aqltelemetry import Monitor
+async def main():
+    async with Monitor(sys.argv[1], with_runtime=False):
+        await asyncio.sleep(0.2)
+asyncio.run(main())
+"""
+    others = [subprocess.Popen([sys.executable, "-c", program, str(directory)]) for _ in range(4)]
+    assert [other.wait(60) for other in others] == [0] * 4
+    await _recover(directory)
+    found = Counter(row["Label"] for row in rows())
+    assert told - found == Counter()
+    assert (found - told).total() <= 3
+
+
+async def test_a_segment_that_cannot_be_read_is_set_aside_and_the_rest_published(
+    directory: Path, rows: Rows
+) -> None:
+    _, told = _kill_after(directory, 40_000)
+    roots = [root for root in all_roots(str(directory)) if root.exists()]
+    segments = sorted(path for root in roots for path in root.glob("*/*.seg"))
+    assert len(segments) > 1
+    with segments[0].open("r+b") as file:
+        file.write(b"rubbish!")
+    async with Monitor(directory, with_runtime=False) as mine, asyncio.timeout(60):
+        while not mine.stats().recovered:
+            await asyncio.sleep(0.01)
+    (bad,) = (path for root in roots for path in root.glob(f"*{BAD_SUFFIX}"))
+    assert bad.read_bytes().startswith(b"rubbish!")
+    found = Counter(row["Label"] for row in rows())
+    assert 0 < found.total() < told.total()
+
+
+async def test_a_killed_recoverer_is_recovered_from(directory: Path, rows: Rows) -> None:
+    _, told = _kill_after(directory, 5_000)
+    program = """
+import asyncio, os, signal, sys
+from aqltelemetry import Monitor
+from aqltelemetry.sinks import csv_file
+publish = csv_file.publish
+def killed(directory, publications):
+    if sys.argv[2] == "after":
+        publish(directory, publications)
+    os.kill(os.getpid(), signal.SIGKILL)
+csv_file.publish = killed
+async def main():
+    async with Monitor(sys.argv[1], with_runtime=False):
+        await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+    for moment in ("before", "after", "after", "before"):
+        killed = subprocess.run(
+            [sys.executable, "-c", program, str(directory), moment], check=False, timeout=60
+        )
+        assert killed.returncode == -signal.SIGKILL
+    await _recover(directory)
+    _check(told, Counter(row["Label"] for row in rows()), 1)
+
+
+async def test_a_process_killed_between_publishing_and_forgetting_leaves_no_duplicate(
+    directory: Path, rows: Rows
+) -> None:
+    """It published several segments in one file; they are recovered one by one."""
+    program = """
+import asyncio, os, signal, sys
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.sinks import csv_file
+publish = csv_file.publish
+def killed(directory, publications):
+    publish(directory, publications)
+    os.kill(os.getpid(), signal.SIGKILL)
+csv_file.publish = killed
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False, flush_interval_s=0.02)
+    await mine.start()
+    for number in range(5):
+        for _ in range(100):
+            with time_block(str(number)):
+                pass
+        await asyncio.sleep(0.1)
+    await mine.stop()
+asyncio.run(main())
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(directory)], check=False, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL
+    await _recover(directory)
+    assert Counter(row["Label"] for row in rows()) == {str(number): 100 for number in range(5)}
