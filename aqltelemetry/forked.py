@@ -75,7 +75,8 @@ class ChildFeeder:
     def _make(self) -> Segment:
         writer = self._new_writer()
         try:
-            segment = writer.new_segment()
+            # The application waits: not a moment is to be given away.
+            segment = writer.new_segment(rest=_no_rest)
         except BaseException:
             writer.close()
             raise
@@ -92,3 +93,7 @@ class ChildFeeder:
             sealed.discard()
         with suppress(OSError):
             writer.close()
+
+
+def _no_rest() -> None:
+    pass

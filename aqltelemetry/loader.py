@@ -43,7 +43,7 @@ class TelemetrySeries:
         """Return the processes that took the measurements, in ascending order."""
         return sorted(int(pid) for pid in self._frame[PID].unique())
 
-    def data(self, by_pid: int | None = None) -> pd.Series:
+    def data(self, by_pid: int | None = None) -> pd.Series[float]:
         """Return the measurements, of one process or of all, sorted by time.
 
         The index is a DatetimeIndex named Timepoint, in UTC without a zone.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
@@ -115,7 +116,7 @@ def _durations_table(table: pd.DataFrame) -> Table:
     shown = _table("durations, in ms", "label", "count", "per s", "p50", "p95", "p99", "max")
     for label, row in table.iterrows():
         shown.add_row(
-            str(label),
+            Text(str(label)),
             _number(row["count"], 0),
             _number(row["per_second"], 1),
             *(_milliseconds(row[name]) for name in ("p50", "p95", "p99", "max")),

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -72,18 +72,42 @@ async def _run(
     connections: int,
     progress: Callable[[int], object],
 ) -> Mapping[str, int]:
-    async with _service(directory, workers) as url:
-        connector = aiohttp.TCPConnector(limit=connections)
-        timeout = aiohttp.ClientTimeout(total=_READY_S)
+    todo = list(itertools.islice(itertools.cycle(_MIX), requests))
+    sent = Counter(request.label for request in todo)
+    async with _service(directory, workers) as (server, url):
+        driving = asyncio.create_task(_drive(url, workers, todo, connections, progress))
+        ended = asyncio.create_task(server.wait())
+        await asyncio.wait((driving, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not driving.done():
+            driving.cancel()
+            msg = f"the service ended amid the requests, with exit code {ended.result()}"
+            raise DemoError(msg)
+        ended.cancel()
+        sent[_MIX[0].label] += await driving
+    return sent
+
+
+async def _drive(
+    url: str,
+    workers: int,
+    todo: Sequence[_Request],
+    connections: int,
+    progress: Callable[[int], object],
+) -> int:
+    """Send the requests; return how many more were sent than those."""
+    connector = aiohttp.TCPConnector(limit=connections)
+    timeout = aiohttp.ClientTimeout(total=_READY_S)
+    try:
         async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
             extra = await _meet_all(session, workers)
-            todo = enumerate(itertools.islice(itertools.cycle(_MIX), requests))
+            numbered = enumerate(todo)
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(connections, requests)):
-                    group.create_task(_send(session, todo, progress))
-    sent = Counter(each.label for each in itertools.islice(itertools.cycle(_MIX), requests))
-    sent[_MIX[0].label] += extra
-    return sent
+                for _ in range(min(connections, len(todo))):
+                    group.create_task(_send(session, numbered, progress))
+    except* (DemoError, aiohttp.ClientError, TimeoutError) as failed:
+        first = failed.exceptions[0]
+        raise DemoError(str(first) or repr(first)) from None
+    return extra
 
 
 async def _meet_all(session: aiohttp.ClientSession, workers: int) -> int:
@@ -121,7 +145,9 @@ async def _send(
 
 
 @asynccontextmanager
-async def _service(directory: Path, workers: int) -> AsyncIterator[str]:
+async def _service(
+    directory: Path, workers: int
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         fd = listening.fileno()
         server = await asyncio.create_subprocess_exec(
@@ -136,7 +162,7 @@ async def _service(directory: Path, workers: int) -> AsyncIterator[str]:
             },
         )
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield server, f"http://127.0.0.1:{listening.getsockname()[1]}"
             await _stop(server)
         finally:
             if server.returncode is None:

@@ -6,7 +6,7 @@ holds up the event loop for as long as it runs without letting go.
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -16,6 +16,7 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
 
 _BLOCK_RECORDS = 512
+_BLOCK_LABELS = 128
 _WORDS = fmt.RECORD_BYTES // 8
 _ID_WORD = 4
 
@@ -45,7 +46,7 @@ def read_segment(
     """
     header = fmt.unpack_header(data)
     anchors = _anchors(data, header)
-    series = _labels(data)
+    series = _labels(data, rest)
     columns: dict[int, tuple[list[int], list[int]]] = {}
     damaged = 0
     end = len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
@@ -75,24 +76,33 @@ def read_segment(
 
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
+    page = memoryview(data)[fmt.ANCHORS_AT : fmt.LABELS_AT]
+    page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
     anchors = []
-    for position in range(fmt.ANCHORS_AT, fmt.LABELS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
-        record = bytes(data[position : position + fmt.RECORD_BYTES])
-        at_ns, offset_ns, label_id = fmt.unpack_duration(record)
-        if label_id == header.id_base and fmt.is_intact(record, position):
-            anchors.append(Anchor(at_ns, offset_ns))
+    for slot, label_id in enumerate(page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()):
+        if label_id == header.id_base:
+            at = slot * fmt.RECORD_BYTES
+            record = bytes(page[at : at + fmt.RECORD_BYTES])
+            if fmt.is_intact(record, fmt.ANCHORS_AT + at):
+                anchors.append(Anchor(*fmt.unpack_duration(record)[:2]))
     # A segment without one was cut off while it was made; it holds no record then,
     # and were it damaged later, its creation time is the best that is left.
     return sorted(anchors) or [Anchor(0, header.created_ns)]
 
 
-def _labels(data: bytes | memoryview) -> dict[int, Series]:
-    view = memoryview(data)
-    found = (
-        fmt.unpack_label(view[at : at + fmt.LABEL_SLOT_BYTES])
-        for at in range(fmt.LABELS_AT, fmt.RECORDS_AT, fmt.LABEL_SLOT_BYTES)
-    )
-    return dict(entry for entry in found if entry is not None)
+def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Series]:
+    table = memoryview(data)[fmt.LABELS_AT : fmt.RECORDS_AT]
+    ids = table.cast("I")[fmt.LABEL_ID_WORD :: fmt.LABEL_SLOT_BYTES // 4].tolist()
+    found: dict[int, Series] = {}
+    for slot, label_id in enumerate(ids):
+        if label_id:
+            at = slot * fmt.LABEL_SLOT_BYTES
+            entry = fmt.unpack_label(table[at : at + fmt.LABEL_SLOT_BYTES])
+            if entry is not None:
+                found[entry[0]] = entry[1]
+            if slot % _BLOCK_LABELS == 0:
+                rest()
+    return found
 
 
 def _block(
@@ -133,4 +143,4 @@ def _merged(
 
 
 def _floats(bits: Sequence[int]) -> Sequence[float]:
-    return struct.unpack(f"<{len(bits)}d", struct.pack(f"<{len(bits)}q", *bits))
+    return memoryview(array("q", bits)).cast("B").cast("d").tolist()

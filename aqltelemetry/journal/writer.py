@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.segment import Segment, random_id_base
 
@@ -27,6 +28,7 @@ _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
 _TRIES = 8
 _OUTER_MODE = 0o750
+_PIECE_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class Writer:
         path = root / secrets.token_hex(8)
         return cls(path.name, origin, path, _make_locked(path))
 
-    def new_segment(self) -> Segment:
+    def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
         """Make the next segment, of full size, with every page in memory.
 
-        Raises OSError where there is no room for it; nothing is left behind then.
+        `rest` is called between pieces of the work. Raises OSError where there is no
+        room for it; nothing is left behind then.
         """
         header = fmt.Header(
             writer=self.name,
@@ -80,6 +83,7 @@ class Writer:
         )
         segment = _anonymous(header) if self.path is None else self._mapped(header, self.path)
         self._sequence = header.sequence
+        _touch(segment.map, rest)
         return segment
 
     def _mapped(self, header: fmt.Header, path: Path) -> Segment:
@@ -125,8 +129,7 @@ def _mapped(header: fmt.Header, directory: Path) -> Segment:
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
         os.posix_fallocate(fd, 0, fmt.SEGMENT_BYTES)
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        mapped = mmap.mmap(fd, fmt.SEGMENT_BYTES, flags=flags)
+        mapped = mmap.mmap(fd, fmt.SEGMENT_BYTES)
         mapped[: len(data)] = data
         made.rename(final)
     except BaseException:
@@ -136,6 +139,18 @@ def _mapped(header: fmt.Header, directory: Path) -> Segment:
     finally:
         os.close(fd)
     return Segment(mapped, header, final)
+
+
+def _touch(mapped: mmap.mmap, rest: Callable[[], None]) -> None:
+    """Have each page in memory and writable, so that no record waits for one.
+
+    In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
+    lock held, and leaves the pages of a disk file to be made writable one by one.
+    """
+    for piece in range(fmt.LABELS_AT, fmt.SEGMENT_BYTES, _PIECE_BYTES):
+        for at in range(piece, min(piece + _PIECE_BYTES, fmt.SEGMENT_BYTES), mmap.PAGESIZE):
+            mapped[at] = 0
+        rest()
 
 
 def _make_locked(path: Path) -> int:

@@ -1,0 +1,26 @@
+"""What every benchmark prints first: where and with what it ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def describe(*packages: str) -> None:
+    """Print the machine, its load, and the versions of Python and of packages."""
+    print(f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{platform.system()} {platform.release()}, {platform.python_implementation()} ", end="")
+    print(platform.python_version())
+    print(", ".join(f"{name} {version(name)}" for name in ("aqltelemetry", *packages)))
+    print()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

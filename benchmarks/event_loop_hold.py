@@ -1,0 +1,125 @@
+"""How long the event loop is held at 50,000 observations per second, with us and without.
+
+A load task times 500 blocks every 10 ms; between, the loop is free. Every ms a
+probe notes how late it is, and of that, at most how much was ours: the processor
+time that other threads than the loop's took meanwhile. What is late beyond that
+was the load's, the operating system's, or the machine's host's. With the
+recording on, the segments are formatted, written and published meanwhile, and
+the samplers run ten times as often as usual. "Without" is the same load and the
+same probe with the recording off. With and without take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from time import perf_counter_ns, process_time_ns, thread_time_ns
+from typing import NamedTuple
+
+import uvloop
+from _machine import describe
+
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.stats import Stats
+
+PER_TURN = 500
+TURN_S = 0.01
+PROBE_S = 0.001
+ROUND_S = 4.0
+ROUNDS = 6
+
+
+async def load(until_s: float) -> None:
+    """Time 500 blocks every 10 ms, in five portions, so as not to hold the loop itself."""
+    loop = asyncio.get_running_loop()
+    due_s = loop.time()
+    while due_s < until_s:
+        for _ in range(5):
+            for _ in range(PER_TURN // 5):
+                with time_block("/version [GET]"):
+                    pass
+            await asyncio.sleep(0)
+        due_s += TURN_S
+        await asyncio.sleep(max(due_s - loop.time(), 0))
+
+
+class Tick(NamedTuple):
+    """How late a tick was, and of that, at most how much was other threads'."""
+
+    late_ns: int
+    others_ns: int
+
+
+async def probe(until_s: float) -> list[Tick]:
+    """Note how late each tick is."""
+    loop = asyncio.get_running_loop()
+    ticks = []
+    while loop.time() < until_s:
+        started_ns, others_ns = perf_counter_ns(), process_time_ns() - thread_time_ns()
+        await asyncio.sleep(PROBE_S)
+        late_ns = perf_counter_ns() - started_ns - round(PROBE_S * 1e9)
+        others_ns = process_time_ns() - thread_time_ns() - others_ns
+        ticks.append(Tick(late_ns, max(min(others_ns, late_ns), 0)))
+    return ticks
+
+
+async def one_round(directory: str | None) -> tuple[list[Tick], Stats]:
+    """Run the load for a while; return the probe's findings and the account."""
+    async with AsyncExitStack() as stack:
+        monitor = Monitor(directory, interval_s=0.1)
+        if directory is not None:
+            await stack.enter_async_context(monitor)
+        until_s = asyncio.get_running_loop().time() + ROUND_S
+        ticks, _ = await asyncio.gather(probe(until_s), load(until_s))
+    return ticks, monitor.stats()
+
+
+async def measure() -> None:
+    """Print the figures of one kind of loop."""
+    found: dict[bool, list[Tick]] = {False: [], True: []}
+    recorded = dropped = 0
+    with tempfile.TemporaryDirectory() as directory:
+        for number in range(2 * ROUNDS):
+            on = number % 2 == 1
+            ticks, stats = await one_round(directory if on else None)
+            found[on] += ticks
+            recorded += stats.recorded
+            dropped += sum(stats.dropped.values())
+    show("late, without", [tick.late_ns for tick in found[False]])
+    show("late, with", [tick.late_ns for tick in found[True]])
+    show("  of that ours, at most", [tick.others_ns for tick in found[True]])
+    rate = recorded / ROUNDS / ROUND_S
+    print(f"  recorded {recorded} observations, {rate:,.0f} per second; dropped {dropped}\n")
+
+
+def show(name: str, times_ns: list[int]) -> None:
+    """Print a row of percentiles."""
+    times_ns.sort()
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+    columns = (
+        f"{title} {times_ns[int(share * (len(times_ns) - 1))] / 1e6:6.2f}"
+        for title, share in shares.items()
+    )
+    print(f"  {name:24}{len(times_ns):7} ticks   {'   '.join(columns)} ms")
+
+
+def main() -> None:
+    """Measure under uvloop and the stock loop."""
+    describe("uvloop")
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "uvloop": uvloop.new_event_loop,
+        "the stock loop": asyncio.new_event_loop,
+    }
+    print("lateness of a tick on the event loop:")
+    for name, new_loop in loops.items():
+        print(name)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(measure())
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

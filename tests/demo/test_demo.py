@@ -1,0 +1,83 @@
+"""The demo: a real service under Gunicorn and uvloop, real requests, real files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry.demo import drive
+from aqltelemetry.demo.drive import DemoError, run
+from aqltelemetry.filenames import parse
+
+Counts = Callable[..., Counter[str]]
+Rows = Callable[..., list[dict[str, str]]]
+
+
+def test_each_request_sent_is_one_observation_of_a_worker(
+    directory: Path, counts: Counts, rows: Rows
+) -> None:
+    progress: list[int] = []
+    sent = run(directory, workers=2, requests=500, connections=8, progress=progress.append)
+    found = counts()
+    requests = {label: count for label, count in found.items() if label in sent}
+    assert requests == sent
+    assert sum(sent.values()) >= sum(progress) == 500
+    # What the service times of its own, once for each request that does it.
+    assert found["db query"] == sent["/users/{id} [GET]"]
+    assert found["make_graph()"] == sent["/graph/{size} [GET]"]
+    assert found["parse notification"] == sent["/notify [POST]"]
+    durations, runtime = ({row["PID"] for row in rows(p)} for p in ("duration", "runtime"))
+    assert len(durations) == 2
+    assert durations == runtime
+    left = [path.name for path in directory.rglob("*") if parse(path.name) is None]
+    assert left == []
+
+
+def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "50"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "an aiohttp service with 2 workers records into _monitoring/" in done.stdout
+    assert "requests were answered; the service has stopped" in done.stdout
+    assert "/users/{id} [GET]" in done.stdout
+    assert "dropped: 0 observations" in done.stdout
+
+
+def test_a_second_run_begins_anew_and_spares_what_is_not_ours(
+    tmp_path: Path, directory: Path, counts: Counts
+) -> None:
+    command = [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "20"]
+    directory.mkdir()
+    (directory / "notes.csv").write_text("mine")
+    for _ in range(2):
+        arguments = [*command, "--dir", str(directory)]
+        subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert counts()["unmatched"] == 2
+    assert (directory / "notes.csv").read_text() == "mine"
+    subprocess.run([*arguments, "--keep"], check=True, capture_output=True, timeout=120)
+    assert counts()["unmatched"] == 4
+
+
+def test_a_service_that_does_not_start_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DemoError, match="the service ended amid the requests, with exit code 1"):
+        run(directory, workers=1, requests=1, connections=1)
+
+
+def test_an_unexpected_answer_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = drive._Request("x", "GET", "/version", 404)
+    monkeypatch.setattr(drive, "_MIX", (wrong,))
+    with pytest.raises(DemoError, match="status 200, not 404"):
+        run(directory, workers=1, requests=1, connections=1)

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aqltelemetry import TelemetryDB
+from aqltelemetry.csv_frames import ForeignFileWarning
+from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.filenames import FileName, enclosing
+from aqltelemetry.loader import TelemetrySeries
+from fakes import EPOCH_NS
+
+_HEADER = "Timepoint,Measurement,Label,PID\n"
+_S = 1_000_000_000
+Row = tuple[int, str, str, int]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def _write(directory: Path, rows: list[Row], prefix: str = "duration", part: int = 0) -> Path:
+    """Write a file as the sink would, its name telling the times in it."""
+    times = [at for at, *_ in rows]
+    writer = f"{hash(tuple(rows)) & 0xFFFFFFFFFFFFFFFF:016x}"
+    span = enclosing(min(times), max(times))
+    path = directory / str(FileName(prefix, *span, rows[0][3], writer, 1, 1, part))
+    path.write_text(_HEADER + "".join(f"{t},{m},{label},{pid}\n" for t, m, label, pid in rows))
+    return path
+
+
+@pytest.fixture
+def recorded(directory: Path) -> Path:
+    """Two workers, two labels; the files are not in the order of the times in them."""
+    _write(directory, [(EPOCH_NS + 3, "0.3", "/v [GET]", 7), (EPOCH_NS + 1, "0.1", "/v [GET]", 7)])
+    _write(directory, [(EPOCH_NS + 2, "0.2", "/v [GET]", 8), (EPOCH_NS + 4, "4.0", "/w [GET]", 8)])
+    _write(directory, [(EPOCH_NS + 5, "11", "gc collections", 7)], "runtime")
+    return directory
+
+
+def test_a_series_is_sorted_by_time_over_all_workers(recorded: Path) -> None:
+    series = TelemetryDB(recorded).duration().time_series("/v [GET]").data()
+    assert list(series) == [0.1, 0.2, 0.3]
+    assert isinstance(series.index, pd.DatetimeIndex)
+    assert series.index.name == "Timepoint"
+    assert series.index.is_monotonic_increasing
+    assert series.index.dtype == np.dtype("datetime64[ns]")
+    assert [stamp.value for stamp in series.index] == [EPOCH_NS + n for n in (1, 2, 3)]
+
+
+def test_a_series_is_known_by_label_and_workers(recorded: Path) -> None:
+    series = TelemetryDB(recorded).duration().time_series("/v [GET]")
+    assert isinstance(series, TelemetrySeries)
+    assert series.label() == "/v [GET]"
+    assert series.pids() == [7, 8]
+    assert repr(series) == "<TelemetrySeries '/v [GET]': 3 observations>"
+
+
+@pytest.mark.parametrize(("pid", "values"), [(7, [0.1, 0.3]), (8, [0.2]), (9, []), (0, [])])
+def test_a_series_may_be_had_for_one_worker(recorded: Path, pid: int, values: list[float]) -> None:
+    series = TelemetryDB(recorded).duration().time_series("/v [GET]")
+    assert list(series.data(by_pid=pid)) == values
+
+
+def test_a_label_that_was_never_recorded_is_an_empty_series(recorded: Path) -> None:
+    series = TelemetryDB(recorded).duration().time_series("/none").data()
+    assert series.empty
+    assert isinstance(series.index, pd.DatetimeIndex)
+    assert series.resample("1s").count().empty
+
+
+def test_a_frame_has_its_labels_and_workers(recorded: Path) -> None:
+    frame = TelemetryDB(recorded).duration()
+    assert frame.labels() == ["/v [GET]", "/w [GET]"]
+    assert frame.pids() == [7, 8]
+    assert list(frame.data().columns) == ["Timepoint", "Measurement", "Label", "PID"]
+    assert frame.data()["Label"].dtype == "category"
+    assert repr(frame) == "<TelemetryFrame: 4 observations, 2 labels>"
+
+
+@pytest.mark.parametrize(
+    ("method", "label"),
+    [
+        ("gc_collections", "gc collections"),
+        ("gc_collected", "gc collected"),
+        ("gc_uncollectable", "gc uncollectable"),
+        ("max_rss", "max rss"),
+        ("user_time", "user time"),
+        ("system_time", "system time"),
+    ],
+)
+def test_the_known_series_have_methods(directory: Path, method: str, label: str) -> None:
+    _write(directory, [(EPOCH_NS, "11", label, 7), (EPOCH_NS, "12", "another", 7)], "runtime")
+    series = getattr(TelemetryDB(directory), method)()
+    assert (series.label(), list(series.data())) == (label, [11.0])
+
+
+def test_ones_own_prefix_is_as_good(directory: Path) -> None:
+    _write(directory, [(EPOCH_NS, "1", "x", 7)], "queue")
+    _write(directory, [(EPOCH_NS, "2", "x", 7)], "queue-2")
+    assert list(TelemetryDB.from_csv_files(directory, "queue").data()["Measurement"]) == [1.0]
+    assert TelemetryDB(directory).prefixes() == ["queue", "queue-2"]
+
+
+def test_files_of_the_older_format_load(directory: Path) -> None:
+    older = directory / "duration.1700000000.csv"
+    older.write_bytes(
+        b"Timepoint, Measurement, Label, PID\r\n"
+        b"1700000000000000001, 0.5, /v [GET], 7\r\n"
+        b'1700000000000000002, 0.25, "a, b", 7\r\n'
+    )
+    _write(directory, [(EPOCH_NS + 3, "1", "/v [GET]", 8)])
+    frame = TelemetryDB(directory).duration()
+    assert frame.labels() == ["/v [GET]", "a, b"]
+    assert list(frame.time_series("/v [GET]").data()) == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "None", "nan", "", " ", "1", "True", '"', "é"])
+def test_no_label_is_taken_for_something_else(directory: Path, label: str) -> None:
+    quoted = '"' + label.replace('"', '""') + '"'
+    _write(directory, [(EPOCH_NS, "1", quoted, 7), (EPOCH_NS, "2", "other", 7)])
+    frame = TelemetryDB(directory).duration()
+    assert frame.labels() == sorted([label, "other"])
+    assert list(frame.time_series(label).data()) == [1.0]
+
+
+@pytest.mark.parametrize("text", ["0.237000123", "1e-09", "5e-324", "1.7976931348623157e+308"])
+def test_a_measurement_keeps_every_bit(directory: Path, text: str) -> None:
+    _write(directory, [(EPOCH_NS, text, "x", 7)])
+    assert TelemetryDB(directory).duration().data()["Measurement"][0] == float(text)
+
+
+def test_measurements_that_are_no_finite_number_are_read(directory: Path) -> None:
+    _write(directory, [(EPOCH_NS, text, "x", 7) for text in ("inf", "-inf", "nan")])
+    values = TelemetryDB(directory).duration().data()["Measurement"]
+    assert list(values[:2]) == [float("inf"), float("-inf")]
+    assert np.isnan(values[2])
+
+
+def _spread(directory: Path) -> None:
+    for minute in range(10):
+        at = EPOCH_NS + minute * 60 * _S
+        _write(directory, [(at, str(minute), "x", 7), (at + _S, str(minute), "x", 7)])
+
+
+def test_a_time_span_is_half_open_and_exact(directory: Path) -> None:
+    _spread(directory)
+    since, until = EPOCH_NS + 120 * _S + 1, EPOCH_NS + 181 * _S
+    db = TelemetryDB(directory, since=since, until=until)
+    assert list(db.duration().data()["Measurement"]) == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        EPOCH_NS + 300 * _S,
+        datetime.fromtimestamp(1_700_000_300, UTC),
+        datetime.fromtimestamp(1_700_000_300, timezone(timedelta(hours=5))),
+        pd.Timestamp(1_700_000_300, unit="s"),
+        "2023-11-14T22:18:20",
+        "2023-11-14 22:18:20+00:00",
+    ],
+)
+def test_moments_are_what_pandas_takes(directory: Path, moment: object) -> None:
+    _spread(directory)
+    db = TelemetryDB(directory, since=moment)  # type: ignore[arg-type]
+    assert sorted(set(db.duration().data()["Measurement"])) == [5, 6, 7, 8, 9]
+
+
+def test_files_outside_the_time_span_are_not_even_opened(directory: Path) -> None:
+    _spread(directory)
+    for path in sorted(directory.iterdir())[:5]:
+        path.write_text("rubbish")
+    db = TelemetryDB(directory, since=EPOCH_NS + 300 * _S)
+    assert len(db.duration().data()) == 10
+
+
+def test_a_refresh_adds_what_is_new_and_reads_nothing_twice(recorded: Path) -> None:
+    db = TelemetryDB(recorded)
+    assert len(db.duration().data()) == 4
+    for path in recorded.glob("duration.*"):
+        path.write_text("rubbish")
+    _write(recorded, [(EPOCH_NS + 9, "9", "new", 9)])
+    assert len(db.duration().data()) == 4
+    db.refresh()
+    assert len(db.duration().data()) == 5
+    assert db.duration().labels() == ["/v [GET]", "/w [GET]", "new"]
+
+
+def test_a_refresh_without_news_changes_nothing(recorded: Path) -> None:
+    db = TelemetryDB(recorded)
+    before = db.duration().data()
+    db.refresh()
+    assert db.duration().data() is before
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_left_out(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = os.listdir(recorded)
+    ghost = next(name for name in listed if name.startswith("duration."))
+    monkeypatch.setattr(os, "listdir", lambda directory: listed)
+    (recorded / ghost).unlink()
+    assert len(TelemetryDB(recorded).duration().data()) == 2
+
+
+def test_a_foreign_file_is_left_out_with_a_warning(recorded: Path) -> None:
+    foreign = recorded / "duration.mine.csv"
+    foreign.write_text("a,b,c\n1,2,3\n")
+    with pytest.warns(ForeignFileWarning, match=r"duration\.mine\.csv: no telemetry file"):
+        frame = TelemetryDB(recorded).duration()
+    assert len(frame.data()) == 4
+
+
+def test_files_being_written_and_hidden_ones_are_not_read(recorded: Path) -> None:
+    for name in ("duration.0123456789abcdef.1.tmp", ".duration.x.csv"):
+        (recorded / name).write_text(_HEADER + f"{EPOCH_NS},1,half,7")
+    assert "half" not in TelemetryDB(recorded).duration().labels()
+
+
+def test_a_file_without_rows_or_last_line_end_is_read(recorded: Path) -> None:
+    (recorded / "duration.1.csv").write_text(_HEADER)
+    (recorded / "duration.2.csv").write_text(_HEADER.strip())
+    (recorded / "duration.3.csv").write_text(_HEADER + f"{EPOCH_NS},1,last,7")
+    assert len(TelemetryDB(recorded).duration().data()) == 5
+
+
+def test_an_empty_directory_is_empty_series(directory: Path) -> None:
+    db = TelemetryDB(directory)
+    assert db.duration().data().empty
+    assert db.duration().labels() == []
+    assert db.max_rss().data().empty
+    assert db.prefixes() == []
+
+
+def test_a_missing_directory_and_a_file_are_told(directory: Path) -> None:
+    with pytest.raises(MonitoringDirectoryError, match="must exist; nothing was recorded there"):
+        TelemetryDB(directory / "none")
+    (directory / "file").touch()
+    with pytest.raises(MonitoringDirectoryError, match="must be a directory, not a file"):
+        TelemetryDB(directory / "file")
+
+
+def test_thousands_of_files_in_many_groups_are_one_frame(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aqltelemetry.csv_frames._GROUP_BYTES", 10_000)
+    for number in range(500):
+        _write(directory, [(EPOCH_NS + number, str(number), f"label {number % 70}", number % 3)])
+    frame = TelemetryDB(directory).duration()
+    assert sorted(frame.data()["Measurement"]) == list(range(500))
+    assert len(frame.labels()) == 70
+    assert frame.data()["Label"].dtype == "category"
+    assert list(frame.time_series("label 3").data())[:3] == [3.0, 73.0, 143.0]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from aqltelemetry import TelemetryDB
+from aqltelemetry.report import dropped, durations, render, workers
+from fakes import EPOCH_NS
+
+_S = 1_000_000_000
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> TelemetryDB:
+    def write(name: str, rows: list[tuple[int, float, str, int]]) -> None:
+        lines = [f"{EPOCH_NS + at},{value!r},{label},{pid}\n" for at, value, label, pid in rows]
+        (tmp_path / name).write_text("Timepoint,Measurement,Label,PID\n" + "".join(lines))
+
+    many = [(n * _S // 10, (n + 1) / 1000, "/v [GET]", 7 + n % 2) for n in range(101)]
+    write("duration.1.csv", [*many, (5, 0.5, "rare", 7)])
+    write(
+        "runtime.1.csv",
+        [
+            *((1, 10, "gc collections", 7), (2, 13, "gc collections", 7)),
+            *((1, 0.002, "gc pause", 7), (2, 0.004, "gc pause", 7)),
+            *((1, 0.002, "gc pause gen0", 7), (2, 0.004, "gc pause gen2", 7)),
+            *((1, 1.0, "user time", 7), (2, 1.5, "user time", 7), (2, 0.25, "system time", 7)),
+            *((1, 3 << 20, "rss", 7), (2, 2 << 20, "rss", 7)),
+            *((1, 0.001, "event loop lag", 7), (2, 0.003, "event loop lag", 7)),
+            *((1, 2.0, "telemetry dropped no segment", 7),),
+            *((2, 5.0, "telemetry dropped no segment", 7), (2, 1.0, "telemetry dropped torn", 8)),
+        ],
+    )
+    return TelemetryDB(tmp_path)
+
+
+def test_durations_are_summed_up_per_label(db: TelemetryDB) -> None:
+    table = durations(db)
+    values = np.arange(1, 102) / 1000
+    assert list(table.index) == ["/v [GET]", "rare"]
+    row = table.loc["/v [GET]"]
+    assert row["count"] == 101
+    assert row["per_second"] == pytest.approx(101 / 10)
+    assert row["p50"] == pytest.approx(np.percentile(values, 50))
+    assert row["p95"] == pytest.approx(np.percentile(values, 95))
+    assert row["p99"] == pytest.approx(np.percentile(values, 99))
+    assert row["max"] == 0.101
+
+
+def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
+    table = workers(db)
+    assert list(table.index) == [7, 8]
+    first, second = table.loc[7], table.loc[8]
+    assert (first["durations"], second["durations"]) == (52, 50)
+    assert first["gc_collections"] == 13
+    assert (first["gc_pauses"], first["gc_pause_max_s"]) == (2, 0.004)
+    assert first["gc_pause_s"] == pytest.approx(0.006)
+    assert first["cpu_s"] == 1.75
+    assert (first["rss_bytes"], first["rss_max_bytes"]) == (2 << 20, 3 << 20)
+    assert first["lag_max_s"] == 0.003
+    assert first["lag_p99_s"] == pytest.approx(0.00298)
+    assert (first["dropped"], second["dropped"]) == (5, 1)
+    assert np.isnan(second["rss_bytes"])
+
+
+def test_drops_are_the_last_totals_per_process_and_reason(db: TelemetryDB) -> None:
+    assert dropped(db).to_dict() == {(7, "no segment"): 5.0, (8, "torn"): 1.0}
+
+
+def _rendered(db: TelemetryDB) -> str:
+    output = io.StringIO()
+    render(db, Console(file=output, width=120))
+    return output.getvalue()
+
+
+def test_the_report_shows_every_label_worker_and_drop(db: TelemetryDB) -> None:
+    text = _rendered(db)
+    lines = [line for line in text.splitlines() if "/v [GET]" in line]
+    assert [cell.strip() for cell in lines[0].strip("│").split("│")] == [
+        *("/v [GET]", "101", "10.1", "51.000", "96.000", "100.000", "101.000"),
+    ]
+    assert "dropped: 6 observations (no segment 5, torn 1)" in text
+
+
+def test_an_empty_recording_has_an_empty_report(tmp_path: Path) -> None:
+    assert "dropped: 0 observations" in _rendered(TelemetryDB(tmp_path))
+
+
+def test_a_label_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(
+        f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},1.0,[red]/x[/red] [GET],7\n"
+    )
+    assert "[red]/x[/red] [GET]" in _rendered(TelemetryDB(tmp_path))
+
+
+def test_durations_below_ten_microseconds_are_shown_to_the_nanosecond(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(
+        f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.000001234,x,7\n"
+    )
+    assert "0.001234" in _rendered(TelemetryDB(tmp_path))
