@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from asyncio import Task, current_task
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from threading import get_ident
 from types import TracebackType, coroutine
 from typing import Any, Protocol, TypeAlias
@@ -17,11 +17,12 @@ from zlib import crc32
 
 from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.errors import PrefixError
-from aqltelemetry.journal.format import RECORD_BYTES, pack_crc, pack_duration, pack_value
+from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
 from aqltelemetry.journal.segment import Counter, Key, Segment
 from aqltelemetry.observation import CUSTOM
 
 _TRIES = 4
+_pack_duration, _store_duration = DURATION_LAYOUT
 
 NO_SEGMENT = "no segment"
 """Drop reason: the journal is at its limit, or the next segment was not made in time."""
@@ -96,7 +97,7 @@ class Recording:
     def append(self, key: Key, value: float) -> None:
         """Record a value of a series, taken now."""
         if _recording is self:
-            _append(key, monotonic_ns(), value, pack_value)
+            _append(key, monotonic_ns(), value, VALUE_LAYOUT)
 
 
 _current: Segment | None = None
@@ -129,11 +130,12 @@ def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
     if segment is None:
         return
     try:
-        body = pack_duration(end_ns, duration_ns, segment.ids[label])
+        label_id = segment.ids[label]
+        body = _pack_duration(end_ns, duration_ns, label_id)
         at = next(segment.slots)
-        segment.map[at : at + RECORD_BYTES] = body + pack_crc(crc32(body, at))
+        _store_duration(segment.map, at, end_ns, duration_ns, label_id, crc32(body, at))
     except Exception:  # noqa: BLE001 - the application must never see a fault of ours
-        _append(label, end_ns, duration_ns, pack_duration)
+        _append(label, end_ns, duration_ns, DURATION_LAYOUT)
 
 
 def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
@@ -142,10 +144,10 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
     Never raises: what can't be recorded is counted as dropped.
     """
     if _current is not None:
-        _append((prefix, label), monotonic_ns(), measurement, pack_value)
+        _append((prefix, label), monotonic_ns(), measurement, VALUE_LAYOUT)
 
 
-def _append(key: Key, at_ns: int, value: float, pack: Callable[[int, float, int], bytes]) -> None:
+def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
     try:
         for _ in range(_TRIES):
             segment, recording = _current, _recording
@@ -154,10 +156,10 @@ def _append(key: Key, at_ns: int, value: float, pack: Callable[[int, float, int]
             label_id = segment.id_of(key)
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
-                body = pack(at_ns, value, label_id)
+                body = layout.pack(at_ns, value, label_id)
                 at = next(segment.slots, None)
                 if at is not None:
-                    segment.map[at : at + RECORD_BYTES] = body + pack_crc(crc32(body, at))
+                    layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
                     return
             if not recording.advance(segment):
                 break
@@ -178,9 +180,8 @@ def _nothing() -> Generator[Any, None, None]:
     yield from ()
 
 
-# A generator that has ended may be awaited again and again, at the cost of a
-# function call: no coroutine is made for entering or leaving a block. Its type is
-# said to be what contextlib and type checkers expect of a context manager.
+# A generator that has ended may be awaited again and again, at the cost of a call,
+# and no coroutine is made. Its type is said to be what contextlib expects.
 _FINISHED: Coroutine[Any, Any, None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
 next(_FINISHED, None)  # type: ignore[call-overload]
 

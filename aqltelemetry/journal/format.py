@@ -11,7 +11,7 @@ A segment is a file of fixed parts, none of which ever moves:
 
 A record is time (int64, monotonic ns), value (int64 ns or float64, as its label
 entry says), label id (uint32), CRC-32 (uint32) of the 20 bytes before, seeded
-with the record's position. It is stored whole, in one store; one that is torn,
+with the record's position. It is stored whole, by one call; one that is torn,
 foreign or moved does not pass its CRC. The id base is random, so a record that
 strays in from another segment finds no label.
 
@@ -21,6 +21,8 @@ Nothing counts the records: a reader scans every slot, and an all-zero one is fr
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from mmap import mmap
 from typing import NamedTuple
 from zlib import crc32
 
@@ -46,9 +48,17 @@ MAX_DIRECTORY_BYTES = ANCHORS_AT - _HEADER.size - _CRC.size
 MAX_ID_BASE = 2**31 - LABEL_SLOTS - 1
 
 _DURATION = struct.Struct("<qqI")
-pack_duration = _DURATION.pack
-pack_value = struct.Struct("<qdI").pack
-pack_crc = _CRC.pack
+
+
+class Layout(NamedTuple):
+    """How a record of some kind is packed, for its CRC-32, and stored, with it."""
+
+    pack: Callable[[int, float, int], bytes]
+    store: Callable[[mmap, int, int, float, int, int], None]
+
+
+DURATION_LAYOUT = Layout(_DURATION.pack, struct.Struct("<qqII").pack_into)
+VALUE_LAYOUT = Layout(struct.Struct("<qdI").pack, struct.Struct("<qdII").pack_into)
 
 
 def unpack_duration(record: bytes) -> tuple[int, int, int]:
@@ -136,7 +146,7 @@ def unpack_label(entry: bytes | memoryview) -> tuple[int, Series] | None:
 
 def pack_anchor(id_base: int, at_ns: int, offset_ns: int, position: int) -> bytes:
     """Return the anchor record for the slot at `position`."""
-    body = pack_duration(at_ns, offset_ns, id_base)
+    body = _DURATION.pack(at_ns, offset_ns, id_base)
     return body + _CRC.pack(crc32(body, position))
 
 

@@ -1,0 +1,141 @@
+"""The documented import into PostgreSQL, run against a server of this test's own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import Monitor, TelemetryDB, record, time_block
+
+_DOCUMENT = Path(__file__).parent.parent / "docs" / "sql.md"
+
+
+def _blocks(language: str) -> list[str]:
+    section = _DOCUMENT.read_text().split("\n## PostgreSQL\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def server(debian_package: Callable[[str, str], Path]) -> Iterator[dict[str, str]]:
+    """Start a PostgreSQL server on a socket; give the environment that reaches it."""
+    programs = debian_package("postgresql", "/usr/lib/postgresql/*/bin/initdb").parent
+    # The server refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+    home = Path(tempfile.mkdtemp(prefix="pg-"))
+    if user is not None:
+        os.chown(home, pwd.getpwnam(user).pw_uid, -1)
+
+    def run(*command: str | Path) -> None:
+        subprocess.run(command, check=True, capture_output=True, user=user, cwd=home, timeout=100)
+
+    data = home / "data"
+    run(programs / "initdb", "--auth=trust", "--username=test", "--no-sync", "-D", data)
+    options = f"-c listen_addresses='' -c fsync=off -k {home}"
+    control = programs / "pg_ctl"
+    run(control, "-D", data, "-w", "-l", home / "log", "-o", options, "start")
+    try:
+        yield {
+            **os.environ,
+            "PGHOST": str(home),
+            "PGUSER": "test",
+            "PGDATABASE": "postgres",
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        }
+    finally:
+        run(control, "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(home)
+
+
+def _psql(server: dict[str, str], sql: str) -> str:
+    done = subprocess.run(
+        ["psql", "--no-align", "--tuples-only", "--set", "ON_ERROR_STOP=1", "--command", sql],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=server,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+def _import(server: dict[str, str], directory: Path) -> str:
+    (script,) = _blocks("sh")
+    done = subprocess.run(
+        ["sh", "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=server,
+        cwd=directory.parent,
+        timeout=60,
+    )
+    return done.stdout
+
+
+_LABELS = ('a "quoted", label', "", "NULL", r"\N", "é\n", "50 %", "/version [GET]")
+
+
+async def _record(directory: Path) -> int:
+    """Record every label, and return how many rows that made in all."""
+    async with Monitor(directory) as monitor:
+        for label in _LABELS:
+            for _ in range(50):
+                with time_block(label):
+                    pass
+            record(label, 0.1 + 0.2, prefix="runtime")
+    return monitor.stats().published
+
+
+async def test_every_file_goes_in_once(tmp_path: Path, server: dict[str, str]) -> None:
+    directory = tmp_path / "_monitoring"
+    _psql(server, _blocks("sql")[0])
+    count = "SELECT count(*) FROM measurements"
+    recorded = await _record(directory)
+    assert _import(server, directory) == ""
+    assert _psql(server, count) == str(recorded)
+    first = len(list(directory.glob("*.csv")))
+    recorded += await _record(directory)
+    assert _import(server, directory).count("skipped ") == first
+    assert _psql(server, count) == str(recorded)
+
+
+async def test_every_value_comes_out_the_same(tmp_path: Path, server: dict[str, str]) -> None:
+    directory = tmp_path / "_monitoring"
+    create, query = _blocks("sql")
+    _psql(server, create)
+    await _record(directory)
+    _import(server, directory)
+    columns = "timepoint, measurement, encode(convert_to(label, 'UTF8'), 'hex'), pid"
+    lines = _psql(server, f"SELECT {columns} FROM measurements").splitlines()
+    found = Counter(
+        (int(at), float(value), bytes.fromhex(label).decode(), int(pid))
+        for at, value, label, pid in (line.split("|") for line in lines)
+    )
+    db = TelemetryDB(directory)
+    wanted = Counter(
+        (stamp.value, value, label, pid)
+        for frame in (db.duration().data(), db.runtime().data())
+        for stamp, value, label, pid in frame.itertuples(index=False)
+    )
+    assert found == wanted
+    answer = [line.split("|") for line in _psql(server, query).splitlines()]
+    assert {label for _, label, *_ in answer} == {"/version [GET]"}
+    assert sum(int(requests) for *_, requests, _ in answer) == 51
+
+
+async def test_times_are_exact_to_the_microsecond(tmp_path: Path, server: dict[str, str]) -> None:
+    _psql(server, _blocks("sql")[0])
+    _psql(server, "INSERT INTO measurements VALUES (1763929105123456789, 1, 'x', 7)")
+    shown = _psql(
+        server, "SET timezone = 'UTC'; SELECT \"time\" FROM time_series WHERE label = 'x'"
+    )
+    assert shown.splitlines()[-1] == "2025-11-23 20:18:25.123456+00"
