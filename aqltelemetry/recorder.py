@@ -1,8 +1,7 @@
 """The hot path: an observation becomes a record in the current segment.
 
-Nothing here waits, takes a lock, logs or raises into the application, so it may
-run on any thread, in a signal handler, in a garbage collector callback, and in
-the middle of itself.
+Nothing here waits, locks, logs or raises into the application: it may run on any
+thread, in a signal handler or collector callback, and in the middle of itself.
 """
 
 from __future__ import annotations

@@ -1,0 +1,265 @@
+"""Every command and program in the documents is run as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import TelemetryDB
+from aqltelemetry.filenames import parse
+from aqltelemetry.observation import CSV_HEADER
+from aqltelemetry.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *sorted(
+    str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")
+))  # fmt: skip
+_TIMEOUT_S = 110
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def _commands(document: str) -> list[str]:
+    return [line for block in _blocks(document, "sh") for line in block.splitlines()]
+
+
+def _programs() -> dict[str, str]:
+    """Return all Python programs of the documents, by the name in their first line."""
+    found: dict[str, str] = {}
+    for document in DOCUMENTS:
+        for block in _blocks(document, "python"):
+            name = block.splitlines()[0].removeprefix("# ")
+            assert name.endswith(".py"), f"{document}: a program says its file's name first"
+            found[name] = block
+    return found
+
+
+def _run(*command: str, cwd: Path, timeout_s: float = _TIMEOUT_S) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=_environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which commands are those of this Python."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _make(line: str, arguments: str, tmp_path: Path) -> str:
+    return _run(*line.split(), f"ARGS={arguments}", cwd=ROOT, timeout_s=500)
+
+
+@pytest.mark.timeout(600)
+def test_make_demo(tmp_path: Path) -> None:
+    assert _commands("README.md")[0] == "make demo"
+    output = _make("make demo", f"--dir {tmp_path}/demo --requests 100", tmp_path)
+    _same_report(output)
+
+
+@pytest.mark.timeout(600)
+def test_make_test(tmp_path: Path) -> None:
+    """Here of one file only, since this is a part of it."""
+    assert _commands("README.md")[1] == "make test"
+    assert " passed" in _make("make test", "tests/test_errors.py", tmp_path)
+
+
+@pytest.mark.timeout(600)
+def test_the_other_targets_of_make_exist(tmp_path: Path) -> None:
+    assert _commands("CONTRIBUTING.md") == ["make lint", "make test", "make bench"]
+    for line in (*_commands("CONTRIBUTING.md"), "make format"):
+        assert _run(*line.split(), "--dry-run", cwd=ROOT)
+    help_text = _run("make", cwd=ROOT)
+    assert set(re.findall(r"make (\w+)", help_text)) == {
+        *("help", "demo", "test", "lint", "format", "bench", "clean")
+    } - {"help"} | {"help"}
+
+
+def _cells(text: str) -> list[list[str]]:
+    """Return the tables' cells, with numbers made alike."""
+    rows = [line for line in text.splitlines() if line.startswith(("│", "┃"))]
+    return [
+        [re.sub(r"^[\d.,]+$", "#", cell.strip()) for cell in re.split("[│┃]", row)[1:-1]]
+        for row in rows
+    ]
+
+
+def _same_report(output: str) -> None:
+    """Check that a demo's output is what the README shows, but for its numbers."""
+    shown = next(block for block in _blocks("README.md", "text") if "service" in block)
+    assert sorted(_cells(output)) == sorted(_cells(shown))
+    for wanted, got in zip(
+        (line for line in shown.splitlines() if line[0] not in "│┃┏┡└"),
+        (line for line in output.splitlines() if line[:1] not in "│┃┏┡└"),
+        strict=False,
+    ):
+        plain = [re.sub(r"\d+|/\S+/demo", "#", line.replace("_monitoring", "#")).rstrip()
+                 for line in (wanted, got)]  # fmt: skip
+        assert plain[0].split("#/")[0] == plain[1].split("#/")[0]
+
+
+@pytest.mark.timeout(600)
+def test_pip_install_from_a_clone(tmp_path: Path) -> None:
+    """Into a new environment, in which the shortest program then records and is read."""
+    assert _commands("README.md")[2] == "pip install '.[all]'"
+    _run(sys.executable, "-m", "venv", str(tmp_path / "env"), cwd=tmp_path)
+    python = str(tmp_path / "env" / "bin" / "python")
+    clone = tmp_path / "clone"
+    _run("git", "clone", "--quiet", str(ROOT), str(clone), cwd=tmp_path)
+    _run(python, "-m", "pip", "install", "--quiet", ".[all]", cwd=clone, timeout_s=550)
+    programs = _programs()
+    for name in ("program.py", "read.py"):
+        (tmp_path / name).write_text(programs[name].replace("/users/{user} [GET]", "all of it"))
+        output = _run(python, "-W", "error", name, cwd=tmp_path)
+    assert "all of it" in output
+
+
+def _wait_for(url: str) -> bytes:
+    """Get a page of a server that is about to start."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return bytes(response.read())
+        except OSError:
+            assert time.monotonic() < deadline, f"no answer from {url}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Run a server while requests are sent to it, then have it stop."""
+
+    def run(command: list[str], url: str, requests: int) -> None:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=_environment(), stdout=subprocess.DEVNULL
+        ) as server:
+            try:
+                assert _wait_for(f"{url}/users/0") == b"hello 0\n"
+                for number in range(1, requests):
+                    _wait_for(f"{url}/users/{number}")
+            finally:
+                server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 0
+
+    yield run
+
+
+def test_the_aiohttp_service_alone_and_under_gunicorn(
+    tmp_path: Path, port: int, serve: Callable[..., None]
+) -> None:
+    """With the port made a free one; then the report and the reading program."""
+    (tmp_path / "app.py").write_text(_programs()["app.py"].replace("8080", str(port)))
+    url = f"http://127.0.0.1:{port}"
+    serve([sys.executable, "app.py"], url, 10)
+    gunicorn, report = _commands("README.md")[3:5]
+    assert gunicorn.startswith("gunicorn ")
+    serve(gunicorn.replace("8080", str(port)).split(), url, 10)
+
+    directory = tmp_path / "_monitoring"
+    series = TelemetryDB(directory).duration().time_series("/users/{user} [GET]")
+    assert len(series.data()) == 20
+    assert TelemetryDB(directory).duration().labels() == [
+        "/users/{user} [GET]",
+        "db query",
+        "render()",
+    ]
+    assert all(parse(path.name) for path in directory.rglob("*"))
+    assert report == "aqltelemetry report _monitoring"
+    assert "/users/{user} [GET]" in _run(*report.split(), cwd=tmp_path)
+    (tmp_path / "read.py").write_text(_programs()["read.py"])
+    output = _run(sys.executable, "read.py", cwd=tmp_path)
+    assert "count    20" in output
+
+
+def test_the_asyncio_program(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(_programs()["program.py"])
+    _run(sys.executable, "-W", "error", "program.py", cwd=tmp_path)
+    db = TelemetryDB(tmp_path / "_monitoring")
+    assert db.duration().labels() == ["__main__.fetch", "all of it"]
+    assert len(db.duration().time_series("__main__.fetch").data()) == 100
+    assert list(db.frame("custom").time_series("queue length").data()) == [7.0]
+
+
+def test_a_sampler_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "queue_sampler.py").write_text(_programs()["queue_sampler.py"])
+    _run(sys.executable, "-W", "error", "queue_sampler.py", cwd=tmp_path)
+    lengths = TelemetryDB.from_csv_files(tmp_path / "_monitoring", "queue").time_series("length")
+    assert lengths.data().iloc[-1] == 10
+
+
+def test_a_sink_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "slow_sink.py").write_text(_programs()["slow_sink.py"])
+    output = _run(sys.executable, "-W", "error", "slow_sink.py", cwd=tmp_path)
+    assert re.fullmatch(r"\d{19} long 1\d{9}\n", output)
+
+
+def test_every_command_and_program_is_run_by_a_test() -> None:
+    assert len(_commands("README.md")) == 5
+    assert set(_programs()) == {
+        *("app.py", "program.py", "read.py", "queue_sampler.py", "slow_sink.py"),
+    }
+
+
+def test_the_options_shown_are_the_options_there_are() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text.split("| option | default | |")[1].split("\n\n")[0]
+    shown = set(re.findall(r"`([a-z_]+)`", table)) - {"auto", "profiler", "stop"}
+    names = set(Settings.__dataclass_fields__) - {"directory"} | {"monitoring_dir"}
+    assert shown - {"_monitoring"} == names
+
+
+def test_the_file_names_and_header_shown_are_right() -> None:
+    shown = [block for block in _blocks("README.md", "text") if "_monitoring/duration." in block]
+    names = [Path(line).name for line in shown[0].splitlines()]
+    assert all(parse(name) is not None for name in names)
+    assert any(block.startswith(CSV_HEADER.decode()) for block in _blocks("README.md", "text"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if "://" not in link:
+            target, _, anchor = link.partition("#")
+            file = (path.parent / target) if target else path
+            assert file.exists(), link
+            if anchor:
+                titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+                assert anchor in {title.lower().replace(" ", "-") for title in titles}, link
+
+
+def test_the_map_of_the_package_is_whole() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("|---|---|")[1]
+    named = set(re.findall(r"`([a-z_/]+)`", table))
+    for path in (ROOT / "aqltelemetry").rglob("*.py"):
+        if not path.stem.startswith("__"):
+            relative = path.relative_to(ROOT / "aqltelemetry")
+            ways = {path.stem, f"{relative.parent}/", str(relative.with_suffix(""))}
+            assert named & ways, f"{relative} is not on the map"
