@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,10 @@ from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")
-))  # fmt: skip
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+)
 _TIMEOUT_S = 110
 
 
@@ -72,33 +73,32 @@ def port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _make(line: str, arguments: str, tmp_path: Path) -> str:
+def _make(line: str, arguments: str) -> str:
     return _run(*line.split(), f"ARGS={arguments}", cwd=ROOT, timeout_s=500)
 
 
 @pytest.mark.timeout(600)
 def test_make_demo(tmp_path: Path) -> None:
     assert _commands("README.md")[0] == "make demo"
-    output = _make("make demo", f"--dir {tmp_path}/demo --requests 100", tmp_path)
+    output = _make("make demo", f"--dir {tmp_path}/demo --requests 100")
     _same_report(output)
 
 
 @pytest.mark.timeout(600)
-def test_make_test(tmp_path: Path) -> None:
+def test_make_test() -> None:
     """Here of one file only, since this is a part of it."""
     assert _commands("README.md")[1] == "make test"
-    assert " passed" in _make("make test", "tests/test_errors.py", tmp_path)
+    assert " passed" in _make("make test", "tests/test_errors.py")
 
 
 @pytest.mark.timeout(600)
-def test_the_other_targets_of_make_exist(tmp_path: Path) -> None:
+def test_the_other_targets_of_make_exist() -> None:
     assert _commands("CONTRIBUTING.md") == ["make lint", "make test", "make bench"]
     for line in (*_commands("CONTRIBUTING.md"), "make format"):
         assert _run(*line.split(), "--dry-run", cwd=ROOT)
     help_text = _run("make", cwd=ROOT)
-    assert set(re.findall(r"make (\w+)", help_text)) == {
-        *("help", "demo", "test", "lint", "format", "bench", "clean")
-    } - {"help"} | {"help"}
+    targets = {"help", "demo", "test", "lint", "format", "bench", "clean"}
+    assert set(re.findall(r"make (\w+)", help_text)) == targets
 
 
 def _cells(text: str) -> list[list[str]]:
@@ -114,14 +114,12 @@ def _same_report(output: str) -> None:
     """Check that a demo's output is what the README shows, but for its numbers."""
     shown = next(block for block in _blocks("README.md", "text") if "service" in block)
     assert sorted(_cells(output)) == sorted(_cells(shown))
-    for wanted, got in zip(
-        (line for line in shown.splitlines() if line[0] not in "│┃┏┡└"),
-        (line for line in output.splitlines() if line[:1] not in "│┃┏┡└"),
-        strict=False,
-    ):
-        plain = [re.sub(r"\d+|/\S+/demo", "#", line.replace("_monitoring", "#")).rstrip()
-                 for line in (wanted, got)]  # fmt: skip
-        assert plain[0].split("#/")[0] == plain[1].split("#/")[0]
+    assert _sentences(shown) <= _sentences(output)
+
+
+def _sentences(text: str) -> set[str]:
+    lines = (line.rstrip() for line in text.splitlines() if line[:1] not in "│┃┏┡└")
+    return {re.sub(r"\d+|into \S+", "#", line) for line in lines}
 
 
 @pytest.mark.timeout(600)
@@ -131,7 +129,8 @@ def test_pip_install_from_a_clone(tmp_path: Path) -> None:
     _run(sys.executable, "-m", "venv", str(tmp_path / "env"), cwd=tmp_path)
     python = str(tmp_path / "env" / "bin" / "python")
     clone = tmp_path / "clone"
-    _run("git", "clone", "--quiet", str(ROOT), str(clone), cwd=tmp_path)
+    ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "build")
+    shutil.copytree(ROOT, clone, ignore=ignored)
     _run(python, "-m", "pip", "install", "--quiet", ".[all]", cwd=clone, timeout_s=550)
     programs = _programs()
     for name in ("program.py", "read.py"):
@@ -152,35 +151,28 @@ def _wait_for(url: str) -> bytes:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., None]]:
+def _serve(command: list[str], url: str, requests: int, cwd: Path) -> None:
     """Run a server while requests are sent to it, then have it stop."""
-
-    def run(command: list[str], url: str, requests: int) -> None:
-        with subprocess.Popen(
-            command, cwd=tmp_path, env=_environment(), stdout=subprocess.DEVNULL
-        ) as server:
-            try:
-                assert _wait_for(f"{url}/users/0") == b"hello 0\n"
-                for number in range(1, requests):
-                    _wait_for(f"{url}/users/{number}")
-            finally:
-                server.send_signal(signal.SIGINT)
-            assert server.wait(60) == 0
-
-    yield run
+    with subprocess.Popen(
+        command, cwd=cwd, env=_environment(), stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            assert _wait_for(f"{url}/users/0") == b"hello 0\n"
+            for number in range(1, requests):
+                _wait_for(f"{url}/users/{number}")
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
-def test_the_aiohttp_service_alone_and_under_gunicorn(
-    tmp_path: Path, port: int, serve: Callable[..., None]
-) -> None:
+def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int) -> None:
     """With the port made a free one; then the report and the reading program."""
     (tmp_path / "app.py").write_text(_programs()["app.py"].replace("8080", str(port)))
     url = f"http://127.0.0.1:{port}"
-    serve([sys.executable, "app.py"], url, 10)
+    _serve([sys.executable, "app.py"], url, 10, tmp_path)
     gunicorn, report = _commands("README.md")[3:5]
     assert gunicorn.startswith("gunicorn ")
-    serve(gunicorn.replace("8080", str(port)).split(), url, 10)
+    _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path)
 
     directory = tmp_path / "_monitoring"
     series = TelemetryDB(directory).duration().time_series("/users/{user} [GET]")
