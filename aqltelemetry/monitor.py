@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry import recorder
@@ -138,10 +139,12 @@ class Monitor:
 
     async def _open(self, chosen: Settings) -> Session:
         thread = WorkerThread("aqltelemetry-journal")
-        loop = asyncio.get_running_loop()
+        assembling = thread.submit(_assemble, chosen, self.stats, thread)
         try:
-            parts = await loop.run_in_executor(thread, _assemble, chosen, self.stats, thread)
+            parts = await asyncio.wrap_future(assembling)
         except BaseException:
+            # Cancelled, it may be amid its work and make the parts all the same.
+            assembling.add_done_callback(_disassemble)
             thread.shutdown()
             raise
         session = Session(parts)
@@ -230,6 +233,11 @@ def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:
     from aqltelemetry.assembly import assemble  # noqa: PLC0415
 
     return assemble(chosen, stats, thread)
+
+
+def _disassemble(assembling: Future[Parts]) -> None:
+    if not assembling.cancelled() and assembling.exception() is None:
+        assembling.result().sink_thread.shutdown(wait=False)
 
 
 monitor = Monitor()

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -61,18 +61,17 @@ class Session:
         self._drain = Drain(parts.sinks, parts.sink_thread, self._release, parts.max_age_s)
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
+        self._undo = ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Begin to record; raises OSError where not even a first segment can be had."""
         parts = self._parts
         try:
-            self._writer = await self._on_keeper(parts.new_writer)
-            self._keeper = Keeper(
-                parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes
-            )
-            self._recording = await self._on_keeper(lambda: self._keeper.open(read_anchor()))
+            await self._on_keeper(self._begin)
         except BaseException:
+            # Behind the beginning, which cancelling this does not end.
+            parts.keeper_thread.post(self._undo.close)
             for thread in (parts.keeper_thread, parts.sink_thread):
                 thread.shutdown()
             raise
@@ -85,6 +84,14 @@ class Session:
             self._start(self._tend_journal()),
             *(self._start(schedule.run()) for schedule in self._schedules),
         ]
+
+    def _begin(self) -> None:
+        parts = self._parts
+        self._writer = parts.new_writer()
+        self._undo.callback(self._writer.close)
+        self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
+        self._undo.callback(self._keeper.close)
+        self._recording = self._keeper.open(read_anchor())
 
     @property
     def is_usable(self) -> bool:
@@ -127,7 +134,6 @@ class Session:
     def abandon(self) -> None:
         """Leave everything to recovery, since the event loop is gone."""
         self._switch_off()
-        self._parts.keeper_thread.post(self._keeper.close)
         with suppress(TimeoutError):
             self._end().result(_END_S)
 
@@ -223,6 +229,7 @@ class Session:
         ended: Future[None] = Future()
 
         def let_go() -> None:
+            self._keeper.close()
             self._recovery.close()
             self._writer.close()
             ended.set_result(None)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -397,6 +398,8 @@ async def test_a_second_profiler_is_refused_and_nothing_is_left_running(director
         sys.setprofile(None)
     assert not monitor.is_running
     assert not recorder.is_on()
+    await _settle()
+    assert list(directory.rglob("*")) == []
 
 
 def test_a_loop_that_ended_without_a_stop_does_not_hinder_the_next(
@@ -436,15 +439,19 @@ async def test_another_loop_is_told_that_it_is_another(directory: Path) -> None:
         assert mine.is_running
 
 
-async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path) -> None:
-    mine = Monitor(directory)
+@pytest.mark.parametrize("wait_s", [0, 0.0003, 0.001, 0.003, 0.01])
+async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s: float) -> None:
+    """Wherever in it that is: these waits end in different places of it."""
+    mine = Monitor(directory, with_runtime=False)
     task = asyncio.create_task(mine.start())
-    await asyncio.sleep(0)
+    await asyncio.sleep(wait_s)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with suppress(asyncio.CancelledError):
         await task
-    assert not mine.is_running
+    if mine.is_running:  # it was done before
+        await mine.stop()
     await _settle()
+    assert list(directory.rglob("*")) == []
     async with mine:
         assert mine.is_running
 
