@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import recorder
+from aqltelemetry.threads import WorkerThread
 
 Rows = list[dict[str, str]]
 
@@ -44,6 +45,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def directory(tmp_path: Path) -> Path:
     """A monitoring directory that does not exist yet."""
     return tmp_path / "monitoring"
+
+
+@pytest.fixture
+def thread() -> Iterator[WorkerThread]:
+    """A worker thread."""
+    thread = WorkerThread("aqltelemetry-test")
+    yield thread
+    thread.shutdown()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -49,13 +49,6 @@ def _sealed(segment: Segment, count: int = 3) -> SealedSegment:
 
 def _in_memory(count: int) -> list[SealedSegment]:
     return [_sealed(segment) for segment in memory_segments(count)]
-
-
-@pytest.fixture
-def thread() -> Iterator[WorkerThread]:
-    thread = WorkerThread("aqltelemetry-test")
-    yield thread
-    thread.shutdown()
 
 
 @asynccontextmanager

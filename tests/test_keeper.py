@@ -53,13 +53,6 @@ class Kept:
 
 
 @pytest.fixture
-def thread() -> Iterator[WorkerThread]:
-    thread = WorkerThread("aqltelemetry-test")
-    yield thread
-    thread.shutdown()
-
-
-@pytest.fixture
 def kept(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
     yield from _kept(tmp_path, thread)
 

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,6 @@ from fakes import EPOCH_NS
 
 _WRITER = "0123456789abcdef"
 Rows = Callable[[str], list[dict[str, str]]]
-
-
-@pytest.fixture
-def thread() -> Iterator[WorkerThread]:
-    thread = WorkerThread("aqltelemetry-test")
-    yield thread
-    thread.shutdown()
 
 
 @pytest.fixture
