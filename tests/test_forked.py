@@ -189,3 +189,80 @@ asyncio.run(main())
 
     asyncio.run(recover())
     assert [row["Label"] for row in rows()] == ["child"]
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+async def test_a_living_child_does_not_hold_up_the_recovery_of_its_dead_parent(
+    directory: Path, rows: Rows, generations: int
+) -> None:
+    """Nor of what its parent had claimed of others."""
+    program = f"""
+import asyncio, os, sys
+from aqltelemetry import Monitor, time_block
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False)
+    await mine.start()
+    for generation in range({generations}):
+        with time_block(f"parent {{generation}}"):
+            pass
+        if os.fork():
+            os._exit(0)
+    os.write(1, b"alive")
+    sys.stdin.read()
+    os._exit(0)
+asyncio.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.read(5) == b"alive"
+        async with Monitor(directory, with_runtime=False) as mine:
+            await _await_recovered(mine, generations)
+        process.stdin.close()
+    labels = sorted(row["Label"] for row in rows())
+    assert labels == [f"parent {number}" for number in range(generations)]
+
+
+async def test_a_child_does_not_hold_what_its_parent_had_claimed_of_others(
+    directory: Path, rows: Rows
+) -> None:
+    program = """
+import asyncio, os, sys
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.sinks import csv_file
+async def dead():
+    await Monitor(sys.argv[1], with_runtime=False).start()
+    with time_block("left"):
+        pass
+    os._exit(0)
+async def claims():
+    def fork(directory, publications):
+        if os.fork():
+            os._exit(0)
+        os.write(1, b"alive")
+        sys.stdin.read()
+        os._exit(0)
+    csv_file.publish = fork
+    await Monitor(sys.argv[1], with_runtime=False).start()
+    await asyncio.sleep(3600)
+if os.fork() == 0:
+    asyncio.run(dead())
+os.wait()
+asyncio.run(claims())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.read(5) == b"alive"
+        async with Monitor(directory, with_runtime=False) as mine:
+            await _await_recovered(mine, 1)
+        process.stdin.close()
+    assert [row["Label"] for row in rows()] == ["left"]

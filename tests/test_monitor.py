@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from aqltelemetry import Monitor, monitor, record, recorder, time_block, time_it
+from aqltelemetry import Monitor, clock, monitor, record, recorder, session, time_block, time_it
+from aqltelemetry.clock import Anchor
 from aqltelemetry.errors import (
     AlreadyRunningError,
     MonitoringDirectoryError,
@@ -331,6 +332,42 @@ async def test_a_journal_removed_meanwhile_is_made_again(directory: Path, counts
     assert counts()["kept"] >= 1
     assert stats.dropped == {"unreadable": 5 - counts()["kept"]}
     assert _balanced(stats)
+
+
+class SteppingClock:
+    """Reads both clocks; from `step` on, the wall clock is ahead by an hour."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+        self.readings = 0
+
+    def __call__(self) -> Anchor:
+        self.readings += 1
+        at_ns, offset_ns = clock.read_anchor()
+        return Anchor(at_ns, offset_ns + self.ahead_ns)
+
+
+async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
+    directory: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour_ns = 3600 * 10**9
+    stepping = SteppingClock()
+    monkeypatch.setattr(session, "read_anchor", stepping)
+    monkeypatch.setattr(session, "_HEARTBEAT_S", 0.01)
+    async with Monitor(directory, with_runtime=False), asyncio.timeout(30):
+        with time_block("before"):
+            pass
+        stepping.ahead_ns = hour_ns
+        known = stepping.readings
+        while stepping.readings < known + 2:
+            await asyncio.sleep(0.01)
+        with time_block("after"):
+            pass
+    times = {row["Label"]: int(row["Timepoint"]) for row in rows()}
+    assert 0 <= times["after"] - times["before"] - hour_ns < 30 * 10**9
+    (step,) = rows("runtime")
+    assert step["Label"] == "telemetry clock step"
+    assert float(step["Measurement"]) == pytest.approx(3600, abs=1)
 
 
 async def test_drops_are_a_series(directory: Path, counts: Counts, rows: Rows) -> None:

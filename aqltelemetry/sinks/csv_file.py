@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
@@ -196,7 +196,13 @@ class CsvSink:
             return _File(prefix, part, path, await self._create(path))
 
     async def _create(self, path: str) -> AsyncBufferedIOBase:
-        return await aiofiles.open(path, "xb", opener=_opener, executor=self._executor)
+        opening = asyncio.ensure_future(_open_new(path, self._executor))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread makes the file all the same.
+            self._clean_up(self._discard(path, opening))
+            raise
 
     async def _publish(self) -> Sequence[SegmentId]:
         generation = self._generation
@@ -230,17 +236,24 @@ class CsvSink:
     def _abandon(self) -> None:
         generation, self._generation = self._generation, None
         self._ranges = None
-        if generation is not None and (files := (*generation.full, *generation.files.values())):
-            task = asyncio.get_running_loop().create_task(self._clean(files))
-            self._cleaning.add(task)
-            task.add_done_callback(self._cleaning.discard)
+        if generation is not None:
+            for file in (*generation.full, *generation.files.values()):
+                self._clean_up(self._remove(file.path, file.file))
 
-    async def _clean(self, files: Iterable[_File]) -> None:
-        for file in files:
-            with suppress(OSError, ValueError):
-                await file.file.close()
-            with suppress(OSError):
-                await self._run(partial(os.unlink, file.path))
+    def _clean_up(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def _discard(self, path: str, opening: Awaitable[AsyncBufferedIOBase]) -> None:
+        with suppress(OSError):
+            await self._remove(path, await opening)
+
+    async def _remove(self, path: str, file: AsyncBufferedIOBase) -> None:
+        with suppress(OSError, ValueError):
+            await file.close()
+        with suppress(OSError):
+            await self._run(partial(os.unlink, path))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
@@ -248,6 +261,10 @@ class CsvSink:
 
 def _size(blocks: Sequence[Block]) -> int:
     return sum(len(block.text) for block in blocks)
+
+
+async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
+    return await aiofiles.open(path, "xb", opener=_opener, executor=executor)
 
 
 def _opener(path: str, flags: int) -> int:
