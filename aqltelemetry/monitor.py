@@ -145,7 +145,7 @@ class Monitor:
         except BaseException:
             # Cancelled, it may be amid its work and make the parts all the same.
             assembling.add_done_callback(_disassemble)
-            thread.shutdown()
+            thread.shutdown(wait=False)
             raise
         session = Session(parts)
         await session.open()

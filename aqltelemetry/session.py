@@ -73,7 +73,7 @@ class Session:
             # Behind the beginning, which cancelling this does not end.
             parts.keeper_thread.post(self._undo.close)
             for thread in (parts.keeper_thread, parts.sink_thread):
-                thread.shutdown()
+                thread.shutdown(wait=False)
             raise
         recorder.install(self._recording)
         for sampler in parts.samplers:

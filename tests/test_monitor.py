@@ -28,7 +28,9 @@ from aqltelemetry.errors import (
     StateError,
 )
 from aqltelemetry.filenames import parse
+from aqltelemetry.keeper import Keeper
 from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.recorder import Recording
 from aqltelemetry.stats import Stats
 from fakes import FakeSampler, MemorySink
 
@@ -491,6 +493,30 @@ async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s:
     assert list(directory.rglob("*")) == []
     async with mine:
         assert mine.is_running
+
+
+async def test_a_start_that_is_cancelled_amid_its_first_segment_leaves_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reached = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    real = Keeper.open
+
+    def gated(keeper: Keeper, anchor: Anchor) -> Recording:
+        recording = real(keeper, anchor)
+        loop.call_soon_threadsafe(reached.set)
+        gate.wait()
+        return recording
+
+    monkeypatch.setattr(Keeper, "open", gated)
+    task = asyncio.create_task(Monitor(directory).start())
+    await reached.wait()
+    task.cancel()
+    loop.call_later(0.01, gate.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _settle()
+    assert list(directory.rglob("*")) == []
 
 
 async def test_a_monitor_shows_what_it_does(directory: Path) -> None:

@@ -5,12 +5,14 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from aqltelemetry import filenames
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.sinks import csv_file
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.threads import WorkerThread
@@ -229,6 +231,32 @@ async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
     await sink.close()
     assert len(rows("duration")) == len(rows("runtime")) == 900
     assert all(filenames.parse(name) for name in _names(directory))
+
+
+async def test_cancelled_while_a_file_is_made_it_leaves_none(
+    directory: Path, thread: WorkerThread
+) -> None:
+    directory.mkdir()
+    sink = _sink(directory, thread)
+    gate: Future[None] = Future()
+    made = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def gated(path: str, flags: int) -> int:
+        loop.call_soon_threadsafe(made.set)
+        gate.result()
+        return os.open(path, flags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_file, "_opener", gated)
+        task = asyncio.create_task(sink.write(_batch(1)))
+        await made.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set_result(None)
+        await sink.close()
+    assert _names(directory) == []
 
 
 async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
