@@ -103,9 +103,5 @@ def _runtime_samplers(
 ) -> Sequence[Sampler]:
     if not settings.with_runtime:
         return ()
-    return (
-        GarbageSampler(),
-        ProcessSampler(keeper_thread),
-        EventLoopSampler(),
-        HealthSampler(stats),
-    )
+    event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
+    return (GarbageSampler(), ProcessSampler(keeper_thread), *event_loop, HealthSampler(stats))

@@ -25,6 +25,7 @@ class Options(TypedDict, total=False):
     """What `Monitor` and the hosts take as keyword arguments; see `Settings`."""
 
     with_runtime: bool
+    with_event_loop: bool
     with_profiler: bool
     interval_s: float
     flush_interval_s: float
@@ -47,6 +48,8 @@ class Settings:
     """The monitoring directory, AQLTELEMETRY_DIR; made absolute."""
     with_runtime: bool = True
     """Whether to sample the collector, the process, the event loop and the telemetry."""
+    with_event_loop: bool = True
+    """Whether the event loop is among that: its lag, and the number of tasks."""
     with_profiler: bool = False
     """Whether to profile the event loop's thread by cProfile, until the stop."""
     interval_s: float = 1.0
@@ -106,6 +109,7 @@ _BYTES = _Rule("must be a number of bytes, at least 0", lambda v: _is_integer(v)
 _RULES = {
     "directory": _Rule("must be a path", lambda v: isinstance(v, str) and bool(v)),
     "with_runtime": _BOOLEAN,
+    "with_event_loop": _BOOLEAN,
     "with_profiler": _BOOLEAN,
     "interval_s": _Rule(
         "must be a number of seconds, at least 0.01",

@@ -14,6 +14,13 @@ _R = TypeVar("_R")
 _log = logging.getLogger("aqltelemetry")
 
 
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Start a thread that does not keep the interpreter from exiting."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 class WorkerThread(Executor):
     """Runs jobs in order on one daemon thread.
 
@@ -25,8 +32,7 @@ class WorkerThread(Executor):
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name)
 
     def post(self, job: Callable[[], object]) -> None:
         """Have a job done some time, without a result."""

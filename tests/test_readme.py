@@ -199,6 +199,13 @@ def test_the_asyncio_program(tmp_path: Path) -> None:
     assert list(db.frame("custom").time_series("queue length").data()) == [7.0]
 
 
+def test_the_program_without_an_event_loop(tmp_path: Path) -> None:
+    (tmp_path / "legacy.py").write_text(_programs()["legacy.py"])
+    _run(sys.executable, "-W", "error", "legacy.py", cwd=tmp_path)
+    labels = TelemetryDB(tmp_path / "_monitoring").duration().labels()
+    assert labels == ["between two hooks", "version()"]
+
+
 def test_a_sampler_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "queue_sampler.py").write_text(_programs()["queue_sampler.py"])
     _run(sys.executable, "-W", "error", "queue_sampler.py", cwd=tmp_path)
@@ -215,7 +222,7 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 def test_every_command_and_program_is_run_by_a_test() -> None:
     assert len(_commands("README.md")) == 5
     assert set(_programs()) == {
-        *("app.py", "program.py", "read.py", "queue_sampler.py", "slow_sink.py"),
+        *("app.py", "program.py", "legacy.py", "read.py", "queue_sampler.py", "slow_sink.py"),
     }
 
 

@@ -1,0 +1,200 @@
+"""The same recording for programs without an event loop: a thread of ours has one.
+
+    from aqltelemetry import sync
+
+    sync.start("_monitoring")
+    ...
+    sync.stop()
+
+`time_block`, `time_it` and `record` are the ones of the asynchronous API: they
+record on any thread, whoever started the monitor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Any, TypeVar, Unpack
+
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.errors import NotRunningError, TelemetryError
+from aqltelemetry.monitor import Monitor
+from aqltelemetry.profiler import Profiler
+from aqltelemetry.recorder import append_duration, is_on, record, time_block
+from aqltelemetry.settings import Options, Settings, settings
+from aqltelemetry.stats import Stats
+from aqltelemetry.threads import start_thread
+from aqltelemetry.timing import time_it
+
+__all__ = (
+    "flush",
+    "record",
+    "start",
+    "start_duration_sample",
+    "stats",
+    "stop",
+    "stop_duration_sample",
+    "time_block",
+    "time_it",
+)
+
+_T = TypeVar("_T")
+_log = logging.getLogger("aqltelemetry")
+NOT_RECORDING = 0
+"""What `start_duration_sample` returns while recording is off."""
+
+
+class _LoopThread:
+    """A daemon thread that runs an event loop until it is ended."""
+
+    def __init__(self) -> None:
+        self._loop = _new_event_loop()
+        self._ended: Future[None] = Future()
+        start_thread(self._run, "aqltelemetry-loop")
+
+    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine there and wait for what it returns or raises."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def end(self) -> None:
+        """End the loop and wait for that."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._ended.result()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+            self._ended.set_result(None)
+
+
+class _Recording:
+    """A monitor on a loop of its own thread, and a profiler on the caller's."""
+
+    def __init__(self, chosen: Settings, options: Options) -> None:
+        self._profiler = Profiler(chosen.directory) if chosen.with_profiler else None
+        # The thread to profile is the caller's, not that of our loop.
+        unprofiled: Options = {**options, "with_profiler": False}
+        self.monitor = Monitor(chosen.directory, **unprofiled)
+        with ExitStack() as undo:
+            self._thread = _LoopThread()
+            undo.callback(self._thread.end)
+            self._thread.call(self.monitor.start())
+            undo.callback(lambda: self._thread.call(self.monitor.stop()))
+            if self._profiler is not None:
+                self._profiler.start()
+            undo.pop_all()
+
+    def flush(self) -> None:
+        self._thread.call(self.monitor.flush())
+
+    def stop(self) -> Stats:
+        if self._profiler is not None:
+            try:
+                self._profiler.stop()
+            except OSError as exc:
+                _log.error("the profile can't be written: %s", exc)
+        try:
+            return self._thread.call(self.monitor.stop())
+        finally:
+            self._thread.end()
+
+
+class _State:
+    """What runs in this process; empty in a forked child."""
+
+    lock = threading.Lock()
+    running: _Recording | None = None
+    hooked = False
+
+    @classmethod
+    def hook(cls) -> None:
+        # For good, as such hooks can't be taken back; so not before the first start.
+        if not cls.hooked:
+            os.register_at_fork(after_in_child=cls.forked)
+            atexit.register(_stop_at_exit)
+            cls.hooked = True
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.lock, cls.running = threading.Lock(), None
+
+
+def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
+    """Begin to record; return when recording is on.
+
+    The options are those of `Monitor`, but `with_event_loop` is off by default:
+    the loop here is our own. A process that ends without `stop` publishes what
+    it recorded at its exit, if it has one.
+
+    Raises OptionError, MonitoringDirectoryError, ProfilerError, or
+    AlreadyRunningError while a monitor runs in this process.
+    """
+    wanted: Options = {"with_event_loop": False, **options}
+    with _State.lock:
+        recording = _Recording(settings(monitoring_dir, wanted), wanted)
+        _State.hook()
+        _State.running = recording
+
+
+def stop() -> Stats:
+    """End the recording, publish it, and return the final account.
+
+    Takes `stop_timeout_s` at most. Raises NotRunningError if `start` was not
+    called in this process.
+    """
+    with _State.lock:
+        recording, _State.running = _running(), None
+        return recording.stop()
+
+
+def flush() -> None:
+    """Have everything recorded until now published; raises NotRunningError."""
+    with _State.lock:
+        _running().flush()
+
+
+def stats() -> Stats:
+    """Return the account of the recording at this moment; raises NotRunningError."""
+    return _running().monitor.stats()
+
+
+def start_duration_sample() -> int:
+    """Begin to time something; return what `stop_duration_sample` needs."""
+    return monotonic_ns() if is_on() else NOT_RECORDING
+
+
+def stop_duration_sample(label: str, sample_id: int) -> None:
+    """Record the duration of what `start_duration_sample` began, on any thread."""
+    end_ns = monotonic_ns()
+    if sample_id != NOT_RECORDING:
+        append_duration(label, end_ns, end_ns - sample_id)
+
+
+def _running() -> _Recording:
+    if _State.running is None:
+        raise NotRunningError
+    return _State.running
+
+
+def _stop_at_exit() -> None:
+    if _State.running is not None:
+        try:
+            stop()
+        except TelemetryError as exc:
+            _log.error("the recording could not be stopped at exit: %s", exc)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return asyncio.new_event_loop()
+    return new_event_loop()
