@@ -17,6 +17,7 @@ import pytest
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.filenames import parse
+from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.settings import Settings
 
@@ -151,8 +152,13 @@ def _wait_for(url: str) -> bytes:
             time.sleep(0.05)
 
 
-def _serve(command: list[str], url: str, requests: int, cwd: Path) -> None:
-    """Run a server while requests are sent to it, then have it stop."""
+def _serve(command: list[str], url: str, requests: int, cwd: Path, workers: int = 1) -> None:
+    """Run a server while requests are sent to it, then have it stop.
+
+    Not before all workers record: one that is asked to stop while it starts may
+    not hear of it, and be killed by its master after half a minute.
+    """
+    roots = all_roots(str(cwd / "_monitoring"))
     with subprocess.Popen(
         command, cwd=cwd, env=_environment(), stdout=subprocess.DEVNULL
     ) as server:
@@ -160,6 +166,8 @@ def _serve(command: list[str], url: str, requests: int, cwd: Path) -> None:
             assert _wait_for(f"{url}/users/0") == b"hello 0\n"
             for number in range(1, requests):
                 _wait_for(f"{url}/users/{number}")
+            while sum(len(list(root.glob("*"))) for root in roots) < workers:
+                time.sleep(0.05)
         finally:
             server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
@@ -172,7 +180,7 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     _serve([sys.executable, "app.py"], url, 10, tmp_path)
     gunicorn, report = _commands("README.md")[3:5]
     assert gunicorn.startswith("gunicorn ")
-    _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path)
+    _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path, workers=2)
 
     directory = tmp_path / "_monitoring"
     series = TelemetryDB(directory).duration().time_series("/users/{user} [GET]")
