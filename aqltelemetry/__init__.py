@@ -22,8 +22,11 @@ __all__ = ("Monitor", "TelemetryDB", "monitor", "record", "time_block", "time_it
 
 def __getattr__(name: str) -> Any:
     if name == "TelemetryDB":
-        from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415 - needs pandas
-
+        try:
+            from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415 - needs pandas
+        except ImportError as exc:
+            msg = f"{exc}; TelemetryDB comes with the extra aqltelemetry[pandas]"
+            raise ImportError(msg) from exc
         return TelemetryDB
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415 - rarely asked for

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Unpack
+from typing import Any, Unpack
 
 from aiohttp import hdrs, web
 
@@ -29,6 +29,8 @@ _EVENT_STREAM = "text/event-stream"
 
 _log = logging.getLogger("aqltelemetry")
 _MONITOR = web.AppKey("aqltelemetry", Monitor)
+# What newer aiohttp wants such keys to be, as it wants applications' keys.
+_KIND: Any = getattr(web, "RequestKey", lambda name, _: name)("aqltelemetry_kind", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,7 +45,9 @@ def setup(
     byte of the response handed to the transport, labelled with its route's
     template: `/users/{id} [GET]`. If another monitor runs in the process, that
     one records. If the directory can't be used when the application starts, an
-    error is logged and the application runs unrecorded.
+    error is logged and the application runs unrecorded. Requests are those of the
+    outermost application, to be set up before it starts; those of its
+    sub-applications are among them.
 
     Raises OptionError, and StateError for an application that has been set up
     or started before.
@@ -58,6 +62,7 @@ def setup(
     app[_MONITOR] = Monitor(monitoring_dir, **options)
     # First of all, so that what other contexts do is recorded too.
     app.cleanup_ctx.insert(0, _recording)
+    app.on_response_prepare.append(_note_kind)
     # Around all middlewares. As a middleware it would cost several times as much:
     # with the first one, aiohttp takes a longer way through every request.
     object.__setattr__(app, "_handle", RequestTimer(app._handle))  # noqa: SLF001
@@ -103,7 +108,7 @@ class RequestTimer:
             self._end_with(exc, request, started_ns)
             raise
         except BaseException:
-            self._record(request, started_ns, _expected(request))
+            self._record(request, started_ns, request.get(_KIND, ""))
             raise
         self._end_with(response, request, started_ns)
         return response
@@ -122,9 +127,9 @@ class RequestTimer:
                 end()
                 raise
 
-        async def timed_write_eof(data: bytes = b"") -> None:
+        async def timed_write_eof(*data: bytes) -> None:
             try:
-                await write_eof(data)
+                await write_eof(*data)
             finally:
                 end()
 
@@ -133,7 +138,7 @@ class RequestTimer:
             self._record(request, started_ns, kind)
 
         response.prepare = timed_prepare  # type: ignore[method-assign, assignment]
-        response.write_eof = timed_write_eof  # type: ignore[method-assign]
+        response.write_eof = timed_write_eof  # type: ignore[method-assign, assignment]
 
     def _record(self, request: web.Request, started_ns: int, kind: str) -> None:
         end_ns = monotonic_ns()
@@ -162,8 +167,8 @@ def _kind(response: web.StreamResponse) -> str:
     return ""
 
 
-def _expected(request: web.Request) -> str:
-    """Return what a response would have been that never came, cancelled mostly."""
-    if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
-        return WEBSOCKET
-    return EVENTS if _EVENT_STREAM in request.headers.get(hdrs.ACCEPT, "") else ""
+async def _note_kind(request: web.Request, response: web.StreamResponse) -> None:
+    # For a handler that ends by an exception after it has begun to answer, as it
+    # does when its client goes away.
+    if kind := _kind(response):
+        request[_KIND] = kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aqltelemetry.clock import epoch_ns
 from aqltelemetry.errors import TelemetryError
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
 
-_PIPE_COLUMNS = 120
+_MIN_COLUMNS = 120
+# Any date written in digits is shorter.
+_NANOSECONDS = re.compile(r"\d{15,}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,10 +29,15 @@ def main() -> None:
 
 @main.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--since", metavar="TIME", help="Only what was observed then or later (UTC).")
-@click.option("--until", metavar="TIME", help="Only what was observed before then (UTC).")
+@click.option("--since", metavar="TIME", help="Only what was observed then or later.")
+@click.option("--until", metavar="TIME", help="Only what was observed before then.")
 def report(directory: Path, since: str | None, until: str | None) -> None:
-    """Summarise the recording in DIR, per label and per worker."""
+    """Summarise the recording in DIR, per label and per worker.
+
+    TIME is a date and time of day, UTC if it names no zone, as
+    2026-11-24T10:00:00 or 2026-11-24T11:00+01:00, or nanoseconds since the epoch,
+    as in the files.
+    """
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra, and slow to load
 
@@ -37,14 +46,16 @@ def report(directory: Path, since: str | None, until: str | None) -> None:
     except ImportError as exc:
         raise _missing("report", exc) from exc
     try:
-        loaded = TelemetryDB(directory, since=since, until=until)
-        _check_not_empty(loaded, directory)
+        loaded = TelemetryDB(directory, since=_moment(since), until=_moment(until))
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
     except ValueError as exc:
         raise click.UsageError(f"--since, --until: {exc}") from exc
-    # Wide enough for the tables where no terminal says how wide it is.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
+    _check_not_empty(loaded, directory)
+    # As wide as the tables need: where the terminal is narrower, it breaks the lines,
+    # and numbers stay whole.
+    console = Console(highlight=False)
+    console.width = max(console.width, _MIN_COLUMNS)
     render(loaded, console)
 
 
@@ -55,13 +66,12 @@ def report(directory: Path, since: str | None, until: str | None) -> None:
     default="_monitoring",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to record; earlier recordings there are removed.",
+    help="Where to record; earlier recordings there stay.",
 )
-@click.option("--keep", is_flag=True, help="Keep earlier recordings.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
 @click.option("--requests", default=4000, show_default=True, type=click.IntRange(1))
 @click.option("--connections", default=16, show_default=True, type=click.IntRange(1, 1000))
-def demo(directory: Path, workers: int, requests: int, connections: int, *, keep: bool) -> None:
+def demo(directory: Path, workers: int, requests: int, connections: int) -> None:
     """Record a real service under load, then report on it.
 
     Starts an aiohttp service on uvloop under Gunicorn, sends it requests, stops
@@ -71,8 +81,7 @@ def demo(directory: Path, workers: int, requests: int, connections: int, *, keep
         from aqltelemetry.demo.drive import DemoError, run  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise _missing("demo", exc) from exc
-    if not keep:
-        _clear(directory)
+    since = str(epoch_ns())
     click.echo(f"an aiohttp service with {workers} workers records into {directory}/")
     try:
         with click.progressbar(length=requests, label="requests", file=sys.stderr) as bar:
@@ -86,27 +95,23 @@ def demo(directory: Path, workers: int, requests: int, connections: int, *, keep
     except (DemoError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo(f"{sum(sent.values())} requests were answered; the service has stopped")
-    click.get_current_context().invoke(report, directory=directory, since=None, until=None)
+    click.get_current_context().invoke(report, directory=directory, since=since, until=None)
+
+
+def _moment(text: str | None) -> int | str | None:
+    return int(text) if text is not None and _NANOSECONDS.fullmatch(text) else text
 
 
 def _check_not_empty(loaded: TelemetryDB, directory: Path) -> None:
-    if loaded.duration().data().empty and loaded.runtime().data().empty:
-        found = ", ".join(f"{prefix}.*.csv" for prefix in loaded.prefixes())
-        what = f"only {found}" if found else "no CSV file"
-        raise click.ClickException(
-            f"{directory}: holds no durations or runtime series ({what} in it)"
-        )
+    if any(not loaded.frame(prefix).data().empty for prefix in loaded.prefixes()):
+        return
+    if loaded.prefixes():
+        raise click.ClickException(f"{directory}: holds nothing of the time that was asked for")
+    raise click.ClickException(
+        f"{directory}: holds no recording; a running service publishes its first a minute "
+        "after its start (max_file_age_s), or when it stops"
+    )
 
 
 def _missing(extra: str, exc: ImportError) -> click.ClickException:
-    return click.ClickException(f"{exc}; it comes with: pip install 'aqltelemetry[{extra}]'")
-
-
-def _clear(directory: Path) -> None:
-    """Remove earlier recordings, and nothing else."""
-    from aqltelemetry import filenames  # noqa: PLC0415 - only here
-
-    if directory.is_dir():
-        for path in directory.iterdir():
-            if filenames.parse(path.name) is not None:
-                path.unlink()
+    return click.ClickException(f"{exc}; it comes with the extra aqltelemetry[{extra}]")

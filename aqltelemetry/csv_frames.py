@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,15 @@ _EXACT_FLOATS: dict[str, Any] = (
 
 
 class ForeignFileWarning(UserWarning):
-    """Says that a CSV file was left out, since its header is not a telemetry file's."""
+    """Says that a CSV file was left out: its header or a row is not a telemetry file's."""
+
+
+class _Body(NamedTuple):
+    """A file's rows, and whether it has spaces after commas."""
+
+    path: str
+    spaced: bool
+    rows: bytes
 
 
 def empty_frame() -> pd.DataFrame:
@@ -43,13 +51,11 @@ def empty_frame() -> pd.DataFrame:
 def read_frames(paths: Iterable[str]) -> pd.DataFrame:
     """Return the rows of CSV files: Timepoint datetime64[ns], Label categorical.
 
-    Files that vanish meanwhile are left out; so is one with another header, with
-    a ForeignFileWarning. Both styles of header are known: `Timepoint,Measurement,
-    Label,PID`, and the older one with a space after each comma.
+    Files that vanish meanwhile are left out; so is one that is no telemetry file,
+    or is damaged, with a ForeignFileWarning. Both styles of header are known:
+    `Timepoint,Measurement,Label,PID`, and the older one with a space after each comma.
     """
-    frames = [
-        _parse(group, spaced=spaced) for spaced, group in _groups(_bodies(paths)) if any(group)
-    ]
+    frames = [frame for group in _groups(_bodies(paths)) for frame in _parse_group(group)]
     if not frames:
         return empty_frame()
     return concat(frames)
@@ -65,37 +71,51 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def _bodies(paths: Iterable[str]) -> Iterator[tuple[bool, bytes]]:
-    """Yield each file's bytes after the header, and whether it has spaces after commas."""
+def _bodies(paths: Iterable[str]) -> Iterator[_Body]:
     for path in paths:
         try:
             with open(path, "rb") as file:
-                header, _, body = file.read().partition(b"\n")
+                header, _, rows = file.read().partition(b"\n")
         except FileNotFoundError:
             continue
         names = [name.strip() for name in header.decode(errors="replace").split(",")]
         if tuple(names) != COLUMNS:
-            warnings.warn(
-                f"{path}: no telemetry file, its header is {header[:80]!r}",
-                ForeignFileWarning,
-                stacklevel=4,
-            )
+            _warn(path, f"its header is {header[:80]!r}")
             continue
-        if body and not body.endswith(b"\n"):
-            body += b"\n"
-        yield b", " in header, body
+        if rows and not rows.endswith(b"\n"):
+            rows += b"\n"
+        yield _Body(path, b", " in header, rows)
 
 
-def _groups(bodies: Iterable[tuple[bool, bytes]]) -> Iterator[tuple[bool, list[bytes]]]:
-    groups: dict[bool, list[bytes]] = {False: [], True: []}
+def _groups(bodies: Iterable[_Body]) -> Iterator[list[_Body]]:
+    groups: dict[bool, list[_Body]] = {False: [], True: []}
     sizes = {False: 0, True: 0}
-    for spaced, body in bodies:
+    for body in bodies:
+        spaced = body.spaced
         groups[spaced].append(body)
-        sizes[spaced] += len(body)
+        sizes[spaced] += len(body.rows)
         if sizes[spaced] >= _GROUP_BYTES:
-            yield spaced, groups[spaced]
+            yield groups[spaced]
             groups[spaced], sizes[spaced] = [], 0
-    yield from groups.items()
+    yield from groups.values()
+
+
+def _parse_group(group: Sequence[_Body]) -> Iterator[pd.DataFrame]:
+    """Parse many files at once; where one of them can't be, one by one, without that."""
+    if not any(body.rows for body in group):
+        return
+    try:
+        yield _parse([body.rows for body in group], spaced=group[0].spaced)
+    except ValueError as exc:  # what pandas raises for a row of another kind or length
+        if len(group) == 1:
+            _warn(group[0].path, str(exc))
+            return
+        for body in group:
+            yield from _parse_group([body])
+
+
+def _warn(path: str, reason: str) -> None:
+    warnings.warn(f"{path}: no telemetry file, left out: {reason}", ForeignFileWarning, 2)
 
 
 def _parse(bodies: Sequence[bytes], *, spaced: bool) -> pd.DataFrame:

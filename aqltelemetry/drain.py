@@ -40,11 +40,16 @@ class Drain:
     """Empties the queue into the sinks, as one task.
 
     Segments are read on `executor`. What a sink has taken is flushed after
-    `max_age_s`, or when the queue says so.
+    `max_age_s`, when the queue says so, or when the journal `is_full`.
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], executor: Executor, release: Release, max_age_s: float
+        self,
+        sinks: Sequence[Sink],
+        executor: Executor,
+        release: Release,
+        max_age_s: float,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
         self.feeds = [Feed(sink) for sink in sinks]
@@ -52,6 +57,7 @@ class Drain:
         self._executor = executor
         self._release = release
         self._max_age_s = max_age_s
+        self._is_full = is_full
         self._loop = asyncio.get_running_loop()
         self._backlog: dict[SegmentId, SealedSegment] = {}
         self._records: dict[SegmentId, int] = {}
@@ -70,8 +76,9 @@ class Drain:
             if isinstance(item, SealedSegment):
                 self._add(item)
             started_ns = monotonic_ns()
+            urgent = flush is not None or self._is_full()
             for feed in self.feeds:
-                await self._serve(feed, flush=flush is not None)
+                await self._serve(feed, flush=flush is not None, urgent=urgent)
             self.write_ns += monotonic_ns() - started_ns
             if flush is not None:
                 if not flush.done.done():
@@ -99,7 +106,7 @@ class Drain:
         for feed in self.feeds:
             feed.add(sealed.id)
 
-    async def _serve(self, feed: Feed, *, flush: bool) -> None:
+    async def _serve(self, feed: Feed, *, flush: bool, urgent: bool) -> None:
         now_s = self._loop.time()
         if now_s < feed.retry_at_s and not flush:
             return
@@ -109,9 +116,9 @@ class Drain:
                 if batch is not None:
                     self._keep(await feed.write(batch, self._loop.time()))
                     # What a dead process left has waited long enough.
-                    flush = flush or batch.recovered
+                    urgent = urgent or batch.recovered
             flush_at_s = feed.flush_at_s(self._max_age_s)
-            if flush_at_s is not None and (flush or flush_at_s <= self._loop.time()):
+            if flush_at_s is not None and (urgent or flush_at_s <= self._loop.time()):
                 self._keep(await feed.flush())
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises is counted and retried
             feed.fail(exc, self._loop.time())

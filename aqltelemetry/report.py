@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
-from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
 
 if TYPE_CHECKING:
     from pandas.core.groupby import SeriesGroupBy
@@ -26,9 +26,9 @@ _NOTHING = "-"
 def durations(db: TelemetryDB) -> pd.DataFrame:
     """Return a row per duration label, the most frequent first.
 
-    `per_second` is the count over the time from the first to the last duration
-    of all labels, so that the rows of a report add up; NaN where that is no
-    time. `p50`, `p95`, `p99` and `max` are seconds, exact, by linear
+    `per_second` is the count over the time from the first beginning to the last
+    end of all durations, so that the rows of a report add up; NaN where that is
+    no time. `p50`, `p95`, `p99` and `max` are seconds, exact, by linear
     interpolation between the two nearest observations (numpy's default).
     """
     data = db.duration().data()
@@ -75,6 +75,20 @@ def workers(db: TelemetryDB) -> pd.DataFrame:
     )
 
 
+def values(db: TelemetryDB) -> pd.DataFrame:
+    """Return a row per series of values of one's own, by file prefix and label."""
+    frames = [
+        db.frame(prefix).data().assign(Prefix=prefix)
+        for prefix in db.prefixes()
+        if prefix not in (DURATION, RUNTIME)
+    ]
+    if not frames:
+        return pd.DataFrame()
+    data = pd.concat(frames).astype({LABEL: str}).sort_values(TIMEPOINT, kind="stable")
+    grouped = data.groupby(["Prefix", LABEL])[MEASUREMENT]
+    return grouped.agg(["count", "min", "median", "max", "last"])
+
+
 def dropped(db: TelemetryDB) -> pd.Series[float]:
     """Return how many observations were dropped, by PID and reason, at the last sample.
 
@@ -91,6 +105,9 @@ def render(db: TelemetryDB, console: Console) -> None:
     """Print the report."""
     console.print(_durations_table(durations(db)))
     console.print(_workers_table(workers(db)))
+    own = values(db)
+    if not own.empty:
+        console.print(_values_table(own))
     losses = dropped(db)
     if losses.sum():
         reasons = losses.groupby(level="reason").sum()
@@ -109,7 +126,8 @@ def _by_pid(runtime: TelemetryFrame, label: str) -> SeriesGroupBy[Any, Any]:
 def _span_s(data: pd.DataFrame) -> float:
     if data.empty:
         return 0.0
-    return float((data[TIMEPOINT].max() - data[TIMEPOINT].min()).total_seconds())
+    began = data[TIMEPOINT] - pd.to_timedelta(data[MEASUREMENT], unit="s")
+    return float((data[TIMEPOINT].max() - began.min()).total_seconds())
 
 
 def _durations_table(table: pd.DataFrame) -> Table:
@@ -144,6 +162,15 @@ def _workers_table(table: pd.DataFrame) -> Table:
             _number(row["lag_p99_s"] * _MS, 1),
             _number(row["lag_max_s"] * _MS, 1),
         )
+    return shown
+
+
+def _values_table(table: pd.DataFrame) -> Table:
+    shown = _table("values", "file prefix, label", "count", "min", "median", "max", "last")
+    for series, row in table.iterrows():
+        numbers = (f"{row[name]:,.6g}" for name in ("min", "median", "max", "last"))
+        name = Text(", ".join(cast("tuple[str, str]", series)))
+        shown.add_row(name, _number(row["count"], 0), *numbers)
     return shown
 
 

@@ -58,7 +58,9 @@ class Session:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self._drain = Drain(parts.sinks, parts.sink_thread, self._release, parts.max_age_s)
+        self._drain = Drain(
+            parts.sinks, parts.sink_thread, self._release, parts.max_age_s, self._is_journal_full
+        )
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
         self._undo = ExitStack()
@@ -216,6 +218,10 @@ class Session:
         # Where the loop is closed, the item stays in the journal.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._drain.queue.put_nowait, item)
+
+    def _is_journal_full(self) -> bool:
+        """Say whether it is time to make room, before the limit is met."""
+        return self._keeper.account().journal_bytes > self._parts.journal_bytes // 2
 
     def _release(self, sealed: SealedSegment, records: int | None) -> None:
         owner = self._recovery.release if sealed.recovered else self._keeper.discard

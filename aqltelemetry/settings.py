@@ -79,7 +79,8 @@ class Settings:
         for name, rule in _RULES.items():
             value = getattr(self, name)
             if not rule.holds(value):
-                raise OptionError(name, value, rule.text)
+                shown = "monitoring_dir" if name == "directory" else name
+                raise OptionError(shown, value, rule.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +163,16 @@ def settings(
     values = dict(_from_environment(known, environ))
     for name, value in (options or {}).items():
         if name not in known or name == "directory":
-            raise OptionError(name, value, f"unknown; there are {', '.join(sorted(_RULES))}")
-        values[name] = os.fspath(value) if name == "journal_dir" else value
+            names = ", ".join(sorted({*_RULES} - {"directory"}))
+            raise OptionError(name, value, f"unknown; there are {names}")
+        values[name] = value
     if directory is not None:
-        values["directory"] = os.fspath(directory)
-    if isinstance(chosen := values.get("directory", DEFAULT_DIRECTORY), str) and chosen:
+        values["directory"] = directory
+    for name in ("directory", "journal_dir"):
+        if isinstance(path := values.get(name), os.PathLike):
+            values[name] = os.fspath(path)
+    chosen = values.get("directory", DEFAULT_DIRECTORY)
+    if isinstance(chosen, str) and chosen:
         # Absolute from here on: a later change of the working directory moves nothing.
         values["directory"] = os.path.abspath(chosen)
     return Settings(**values)
@@ -177,10 +183,13 @@ def _from_environment(known: Mapping[str, Any], environ: Mapping[str, str]) -> M
     for name, kind in known.items():
         variable = _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
         if kind in _PARSERS and (text := environ.get(variable, "")):
+            parse, form = _PARSERS[kind]
             try:
-                values[name] = _PARSERS[kind](text)
+                values[name] = parse(text)
             except ValueError:
-                raise OptionError(variable, text, _RULES[name].text) from None
+                raise OptionError(variable, text, f"must be {form}") from None
+            if not _RULES[name].holds(values[name]):
+                raise OptionError(variable, text, _RULES[name].text)
     return values
 
 
@@ -197,9 +206,9 @@ def _parse_int(text: str) -> int:
     return int(text) if unit is None else int(text[:-1]) * unit
 
 
-_PARSERS: dict[Any, Callable[[str], object]] = {
-    "str": str,
-    "bool": _parse_bool,
-    "int": _parse_int,
-    "float": float,
+_PARSERS: dict[Any, tuple[Callable[[str], object], str]] = {
+    "str": (str, "a path"),
+    "bool": (_parse_bool, "1, true, yes, on, 0, false, no or off"),
+    "int": (_parse_int, "a whole number of bytes, after which k, m or g may stand"),
+    "float": (float, "a number of seconds"),
 }

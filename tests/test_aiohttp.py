@@ -274,29 +274,78 @@ async def test_middlewares_and_their_answers_are_within_the_duration(
     assert all(float(row["Measurement"]) > 0.05 for row in rows())
 
 
-async def test_websockets_and_event_streams_are_series_of_their_own(
-    directory: Path, counts: Counts
+async def _echo(request: web.Request) -> web.WebSocketResponse:
+    response = web.WebSocketResponse()
+    await response.prepare(request)
+    async for message in response:
+        await response.send_str(str(message.data))
+    return response
+
+
+@pytest.mark.parametrize("end", ["client", "server", "lost"])
+async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
+    directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     async def socket(request: web.Request) -> web.WebSocketResponse:
+        if end != "server":
+            return await _echo(request)
         response = web.WebSocketResponse()
         await response.prepare(request)
-        async for message in response:
-            await response.send_str(str(message.data))
+        await response.close()
         return response
+
+    async with _serving(_app(directory, web.get("/ws", socket))) as client:
+        connection = await client.ws_connect("/ws")
+        if end == "client":
+            await connection.send_str("hello")
+            assert (await connection.receive_str()) == "hello"
+        if end == "lost":
+            connection._response.close()
+        await connection.close()
+    assert counts() == {"/ws [GET] websocket": 1}
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("end", ["server", "client", "error"])
+async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
+    directory: Path, counts: Counts, end: str
+) -> None:
+    ended = asyncio.Event()
 
     async def events(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(b"data: 1\n\n")
+        try:
+            await response.write(b"data: 1\n\n")
+            if end == "error":
+                raise ValueError("amid the stream")
+            while end == "client":
+                await response.write(b"data: 1\n\n" * 1000)
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
         return response
 
-    routes = (web.get("/ws", socket), web.get("/events", events))
-    async with _serving(_app(directory, *routes)) as client:
-        async with client.ws_connect("/ws") as connection:
-            await connection.send_str("hello")
-            assert (await connection.receive_str()) == "hello"
-        await (await client.get("/events")).read()
-    assert counts() == {"/ws [GET] websocket": 1, "/events [GET] events": 1}
+    async with _serving(_app(directory, web.get("/events", events))) as client:
+        response = await client.get("/events")
+        await response.content.readany()
+        if end == "client":
+            response.close()
+        async with asyncio.timeout(30):
+            await ended.wait()
+        response.close()
+    assert counts() == {"/events [GET] events": 1}
+
+
+async def test_an_error_is_no_event_stream_though_one_was_asked_for(
+    directory: Path, counts: Counts
+) -> None:
+    async def broken(request: web.Request) -> web.Response:
+        raise RuntimeError("a bug of the application")
+
+    async with _serving(_app(directory, web.get("/events", broken))) as client:
+        await (await client.get("/events", headers={"Accept": "text/event-stream"})).read()
+    assert counts() == {"/events [GET]": 1}
 
 
 async def _exchange(app: web.Application) -> list[object]:

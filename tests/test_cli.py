@@ -72,17 +72,45 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
     assert "none': must exist; nothing was recorded there" in result.output
 
 
-def test_an_empty_directory_is_told(tmp_path: Path) -> None:
+def test_an_empty_directory_is_told_with_what_to_wait_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
     result = _run("report", str(tmp_path))
     assert result.exit_code == 1
-    assert "holds no durations or runtime series (no CSV file in it)" in result.output
+    assert "holds no recording; a running service publishes its first a minute" in result.output
 
 
-def test_a_directory_of_other_data_is_told_with_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "sales.2024.csv").write_text("a,b\n1,2\n")
-    result = _run("report", str(tmp_path))
+def test_a_time_in_which_nothing_was_recorded_is_told(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    result = _run("report", str(tmp_path), "--since", "2030-01-01")
     assert result.exit_code == 1
-    assert "only sales.*.csv in it" in result.output
+    assert "holds nothing of the time that was asked for" in result.output
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{_ROW}x,y,z\n", f"{_ROW}1"])
+@pytest.mark.filterwarnings("ignore:.*no telemetry file")
+def test_one_foreign_or_damaged_file_costs_itself_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    (tmp_path / "duration.2.csv").write_text(text)
+    (tmp_path / "runtime.2.csv").write_text(text)
+    result = _run("report", str(tmp_path))
+    assert result.exit_code == 0
+    assert "/version [GET]" in result.output
+
+
+def test_values_of_ones_own_are_reported(tmp_path: Path) -> None:
+    rows = "".join(f"{EPOCH_NS + n},{n}.5,queue length,7\n" for n in range(3))
+    (tmp_path / "custom.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
+    result = _run("report", str(tmp_path))
+    assert result.exit_code == 0
+    (line,) = (line for line in result.output.splitlines() if "queue length" in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells == ["custom, queue length", "3", "0.5", "1.5", "2.5", "2.5"]
+
+
+def test_nanoseconds_are_a_time_too(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    assert _run("report", str(tmp_path), "--since", str(EPOCH_NS)).exit_code == 0
+    assert _run("report", str(tmp_path), "--until", str(EPOCH_NS)).exit_code == 1
 
 
 def test_a_file_is_told(tmp_path: Path) -> None:
@@ -113,4 +141,4 @@ def test_an_extra_that_is_not_installed_is_named(
     monkeypatch.setattr(builtins, "__import__", without)
     result = _run(command, *((str(tmp_path),) if command == "report" else ()))
     assert result.exit_code == 1
-    assert f"pip install 'aqltelemetry[{extra}]'" in result.output
+    assert f"it comes with the extra aqltelemetry[{extra}]" in result.output

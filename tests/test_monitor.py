@@ -319,21 +319,36 @@ async def test_a_directory_removed_meanwhile_is_made_again(
     assert mine.stats().published == 3
 
 
-async def test_a_journal_removed_meanwhile_is_made_again(directory: Path, counts: Counts) -> None:
-    """What was in it is counted as lost; what comes after is kept."""
+async def test_a_journal_removed_meanwhile_loses_nothing(directory: Path, counts: Counts) -> None:
+    """What is mapped outlives its file, and the next segments' directory is made again."""
     async with Monitor(directory, with_runtime=False, journal_dir=directory / "journal") as mine:
-        with time_block("gone"):
-            pass
-        shutil.rmtree(directory)
-        for _ in range(4):  # as many as were made ahead, and one
-            await mine.flush()
-            with time_block("kept"):
+        for number in range(6):  # more than are made ahead
+            with time_block("x"):
                 pass
-        await mine.flush()
+            if number in (0, 3):
+                shutil.rmtree(directory)
+            await mine.flush()
+            assert counts()["x"] == number % 3 + 1
         stats = mine.stats()
-    assert counts()["kept"] >= 1
-    assert stats.dropped == {"unreadable": 5 - counts()["kept"]}
-    assert _balanced(stats)
+    assert (stats.published, stats.dropped) == (6, {})
+
+
+async def test_a_journal_that_fills_is_made_room_in_before_its_limit(
+    directory: Path, counts: Counts
+) -> None:
+    """Files are published early then, so that nothing is dropped on a working disk."""
+    async with Monitor(
+        directory, with_runtime=False, journal_bytes=4 << 20, max_file_age_s=3600
+    ) as mine:
+        for number in range(1, 11):
+            for _ in range(30_000):
+                with time_block("x"):
+                    pass
+            async with asyncio.timeout(30):
+                while mine.stats().published < 30_000 * (number - 2):
+                    await asyncio.sleep(0.005)
+    assert mine.stats().dropped == {}
+    assert counts()["x"] == 300_000
 
 
 class SteppingClock:

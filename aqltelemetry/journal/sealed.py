@@ -13,39 +13,49 @@ from aqltelemetry.observation import SegmentId
 class SealedSegment:
     """A segment on its way from the journal to the sinks.
 
-    It is a file, or `live` where it is in memory only. `accepted` is how many
-    records it was given; None for one found after its writer's death, when
-    nothing but the file is left to tell.
+    `path` is its file, None where it is in memory only; `live` the segment as it
+    was recorded to, which is needed until the file was read once. `accepted` is
+    how many records it was given; None for one found after its writer's death,
+    when nothing but the file is left to tell.
     """
 
     def __init__(
-        self, segment_id: SegmentId, source: Path | Segment, accepted: int | None = None
+        self,
+        segment_id: SegmentId,
+        path: Path | None,
+        live: Segment | None = None,
+        accepted: int | None = None,
     ) -> None:
         self.id = segment_id
+        self.path = path
         self.accepted = accepted
-        self.size_bytes = _size_bytes(source)
-        self._source = source
+        self.size_bytes = _size_bytes(path, live)
+        self._live = live
 
     @property
     def recovered(self) -> bool:
         """Whether another process than its writer hands it on."""
         return self.accepted is None
 
-    @property
-    def path(self) -> Path | None:
-        """The segment's file."""
-        return self._source if isinstance(self._source, Path) else None
-
     def read(self) -> bytes:
         """Return the segment's bytes; raises OSError where the file can't be read."""
-        if isinstance(self._source, Path):
-            return self._source.read_bytes()
-        return self._source.map[:]
+        live = self._live
+        if self.path is not None:
+            try:
+                data = self.path.read_bytes()
+            except FileNotFoundError:
+                # Somebody removed the journal; what is mapped outlives that.
+                if live is None:
+                    raise
+            else:
+                self._live = None
+                return data
+        return live.map[: self.size_bytes] if live is not None else b""
 
     def discard(self) -> None:
         """Remove the segment for good; in memory, it goes with the last that refers to it."""
-        if isinstance(self._source, Path):
-            self._source.unlink(missing_ok=True)
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 def seal(segment: Segment) -> SealedSegment:
@@ -58,13 +68,12 @@ def seal(segment: Segment) -> SealedSegment:
     if segment.path is not None and end is not None:
         with suppress(OSError):
             os.truncate(segment.path, end)
-    return SealedSegment(segment.id, segment.path or segment, segment.taken)
+    return SealedSegment(segment.id, segment.path, segment, segment.taken)
 
 
-def _size_bytes(source: Path | Segment) -> int:
-    if isinstance(source, Segment):
-        return source.size_bytes
-    try:
-        return source.stat().st_size
-    except OSError:
-        return 0
+def _size_bytes(path: Path | None, live: Segment | None) -> int:
+    # A page behind the file's end must not be touched, so what it says counts.
+    with suppress(OSError):
+        if path is not None:
+            return path.stat().st_size
+    return live.size_bytes if live is not None else 0

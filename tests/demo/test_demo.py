@@ -53,19 +53,22 @@ def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
     assert "dropped: 0 observations" in done.stdout
 
 
-def test_a_second_run_begins_anew_and_spares_what_is_not_ours(
+def test_a_second_run_spares_what_is_there_and_reports_on_itself(
     tmp_path: Path, directory: Path, counts: Counts
 ) -> None:
     command = [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "20"]
-    directory.mkdir()
-    (directory / "notes.csv").write_text("mine")
-    for _ in range(2):
-        arguments = [*command, "--dir", str(directory)]
-        subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    assert counts()["unmatched"] == 2
-    assert (directory / "notes.csv").read_text() == "mine"
-    subprocess.run([*arguments, "--keep"], check=True, capture_output=True, timeout=120)
-    assert counts()["unmatched"] == 4
+    for number in (1, 2):
+        done = subprocess.run(
+            [*command, "--dir", str(directory)],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert counts()["unmatched"] == 2 * number
+        (line,) = (line for line in done.stdout.splitlines() if "unmatched" in line)
+        assert line.split("│")[2].strip() == "2"
 
 
 def test_a_service_that_does_not_start_is_told(
