@@ -7,6 +7,7 @@ are joined, headers cut off, and parsed in groups.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,9 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from aqltelemetry import filenames
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
 
 _GROUP_BYTES = 16 << 20
+WRITER = "Writer"
+"""Frame column: the `writer` in the file's name, which tells processes of one PID apart."""
 _DTYPES: dict[str, Any] = {
     TIMEPOINT: np.int64,
     MEASUREMENT: np.float64,
@@ -36,20 +40,26 @@ class ForeignFileWarning(UserWarning):
 
 
 class _Body(NamedTuple):
-    """A file's rows, and whether it has spaces after commas."""
+    """A file's rows, and whether it has spaces after commas.
+
+    `writer` is empty where the name, of the older kind, tells none.
+    """
 
     path: str
+    writer: str
     spaced: bool
     rows: bytes
 
 
 def empty_frame() -> pd.DataFrame:
     """Return a frame without rows, of the columns and types of every other."""
-    return _typed(pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _DTYPES.items()}))
+    kinds = {**_DTYPES, WRITER: "category"}
+    frame = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+    return _typed(frame)
 
 
 def read_frames(paths: Iterable[str]) -> pd.DataFrame:
-    """Return the rows of CSV files: Timepoint datetime64[ns], Label categorical.
+    """Return the rows of CSV files: Timepoint datetime64[ns], Label and Writer categorical.
 
     Files that vanish meanwhile are left out; so is one that is no telemetry file,
     or is damaged, with a ForeignFileWarning. Both styles of header are known:
@@ -62,12 +72,13 @@ def read_frames(paths: Iterable[str]) -> pd.DataFrame:
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join frames whose labels are categorical into one whose labels are so too."""
+    """Join frames whose labels and writers are categorical into one where they are so too."""
     if len(frames) == 1:
         return frames[0]
-    labels: Any = pd.api.types.union_categoricals([frame[LABEL] for frame in frames])
-    joined = pd.concat([frame.drop(columns=LABEL) for frame in frames], ignore_index=True)
-    joined.insert(COLUMNS.index(LABEL), LABEL, labels)
+    joined = pd.concat([frame.drop(columns=[LABEL, WRITER]) for frame in frames], ignore_index=True)
+    for at, name in ((COLUMNS.index(LABEL), LABEL), (len(COLUMNS), WRITER)):
+        categories: Any = pd.api.types.union_categoricals([frame[name] for frame in frames])
+        joined.insert(at, name, categories)
     return joined
 
 
@@ -84,7 +95,8 @@ def _bodies(paths: Iterable[str]) -> Iterator[_Body]:
             continue
         if rows and not rows.endswith(b"\n"):
             rows += b"\n"
-        yield _Body(path, b", " in header, rows)
+        name = filenames.parse(os.path.basename(path))
+        yield _Body(path, name.writer if name else "", b", " in header, rows)
 
 
 def _groups(bodies: Iterable[_Body]) -> Iterator[list[_Body]]:
@@ -105,13 +117,28 @@ def _parse_group(group: Sequence[_Body]) -> Iterator[pd.DataFrame]:
     if not any(body.rows for body in group):
         return
     try:
-        yield _parse([body.rows for body in group], spaced=group[0].spaced)
+        frame = _parse([body.rows for body in group], spaced=group[0].spaced)
+        frame[WRITER] = _writers(group, len(frame))
+        yield frame
     except ValueError as exc:  # what pandas raises for a row of another kind or length
         if len(group) == 1:
             _warn(group[0].path, str(exc))
             return
         for body in group:
             yield from _parse_group([body])
+
+
+def _writers(group: Sequence[_Body], rows: int) -> Any:
+    """Return each row's writer; raises ValueError where a file's rows can't be told apart."""
+    if len(group) == 1:
+        counts = [rows]
+    elif sum(counts := [body.rows.count(b"\n") for body in group]) != rows:
+        msg = "a row is not a line"
+        raise ValueError(msg)
+    writers = sorted({body.writer for body in group})
+    codes = [writers.index(body.writer) for body in group]
+    repeated: Any = np.repeat(codes, counts)
+    return pd.Categorical.from_codes(repeated, pd.Index(writers))
 
 
 def _warn(path: str, reason: str) -> None:

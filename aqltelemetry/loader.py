@@ -19,7 +19,7 @@ import pandas as pd
 from aqltelemetry import filenames
 from aqltelemetry.csv_frames import concat, read_frames
 from aqltelemetry.errors import MonitoringDirectoryError
-from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+from aqltelemetry.observation import COLUMNS, DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
 
 Moment: TypeAlias = int | str | datetime | pd.Timestamp
 """A time: nanoseconds since the epoch, or what pandas.Timestamp takes; UTC if it has no zone."""
@@ -67,6 +67,14 @@ class TelemetryFrame:
 
     def data(self) -> pd.DataFrame:
         """Return all rows: Timepoint datetime64[ns], Measurement, Label categorical, PID."""
+        return self._frame[list(COLUMNS)]
+
+    def data_by_process(self) -> pd.DataFrame:
+        """Return all rows with a column more, Writer, categorical.
+
+        It is the `writer` in the file's name, and tells processes of the same PID
+        apart: of two containers, or before and after a restart.
+        """
         return self._frame
 
     def labels(self) -> list[str]:

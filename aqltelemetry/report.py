@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from aqltelemetry.csv_frames import WRITER
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
 from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
 
@@ -43,7 +44,7 @@ def durations(db: TelemetryDB) -> pd.DataFrame:
 
 
 def workers(db: TelemetryDB) -> pd.DataFrame:
-    """Return a row per process, by PID.
+    """Return a row per process, by PID and writer (see `TelemetryFrame.data_by_process`).
 
     `durations` is a count; `gc_collections` the total since the interpreter's
     start, at the last sample; `gc_pauses` a count, `gc_pause_s` their sum and
@@ -53,25 +54,27 @@ def workers(db: TelemetryDB) -> pd.DataFrame:
     were not kept. NaN where nothing was sampled.
     """
     runtime = db.runtime()
-    pids = sorted({*db.duration().pids(), *runtime.pids()})
-    counted = db.duration().data().groupby(PID)[MEASUREMENT].count()
-    pauses, rss = _by_pid(runtime, "gc pause"), _by_pid(runtime, "rss")
-    lag = _by_pid(runtime, "event loop lag")
+    counted = _by_process(db.duration().data_by_process()).count()
+    sampled = _by_process(runtime.data_by_process()).count()
+    every = counted.index.union(sampled.index)
+    pauses, rss = _sampled(runtime, "gc pause"), _sampled(runtime, "rss")
+    lag = _sampled(runtime, "event loop lag")
     return pd.DataFrame(
         {
-            "durations": counted.reindex(pids, fill_value=0),
-            "gc_collections": _by_pid(runtime, "gc collections").last(),
+            "durations": counted.reindex(every, fill_value=0),
+            "gc_collections": _sampled(runtime, "gc collections").last(),
             "gc_pauses": pauses.count(),
             "gc_pause_s": pauses.sum(),
             "gc_pause_max_s": pauses.max(),
-            "cpu_s": _by_pid(runtime, "user time").last() + _by_pid(runtime, "system time").last(),
+            "cpu_s": _sampled(runtime, "user time").last()
+            + _sampled(runtime, "system time").last(),
             "rss_bytes": rss.last(),
             "rss_max_bytes": rss.max(),
             "lag_p99_s": lag.quantile(0.99),
             "lag_max_s": lag.max(),
-            "dropped": dropped(db).groupby(level=PID).sum().reindex(pids, fill_value=0),
+            "dropped": dropped(db).groupby(level=[PID, WRITER]).sum().reindex(every, fill_value=0),
         },
-        index=pd.Index(pids, name=PID),
+        index=every,
     )
 
 
@@ -90,15 +93,14 @@ def values(db: TelemetryDB) -> pd.DataFrame:
 
 
 def dropped(db: TelemetryDB) -> pd.Series[float]:
-    """Return how many observations were dropped, by PID and reason, at the last sample.
+    """Return how many observations were dropped, by PID, writer and reason, at the last sample.
 
     A process killed after that may have dropped more.
     """
-    data = db.runtime().data()
-    labels = data[LABEL].astype(str)
-    rows = data[labels.str.startswith(_DROPPED)].sort_values(TIMEPOINT, kind="stable")
-    reasons = rows[LABEL].astype(str).str.removeprefix(_DROPPED).rename("reason")
-    return rows.groupby([rows[PID], reasons])[MEASUREMENT].last()
+    data = db.runtime().data_by_process().astype({LABEL: str, WRITER: str})
+    rows = data[data[LABEL].str.startswith(_DROPPED)].sort_values(TIMEPOINT, kind="stable")
+    reasons = rows[LABEL].str.removeprefix(_DROPPED).rename("reason")
+    return rows.groupby([rows[PID], rows[WRITER], reasons])[MEASUREMENT].last()
 
 
 def render(db: TelemetryDB, console: Console) -> None:
@@ -117,10 +119,13 @@ def render(db: TelemetryDB, console: Console) -> None:
         console.print("dropped: 0 observations")
 
 
-def _by_pid(runtime: TelemetryFrame, label: str) -> SeriesGroupBy[Any, Any]:
-    data = runtime.data()
-    rows = data[data[LABEL] == label].sort_values(TIMEPOINT, kind="stable")
-    return rows.groupby(PID)[MEASUREMENT]
+def _sampled(runtime: TelemetryFrame, label: str) -> SeriesGroupBy[Any, Any]:
+    data = runtime.data_by_process()
+    return _by_process(data[data[LABEL] == label].sort_values(TIMEPOINT, kind="stable"))
+
+
+def _by_process(data: pd.DataFrame) -> SeriesGroupBy[Any, Any]:
+    return data.astype({WRITER: str}).groupby([PID, WRITER])[MEASUREMENT]
 
 
 def _span_s(data: pd.DataFrame) -> float:
@@ -148,9 +153,9 @@ def _workers_table(table: pd.DataFrame) -> Table:
         *("PID", "durations", "GC runs", "GC pauses", "GC ms", "GC max ms"),
         *("CPU s", "RSS MiB", "RSS max", "lag p99 ms", "lag max ms"),
     )
-    for pid, row in table.iterrows():
+    for process, row in table.iterrows():
         shown.add_row(
-            str(pid),
+            str(cast("tuple[int, str]", process)[0]),
             _number(row["durations"], 0),
             _number(row["gc_collections"], 0),
             _number(row["gc_pauses"], 0),

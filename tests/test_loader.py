@@ -11,7 +11,7 @@ import pytest
 from aqltelemetry import TelemetryDB
 from aqltelemetry.csv_frames import ForeignFileWarning
 from aqltelemetry.errors import MonitoringDirectoryError
-from aqltelemetry.filenames import FileName, enclosing
+from aqltelemetry.filenames import FileName, enclosing, parse
 from aqltelemetry.loader import TelemetrySeries
 from fakes import EPOCH_NS
 
@@ -99,6 +99,19 @@ def test_the_known_series_have_methods(directory: Path, method: str, label: str)
     _write(directory, [(EPOCH_NS, "11", label, 7), (EPOCH_NS, "12", "another", 7)], "runtime")
     series = getattr(TelemetryDB(directory), method)()
     assert (series.label(), list(series.data())) == (label, [11.0])
+
+
+def test_rows_know_the_writer_in_their_files_name(recorded: Path) -> None:
+    (recorded / "duration.older.csv").write_text(_HEADER + f"{EPOCH_NS},1,old,7\n\n")
+    db = TelemetryDB(recorded)
+    rows = db.duration().data_by_process()
+    by_label = rows.astype({"Writer": str}).groupby("Label", observed=True)["Writer"].unique()
+    assert list(by_label["old"]) == [""]
+    names = [parse(path.name) for path in recorded.glob("duration.*.csv")]
+    writers = {name.pid: name.writer for name in names if name}
+    assert set(by_label["/v [GET]"]) == set(writers.values())
+    assert list(by_label["/w [GET]"]) == [writers[8]]
+    assert "Writer" not in db.duration().data()
 
 
 def test_ones_own_prefix_is_as_good(directory: Path) -> None:
@@ -197,7 +210,7 @@ def test_a_refresh_without_news_changes_nothing(recorded: Path) -> None:
     db = TelemetryDB(recorded)
     before = db.duration().data()
     db.refresh()
-    assert db.duration().data() is before
+    assert db.duration().data().equals(before)
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_left_out(

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.filenames import FileName, enclosing
 from aqltelemetry.report import dropped, durations, render, workers
 from fakes import EPOCH_NS
 
@@ -53,8 +54,8 @@ def test_durations_are_summed_up_per_label(db: TelemetryDB) -> None:
 
 def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
     table = workers(db)
-    assert list(table.index) == [7, 8]
-    first, second = table.loc[7], table.loc[8]
+    assert list(table.index) == [(7, ""), (8, "")]
+    first, second = (row for _, row in table.iterrows())
     assert (first["durations"], second["durations"]) == (52, 50)
     assert first["gc_collections"] == 13
     assert (first["gc_pauses"], first["gc_pause_max_s"]) == (2, 0.004)
@@ -68,7 +69,23 @@ def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
 
 
 def test_drops_are_the_last_totals_per_process_and_reason(db: TelemetryDB) -> None:
-    assert dropped(db).to_dict() == {(7, "no segment"): 5.0, (8, "torn"): 1.0}
+    assert dropped(db).to_dict() == {(7, "", "no segment"): 5.0, (8, "", "torn"): 1.0}
+
+
+def test_processes_of_the_same_pid_are_told_apart(tmp_path: Path) -> None:
+    """As of two containers that share the directory."""
+    for number, (lost, cpu) in enumerate([(500.0, 3.0), (1.0, 0.5)]):
+        span = enclosing(EPOCH_NS, EPOCH_NS + number)
+        name = FileName("runtime", *span, 7, f"{number:016x}", 1, 1, 0)
+        (tmp_path / str(name)).write_text(
+            "Timepoint,Measurement,Label,PID\n"
+            f"{EPOCH_NS + number},{lost},telemetry dropped no segment,7\n"
+            f"{EPOCH_NS},{cpu},user time,7\n{EPOCH_NS},0.0,system time,7\n"
+        )
+    db = TelemetryDB(tmp_path)
+    assert list(workers(db)["cpu_s"]) == [3.0, 0.5]
+    assert dropped(db).sum() == 501
+    assert "dropped: 501 observations" in _rendered(db)
 
 
 def _rendered(db: TelemetryDB) -> str:
