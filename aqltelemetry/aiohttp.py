@@ -14,17 +14,11 @@ from aiohttp import hdrs, web
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
+from aqltelemetry.exchange import EVENTS, UNMATCHED, WEBSOCKET, RequestLabels
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import append_duration, is_on
 from aqltelemetry.settings import Options, settings
 
-UNMATCHED = "unmatched"
-"""The label of requests that no route answers, and of those with a method it does not take."""
-WEBSOCKET = " websocket"
-"""What is added to the label of a websocket's whole life."""
-EVENTS = " events"
-"""What is added to the label of a stream of server-sent events."""
-_OTHER_METHOD = "OTHER"
 _EVENT_STREAM = "text/event-stream"
 
 _log = logging.getLogger("aqltelemetry")
@@ -94,8 +88,7 @@ class RequestTimer:
 
     def __init__(self, handle: _Handle) -> None:
         self._handle = handle
-        # As many as there are routes and methods that they take.
-        self._labels: dict[tuple[web.AbstractResource, str], str] = {}
+        self._labels = RequestLabels()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
@@ -149,13 +142,7 @@ class RequestTimer:
         if match is None or match.http_exception is not None:  # type: ignore[redundant-expr]
             return UNMATCHED
         resource = match.route.resource
-        if resource is None:
-            return UNMATCHED
-        method = request.method if request.method in hdrs.METH_ALL else _OTHER_METHOD
-        label = self._labels.get((resource, method))
-        if label is None:
-            label = self._labels[resource, method] = f"{resource.canonical} [{method}]"
-        return label
+        return self._labels.of(resource.canonical if resource else None, request.method)
 
 
 def _kind(response: web.StreamResponse) -> str:

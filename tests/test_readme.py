@@ -163,7 +163,7 @@ def _serve(command: list[str], url: str, requests: int, cwd: Path, workers: int 
         command, cwd=cwd, env=_environment(), stdout=subprocess.DEVNULL
     ) as server:
         try:
-            assert _wait_for(f"{url}/users/0") == b"hello 0\n"
+            assert _wait_for(f"{url}/users/0").strip(b'"\n') == b"hello 0"
             for number in range(1, requests):
                 _wait_for(f"{url}/users/{number}")
             while sum(len(list(root.glob("*"))) for root in roots) < workers:
@@ -178,7 +178,8 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     (tmp_path / "app.py").write_text(_programs()["app.py"].replace("8080", str(port)))
     url = f"http://127.0.0.1:{port}"
     _serve([sys.executable, "app.py"], url, 10, tmp_path)
-    gunicorn, report = _commands("README.md")[3:5]
+    gunicorn = _commands("README.md")[3]
+    report = _commands("README.md")[5]
     assert gunicorn.startswith("gunicorn ")
     _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path, workers=2)
 
@@ -196,6 +197,18 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     (tmp_path / "read.py").write_text(_programs()["read.py"])
     output = _run(sys.executable, "read.py", cwd=tmp_path)
     assert "count    20" in output
+
+
+def test_the_fastapi_application(tmp_path: Path, port: int) -> None:
+    (tmp_path / "main.py").write_text(_programs()["main.py"])
+    uvicorn = _commands("README.md")[4]
+    assert uvicorn.startswith("uvicorn ")
+    url = f"http://127.0.0.1:{port}"
+    _serve(uvicorn.replace("8000", str(port)).split(), url, 10, tmp_path, workers=2)
+    labels = TelemetryDB(tmp_path / "_monitoring").duration()
+    assert labels.labels() == ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
+    assert len(labels.time_series("/users/{user} [GET]").data()) == 10
+    assert len(TelemetryDB(tmp_path / "_monitoring").runtime().pids()) == 2
 
 
 def test_the_asyncio_program(tmp_path: Path) -> None:
@@ -228,9 +241,10 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_command_and_program_is_run_by_a_test() -> None:
-    assert len(_commands("README.md")) == 5
+    assert len(_commands("README.md")) == 6
     assert set(_programs()) == {
-        *("app.py", "program.py", "legacy.py", "read.py", "queue_sampler.py", "slow_sink.py"),
+        *("app.py", "main.py", "program.py", "legacy.py", "read.py"),
+        *("queue_sampler.py", "slow_sink.py"),
     }
 
 

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from aqltelemetry import exchange, recorder
+from aqltelemetry.exchange import EVENTS, Exchange, InFlight, RequestLabels
+from aqltelemetry.journal.reader import read_segment
+from fakes import FakeClock, memory_segments, recording
+
+Recorded = Callable[[], dict[str, float]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock(1_000)
+    monkeypatch.setattr(exchange, "monotonic_ns", clock)
+    return clock
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    """Record into a segment; return what is in it, by label, each of one observation."""
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+
+    def read() -> dict[str, float]:
+        batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+        assert all(len(column.values) == 1 for column in batch.columns)
+        return {column.series.label: column.values[0] for column in batch.columns}
+
+    yield read
+    recorder.remove(session)
+
+
+def test_labels_are_templates_and_methods() -> None:
+    labels = RequestLabels()
+    assert labels.of("/users/{id}", "GET") == "/users/{id} [GET]"
+    assert labels.of("/users/{id}", "PROPFIND") == "/users/{id} [OTHER]"
+    assert labels.of(None, "GET") == "unmatched"
+
+
+def test_templates_beyond_the_limit_are_one() -> None:
+    labels = RequestLabels(max_templates=2)
+    made = [labels.of(f"/{number}", "GET") for number in (1, 2, 3, 4, 1)]
+    assert made == ["/1 [GET]", "/2 [GET]", "other [GET]", "other [GET]", "/1 [GET]"]
+
+
+def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: Recorded) -> None:
+    one = Exchange()
+    clock.now_ns += 5
+    one.first_byte()
+    clock.now_ns += 5
+    one.first_byte()
+    one.status = 200
+    one.end("/x [GET]", with_ttfb=True)
+    assert recorded() == {"/x [GET]": 10, "/x [GET] ttfb": 5}
+
+
+@pytest.mark.parametrize(
+    ("status", "disconnected", "outcome"),
+    [
+        (200, False, ""),
+        (302, False, ""),
+        (404, False, " 4xx"),
+        (503, False, " 5xx"),
+        (200, True, " disconnect"),
+        (0, False, ""),
+    ],
+)
+def test_what_did_not_go_well_is_an_observation_more(
+    clock: FakeClock, recorded: Recorded, status: int, disconnected: bool, outcome: str
+) -> None:
+    one = Exchange(EVENTS)
+    one.status, one.disconnected = status, disconnected
+    clock.now_ns += 7
+    one.end("/x [GET]", with_ttfb=False)
+    assert recorded() == {"/x [GET] events": 7, f"/x [GET] events{outcome}": 7}
+
+
+def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
+    one = Exchange()
+    one.end("/x [GET]", with_ttfb=True)
+    clock.now_ns += 7
+    one.end("/x [GET]", with_ttfb=True)
+    assert recorded() == {"/x [GET]": 0}
+
+
+async def test_requests_in_flight_are_those_begun_and_not_ended() -> None:
+    requests = InFlight()
+    for _ in range(3):
+        requests.begin()
+    requests.end()
+    ((label, value),) = await requests.sample()
+    assert (label, value) == ("requests in flight", 2)
