@@ -41,7 +41,7 @@ LAYERS = (
     ("assembly",),
     ("monitor",),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
-    ("demo.service", "demo.drive"),
+    ("wsgi", "demo.service", "demo.drive"),
     ("cli",),
     ("__main__",),
 )

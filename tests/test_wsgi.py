@@ -1,0 +1,293 @@
+"""The WSGI middleware: called as servers do, and under a real Gunicorn."""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
+
+import flask
+import pytest
+
+from aqltelemetry import recorder, sync
+from aqltelemetry.errors import OptionError
+from aqltelemetry.filenames import parse
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.wsgi import Application, TelemetryMiddleware
+
+Counts = Callable[..., Counter[str]]
+Rows = Callable[..., list[dict[str, str]]]
+
+
+@pytest.fixture(autouse=True)
+def _stopped() -> Iterator[None]:
+    yield
+    if recorder.is_on():
+        sync.stop()
+
+
+def _timed(app: Any, directory: Path, **options: Any) -> TelemetryMiddleware:
+    return TelemetryMiddleware(
+        app, directory, **{"with_runtime": False, "with_ttfb": False, **options}
+    )
+
+
+def _call(app: Application, path: str = "/", method: str = "GET", **environ: Any) -> str:
+    """Call an application as a server does; return the status."""
+    setup_testing_defaults(environ)
+    environ |= {"PATH_INFO": path, "REQUEST_METHOD": method}
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: object, *exc_info: object) -> object:
+        statuses.append(status)
+        return lambda data: None
+
+    body = app(environ, start_response)
+    try:
+        for _ in body:
+            pass
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    return statuses[-1]
+
+
+def _plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def _flask() -> flask.Flask:
+    app = flask.Flask(__name__)
+
+    @app.route("/users/<int:user>", methods=["GET", "POST"])
+    def user(user: int) -> str:
+        return str(user)
+
+    @app.route("/broken")
+    def broken() -> str:
+        raise RuntimeError("a bug of the application")
+
+    return app
+
+
+def test_flask_routes_are_templates(directory: Path, counts: Counts) -> None:
+    app = _timed(_flask(), directory)
+    for path, method in (
+        *(("/users/1", "GET"), ("/users/2", "GET"), ("/users/2", "POST")),
+        *(("/none", "GET"), ("/broken", "GET")),
+    ):
+        _call(app, path, method)
+    sync.stop()
+    assert counts() == {
+        "/users/{user} [GET]": 2,
+        "/users/{user} [POST]": 1,
+        "unmatched": 1,
+        "unmatched 4xx": 1,
+        "/broken [GET]": 1,
+        "/broken [GET] 5xx": 1,
+    }
+
+
+def test_a_template_of_ones_own_is_used(directory: Path, counts: Counts) -> None:
+    app = _timed(_plain, directory, template=lambda environ: "/mine/{id}")
+    _call(app, "/mine/7")
+    sync.stop()
+    assert counts() == {"/mine/{id} [GET]": 1}
+
+
+def test_a_duration_lasts_until_the_body_is_closed(directory: Path, rows: Rows) -> None:
+    """And the time to the first byte to the first chunk that has any."""
+    gate = threading.Event()
+
+    def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""
+        gate.wait(0.05)
+        yield b"first"
+        gate.wait(0.05)
+
+    _call(_timed(slow, directory, with_ttfb=True))
+    sync.stop()
+    durations = {row["Label"]: float(row["Measurement"]) for row in rows()}
+    assert durations["unmatched ttfb"] > 0.05
+    assert durations["unmatched"] > durations["unmatched ttfb"] + 0.05
+
+
+@pytest.mark.parametrize("amid", [False, True])
+def test_an_error_passes_through_and_is_counted(
+    directory: Path, counts: Counts, amid: bool
+) -> None:
+    def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not amid:
+            raise RuntimeError("a bug of the application")
+        start_response("200 OK", [])
+        return (1 // 0 for _ in range(1))  # type: ignore[misc]
+
+    with pytest.raises(ZeroDivisionError if amid else RuntimeError):
+        _call(_timed(broken, directory))
+    sync.stop()
+    assert counts() == {"unmatched": 1, "unmatched 5xx": 1}
+
+
+def test_a_body_closed_before_its_end_is_a_client_gone(directory: Path, counts: Counts) -> None:
+    def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        while True:
+            yield b"x"
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    body: Any = _timed(endless, directory)(environ, lambda *_: None)
+    next(body)
+    body.close()
+    sync.stop()
+    assert counts() == {"unmatched": 1, "unmatched disconnect": 1}
+
+
+def test_a_file_is_handed_to_the_server_as_it_is(directory: Path, counts: Counts) -> None:
+    file = io.BytesIO(b"x" * 100_000)
+
+    def send(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file)  # type: ignore[no-any-return]
+
+    environ: dict[str, Any] = {"wsgi.file_wrapper": FileWrapper}
+    setup_testing_defaults(environ)
+    body: Any = _timed(send, directory)(environ, lambda *_: None)
+    assert isinstance(body, FileWrapper)
+    assert sum(map(len, body)) == 100_000
+    body.close()
+    assert file.closed
+    sync.stop()
+    assert counts() == {"unmatched": 1}
+
+
+def test_event_streams_are_a_series_of_their_own(directory: Path, counts: Counts) -> None:
+    def events(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [b"data: 1\n\n"]
+
+    _call(_timed(events, directory))
+    sync.stop()
+    assert counts() == {"unmatched events": 1}
+
+
+def test_requests_of_many_threads_are_recorded_from_the_first(
+    directory: Path, counts: Counts
+) -> None:
+    app = _timed(_plain, directory)
+    together = threading.Barrier(8)
+
+    def work() -> None:
+        together.wait()
+        for _ in range(50):
+            _call(app)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sync.stop()
+    assert counts() == {"unmatched": 400}
+
+
+def test_an_unusable_directory_leaves_the_application_running(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = TelemetryMiddleware(_plain, "/proc/monitoring")
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        assert [_call(app) for _ in range(3)] == ["200 OK"] * 3
+    assert caplog.text.count("the application runs unrecorded") == 1
+
+
+def test_a_running_monitor_records_the_requests(
+    directory: Path, tmp_path: Path, counts: Counts
+) -> None:
+    sync.start(directory, with_runtime=False)
+    _call(_timed(_plain, tmp_path / "other"))
+    sync.stop()
+    assert counts() == {"unmatched": 1}
+
+
+def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
+    with pytest.raises(OptionError, match="interval_s"):
+        TelemetryMiddleware(_plain, directory, interval_s=0)
+
+
+_FLASK = """
+from flask import Flask
+from aqltelemetry.wsgi import TelemetryMiddleware
+app = Flask(__name__)
+app.wsgi_app = TelemetryMiddleware(app.wsgi_app, "_monitoring")
+@app.get("/users/<user>")
+def hello(user):
+    return f"hello {user}"
+"""
+_DJANGO = """
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+from aqltelemetry.wsgi import TelemetryMiddleware
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+urlpatterns = [path("users/<str:user>", lambda request, user: HttpResponse(f"hello {user}"))]
+app = TelemetryMiddleware(get_wsgi_application(), "_monitoring")
+"""
+
+
+@pytest.mark.parametrize("program", [_FLASK, _DJANGO], ids=["flask", "django"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--worker-class", "sync"), ("--worker-class", "gthread", "--threads", "4"), ("--preload",)],
+    ids=["sync", "gthread", "preload"],
+)
+def test_each_request_to_gunicorn_is_one_observation_of_a_worker(
+    tmp_path: Path, directory: Path, rows: Rows, arguments: tuple[str, ...], program: str
+) -> None:
+    (tmp_path / "app.py").write_text(program.replace("_monitoring", str(directory)))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "app:app", "--workers", "2", *arguments]
+        command += ["--bind", f"fd://{listening.fileno()}", "--log-level", "critical"]
+        server = subprocess.Popen(command, cwd=tmp_path, pass_fds=(listening.fileno(),))
+    try:
+        answered = _send_until_all_record(f"http://127.0.0.1:{port}", directory, workers=2)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    found = Counter(row["Label"] for row in rows())
+    assert found["/users/{user} [GET]"] == found["/users/{user} [GET] ttfb"] == answered
+    assert found["unmatched 4xx"] == found["unmatched"] == 1
+    pids = {int(row["PID"]) for row in rows()}
+    assert len(pids) == 2
+    assert server.pid not in pids
+    assert all(parse(path.name) for path in directory.rglob("*"))
+
+
+def _send_until_all_record(url: str, directory: Path, workers: int) -> int:
+    """Send requests until each worker has had some; return how many were answered."""
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{url}/none", timeout=60)
+    roots = all_roots(str(directory))
+    answered = 0
+    deadline = time.monotonic() + 60
+    while sum(len(list(root.glob("*"))) for root in roots) < workers or answered < 50:
+        assert time.monotonic() < deadline
+        with urllib.request.urlopen(f"{url}/users/{answered}", timeout=60) as response:
+            assert response.read().decode() == f"hello {answered}"
+        answered += 1
+    return answered
