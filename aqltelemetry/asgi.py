@@ -14,7 +14,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import EVENTS, WEBSOCKET, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import (
+    EVENTS,
+    RECORDED_BY,
+    WEBSOCKET,
+    Exchange,
+    InFlight,
+    RequestLabels,
+)
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
@@ -67,7 +74,9 @@ class TelemetryMiddleware:
             await self._lifespan(scope, receive, send)
             return
         await self._ready()
-        if not is_on() or scope["type"] not in ("http", "websocket"):
+        # Within another one of its kind, only the outer one records.
+        known = scope["type"] in ("http", "websocket")
+        if not (known and is_on()) or scope.setdefault(RECORDED_BY, self) is not self:
             await self._app(scope, receive, send)
             return
         self._in_flight.begin()

@@ -23,6 +23,8 @@ WEBSOCKET = " websocket"
 EVENTS = " events"
 """What is added to the label of a stream of server-sent events."""
 IN_FLIGHT = "requests in flight"
+RECORDED_BY = "aqltelemetry.recorded_by"
+"""What a middleware leaves in a request's environment, so that it is recorded once."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import EVENTS, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import EVENTS, RECORDED_BY, Exchange, InFlight, RequestLabels
 from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
 
@@ -66,7 +66,8 @@ class TelemetryMiddleware:
         """Handle a request; whatever the application raises passes through."""
         if self._started_in != os.getpid():
             self._start()
-        if not is_on():
+        # Within another one of its kind, only the outer one records.
+        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self._app(environ, start_response)
         exchange = Exchange()
         self._in_flight.begin()

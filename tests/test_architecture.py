@@ -42,7 +42,7 @@ LAYERS = (
     ("monitor",),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive"),
-    ("cli",),
+    ("cli", "gunicorn"),
     ("__main__",),
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

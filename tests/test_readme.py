@@ -179,7 +179,7 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     url = f"http://127.0.0.1:{port}"
     _serve([sys.executable, "app.py"], url, 10, tmp_path)
     gunicorn = _commands("README.md")[3]
-    report = _commands("README.md")[6]
+    report = _commands("README.md")[7]
     assert gunicorn.startswith("gunicorn ")
     _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path, workers=2)
 
@@ -199,7 +199,9 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     assert f"count    {len(series.data())}" in output
 
 
-@pytest.mark.parametrize(("name", "number"), [("main.py", 4), ("flask_app.py", 5)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("main.py", 4), ("flask_app.py", 5), ("flask_app.py", 6)]
+)
 def test_the_fastapi_and_flask_applications(
     tmp_path: Path, port: int, name: str, number: int
 ) -> None:
@@ -245,7 +247,7 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_command_and_program_is_run_by_a_test() -> None:
-    assert len(_commands("README.md")) == 7
+    assert len(_commands("README.md")) == 8
     assert set(_programs()) == {
         *("app.py", "main.py", "flask_app.py", "program.py", "legacy.py", "read.py"),
         *("queue_sampler.py", "slow_sink.py"),

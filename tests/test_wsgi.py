@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,8 +17,8 @@ import pytest
 from aqltelemetry import recorder, sync
 from aqltelemetry.errors import OptionError
 from aqltelemetry.filenames import parse
-from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.wsgi import Application, TelemetryMiddleware
+from servers import run_gunicorn
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
@@ -259,35 +252,12 @@ def test_each_request_to_gunicorn_is_one_observation_of_a_worker(
     tmp_path: Path, directory: Path, rows: Rows, arguments: tuple[str, ...], program: str
 ) -> None:
     (tmp_path / "app.py").write_text(program.replace("_monitoring", str(directory)))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "app:app", "--workers", "2", *arguments]
-        command += ["--bind", f"fd://{listening.fileno()}", "--log-level", "critical"]
-        server = subprocess.Popen(command, cwd=tmp_path, pass_fds=(listening.fileno(),))
-    try:
-        answered = _send_until_all_record(f"http://127.0.0.1:{port}", directory, workers=2)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
+    command = ("app:app", "--workers", "2", *arguments)
+    master, answered = run_gunicorn(command, tmp_path, directory, workers=2)
     found = Counter(row["Label"] for row in rows())
     assert found["/users/{user} [GET]"] == found["/users/{user} [GET] ttfb"] == answered
     assert found["unmatched 4xx"] == found["unmatched"] == 1
     pids = {int(row["PID"]) for row in rows()}
     assert len(pids) == 2
-    assert server.pid not in pids
+    assert master not in pids
     assert all(parse(path.name) for path in directory.rglob("*"))
-
-
-def _send_until_all_record(url: str, directory: Path, workers: int) -> int:
-    """Send requests until each worker has had some; return how many were answered."""
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{url}/none", timeout=60)
-    roots = all_roots(str(directory))
-    answered = 0
-    deadline = time.monotonic() + 60
-    while sum(len(list(root.glob("*"))) for root in roots) < workers or answered < 50:
-        assert time.monotonic() < deadline
-        with urllib.request.urlopen(f"{url}/users/{answered}", timeout=60) as response:
-            assert response.read().decode() == f"hello {answered}"
-        answered += 1
-    return answered

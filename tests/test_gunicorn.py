@@ -1,0 +1,175 @@
+"""Recording by Gunicorn's configuration alone, in real workers of every kind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from aqltelemetry import gunicorn
+from aqltelemetry.filenames import parse
+from servers import run_gunicorn
+
+Rows = Callable[..., list[dict[str, str]]]
+
+_FLASK = """
+from flask import Flask
+app = Flask(__name__)
+@app.get("/users/<user>")
+def hello(user):
+    return f"hello {user}"
+"""
+_STARLETTE = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+async def hello(request):
+    return PlainTextResponse(f"hello {request.path_params['user']}")
+app = Starlette(routes=[Route("/users/{user}", hello)])
+"""
+_AIOHTTP = """
+from aiohttp import web
+async def hello(request):
+    return web.Response(text=f"hello {request.match_info['user']}")
+app = web.Application()
+app.router.add_get("/users/{user}", hello)
+async def create_app():
+    return app
+"""
+_SET_UP_ITSELF = {
+    "flask": """
+from aqltelemetry.wsgi import TelemetryMiddleware
+app.wsgi_app = TelemetryMiddleware(app.wsgi_app)
+""",
+    "starlette": """
+from aqltelemetry.asgi import TelemetryMiddleware
+app.add_middleware(TelemetryMiddleware)
+""",
+    "aiohttp": """
+from aqltelemetry.aiohttp import setup
+setup(app)
+""",
+}
+_PROGRAMS = {"flask": _FLASK, "starlette": _STARLETTE, "aiohttp": _AIOHTTP}
+_WORKERS = (
+    ("sync", "flask"),
+    ("gthread", "flask"),
+    ("aiohttp.GunicornWebWorker", "aiohttp"),
+    ("aiohttp.GunicornUVLoopWebWorker", "aiohttp"),
+    ("uvicorn_worker.UvicornWorker", "starlette"),
+    ("asgi", "starlette"),
+)
+
+
+def _run(
+    tmp_path: Path, directory: Path, program: str, *arguments: str, config: str | None = None
+) -> int:
+    (tmp_path / "app.py").write_text(program)
+    configuration = "python:aqltelemetry.gunicorn"
+    if config is not None:
+        (tmp_path / "conf.py").write_text(config)
+        configuration = "conf.py"
+    environ = {**os.environ, "AQLTELEMETRY_DIR": str(directory)}
+    command = ("--config", configuration, "--workers", "2", *arguments)
+    _, answered = run_gunicorn(command, tmp_path, directory, workers=2, environ=environ)
+    return answered
+
+
+def _check(rows: Rows, directory: Path, answered: int) -> None:
+    found = Counter(row["Label"] for row in rows())
+    assert found["/users/{user} [GET]"] == answered
+    assert found["unmatched"] == 1
+    assert len({row["PID"] for row in rows("runtime")}) == 2
+    assert all(parse(path.name) for path in directory.rglob("*"))
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(("worker", "kind"), _WORKERS, ids=[worker for worker, _ in _WORKERS])
+def test_each_request_is_one_observation(
+    tmp_path: Path,
+    directory: Path,
+    rows: Rows,
+    worker: str,
+    kind: str,
+    preload: tuple[str, ...],
+) -> None:
+    arguments = ("app:app", "--worker-class", worker, *preload)
+    answered = _run(tmp_path, directory, _PROGRAMS[kind], *arguments)
+    _check(rows, directory, answered)
+
+
+@pytest.mark.parametrize(
+    ("worker", "kind"), [_WORKERS[0], _WORKERS[2], _WORKERS[4]], ids=["wsgi", "aiohttp", "asgi"]
+)
+def test_an_application_that_records_itself_is_not_counted_twice(
+    tmp_path: Path, directory: Path, rows: Rows, worker: str, kind: str
+) -> None:
+    program = _PROGRAMS[kind] + _SET_UP_ITSELF[kind]
+    answered = _run(tmp_path, directory, program, "app:app", "--worker-class", worker)
+    _check(rows, directory, answered)
+
+
+def test_an_application_made_by_a_coroutine_is_recorded(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    arguments = ("app:create_app", "--worker-class", "aiohttp.GunicornWebWorker")
+    answered = _run(tmp_path, directory, _AIOHTTP, *arguments)
+    _check(rows, directory, answered)
+
+
+def test_the_hooks_work_in_a_configuration_of_ones_own(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    config = "from aqltelemetry.gunicorn import post_worker_init, worker_exit\n"
+    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    _check(rows, directory, answered)
+
+
+def test_a_configuration_of_hooks_for_requests_works(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    """In the manner of QuantumLeap: samples begin and end in Gunicorn's own hooks."""
+    config = """
+from aqltelemetry import sync
+def post_worker_init(worker):
+    sync.start()
+def pre_request(worker, req):
+    req.duration_sample_id = sync.start_duration_sample()
+def post_request(worker, req, environ, resp):
+    label = "/users/{user} [GET]" if req.path.startswith("/users/") else "unmatched"
+    sync.stop_duration_sample(label, req.duration_sample_id)
+def worker_exit(server, worker):
+    sync.stop()
+"""
+    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    _check(rows, directory, answered)
+
+
+def test_a_worker_boots_whatever_befalls_its_telemetry(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Worker:
+        wsgi: object = staticmethod(lambda environ, start_response: [])
+
+    monkeypatch.setenv("AQLTELEMETRY_INTERVAL_S", "often")
+    worker = Worker()
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        gunicorn.post_worker_init(worker)
+        gunicorn.worker_exit(None, worker)
+    assert worker.wsgi is Worker.wsgi
+    assert "the worker runs unrecorded: AQLTELEMETRY_INTERVAL_S='often'" in caplog.text
+
+
+async def test_what_is_wrapped_stays_what_it_is() -> None:
+    app = web.Application()
+    assert gunicorn._aiohttp(app) is app
+
+    async def make() -> web.Application:
+        return web.Application()
+
+    assert isinstance(await gunicorn._aiohttp(make)(), web.Application)
