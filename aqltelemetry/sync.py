@@ -16,6 +16,7 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -23,7 +24,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar, Unpack
 
 from aqltelemetry.clock import monotonic_ns
-from aqltelemetry.errors import NotRunningError, TelemetryError
+from aqltelemetry.errors import NotRunningError, StateError, TelemetryError
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
@@ -135,8 +136,10 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     it recorded at its exit, if it has one.
 
     Raises OptionError, MonitoringDirectoryError, ProfilerError, or
-    AlreadyRunningError while a monitor runs in this process.
+    AlreadyRunningError while a monitor runs in this process; StateError where
+    gevent has put its own in the place of threads, since ours need real ones.
     """
+    _check_threads()
     wanted: Options = {"with_event_loop": False, **options}
     with _State.lock:
         recording = _Recording(settings(monitoring_dir, wanted), wanted)
@@ -182,6 +185,13 @@ def _running() -> _Recording:
     if _State.running is None:
         raise NotRunningError
     return _State.running
+
+
+def _check_threads() -> None:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        msg = "gevent has patched the threads of this process: recording needs real ones"
+        raise StateError(msg)
 
 
 def _stop_at_exit() -> None:

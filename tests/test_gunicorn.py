@@ -150,6 +150,24 @@ def worker_exit(server, worker):
     _check(rows, directory, answered)
 
 
+def test_gevents_workers_serve_unrecorded_and_say_why(tmp_path: Path, directory: Path) -> None:
+    """Our threads would be gevent's in its workers, and hold up the requests."""
+    (tmp_path / "app.py").write_text(_FLASK)
+    log = tmp_path / "log"
+    config = f"""
+import logging
+logging.basicConfig(filename={str(log)!r})
+from aqltelemetry.gunicorn import post_worker_init, worker_exit
+"""
+    (tmp_path / "conf.py").write_text(config)
+    arguments = ("--config", "conf.py", "--worker-class", "gevent", "--workers", "2", "app:app")
+    environ = {**os.environ, "AQLTELEMETRY_DIR": str(directory)}
+    _, answered = run_gunicorn(arguments, tmp_path, directory, workers=0, environ=environ)
+    assert answered == 50
+    assert "the application runs unrecorded: gevent has patched the threads" in log.read_text()
+    assert not directory.exists()
+
+
 def test_a_worker_boots_whatever_befalls_its_telemetry(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
