@@ -7,22 +7,34 @@ was the load's, the operating system's, or the machine's host's. With the
 recording on, the segments are formatted, written and published meanwhile, and
 the samplers run ten times as often as usual. "Without" is the same load and the
 same probe with the recording off. With and without take turns.
+
+Then, by themselves, the longest steps that our threads take between two moments at
+which they let go of the interpreter's lock, in processor time, which neither other
+threads nor the machine's host add to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from time import perf_counter_ns, process_time_ns, thread_time_ns
+from pathlib import Path
+from time import perf_counter_ns, process_time_ns, thread_time_ns, time_ns
 from typing import NamedTuple
 
 import uvloop
 from _machine import describe
 
 from aqltelemetry import Monitor, time_block
+from aqltelemetry.clock import read_anchor
+from aqltelemetry.csv_format import format_batch
+from aqltelemetry.forked import ChildFeeder
+from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.recorder import Recording, install, remove
 from aqltelemetry.stats import Stats
 
 PER_TURN = 500
@@ -106,6 +118,57 @@ def show(name: str, times_ns: list[int]) -> None:
     print(f"  {name:24}{len(times_ns):7} ticks   {'   '.join(columns)} ms")
 
 
+class Steps:
+    """Stands for `breathe`: notes how long the work since the last breath took."""
+
+    def __init__(self) -> None:
+        self.longest_ns = 0
+        self._since_ns = thread_time_ns()
+
+    def __call__(self) -> None:
+        """Take a breath."""
+        now_ns = thread_time_ns()
+        self.longest_ns = max(self.longest_ns, now_ns - self._since_ns)
+        self._since_ns = thread_time_ns()
+
+
+def steps() -> None:
+    """Print the longest step of each work: the median and the maximum over some runs."""
+    longest_ns: dict[str, list[int]] = {}
+    for _ in range(21):
+        for name, work in _works():
+            rest = Steps()
+            work(rest)
+            rest()
+            longest_ns.setdefault(name, []).append(rest.longest_ns)
+    print("longest step between two releases of the interpreter's lock, in each of 21 runs:")
+    for name, found in longest_ns.items():
+        median_ms, max_ms = statistics.median(found) / 1e6, max(found) / 1e6
+        print(f"  {name:40}median {median_ms:5.2f}   max {max_ms:5.2f} ms")
+
+
+def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
+    with tempfile.TemporaryDirectory() as directory:
+        writer = Writer.in_journal(Path(directory), Origin(directory, 16 << 20, time_ns))
+        yield "making a segment", writer.new_segment
+        segment = writer.new_segment()
+        recording = Recording(ChildFeeder(lambda: writer), segment, read_anchor())
+        install(recording)
+        for _ in range(segment.capacity):
+            with time_block("/version [GET]"):
+                pass
+        remove(recording)
+        data = segment.map[:]
+        yield "reading a full one", lambda rest: read_segment(data, recovered=False, rest=rest)
+        yield (
+            "reading a full one of a dead process",
+            lambda rest: read_segment(data, recovered=True, rest=rest),
+        )
+        batch = read_segment(data, recovered=False).batch
+        yield "formatting its observations", lambda rest: format_batch(batch, rest=rest)
+        writer.close()
+
+
 def main() -> None:
     """Measure under uvloop and the stock loop."""
     describe("uvloop")
@@ -119,6 +182,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(measure())
         sys.stdout.flush()
+    steps()
 
 
 if __name__ == "__main__":

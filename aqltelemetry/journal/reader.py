@@ -132,10 +132,11 @@ def _merged(
 ) -> Sequence[Column]:
     # Two threads that meet a new label at once may each give it an id.
     merged: dict[Series, tuple[list[int], list[int]]] = {}
-    for label_id, (timepoints, values) in columns.items():
-        known = merged.setdefault(series[label_id], ([], []))
-        known[0].extend(timepoints)
-        known[1].extend(values)
+    for label_id, column in columns.items():
+        known = merged.setdefault(series[label_id], column)
+        if known is not column:
+            known[0].extend(column[0])
+            known[1].extend(column[1])
     return [
         Column(name, timepoints, _floats(values) if name.kind is Kind.FLOAT else values)
         for name, (timepoints, values) in merged.items()
