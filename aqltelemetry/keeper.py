@@ -10,14 +10,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Lock
 
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recorder import Recording
-from aqltelemetry.threads import WorkerThread
+from aqltelemetry.threads import WorkerThread, native
 
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
@@ -58,7 +57,7 @@ class Keeper:
         self._writer = writer
         self._hand_on = hand_on
         self._max_bytes = max_bytes
-        self._lock = Lock()
+        self._lock = native("_thread", "allocate_lock")()
         self._chain: list[Segment] = []
         self._sealed: dict[SealedSegment, int] = {}
         self._published = 0

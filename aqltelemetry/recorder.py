@@ -7,9 +7,9 @@ thread, in a signal handler or collector callback, and in the middle of itself.
 from __future__ import annotations
 
 import struct
+import threading
 from asyncio import Task, current_task
 from collections.abc import Coroutine, Generator, Mapping
-from threading import get_ident
 from types import TracebackType, coroutine
 from typing import Any, Protocol, TypeAlias
 from zlib import crc32
@@ -295,6 +295,6 @@ class _Entries:
 
 def _owner() -> _Owner:
     try:
-        return get_ident(), current_task()
+        return threading.get_ident(), current_task()
     except RuntimeError:  # no event loop runs on this thread
-        return get_ident(), None
+        return threading.get_ident(), None

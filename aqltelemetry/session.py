@@ -25,7 +25,7 @@ from aqltelemetry.protocols import Attached, Sampler, Sink
 from aqltelemetry.recovery import Recovery
 from aqltelemetry.schedule import Schedule
 from aqltelemetry.stats import Stats
-from aqltelemetry.threads import WorkerThread
+from aqltelemetry.threads import NativeFuture, WorkerThread
 
 _log = logging.getLogger("aqltelemetry")
 _HEARTBEAT_S = 1.0
@@ -232,7 +232,7 @@ class Session:
 
         While the sinks' thread may still publish, nobody else must get its segments.
         """
-        ended: Future[None] = Future()
+        ended: Future[None] = NativeFuture()
 
         def let_go() -> None:
             self._keeper.close()

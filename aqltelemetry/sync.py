@@ -16,10 +16,8 @@ import asyncio
 import atexit
 import logging
 import os
-import sys
-import threading
+from _queue import SimpleQueue
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, TypeVar, Unpack
 
@@ -30,7 +28,7 @@ from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.stats import Stats
-from aqltelemetry.threads import start_thread
+from aqltelemetry.threads import Lock, are_greenlets, start_thread, take
 from aqltelemetry.timing import time_it
 
 __all__ = (
@@ -55,25 +53,39 @@ class _LoopThread:
     """A daemon thread that runs an event loop until it is ended."""
 
     def __init__(self) -> None:
-        self._loop = _new_event_loop()
-        self._ended: Future[None] = Future()
+        self._loops: SimpleQueue[asyncio.AbstractEventLoop | Exception] = SimpleQueue()
+        self._ended: SimpleQueue[None] = SimpleQueue()
         start_thread(self._run, "aqltelemetry-loop")
+        loop = take(self._loops)
+        if isinstance(loop, Exception):
+            raise loop
+        self._loop = loop
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine there and wait for what it returns or raises."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        done: SimpleQueue[asyncio.Task[_T]] = SimpleQueue()
+        self._loop.call_soon_threadsafe(
+            lambda: self._loop.create_task(work).add_done_callback(done.put)
+        )
+        return take(done).result()
 
     def end(self) -> None:
         """End the loop and wait for that."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._ended.result()
+        take(self._ended)
 
     def _run(self) -> None:
         try:
-            self._loop.run_forever()
+            loop = _new_event_loop()
+        except (OSError, StateError) as exc:
+            self._loops.put(exc)
+            return
+        self._loops.put(loop)
+        try:
+            loop.run_forever()
         finally:
-            self._loop.close()
-            self._ended.set_result(None)
+            loop.close()
+            self._ended.put(None)
 
 
 class _Recording:
@@ -111,7 +123,7 @@ class _Recording:
 class _State:
     """What runs in this process; empty in a forked child."""
 
-    lock = threading.Lock()
+    lock = Lock()
     running: _Recording | None = None
     hooked = False
 
@@ -125,7 +137,7 @@ class _State:
 
     @classmethod
     def forked(cls) -> None:
-        cls.lock, cls.running = threading.Lock(), None
+        cls.lock, cls.running = Lock(), None
 
 
 def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
@@ -137,9 +149,8 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
 
     Raises OptionError, MonitoringDirectoryError, ProfilerError, or
     AlreadyRunningError while a monitor runs in this process; StateError where
-    gevent has put its own in the place of threads, since ours need real ones.
+    gevent has put greenlets in the place of threads and uvloop is not there.
     """
-    _check_threads()
     wanted: Options = {"with_event_loop": False, **options}
     with _State.lock:
         recording = _Recording(settings(monitoring_dir, wanted), wanted)
@@ -187,13 +198,6 @@ def _running() -> _Recording:
     return _State.running
 
 
-def _check_threads() -> None:
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        msg = "gevent has patched the threads of this process: recording needs real ones"
-        raise StateError(msg)
-
-
 def _stop_at_exit() -> None:
     if _State.running is not None:
         try:
@@ -206,5 +210,8 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         from uvloop import new_event_loop  # noqa: PLC0415 - an extra
     except ImportError:
+        if are_greenlets():
+            # asyncio's own stands on the sockets and selectors that gevent replaces.
+            raise StateError("in a process of gevent's, recording needs uvloop") from None
         return asyncio.new_event_loop()
     return new_event_loop()

@@ -1,24 +1,88 @@
-"""A thread of our own to work on, one job after the other, that never delays an exit."""
+"""Threads of our own to work on, that never delay an exit.
+
+Where gevent has put its own in the place of the standard library's threads, these
+are real ones all the same: a greenlet of ours would work in the time of the
+application's. So nothing here uses what gevent replaces.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from _queue import Empty, SimpleQueue
+from _thread import RLock
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from queue import SimpleQueue
-from typing import ParamSpec, TypeVar
+from importlib import import_module
+from typing import Any, ParamSpec, Self, TypeVar
+
+from aqltelemetry.clock import pause
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _log = logging.getLogger("aqltelemetry")
+_JOIN_S = 0.1
+_POLL_S = 0.001
 
 
-def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+def native(module: str, name: str) -> Any:
+    """Return what a module of the standard library has, or had before gevent came."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return getattr(import_module(module), name)
+    return monkey.get_original(module, name)
+
+
+def are_greenlets() -> bool:
+    """Say whether gevent has put greenlets in the place of threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+def start_thread(work: Callable[[], None], name: str) -> None:
     """Start a thread that does not keep the interpreter from exiting."""
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    thread.start()
-    return thread
+    if are_greenlets():
+        native("_thread", "start_new_thread")(work, ())
+    else:
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+
+def take(queue: SimpleQueue[_R]) -> _R:
+    """Wait for something that another thread puts into a queue."""
+    while are_greenlets():
+        try:
+            return queue.get_nowait()
+        except Empty:
+            pause(_POLL_S)  # gevent's, in which other greenlets run
+    return queue.get()
+
+
+class Lock:
+    """A lock that may be held while waiting, by threads and by greenlets."""
+
+    def __init__(self) -> None:
+        self._lock = native("_thread", "allocate_lock")()
+
+    def __enter__(self) -> Self:
+        while are_greenlets():
+            if self._lock.acquire(blocking=False):
+                return self
+            pause(_POLL_S)
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+class NativeFuture(Future[_R]):
+    """A future that threads of ours settle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The one of the base class would be gevent's, which is for greenlets.
+        self._condition = threading.Condition(RLock())
 
 
 class WorkerThread(Executor):
@@ -32,7 +96,8 @@ class WorkerThread(Executor):
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = start_thread(self._run, name)
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        start_thread(self._run, name)
 
     def post(self, job: Callable[[], object]) -> None:
         """Have a job done some time, without a result."""
@@ -40,7 +105,7 @@ class WorkerThread(Executor):
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
         """Have a call made some time; its result is in the future."""
-        future: Future[_R] = Future()
+        future: Future[_R] = NativeFuture()
 
         def job() -> None:
             if future.set_running_or_notify_cancel():
@@ -57,7 +122,11 @@ class WorkerThread(Executor):
         del cancel_futures
         self._jobs.put(None)
         if wait:
-            self._thread.join(timeout=0.1)
+            try:
+                self._ended.get(timeout=_JOIN_S)
+            except Empty:
+                return
+            self._ended.put(None)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -66,3 +135,4 @@ class WorkerThread(Executor):
             except Exception:  # noqa: BLE001 - the thread outlives its jobs
                 _log.exception("a background job of the telemetry failed")
             del job
+        self._ended.put(None)

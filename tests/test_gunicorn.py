@@ -59,6 +59,7 @@ _PROGRAMS = {"flask": _FLASK, "starlette": _STARLETTE, "aiohttp": _AIOHTTP}
 _WORKERS = (
     ("sync", "flask"),
     ("gthread", "flask"),
+    ("gevent", "flask"),
     ("aiohttp.GunicornWebWorker", "aiohttp"),
     ("aiohttp.GunicornUVLoopWebWorker", "aiohttp"),
     ("uvicorn_worker.UvicornWorker", "starlette"),
@@ -150,12 +151,14 @@ def worker_exit(server, worker):
     _check(rows, directory, answered)
 
 
-def test_gevents_workers_serve_unrecorded_and_say_why(tmp_path: Path, directory: Path) -> None:
-    """Our threads would be gevent's in its workers, and hold up the requests."""
+def test_gevents_workers_without_uvloop_serve_unrecorded_and_say_why(
+    tmp_path: Path, directory: Path
+) -> None:
     (tmp_path / "app.py").write_text(_FLASK)
     log = tmp_path / "log"
     config = f"""
-import logging
+import logging, sys
+sys.modules["uvloop"] = None
 logging.basicConfig(filename={str(log)!r})
 from aqltelemetry.gunicorn import post_worker_init, worker_exit
 """
@@ -164,7 +167,7 @@ from aqltelemetry.gunicorn import post_worker_init, worker_exit
     environ = {**os.environ, "AQLTELEMETRY_DIR": str(directory)}
     _, answered = run_gunicorn(arguments, tmp_path, directory, workers=0, environ=environ)
     assert answered == 50
-    assert "the application runs unrecorded: gevent has patched the threads" in log.read_text()
+    assert "the application runs unrecorded: in a process of gevent's" in log.read_text()
     assert not directory.exists()
 
 

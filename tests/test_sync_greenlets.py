@@ -1,0 +1,143 @@
+"""The shim where gevent has put greenlets in the place of threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Counts = Callable[..., Counter[str]]
+
+_PATCH = "from gevent import monkey; monkey.patch_all()\n"
+_IMPORT = "from aqltelemetry import sync, time_block\n"
+_ORDERS = {"patched first": _PATCH + _IMPORT, "patched later": _IMPORT + _PATCH}
+
+
+@pytest.fixture(params=_ORDERS)
+def start(request: pytest.FixtureRequest) -> str:
+    return _ORDERS[str(request.param)]
+
+
+def _run(program: str, directory: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", program, str(directory)]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_greenlets_are_recorded_each_by_itself(
+    directory: Path, counts: Counts, rows: Callable[..., list[dict[str, str]]], start: str
+) -> None:
+    """They enter one block at once, and leave it in the order they came."""
+    program = """
+import gevent, sys
+sync.start(sys.argv[1])
+block = time_block("x")
+order = [gevent.event.Event() for _ in range(4)]
+def work(number):
+    with block:
+        if number:
+            order[number].wait()
+    if number < 3:
+        order[number + 1].set()
+def first():
+    with block:
+        gevent.sleep(0.05)
+    order[1].set()
+gevent.joinall([gevent.spawn(first)] + [gevent.spawn(work, n) for n in (1, 2, 3)], raise_error=True)
+assert sync.stop().published
+"""
+    _run(start + program, directory)
+    assert counts() == {"x": 4}
+    assert all(float(row["Measurement"]) >= 0.05 for row in rows())
+    assert counts("runtime")["gc collections"] >= 1
+
+
+def test_our_threads_are_real_ones(directory: Path, start: str) -> None:
+    """They publish while the application lets no greenlet run."""
+    program = """
+import sys
+from pathlib import Path
+sync.start(sys.argv[1], flush_interval_s=0.05, max_file_age_s=0.05)
+while not list(Path(sys.argv[1]).glob("runtime.*.csv")):
+    pass
+sync.stop()
+"""
+    _run(start + program, directory)
+
+
+def test_greenlets_run_while_one_waits_for_us(directory: Path, start: str) -> None:
+    """The sink goes on when a greenlet says so, while another is in `flush`."""
+    program = """
+import asyncio, gevent, sys
+begun, may_go_on = [], []
+class Sink:
+    async def write(self, batch):
+        begun.append(True)
+        while not may_go_on:
+            await asyncio.sleep(0.001)
+        return [batch.segment]
+    async def flush(self):
+        return []
+    async def close(self):
+        pass
+def let_go():
+    while not begun:
+        gevent.sleep(0.001)
+    may_go_on.append(True)
+other = gevent.spawn(let_go)
+sync.start(sys.argv[1], sinks=[Sink()])
+with time_block("x"):
+    pass
+sync.flush()
+assert other.dead
+sync.stop()
+"""
+    _run(start + program, directory)
+
+
+def test_greenlets_that_start_at_once_get_one_recording(directory: Path, start: str) -> None:
+    program = """
+import gevent, sys
+from aqltelemetry.errors import AlreadyRunningError
+def begin():
+    try:
+        sync.start(sys.argv[1])
+    except AlreadyRunningError:
+        return "told"
+greenlets = [gevent.spawn(begin) for _ in range(5)]
+outcomes = [each.get() for each in greenlets]
+assert sorted(map(str, outcomes)) == ["None"] + ["told"] * 4, outcomes
+sync.stop()
+"""
+    _run(start + program, directory)
+
+
+def test_a_process_that_just_ends_publishes_at_its_exit(
+    directory: Path, counts: Counts, start: str
+) -> None:
+    program = """
+import sys
+sync.start(sys.argv[1])
+with time_block("x"):
+    pass
+"""
+    _run(start + program, directory)
+    assert counts() == {"x": 1}
+
+
+def test_without_uvloop_the_caller_is_told(directory: Path, start: str) -> None:
+    program = """
+import sys
+from aqltelemetry.errors import StateError
+sys.modules["uvloop"] = None
+try:
+    sync.start(sys.argv[1])
+except StateError as exc:
+    assert "needs uvloop" in str(exc)
+else:
+    raise AssertionError
+"""
+    _run(start + program, directory)
