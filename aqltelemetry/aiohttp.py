@@ -7,39 +7,45 @@ from __future__ import annotations
 
 import logging
 import os
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Unpack
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
-from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
-from aqltelemetry.exchange import EVENTS, UNMATCHED, WEBSOCKET, RequestLabels
+from aqltelemetry.exchange import EVENTS, WEBSOCKET, Exchange, InFlight, RequestLabels
 from aqltelemetry.monitor import Monitor
-from aqltelemetry.recorder import append_duration, is_on
+from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
 
+_FAILED = 500
+_UPGRADED = 101
+_STATUS = slice(9, 12)  # as in "HTTP/1.1 200 OK"
 _EVENT_STREAM = "text/event-stream"
 
 _log = logging.getLogger("aqltelemetry")
 _MONITOR = web.AppKey("aqltelemetry", Monitor)
-# What newer aiohttp wants such keys to be, as it wants applications' keys.
-_KIND: Any = getattr(web, "RequestKey", lambda name, _: name)("aqltelemetry_kind", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def setup(
     app: web.Application,
     monitoring_dir: str | os.PathLike[str] | None = None,
+    *,
+    with_ttfb: bool = True,
     **options: Unpack[Options],
 ) -> None:
     """Record the application's requests while it runs, by a monitor of its own.
 
     Each request is one duration, from the moment its head was read to the last
     byte of the response handed to the transport, labelled with its route's
-    template: `/users/{id} [GET]`. If another monitor runs in the process, that
-    one records. If the directory can't be used when the application starts, an
-    error is logged and the application runs unrecorded. Requests are those of the
+    template: `/users/{id} [GET]`; for what is recorded besides see
+    `aqltelemetry.exchange`. `with_ttfb` says whether the time until the response
+    begins is recorded too. If another monitor runs in the process, that one
+    records. If the directory can't be used when the application starts, an error
+    is logged and the application runs unrecorded. Requests are those of the
     outermost application, to be set up before it starts; those of its
     sub-applications are among them.
 
@@ -53,13 +59,15 @@ def setup(
     if app.frozen:
         msg = "setup must be called before the application starts"
         raise StateError(msg)
+    in_flight = InFlight()
+    options["samplers"] = (*options.get("samplers", ()), in_flight)
     app[_MONITOR] = Monitor(monitoring_dir, **options)
     # First of all, so that what other contexts do is recorded too.
     app.cleanup_ctx.insert(0, _recording)
-    app.on_response_prepare.append(_note_kind)
     # Around all middlewares. As a middleware it would cost several times as much:
     # with the first one, aiohttp takes a longer way through every request.
-    object.__setattr__(app, "_handle", RequestTimer(app._handle))  # noqa: SLF001
+    timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
+    object.__setattr__(app, "_handle", timer)
 
 
 async def _recording(app: web.Application) -> AsyncIterator[None]:
@@ -79,83 +87,135 @@ async def _recording(app: web.Application) -> AsyncIterator[None]:
 
 
 class RequestTimer:
-    """Handles a request as an application does, and records how long that took.
+    """Handles a request as an application does, and records what became of it."""
 
-    aiohttp sends a response after its handler has returned it, by `prepare` and
-    `write_eof`. Both are wrapped on the response itself, so the duration ends
-    when the last of them does, and nothing happens in another order than without.
-    """
-
-    def __init__(self, handle: _Handle) -> None:
+    def __init__(self, handle: _Handle, in_flight: InFlight, *, with_ttfb: bool) -> None:
         self._handle = handle
-        self._labels = RequestLabels()
+        self.in_flight = in_flight
+        self.with_ttfb = with_ttfb
+        self.labels = RequestLabels()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
         if not is_on():
             return await self._handle(request)
-        started_ns = monotonic_ns()
+        exchange = _Request(self, request)
         try:
             response = await self._handle(request)
         except web.HTTPException as exc:
-            self._end_with(exc, request, started_ns)
+            exchange.answer(exc)
             raise
-        except BaseException:
-            self._record(request, started_ns, request.get(_KIND, ""))
+        except BaseException as exc:
+            exchange.fail(exc, disconnected=_is_gone(request))
             raise
-        self._end_with(response, request, started_ns)
+        exchange.answer(response)
         return response
 
-    def _end_with(self, response: object, request: web.Request, started_ns: int) -> None:
-        if not isinstance(response, web.StreamResponse):
-            # A handler's mistake, which aiohttp answers by an error.
-            self._record(request, started_ns, "")
+
+class _Request(Exchange):
+    """A request and its response, which aiohttp sends after the handler has returned it.
+
+    It does so by `prepare` and `write_eof`. Both are wrapped on the response itself, so
+    the request ends when the last of them does, and nothing happens in another order
+    than without. What the head of the response is written by is wrapped on the
+    request's writer, since a handler may stream a response before it returns it.
+    """
+
+    _response: web.StreamResponse | None = None
+
+    def __init__(self, timer: RequestTimer, request: web.Request) -> None:
+        super().__init__()
+        self._timer = timer
+        self._request = request
+        self._writer = writer = request.writer
+        self._write_headers, self._finish = writer.write_headers, writer.write_eof
+        writer.write_headers = self._begin  # type: ignore[method-assign, assignment]
+        timer.in_flight.begin()
+
+    def answer(self, response: web.StreamResponse) -> None:
+        """Wait until what the handler returned is sent."""
+        if self.ended:
             return
-        prepare, write_eof, kind = response.prepare, response.write_eof, _kind(response)
+        try:
+            self._prepare, self._write_eof = response.prepare, response.write_eof
+            response.prepare = self._timed_prepare  # type: ignore[method-assign]
+            response.write_eof = self._timed_write_eof  # type: ignore[method-assign]
+        except AttributeError:  # a handler's mistake, which aiohttp answers by an error
+            self.status = _FAILED
+            self._end()
+        else:
+            self._response = response
 
-        async def timed_prepare(request: web.BaseRequest) -> object:
-            try:
-                return await prepare(request)
-            except BaseException:
-                end()
-                raise
+    def fail(self, exc: BaseException, *, disconnected: bool) -> None:
+        """End by an exception, which aiohttp answers by an error if there is a client."""
+        if isinstance(exc, CancelledError) or (disconnected and isinstance(exc, ConnectionError)):
+            self.disconnected = True
+        else:
+            self.status = _FAILED
+        self._end()
 
-        async def timed_write_eof(*data: bytes) -> None:
-            try:
-                await write_eof(*data)
-            finally:
-                end()
+    def _begin(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+        self.first_byte()
+        try:
+            self.status = int(status_line[_STATUS])
+        except ValueError:  # a handler that writes a head of its own
+            self.status = 0
+        if self.status == _UPGRADED:
+            self.kind = WEBSOCKET
+        elif _EVENT_STREAM in headers.get(hdrs.CONTENT_TYPE, ""):
+            self.kind = EVENTS
+        if self._response is None:
+            # Amid the handler, which may end the response and go on.
+            self._writer.write_eof = self._timed_finish  # type: ignore[method-assign]
+        return self._write_headers(status_line, headers)
 
-        def end() -> None:
-            del response.prepare, response.write_eof
-            self._record(request, started_ns, kind)
+    # What fails while a response is sent, aiohttp takes for a client gone if it is a
+    # ConnectionError, and so do we: the transport of a file may not know it yet.
 
-        response.prepare = timed_prepare  # type: ignore[method-assign, assignment]
-        response.write_eof = timed_write_eof  # type: ignore[method-assign, assignment]
+    async def _timed_prepare(self, request: web.BaseRequest) -> Any:
+        try:
+            return await self._prepare(request)
+        except BaseException as exc:
+            self.fail(exc, disconnected=True)
+            raise
 
-    def _record(self, request: web.Request, started_ns: int, kind: str) -> None:
-        end_ns = monotonic_ns()
-        append_duration(self._label(request) + kind, end_ns, end_ns - started_ns)
+    async def _timed_write_eof(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await self._write_eof(*args, **kwargs)
+        except BaseException as exc:
+            self.fail(exc, disconnected=True)
+            raise
+        self._end()
 
-    def _label(self, request: web.Request) -> str:
-        match = request.match_info
-        if match is None or match.http_exception is not None:  # type: ignore[redundant-expr]
-            return UNMATCHED
-        resource = match.route.resource
-        return self._labels.of(resource.canonical if resource else None, request.method)
+    async def _timed_finish(self, *args: Any, **kwargs: Any) -> None:
+        await self._finish(*args, **kwargs)
+        self._end()
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        wrapped = self._writer.__dict__
+        wrapped.pop("write_headers", None)
+        wrapped.pop("write_eof", None)
+        if self._response is not None:
+            wrapped = self._response.__dict__
+            wrapped.pop("prepare", None)
+            wrapped.pop("write_eof", None)
+        timer, request = self._timer, self._request
+        labels = timer.labels.of(_template(request), request.method, self.kind)
+        self.end(labels, with_ttfb=timer.with_ttfb)
+        timer.in_flight.end()
 
 
-def _kind(response: web.StreamResponse) -> str:
-    if isinstance(response, web.WebSocketResponse):
-        return WEBSOCKET
-    # As text: the parsed content type would be kept for each response.
-    if response.headers.get(hdrs.CONTENT_TYPE, "").startswith(_EVENT_STREAM):
-        return EVENTS
-    return ""
+def _template(request: web.Request) -> str | None:
+    try:
+        resource = request.match_info.route.resource
+    except Exception:  # noqa: BLE001 - a router that has failed, or one of another kind
+        return None
+    # What no route matches has one that makes the error, of no resource.
+    return resource.canonical if resource is not None else None
 
 
-async def _note_kind(request: web.Request, response: web.StreamResponse) -> None:
-    # For a handler that ends by an exception after it has begun to answer, as it
-    # does when its client goes away.
-    if kind := _kind(response):
-        request[_KIND] = kind
+def _is_gone(request: web.Request) -> bool:
+    transport = request.transport
+    return transport is None or transport.is_closing()

@@ -90,8 +90,10 @@ class TelemetryMiddleware:
         root_path = scope.get("root_path", "")
 
         def end() -> None:
-            label = self._labels.of(_template(scope, root_path, exchange), _method(scope))
-            exchange.end(label, with_ttfb=self._with_ttfb)
+            if not exchange.ended:
+                template = _template(scope, root_path, exchange)
+                labels = self._labels.of(template, _method(scope), exchange.kind)
+                exchange.end(labels, with_ttfb=self._with_ttfb)
 
         async def watched_receive() -> Message:
             message = await receive()

@@ -8,6 +8,7 @@ an observation more: `... 4xx`, `... 5xx` or `... disconnect`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.segment import Counter
@@ -33,23 +34,49 @@ _MAX_TEMPLATES = 1000
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
+class Labels(NamedTuple):
+    """The series of one route, method and kind of connection."""
+
+    total: str
+    first_byte: str
+    client_error: str
+    server_error: str
+    disconnect: str
+
+
 class RequestLabels:
-    """Names the series of requests; knows no more than `max_templates` templates."""
+    """Names the series of requests; knows no more than `max_templates` templates.
+
+    What is named once is kept, so that a request costs a look-up.
+    """
 
     def __init__(self, max_templates: int = _MAX_TEMPLATES) -> None:
         self._max_templates = max_templates
         self._templates: set[str] = set()
+        self._known: dict[tuple[str | None, str, str], Labels] = {}
 
-    def of(self, template: str | None, method: str) -> str:
-        """Return the label of a request; `template` is None where no route matched."""
+    def of(self, template: str | None, method: str, kind: str = "") -> Labels:
+        """Return the labels of a request; `template` is None where no route matched."""
+        known = self._known.get((template, method, kind))
+        return known or self._learn(template, method, kind)
+
+    def _learn(self, template: str | None, method: str, kind: str) -> Labels:
         if template is None:
-            return UNMATCHED
-        if template not in self._templates:
-            if len(self._templates) >= self._max_templates:
-                template = OTHER
-            else:
-                self._templates.add(template)
-        return f"{template} [{method if method in _METHODS else OTHER.upper()}]"
+            name = UNMATCHED
+        else:
+            if template not in self._templates:
+                if len(self._templates) >= self._max_templates:
+                    template = OTHER
+                else:
+                    self._templates.add(template)
+            name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
+        total = name + kind
+        outcomes = ("ttfb", "4xx", "5xx", "disconnect")
+        labels = Labels(total, *(f"{total} {outcome}" for outcome in outcomes))
+        # What clients may invent is not kept.
+        if method in _METHODS and template != OTHER:
+            self._known[template, method, kind] = labels
+        return labels
 
 
 class InFlight:
@@ -61,14 +88,8 @@ class InFlight:
     def __init__(self) -> None:
         self._begun = Counter()
         self._ended = Counter()
-
-    def begin(self) -> None:
-        """Count a request, from any thread."""
-        self._begun.step()
-
-    def end(self) -> None:
-        """Count its end."""
-        self._ended.step()
+        # From any thread: count a request; count its end.
+        self.begin, self.end = self._begun.step, self._ended.step
 
     async def sample(self) -> Sequence[Measurement]:
         """Return the number of requests in flight."""
@@ -82,14 +103,16 @@ class Exchange:
     `status` is 0 until the response begins; `kind` as `WEBSOCKET` or `EVENTS`.
     """
 
-    __slots__ = ("_first_ns", "_started_ns", "disconnected", "ended", "kind", "status")
+    # On the class, since a request seldom has others.
+    kind = ""
+    status = 0
+    disconnected = False
+    ended = False
+    _first_ns = 0
 
     def __init__(self, kind: str = "") -> None:
-        self.kind = kind
-        self.status = 0
-        self.disconnected = False
-        self.ended = False
-        self._first_ns = 0
+        if kind:
+            self.kind = kind
         self._started_ns = monotonic_ns()
 
     def first_byte(self) -> None:
@@ -97,22 +120,18 @@ class Exchange:
         if not self._first_ns:
             self._first_ns = monotonic_ns()
 
-    def end(self, label: str, *, with_ttfb: bool) -> None:
+    def end(self, labels: Labels, *, with_ttfb: bool) -> None:
         """Record the exchange, once, however often this is called."""
         if self.ended:
             return
         self.ended = True
-        end_ns = monotonic_ns()
-        label += self.kind
-        append_duration(label, end_ns, end_ns - self._started_ns)
+        end_ns, started_ns = monotonic_ns(), self._started_ns
+        append_duration(labels.total, end_ns, end_ns - started_ns)
         if with_ttfb and self._first_ns:
-            append_duration(f"{label} ttfb", self._first_ns, self._first_ns - self._started_ns)
-        if outcome := self._outcome():
-            append_duration(f"{label} {outcome}", end_ns, end_ns - self._started_ns)
-
-    def _outcome(self) -> str:
+            append_duration(labels.first_byte, self._first_ns, self._first_ns - started_ns)
         if self.disconnected:
-            return "disconnect"
-        if self.status >= _SERVER_ERROR:
-            return "5xx"
-        return "4xx" if self.status >= _CLIENT_ERROR else ""
+            append_duration(labels.disconnect, end_ns, end_ns - started_ns)
+        elif self.status >= _SERVER_ERROR:
+            append_duration(labels.server_error, end_ns, end_ns - started_ns)
+        elif self.status >= _CLIENT_ERROR:
+            append_duration(labels.client_error, end_ns, end_ns - started_ns)

@@ -82,8 +82,9 @@ class TelemetryMiddleware:
 
         def end() -> None:
             if not exchange.ended:
-                label = self._labels.of(template[0], environ.get("REQUEST_METHOD", "GET"))
-                exchange.end(label, with_ttfb=self._with_ttfb)
+                method = environ.get("REQUEST_METHOD", "GET")
+                labels = self._labels.of(template[0], method, exchange.kind)
+                exchange.end(labels, with_ttfb=self._with_ttfb)
                 self._in_flight.end()
 
         try:

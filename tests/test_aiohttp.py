@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from aqltelemetry import Monitor, recorder
-from aqltelemetry.aiohttp import setup
+from aqltelemetry.aiohttp import _MONITOR, setup
 from aqltelemetry.errors import OptionError, StateError
 
 Counts = Callable[..., Counter[str]]
@@ -39,7 +39,7 @@ async def _serving(app: web.Application) -> AsyncIterator[aiohttp.ClientSession]
 def _app(directory: Path, *routes: web.AbstractRouteDef, **options: Any) -> web.Application:
     app = web.Application()
     app.add_routes(routes)
-    setup(app, directory, with_runtime=False, **options)
+    setup(app, directory, **{"with_runtime": False, "with_ttfb": False, **options})
     return app
 
 
@@ -90,27 +90,132 @@ async def test_what_no_route_answers_is_one_series(directory: Path, counts: Coun
                 assert response.status == 404
         async with client.get("/x") as response:
             assert response.status == 405
-    assert counts() == {"unmatched": 21}
+    assert counts() == {"unmatched": 21, "unmatched 4xx": 21}
 
 
-async def test_errors_are_recorded_as_any_answer(directory: Path, counts: Counts) -> None:
-    async def broken(request: web.Request) -> web.Response:
+@pytest.mark.parametrize("with_ttfb", [True, False])
+async def test_each_end_of_a_request_is_counted(
+    directory: Path, counts: Counts, with_ttfb: bool
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        how = request.match_info["how"]
+        if how == "raise-403":
+            raise web.HTTPForbidden
+        if how == "raise-302":
+            raise web.HTTPFound("/")
+        if how == "raise-503":
+            raise web.HTTPServiceUnavailable
+        if how == "bug":
+            raise RuntimeError("a bug of the application")
+        if how == "timeout":
+            raise TimeoutError
+        if how == "upstream":
+            raise ConnectionResetError("by a database, not by the client")
+        if how == "nothing":
+            return None  # type: ignore[return-value]
+        return web.Response(status=int(how))
+
+    ends = {
+        "200": "",
+        "204": "",
+        "304": "",
+        "404": "4xx",
+        "500": "5xx",
+        "raise-302": "",
+        "raise-403": "4xx",
+        "raise-503": "5xx",
+        "bug": "5xx",
+        "timeout": "5xx",
+        "upstream": "5xx",
+        "nothing": "5xx",
+    }
+    routes = [web.get(f"/{{how:{how}}}/{how}", answer) for how in ends]
+    statuses = {}
+    async with _serving(_app(directory, *routes, with_ttfb=with_ttfb)) as client:
+        for how in ends:
+            async with client.get(f"/{how}/{how}", allow_redirects=False) as response:
+                statuses[how] = response.status
+    assert statuses["timeout"] == 504
+    expected = {f"/{{how}}/{how} [GET]": 1 for how in ends}
+    # What aiohttp answers itself, after the handler, is not the handler's response.
+    begun = [how for how in ends if how not in {"bug", "timeout", "upstream", "nothing"}]
+    expected |= {f"/{{how}}/{how} [GET] ttfb": 1 for how in begun if with_ttfb}
+    expected |= {f"/{{how}}/{how} [GET] {end}": 1 for how, end in ends.items() if end}
+    assert counts() == expected
+
+
+async def test_the_time_until_the_response_begins_is_kept_beside_the_total(
+    directory: Path, rows: Rows
+) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(0.05)
+        await response.write(b"x")
+        return response
+
+    async with _serving(_app(directory, web.get("/", stream), with_ttfb=True)) as client:
+        await (await client.get("/")).read()
+    durations = {row["Label"]: float(row["Measurement"]) for row in rows()}
+    assert set(durations) == {"/ [GET]", "/ [GET] ttfb"}
+    assert durations["/ [GET] ttfb"] >= 0.05
+    assert durations["/ [GET]"] >= durations["/ [GET] ttfb"] + 0.05
+
+
+async def test_what_a_handler_does_after_its_response_is_not_the_clients_time(
+    directory: Path, rows: Rows
+) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write_eof(b"x")
+        await asyncio.sleep(0.5)
+        return response
+
+    async with _serving(_app(directory, web.get("/", stream))) as client:
+        for _ in range(2):
+            assert await (await client.get("/")).read() == b"x"
+    assert [row["Label"] for row in rows()] == ["/ [GET]"] * 2
+    assert all(float(row["Measurement"]) < 0.5 for row in rows())
+
+
+async def test_what_fails_while_it_is_sent_is_counted(directory: Path, counts: Counts) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"first"
         raise RuntimeError("a bug of the application")
 
-    async def forbidden(request: web.Request) -> web.Response:
-        raise web.HTTPForbidden
+    async def amid(request: web.Request) -> web.Response:
+        return web.Response(body=chunks())
 
-    async def nothing(request: web.Request) -> web.Response:
-        return None  # type: ignore[return-value]
+    async def before(request: web.Request) -> web.Response:
+        response = web.Response()
+        response.headers["X"] = "not\nallowed"
+        return response
 
-    routes = (web.get("/broken", broken), web.get("/no", forbidden), web.get("/none", nothing))
-    async with _serving(_app(directory, *routes)) as client:
-        statuses = []
-        for path in ("/broken", "/no", "/none"):
-            async with client.get(path) as response:
-                statuses.append(response.status)
-    assert statuses == [500, 403, 500]
-    assert counts() == {"/broken [GET]": 1, "/no [GET]": 1, "/none [GET]": 1}
+    async def after(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        raise RuntimeError("a bug of the application")
+
+    routes = (web.get("/amid", amid), web.post("/before", before), web.get("/after", after))
+    async with _serving(_app(directory, *routes, with_ttfb=True)) as client:
+        for method, path in (("GET", "/amid"), ("POST", "/before"), ("GET", "/after")):
+            with pytest.raises(aiohttp.ClientError):
+                await (await client.request(method, path)).read()
+    found = counts()
+    # Its head was about to be written when it turned out to be none.
+    del found["/before [POST] ttfb"]
+    assert found == {
+        "/amid [GET]": 1,
+        "/amid [GET] ttfb": 1,
+        "/amid [GET] 5xx": 1,
+        "/before [POST]": 1,
+        "/before [POST] 5xx": 1,
+        "/after [GET]": 1,
+        "/after [GET] ttfb": 1,
+        "/after [GET] 5xx": 1,
+    }
 
 
 async def test_a_duration_includes_the_streaming_of_the_body(directory: Path, rows: Rows) -> None:
@@ -174,31 +279,57 @@ async def test_files_and_static_routes_are_recorded(
                 assert len(await response.read()) == 300_000 or status == 404
         async with client.get("/file", headers={"Range": "bytes=0-9"}) as response:
             assert (response.status, await response.read()) == (206, b"a" * 10)
-    assert counts() == {"/static [GET]": 2, "/file [GET]": 2}
+    assert counts() == {"/static [GET]": 2, "/static [GET] 4xx": 1, "/file [GET]": 2}
 
 
-async def test_a_client_that_goes_away_is_recorded(directory: Path, counts: Counts) -> None:
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 65536
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("how", ["writing", "body", "file", "reading", "returning"])
+async def test_a_client_that_goes_away_is_seen_so(
+    directory: Path, tmp_path: Path, counts: Counts, how: str
+) -> None:
+    """While a response is written, produced or sent, a request read, or before an answer."""
+    (tmp_path / "big").write_bytes(b"x" * 50_000_000)
     reached = asyncio.Event()
-    ended = asyncio.Event()
 
-    async def slow(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         reached.set()
+        if how == "reading":
+            await request.read()
+        if how == "body":
+            return web.Response(body=_endless())
+        if how == "file":
+            return web.FileResponse(tmp_path / "big")
+        if how == "returning":
+            while request.transport is not None:
+                await asyncio.sleep(0.001)
+            return web.Response(text="too late")
         response = web.StreamResponse()
         await response.prepare(request)
-        try:
-            while True:
-                await response.write(b"x" * 65536)
-                await asyncio.sleep(0.001)
-        finally:
-            ended.set()
+        async for chunk in _endless():
+            await response.write(chunk)
+        return response
 
-    async with _serving(_app(directory, web.get("/slow", slow))) as client:
-        response = await client.get("/slow")
-        await reached.wait()
-        response.close()
+    app = _app(directory, web.post("/slow", handle))
+    (in_flight,) = app[_MONITOR]._options["samplers"]
+    async with _serving(app) as client:
+        url = client._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        writer.write(b"x" if how == "reading" else b"x" * 9)
         async with asyncio.timeout(30):
-            await ended.wait()
-    assert counts() == {"/slow [GET]": 1}
+            await reached.wait()
+            if how in {"writing", "body", "file"}:
+                await reader.readexactly(1000)
+            writer.transport.abort()
+            while (await in_flight.sample())[0].value:
+                await asyncio.sleep(0.001)
+    assert counts() == {"/slow [POST]": 1, "/slow [POST] disconnect": 1}
 
 
 async def test_a_handler_cancelled_at_shutdown_is_recorded(directory: Path, counts: Counts) -> None:
@@ -217,7 +348,7 @@ async def test_a_handler_cancelled_at_shutdown_is_recorded(directory: Path, coun
             async with asyncio.timeout(30):
                 await reached.wait()
         await task
-    assert counts() == {"/forever [GET]": 1}
+    assert counts() == {"/forever [GET]": 1, "/forever [GET] disconnect": 1}
 
 
 async def _ignore(request: Any) -> None:
@@ -250,7 +381,7 @@ async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: C
     async with _serving(app) as client:
         await (await client.get("/api/items/7")).read()
         await (await client.get("/api/none")).read()
-    assert counts() == {"/api/items/{id} [GET]": 1, "unmatched": 1}
+    assert counts() == {"/api/items/{id} [GET]": 1, "unmatched": 1, "unmatched 4xx": 1}
 
 
 async def test_middlewares_and_their_answers_are_within_the_duration(
@@ -265,12 +396,12 @@ async def test_middlewares_and_their_answers_are_within_the_duration(
 
     app = web.Application(middlewares=[slow])
     app.add_routes([web.get("/x", _hello)])
-    setup(app, directory, with_runtime=False)
+    setup(app, directory, with_runtime=False, with_ttfb=False)
     async with _serving(app) as client:
         await (await client.get("/x")).read()
         async with client.get("/x", params={"refuse": "1"}) as response:
             assert response.status == 401
-    assert [row["Label"] for row in rows()] == ["/x [GET]"] * 2
+    assert [row["Label"] for row in rows()] == ["/x [GET]", "/x [GET]", "/x [GET] 4xx"]
     assert all(float(row["Measurement"]) > 0.05 for row in rows())
 
 
@@ -294,7 +425,7 @@ async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
         await response.close()
         return response
 
-    async with _serving(_app(directory, web.get("/ws", socket))) as client:
+    async with _serving(_app(directory, web.get("/ws", socket), with_ttfb=True)) as client:
         connection = await client.ws_connect("/ws")
         if end == "client":
             await connection.send_str("hello")
@@ -302,7 +433,7 @@ async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
         if end == "lost":
             connection._response.close()
         await connection.close()
-    assert counts() == {"/ws [GET] websocket": 1}
+    assert counts() == {"/ws [GET] websocket": 1, "/ws [GET] websocket ttfb": 1}
     assert caplog.records == []
 
 
@@ -326,7 +457,7 @@ async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
             ended.set()
         return response
 
-    async with _serving(_app(directory, web.get("/events", events))) as client:
+    async with _serving(_app(directory, web.get("/events", events), with_ttfb=True)) as client:
         response = await client.get("/events")
         await response.content.readany()
         if end == "client":
@@ -334,7 +465,12 @@ async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
         async with asyncio.timeout(30):
             await ended.wait()
         response.close()
-    assert counts() == {"/events [GET] events": 1}
+    outcome = {"client": " disconnect", "error": " 5xx", "server": " ttfb"}[end]
+    assert counts() == {
+        "/events [GET] events": 1,
+        "/events [GET] events ttfb": 1,
+        f"/events [GET] events{outcome}": 1,
+    }
 
 
 async def test_an_error_is_no_event_stream_though_one_was_asked_for(
@@ -345,7 +481,7 @@ async def test_an_error_is_no_event_stream_though_one_was_asked_for(
 
     async with _serving(_app(directory, web.get("/events", broken))) as client:
         await (await client.get("/events", headers={"Accept": "text/event-stream"})).read()
-    assert counts() == {"/events [GET]": 1}
+    assert counts() == {"/events [GET]": 1, "/events [GET] 5xx": 1}
 
 
 async def _exchange(app: web.Application) -> list[object]:
@@ -464,9 +600,104 @@ async def test_setting_up_twice_or_too_late_is_told(directory: Path) -> None:
             setup(late, directory)
 
 
-async def test_a_flood_of_paths_makes_no_flood_of_labels(directory: Path, counts: Counts) -> None:
-    async with _serving(_app(directory, web.get("/users/{id}", _hello))) as client:
-        for number in range(200):
-            await (await client.get(f"/users/{number}")).read()
-            await (await client.get(f"/x/{number}")).read()
-    assert counts() == {"/users/{id} [GET]": 200, "unmatched": 200}
+async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
+    directory: Path, counts: Counts
+) -> None:
+    async with _serving(_app(directory, web.route("*", "/users/{id}", _hello))) as client:
+        url = client._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        sending = asyncio.create_task(_flood(writer))
+        answers = (await reader.read()).count(b"HTTP/1.1 ")
+        await sending
+        writer.close()
+        await writer.wait_closed()
+    assert answers == 20_001
+    assert counts() == {
+        "/users/{id} [OTHER]": 10_000,
+        "/users/{id} [GET]": 1,
+        "unmatched": 10_000,
+        "unmatched 4xx": 10_000,
+    }
+
+
+async def _flood(writer: asyncio.StreamWriter) -> None:
+    for number in range(10_000):
+        writer.write(f"GET /x/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        method = ("PROPFIND", "PURGE", "MKCOL", "REPORT")[number % 4]
+        writer.write(f"{method} /users/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await writer.drain()
+    writer.write(b"GET /users/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await writer.drain()
+
+
+async def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+    routes = [web.get(f"/{number}", _hello) for number in range(1_100)]
+    async with _serving(_app(directory, *routes)) as client:
+        url = client._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        for number in range(1_100):
+            end = "Connection: close\r\n" if number == 1_099 else ""
+            writer.write(f"GET /{number} HTTP/1.1\r\nHost: x\r\n{end}\r\n".encode())
+        assert (await reader.read()).count(b"HTTP/1.1 200 ") == 1_100
+        writer.close()
+        await writer.wait_closed()
+    found = counts()
+    assert found.pop("other [GET]") == 100
+    assert found == {f"/{number} [GET]": 1 for number in range(1_000)}
+
+
+async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        await go_on.wait()
+        return web.Response()
+
+    app = _app(directory, web.get("/", slow), interval_s=0.01)
+    (in_flight,) = app[_MONITOR]._options["samplers"]
+    async with _serving(app) as client:
+        tasks = [asyncio.create_task(_ignore(client.get("/"))) for _ in range(3)]
+        async with asyncio.timeout(30):
+            while [each.value for each in await in_flight.sample()] != [3]:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            await asyncio.gather(*tasks)
+            while [each.value for each in await in_flight.sample()] != [0]:
+                await asyncio.sleep(0.01)
+    labels = {row["Label"] for row in rows("runtime")}
+    assert "requests in flight" in labels
+
+
+async def test_a_router_that_fails_fails_as_without(directory: Path, counts: Counts) -> None:
+    async def resolve(request: web.Request) -> web.UrlMappingMatchInfo:
+        raise web.HTTPGone if request.path == "/gone" else ValueError("no way")
+
+    app = _app(directory)
+    app.router.resolve = resolve  # type: ignore[method-assign]
+    async with _serving(app) as client:
+        for path, status in (("/x", 500), ("/gone", 410)):
+            async with client.get(path) as response:
+                assert response.status == status
+    assert counts() == {"unmatched": 2, "unmatched 5xx": 1, "unmatched 4xx": 1}
+
+
+async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
+    directory: Path, counts: Counts
+) -> None:
+    @web.middleware
+    async def cloned(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await stream(request.clone(method="GET"))
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        return response
+
+    app = web.Application(middlewares=[cloned])
+    app.add_routes([web.post("/x", _hello)])
+    setup(app, directory, with_runtime=False)
+    async with _serving(app) as client:
+        assert (await client.post("/x")).status == 200
+    assert counts() == {"/x [POST] events": 1, "/x [POST] events ttfb": 1}

@@ -10,6 +10,7 @@ from aqltelemetry.journal.reader import read_segment
 from fakes import FakeClock, memory_segments, recording
 
 Recorded = Callable[[], dict[str, float]]
+_LABELS = RequestLabels().of("/x", "GET")
 
 
 @pytest.fixture
@@ -37,14 +38,33 @@ def recorded() -> Iterator[Recorded]:
 
 def test_labels_are_templates_and_methods() -> None:
     labels = RequestLabels()
-    assert labels.of("/users/{id}", "GET") == "/users/{id} [GET]"
-    assert labels.of("/users/{id}", "PROPFIND") == "/users/{id} [OTHER]"
-    assert labels.of(None, "GET") == "unmatched"
+    assert labels.of("/users/{id}", "GET") == (
+        *("/users/{id} [GET]", "/users/{id} [GET] ttfb"),
+        *("/users/{id} [GET] 4xx", "/users/{id} [GET] 5xx", "/users/{id} [GET] disconnect"),
+    )
+    assert labels.of("/users/{id}", "PROPFIND").total == "/users/{id} [OTHER]"
+    assert labels.of("/users/{id}", "GET", EVENTS).client_error == "/users/{id} [GET] events 4xx"
+    assert labels.of(None, "GET").total == "unmatched"
+
+
+def test_labels_are_made_once() -> None:
+    labels = RequestLabels()
+    for template in ("/users/{id}", None):
+        assert labels.of(template, "GET") is labels.of(template, "GET")
+
+
+def test_what_clients_invent_is_not_kept() -> None:
+    labels = RequestLabels(max_templates=2)
+    for number in range(10_000):
+        labels.of(f"/{number}", f"METHOD{number}", EVENTS)
+        labels.of("/0", f"METHOD{number}")
+        labels.of(None, f"METHOD{number}")
+    assert sum(len(each) for each in (labels._templates, labels._known)) <= 4
 
 
 def test_templates_beyond_the_limit_are_one() -> None:
     labels = RequestLabels(max_templates=2)
-    made = [labels.of(f"/{number}", "GET") for number in (1, 2, 3, 4, 1)]
+    made = [labels.of(f"/{number}", "GET").total for number in (1, 2, 3, 4, 1)]
     assert made == ["/1 [GET]", "/2 [GET]", "other [GET]", "other [GET]", "/1 [GET]"]
 
 
@@ -55,7 +75,7 @@ def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: 
     clock.now_ns += 5
     one.first_byte()
     one.status = 200
-    one.end("/x [GET]", with_ttfb=True)
+    one.end(_LABELS, with_ttfb=True)
     assert recorded() == {"/x [GET]": 10, "/x [GET] ttfb": 5}
 
 
@@ -73,18 +93,18 @@ def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: 
 def test_what_did_not_go_well_is_an_observation_more(
     clock: FakeClock, recorded: Recorded, status: int, disconnected: bool, outcome: str
 ) -> None:
-    one = Exchange(EVENTS)
+    one = Exchange()
     one.status, one.disconnected = status, disconnected
     clock.now_ns += 7
-    one.end("/x [GET]", with_ttfb=False)
-    assert recorded() == {"/x [GET] events": 7, f"/x [GET] events{outcome}": 7}
+    one.end(_LABELS, with_ttfb=False)
+    assert recorded() == {"/x [GET]": 7, f"/x [GET]{outcome}": 7}
 
 
 def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
     one = Exchange()
-    one.end("/x [GET]", with_ttfb=True)
+    one.end(_LABELS, with_ttfb=True)
     clock.now_ns += 7
-    one.end("/x [GET]", with_ttfb=True)
+    one.end(_LABELS, with_ttfb=True)
     assert recorded() == {"/x [GET]": 0}
 
 

@@ -7,7 +7,7 @@ import operator
 import secrets
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -31,14 +31,12 @@ class Counter:
     to an attribute would lose some.
     """
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_steps", "step")
 
     def __init__(self) -> None:
         self._steps = iter(range(sys.maxsize))
-
-    def step(self) -> None:
+        self.step: Callable[[], object] = self._steps.__next__
         """Add one."""
-        next(self._steps)
 
     @property
     def value(self) -> int:
