@@ -24,6 +24,7 @@ from aqltelemetry.exchange import (
 )
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
+from aqltelemetry.routes import asgi_template
 from aqltelemetry.settings import Options, settings
 
 _log = logging.getLogger("aqltelemetry")
@@ -33,7 +34,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_NOT_FOUND = 404
 _FAILED = 500
 _LAST_MESSAGES = frozenset(
     {"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"}
@@ -91,7 +91,7 @@ class TelemetryMiddleware:
 
         def end() -> None:
             if not exchange.ended:
-                template = _template(scope, root_path, exchange)
+                template = asgi_template(scope, root_path, exchange.status)
                 labels = self._labels.of(template, _method(scope), exchange.kind)
                 exchange.end(labels, with_ttfb=self._with_ttfb)
 
@@ -120,7 +120,11 @@ class TelemetryMiddleware:
             end()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        heard = False
+
         async def watched_receive() -> Message:
+            nonlocal heard
+            heard = True
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self._ready()
@@ -131,7 +135,15 @@ class TelemetryMiddleware:
                 await self._stop()
             await send(message)
 
-        await self._app(scope, watched_receive, watched_send)
+        try:
+            await self._app(scope, watched_receive, watched_send)
+        except Exception:
+            if heard:
+                raise
+            # It knows no lifespan, as Django's; the recording has one all the same.
+            for event in ("startup", "shutdown"):
+                await watched_receive()
+                await watched_send({"type": f"lifespan.{event}.complete"})
 
     async def _ready(self) -> None:
         """Start the monitor if this is the first time; wait until it is."""
@@ -185,33 +197,3 @@ def _is_last(message: Message) -> bool:
 
 def _method(scope: Scope) -> str:
     return str(scope.get("method", "GET"))
-
-
-def _template(scope: Scope, root_path: str, exchange: Exchange) -> str | None:
-    """Return the route's template, as frameworks leave it in the scope; None if unmatched.
-
-    Litestar leaves it as `path_template`; Starlette and what is made of it leave
-    the route as `route`, that of the innermost router, and the way to it, with
-    its parameters filled in, in `root_path`.
-    """
-    template = scope.get("path_template")
-    if template:
-        return str(template)
-    route = scope.get("route")
-    if route is None:
-        return None
-    prefix = str(scope.get("root_path", "")[len(root_path) :])
-    for name, value in scope.get("path_params", {}).items():
-        prefix = f"{prefix}/".replace(f"/{value}/", f"/{{{name}}}/")[:-1]
-    if hasattr(route, "routes"):
-        # A mount, in which no further route is known: an application of another
-        # kind, or none that matched.
-        return prefix if exchange.status != _NOT_FOUND else None
-    route = _effective(scope, route)
-    return prefix + str(getattr(route, "path_format", None) or getattr(route, "path", ""))
-
-
-def _effective(scope: Scope, route: object) -> object:
-    # Newer FastAPI keeps the prefix of an included router apart from its routes.
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    return context if getattr(context, "original_route", None) is route else route

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, Unpack
 
@@ -16,6 +14,7 @@ from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import EVENTS, RECORDED_BY, Exchange, InFlight, RequestLabels
 from aqltelemetry.recorder import is_on
+from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
 
 _log = logging.getLogger("aqltelemetry")
@@ -24,8 +23,6 @@ Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]
 Template: TypeAlias = Callable[[Environ], str | None]
 
 _FAILED = 500
-# As Flask and Django write the variable parts of a route: <id>, <int:id>.
-_VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
 
 
 class TelemetryMiddleware:
@@ -53,7 +50,7 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._template = template or _route
+        self._template = template or wsgi_template
         self._with_ttfb = with_ttfb
         self._labels = RequestLabels()
         self._in_flight = InFlight()
@@ -170,19 +167,3 @@ def _kind(headers: list[tuple[str, str]]) -> str:
         if name.lower() == "content-type" and value.startswith("text/event-stream"):
             return EVENTS
     return ""
-
-
-def _route(environ: Environ) -> str | None:
-    """Return the route of a request to Flask or Django; None where there is none."""
-    request = environ.get("werkzeug.request")
-    if request is not None:
-        rule = getattr(request, "url_rule", None)
-        return None if rule is None else _VARIABLE.sub(r"{\1}", rule.rule)
-    urls = sys.modules.get("django.urls")
-    if urls is None:
-        return None
-    try:
-        route = urls.resolve(environ.get("PATH_INFO", "/")).route
-    except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
-        return None
-    return "/" + _VARIABLE.sub(r"{\1}", route)

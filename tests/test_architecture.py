@@ -22,7 +22,7 @@ MODULES = {
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors",),
+    ("errors", "routes"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),

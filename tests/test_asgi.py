@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,8 +28,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from aqltelemetry import Monitor, recorder
-from aqltelemetry.asgi import Application, Receive, Scope, Send, TelemetryMiddleware
+from aqltelemetry.asgi import Application, Message, Receive, Scope, Send, TelemetryMiddleware
 from aqltelemetry.errors import OptionError
+from servers import run_gunicorn
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
@@ -268,15 +271,34 @@ async def _bare(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
-async def test_without_a_lifespan_the_first_request_is_recorded_too(
+async def test_without_a_lifespan_all_requests_are_recorded_too(
     directory: Path, counts: Counts, lifespan: str
 ) -> None:
+    """From the first one; and published at the end where the server has a lifespan."""
     middleware = _timed(_bare, directory)
     async with _serving(middleware, lifespan) as client:
         await asyncio.gather(*(_get(client, f"/{number}") for number in range(10)))
-    assert recorder.is_on()
-    await middleware._monitor.stop()
+    assert recorder.is_on() == (lifespan == "off")
+    if lifespan == "off":
+        await middleware._monitor.stop()
     assert counts() == {"unmatched": 10}
+
+
+async def test_a_lifespan_that_fails_fails_as_without(directory: Path) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError("no way")
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        pytest.fail("nothing is sent")
+
+    middleware = _timed(failing, directory)
+    with pytest.raises(ValueError, match="no way"):
+        await middleware({"type": "lifespan"}, receive, send)
+    await middleware._monitor.stop()
 
 
 async def test_the_applications_own_lifespan_is_run_within(directory: Path, counts: Counts) -> None:
@@ -371,3 +393,165 @@ async def test_context_variables_pass_through(directory: Path) -> None:
         await _get(client, "/")
     await timed._monitor.stop()
     assert seen == ["inner"]
+
+
+async def _called(app: Application, scope: Scope) -> None:
+    """Call an application as a server does, without a client."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        pass
+
+    await app({"type": "http", "method": "GET", "headers": [], **scope}, receive, send)
+
+
+async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
+    directory: Path, counts: Counts
+) -> None:
+    inner = Starlette(routes=[Route("/items/{item}", _hello)])
+    app = Starlette(routes=[Route("/users/{user}", _hello), Mount("/api/{tenant}", inner)])
+    app.routes[0].methods = None  # type: ignore[attr-defined]
+    middleware = _timed(app, directory)
+    for number in range(10_000):
+        for path in (f"/x/{number}", f"/api/{number}/x"):
+            await _called(middleware, {"path": path})
+        await _called(middleware, {"path": f"/users/{number}", "method": f"M{number}"})
+    await middleware._monitor.stop()
+    assert counts() == {
+        "unmatched": 20_000,
+        "unmatched 4xx": 20_000,
+        "/users/{user} [OTHER]": 10_000,
+    }
+
+
+async def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path_template"] = scope["path"]
+        await _bare(scope, receive, send)
+
+    middleware = _timed(app, directory)
+    for number in range(1_100):
+        await _called(middleware, {"path": f"/{number}"})
+    await middleware._monitor.stop()
+    found = counts()
+    assert found.pop("other [GET]") == 100
+    assert found == {f"/{number} [GET]": 1 for number in range(1_000)}
+
+
+_DJANGO = """
+import asyncio, sys
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.urls import include, path
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from aqltelemetry.asgi import TelemetryMiddleware
+
+async def hello(request, user):
+    return HttpResponse(f"hello {user}")
+
+def in_a_thread(request, user, version):
+    return HttpResponse(f"hello {user}")
+
+async def missing(request):
+    raise Http404
+
+async def broken(request):
+    raise RuntimeError("a bug of the application")
+
+async def endless(request):
+    async def chunks():
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.001)
+    return StreamingHttpResponse(chunks())
+
+urlpatterns = [
+    path("users/<str:user>", hello),
+    path("gr\u00f6\u00dfe/<int:user>", hello),
+    path("api/<slug:version>/", include([path("items/<int:user>/", in_a_thread)])),
+    path("missing", missing),
+    path("broken", broken),
+    path("endless", endless),
+]
+settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", LOGGING_CONFIG=None
+)
+django = get_asgi_application()
+app = TelemetryMiddleware(django, "_monitoring")
+"""
+_CALLS = """
+async def call(path, app, root_path=""):
+    messages = [{"type": "http.request", "body": b""}]
+    begun = asyncio.Event()
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        if path == "/endless":
+            await begun.wait()
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            begun.set()
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+    await app({**scope, "root_path": root_path}, receive, send)
+
+async def main():
+    for path in ("/users/1", "/users/2", "/gr\u00f6\u00dfe/1", "/api/v2/items/7/", "/api/v2/none",
+                 "/none", "/missing", "/broken", "/endless"):
+        await call(path, app)
+    await call("/root/users/3", app, "/root")
+    mounted = TelemetryMiddleware(Starlette(routes=[Mount("/in", django)]))
+    await call("/in/users/4", mounted)
+    await call("/in/none", mounted)
+    await app._monitor.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_django_routes_are_templates(tmp_path: Path, directory: Path, counts: Counts) -> None:
+    """In a process of its own, since Django is configured once in a process."""
+    program = (_DJANGO + _CALLS).replace("_monitoring", str(directory))
+    (tmp_path / "app.py").write_text(program)
+    subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True, timeout=60)
+    found = counts()
+    totals = {label: n for label, n in found.items() if not label.endswith(" ttfb")}
+    assert totals == {
+        "/users/{user} [GET]": 3,
+        "/gr\u00f6\u00dfe/{user} [GET]": 1,
+        "/api/{version}/items/{user}/ [GET]": 1,
+        "/missing [GET]": 1,
+        "/missing [GET] 4xx": 1,
+        "/broken [GET]": 1,
+        "/broken [GET] 5xx": 1,
+        "/endless [GET]": 1,
+        "/endless [GET] disconnect": 1,
+        "/in/users/{user} [GET]": 1,
+        "unmatched": 3,
+        "unmatched 4xx": 3,
+    }
+    for label, total in totals.items():
+        if not label.endswith((" 4xx", " 5xx", " disconnect")):
+            assert found[f"{label} ttfb"] == total
+
+
+@pytest.mark.parametrize("worker", ["uvicorn_worker.UvicornWorker", "asgi"])
+def test_each_request_to_django_is_one_observation_of_a_worker(
+    tmp_path: Path, directory: Path, counts: Counts, worker: str
+) -> None:
+    (tmp_path / "app.py").write_text(_DJANGO.replace("_monitoring", str(directory)))
+    command = ("app:app", "--workers", "2", "--worker-class", worker)
+    _, answered = run_gunicorn(command, tmp_path, directory, workers=2)
+    assert counts() == {
+        "/users/{user} [GET]": answered,
+        "/users/{user} [GET] ttfb": answered,
+        **dict.fromkeys(("unmatched", "unmatched ttfb", "unmatched 4xx"), 1),
+    }

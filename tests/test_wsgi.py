@@ -221,6 +221,29 @@ def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
         TelemetryMiddleware(_plain, directory, interval_s=0)
 
 
+def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
+    directory: Path, counts: Counts
+) -> None:
+    flask_app = _flask()
+    app = _timed(flask_app, directory)
+    flask_app.add_url_rule("/any/<name>", view_func=lambda name: name, methods=["PURGE", "MOVE"])
+    for number in range(10_000):
+        _call(app, f"/x/{number}")
+        _call(app, f"/any/{number}", ("PURGE", "MOVE")[number % 2])
+    sync.stop()
+    assert counts() == {"unmatched": 10_000, "unmatched 4xx": 10_000, "/any/{name} [OTHER]": 10_000}
+
+
+def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+    app = _timed(_plain, directory, template=lambda environ: environ["PATH_INFO"])
+    for number in range(1_100):
+        _call(app, f"/{number}")
+    sync.stop()
+    found = counts()
+    assert found.pop("other [GET]") == 100
+    assert found == {f"/{number} [GET]": 1 for number in range(1_000)}
+
+
 _FLASK = """
 from flask import Flask
 from aqltelemetry.wsgi import TelemetryMiddleware

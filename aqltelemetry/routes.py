@@ -1,0 +1,77 @@
+"""Which route answers a request, as a template: where frameworks leave it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_NOT_FOUND = 404
+# As Flask and Django write the variable parts of a route: <id>, <int:id>.
+_VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
+
+
+def wsgi_template(environ: Mapping[str, Any]) -> str | None:
+    """Return the template of a request to Flask or Django; None where no route matched."""
+    request = environ.get("werkzeug.request")
+    if request is not None:
+        rule = getattr(request, "url_rule", None)
+        return None if rule is None else _braced(rule.rule)
+    path: str = environ.get("PATH_INFO", "")
+    # PEP 3333: bytes, as if they were Latin-1.
+    return _django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
+
+
+def asgi_template(scope: Mapping[str, Any], root_path: str, status: int) -> str | None:
+    """Return the template of a request; None where no route matched.
+
+    Litestar leaves it as `path_template`; Starlette and what is made of it leave
+    the route as `route`, that of the innermost router, and the way to it, with
+    its parameters filled in, in `root_path`, which began as the given one. Django is
+    asked. `status` is that of the response.
+    """
+    template = scope.get("path_template")
+    if template:
+        return str(template)
+    route = scope.get("route")
+    if route is None:
+        return _django_template(_path_in(scope))
+    prefix = str(scope.get("root_path", "")[len(root_path) :])
+    for name, value in scope.get("path_params", {}).items():
+        prefix = f"{prefix}/".replace(f"/{value}/", f"/{{{name}}}/")[:-1]
+    if hasattr(route, "routes"):
+        # A mount, in which no further route is known: Django, an application of
+        # another kind, or none that matched.
+        inner = _django_template(_path_in(scope))
+        if inner is None and status == _NOT_FOUND:
+            return None
+        return prefix + (inner or "")
+    route = _effective(scope, route)
+    return prefix + str(getattr(route, "path_format", None) or getattr(route, "path", ""))
+
+
+def _path_in(scope: Mapping[str, Any]) -> str:
+    return str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
+
+
+def _effective(scope: Mapping[str, Any], route: object) -> object:
+    # Newer FastAPI keeps the prefix of an included router apart from its routes.
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    return context if getattr(context, "original_route", None) is route else route
+
+
+def _django_template(path: str) -> str | None:
+    # Django leaves it on a request that nobody outside of it gets to see.
+    urls = sys.modules.get("django.urls")
+    if urls is None:
+        return None
+    try:
+        route = urls.resolve(path or "/").route
+    except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
+        return None
+    return "/" + _braced(route)
+
+
+def _braced(rule: str) -> str:
+    return _VARIABLE.sub(r"{\1}", rule)
