@@ -2,7 +2,7 @@
 
 `<template> [<METHOD>]` is the time from the request's head to the last byte of
 the response, `... ttfb` that to the first one. An exchange that did not go well is
-an observation more: `... 4xx`, `... 5xx` or `... disconnect`.
+an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md has all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ WEBSOCKET = " websocket"
 """What is added to the label of a websocket's whole life."""
 EVENTS = " events"
 """What is added to the label of a stream of server-sent events."""
+BESIDE = ("ttfb", "4xx", "5xx", "disconnect")
+"""What is added, after a space, to a request's label for what is recorded beside its total."""
 IN_FLIGHT = "requests in flight"
 RECORDED_BY = "aqltelemetry.recorded_by"
 """What a middleware leaves in a request's environment, so that it is recorded once."""
@@ -71,8 +73,7 @@ class RequestLabels:
                     self._templates.add(template)
             name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
         total = name + kind
-        outcomes = ("ttfb", "4xx", "5xx", "disconnect")
-        labels = Labels(total, *(f"{total} {outcome}" for outcome in outcomes))
+        labels = Labels(total, *(f"{total} {word}" for word in BESIDE))
         # What clients may invent is not kept.
         if method in _METHODS and template != OTHER:
             self._known[template, method, kind] = labels

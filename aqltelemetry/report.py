@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aqltelemetry.csv_frames import WRITER
+from aqltelemetry.exchange import BESIDE
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
 from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
 
@@ -25,7 +26,7 @@ _NOTHING = "-"
 
 
 def durations(db: TelemetryDB) -> pd.DataFrame:
-    """Return a row per duration label, the most frequent first.
+    """Return a row per duration label, the most frequent first, each request's together.
 
     `per_second` is the count over the time from the first beginning to the last
     end of all durations, so that the rows of a report add up; NaN where that is
@@ -40,7 +41,20 @@ def durations(db: TelemetryDB) -> pd.DataFrame:
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         table[name] = grouped.quantile(share)
     table["max"] = grouped.max()
-    return table.sort_values("count", ascending=False, kind="stable")
+    return _together(table.sort_values("count", ascending=False, kind="stable"))
+
+
+def _together(table: pd.DataFrame) -> pd.DataFrame:
+    """Put what is recorded beside a request's total right after it."""
+    position = {str(label): number for number, label in enumerate(table.index)}
+
+    def place(label: str) -> tuple[int, int]:
+        total, _, word = label.rpartition(" ")
+        if word in BESIDE and total in position:
+            return position[total], 1 + BESIDE.index(word)
+        return position[label], 0
+
+    return table.iloc[[position[label] for label in sorted(position, key=place)]]
 
 
 def workers(db: TelemetryDB) -> pd.DataFrame:

@@ -188,6 +188,7 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     assert len(series.data()) >= 20
     assert TelemetryDB(directory).duration().labels() == [
         "/users/{user} [GET]",
+        "/users/{user} [GET] ttfb",
         "db query",
         "render()",
     ]

@@ -52,6 +52,30 @@ def test_durations_are_summed_up_per_label(db: TelemetryDB) -> None:
     assert row["max"] == 0.101
 
 
+def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> None:
+    labels = {
+        "/a [GET]": 2,
+        "/a [GET] disconnect": 1,
+        "/a [GET] 4xx": 1,
+        "/a [GET] ttfb": 2,
+        "/b [GET]": 3,
+        "/b [GET] ttfb": 3,
+        "/b [GET] events": 1,
+        "/b [GET] events ttfb": 1,
+        "of my own ttfb": 4,
+        "/c [GET] 5xx": 1,
+    }
+    lines = [f"{EPOCH_NS},1.0,{label},7\n" for label, count in labels.items() for _ in range(count)]
+    (tmp_path / "duration.1.csv").write_text("Timepoint,Measurement,Label,PID\n" + "".join(lines))
+    assert list(durations(TelemetryDB(tmp_path)).index) == [
+        "of my own ttfb",
+        *("/b [GET]", "/b [GET] ttfb"),
+        *("/a [GET]", "/a [GET] ttfb", "/a [GET] 4xx", "/a [GET] disconnect"),
+        *("/b [GET] events", "/b [GET] events ttfb"),
+        "/c [GET] 5xx",
+    ]
+
+
 def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
     table = workers(db)
     assert list(table.index) == [(7, ""), (8, "")]

@@ -27,10 +27,13 @@ def test_each_request_sent_is_one_observation_of_a_worker(
     requests = {label: count for label, count in found.items() if label in sent}
     assert requests == sent
     assert sum(sent.values()) >= sum(progress) == 500
+    assert {label: found[f"{label} ttfb"] for label in sent} == sent
+    assert found["unmatched 4xx"] == sent["unmatched"]
     # What the service times of its own, once for each request that does it.
     assert found["db query"] == sent["/users/{id} [GET]"]
     assert found["make_graph()"] == sent["/graph/{size} [GET]"]
     assert found["parse notification"] == sent["/notify [POST]"]
+    assert "requests in flight" in counts("runtime")
     durations, runtime = ({row["PID"] for row in rows(p)} for p in ("duration", "runtime"))
     assert len(durations) == 2
     assert durations == runtime
@@ -67,7 +70,7 @@ def test_a_second_run_spares_what_is_there_and_reports_on_itself(
             timeout=120,
         )
         assert counts()["unmatched"] == 2 * number
-        (line,) = (line for line in done.stdout.splitlines() if "unmatched" in line)
+        (line,) = (line for line in done.stdout.splitlines() if "│ unmatched  " in line)
         assert line.split("│")[2].strip() == "2"
 
 
