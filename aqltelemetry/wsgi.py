@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, Unpack
 
@@ -66,21 +67,21 @@ class TelemetryMiddleware:
         # Within another one of its kind, only the outer one records.
         if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self._app(environ, start_response)
-        exchange = Exchange()
+        exchange = _Exchange()
         self._in_flight.begin()
-        template: list[str | None] = [None]
 
         def watched_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             exchange.status = int(status.split(" ", 1)[0])
-            exchange.kind = _kind(headers)
+            exchange.kind = EVENTS if _is_event_stream(headers) else ""
+            exchange.length_bytes = _header(headers, "content-length")
             # Flask forgets the route before the body is sent.
-            template[0] = self._template(environ)
+            exchange.template = self._template(environ)
             return start_response(status, headers, *exc_info)
 
         def end() -> None:
             if not exchange.ended:
                 method = environ.get("REQUEST_METHOD", "GET")
-                labels = self._labels.of(template[0], method, exchange.kind)
+                labels = self._labels.of(exchange.template, method, exchange.kind)
                 exchange.end(labels, with_ttfb=self._with_ttfb)
                 self._in_flight.end()
 
@@ -104,15 +105,21 @@ class TelemetryMiddleware:
         self._started_in = os.getpid()
 
 
-class _Body:
-    """A response's body; ends its exchange when it is closed, or at its end."""
+class _Exchange(Exchange):
+    template: str | None = None
+    length_bytes: str | None = None
 
-    def __init__(self, body: Iterable[bytes], exchange: Exchange, end: Callable[[], None]) -> None:
+
+class _Body:
+    """A response's body; ends its exchange when it is closed."""
+
+    def __init__(self, body: Iterable[bytes], exchange: _Exchange, end: Callable[[], None]) -> None:
         self._body = body
         self._chunks = iter(body)
         self._exchange = exchange
         self._end = end
         self._exhausted = False
+        self._given_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -123,12 +130,15 @@ class _Body:
         except StopIteration:
             self._exhausted = True
             raise
+        except SystemExit:
+            raise
         except BaseException:
             self._exchange.status = _FAILED
             self._exhausted = True
             raise
         if chunk:
             self._exchange.first_byte()
+            self._given_bytes += len(chunk)
         return chunk
 
     def close(self) -> None:
@@ -137,12 +147,17 @@ class _Body:
             if hasattr(self._body, "close"):
                 self._body.close()
         finally:
-            self._exchange.disconnected = not self._exhausted
+            self._exchange.disconnected = not (self._exhausted or self._is_quit_after_all())
             self._end()
+
+    def _is_quit_after_all(self) -> bool:
+        # A worker that is told to quit may be so between the last chunk and the end.
+        is_quit = isinstance(sys.exc_info()[1], SystemExit)
+        return is_quit and self._exchange.length_bytes == str(self._given_bytes)
 
 
 def _watched(
-    body: Iterable[bytes], environ: Environ, exchange: Exchange, end: Callable[[], None]
+    body: Iterable[bytes], environ: Environ, exchange: _Exchange, end: Callable[[], None]
 ) -> Iterable[bytes]:
     wrapper = environ.get("wsgi.file_wrapper")
     if not isinstance(wrapper, type) or not isinstance(body, wrapper):
@@ -162,8 +177,9 @@ def _watched(
     return body
 
 
-def _kind(headers: list[tuple[str, str]]) -> str:
-    for name, value in headers:
-        if name.lower() == "content-type" and value.startswith("text/event-stream"):
-            return EVENTS
-    return ""
+def _is_event_stream(headers: list[tuple[str, str]]) -> bool:
+    return (_header(headers, "content-type") or "").startswith("text/event-stream")
+
+
+def _header(headers: list[tuple[str, str]], wanted: str) -> str | None:
+    return next((value for name, value in headers if name.lower() == wanted), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -148,6 +149,22 @@ def test_a_body_closed_before_its_end_is_a_client_gone(directory: Path, counts: 
     body.close()
     sync.stop()
     assert counts() == {"unmatched": 1, "unmatched disconnect": 1}
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_worker_that_quits_after_the_last_chunk_has_lost_no_client(
+    directory: Path, counts: Counts, chunks: int
+) -> None:
+    def quit_amid(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        yield from [b"x"] * chunks
+        sys.exit(0)
+
+    with pytest.raises(SystemExit):
+        _call(_timed(quit_amid, directory))
+    sync.stop()
+    expected = {"unmatched": 1} if chunks == 2 else {"unmatched": 1, "unmatched disconnect": 1}
+    assert counts() == expected
 
 
 def test_a_file_is_handed_to_the_server_as_it_is(directory: Path, counts: Counts) -> None:
