@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from aiohttp import web
 from aqltelemetry import Monitor, recorder
 from aqltelemetry.aiohttp import _MONITOR, setup
 from aqltelemetry.errors import OptionError, StateError
+from aqltelemetry.exchange import Exchange
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
@@ -668,6 +670,20 @@ async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> No
                 await asyncio.sleep(0.01)
     labels = {row["Label"] for row in rows("runtime")}
     assert "requests in flight" in labels
+
+
+async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -> None:
+    """As a cycle would be, so that the collector had more to do for each request."""
+    async with _serving(_app(directory, web.get("/x", _hello), with_ttfb=True)) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await (await client.get("/x")).read()
+            left = [each for each in gc.get_objects() if isinstance(each, Exchange)]
+        finally:
+            gc.enable()
+    assert len(left) <= 1  # the last one, which a frame may hold
 
 
 async def test_a_router_that_fails_fails_as_without(directory: Path, counts: Counts) -> None:

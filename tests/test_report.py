@@ -63,6 +63,7 @@ def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> No
         "/b [GET] events": 1,
         "/b [GET] events ttfb": 1,
         "of my own ttfb": 4,
+        "/z [GET]": 2,
         "/c [GET] 5xx": 1,
     }
     lines = [f"{EPOCH_NS},1.0,{label},7\n" for label, count in labels.items() for _ in range(count)]
@@ -71,6 +72,7 @@ def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> No
         "of my own ttfb",
         *("/b [GET]", "/b [GET] ttfb"),
         *("/a [GET]", "/a [GET] ttfb", "/a [GET] 4xx", "/a [GET] disconnect"),
+        "/z [GET]",
         *("/b [GET] events", "/b [GET] events ttfb"),
         "/c [GET] 5xx",
     ]
