@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
-from aqltelemetry.exchange import EVENTS, UNMATCHED, WEBSOCKET, RequestLabels
+from aqltelemetry.exchange import EVENTS, WEBSOCKET, RequestLabels, guarded
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import append_duration, is_on
 from aqltelemetry.settings import Options, settings
@@ -89,6 +89,7 @@ class RequestTimer:
     def __init__(self, handle: _Handle) -> None:
         self._handle = handle
         self._labels = RequestLabels()
+        self._template = guarded(_template)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
@@ -135,14 +136,16 @@ class RequestTimer:
 
     def _record(self, request: web.Request, started_ns: int, kind: str) -> None:
         end_ns = monotonic_ns()
-        append_duration(self._label(request) + kind, end_ns, end_ns - started_ns)
+        label = self._labels.of(self._template(request), request.method)
+        append_duration(label + kind, end_ns, end_ns - started_ns)
 
-    def _label(self, request: web.Request) -> str:
-        match = request.match_info
-        if match is None or match.http_exception is not None:  # type: ignore[redundant-expr]
-            return UNMATCHED
-        resource = match.route.resource
-        return self._labels.of(resource.canonical if resource else None, request.method)
+
+def _template(request: web.Request) -> str | None:
+    match = request.match_info
+    if match is None or match.http_exception is not None:  # type: ignore[redundant-expr]
+        return None
+    resource = match.route.resource
+    return resource.canonical if resource else None
 
 
 def _kind(response: web.StreamResponse) -> str:

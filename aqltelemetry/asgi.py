@@ -21,6 +21,7 @@ from aqltelemetry.exchange import (
     Exchange,
     InFlight,
     RequestLabels,
+    guarded,
 )
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
@@ -63,6 +64,7 @@ class TelemetryMiddleware:
         self._app = app
         self._with_ttfb = with_ttfb
         self._labels = RequestLabels()
+        self._template = guarded(_template)
         self._in_flight = InFlight()
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
@@ -90,7 +92,7 @@ class TelemetryMiddleware:
         root_path = scope.get("root_path", "")
 
         def end() -> None:
-            label = self._labels.of(_template(scope, root_path, exchange), _method(scope))
+            label = self._labels.of(self._template(scope, root_path, exchange), _method(scope))
             exchange.end(label, with_ttfb=self._with_ttfb)
 
         async def watched_receive() -> Message:

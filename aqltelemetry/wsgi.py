@@ -10,11 +10,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import EVENTS, RECORDED_BY, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import (
+    EVENTS,
+    RECORDED_BY,
+    Exchange,
+    InFlight,
+    RequestLabels,
+    guarded,
+)
 from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
 
@@ -38,8 +47,8 @@ class TelemetryMiddleware:
 
     For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
     first byte is recorded too; `template` returns the route of a request, of its
-    WSGI environment, where Flask's and Django's are not what is wanted. Raises
-    OptionError.
+    WSGI environment, where Flask's and Django's are not what is wanted; what it
+    raises is logged, and the request unmatched. Raises OptionError.
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._template = template or _route
+        self._template = guarded(template or partial(_route, app))
         self._with_ttfb = with_ttfb
         self._labels = RequestLabels()
         self._in_flight = InFlight()
@@ -71,28 +80,28 @@ class TelemetryMiddleware:
             return self._app(environ, start_response)
         exchange = Exchange()
         self._in_flight.begin()
-        template: list[str | None] = [None]
+        templates: list[str | None] = []
 
         def watched_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            exchange.status = int(status.split(" ", 1)[0])
-            exchange.kind = _kind(headers)
+            _note(exchange, status, headers)
             # Flask forgets the route before the body is sent.
-            template[0] = self._template(environ)
+            templates.append(self._template(environ))
             return start_response(status, headers, *exc_info)
 
         def end() -> None:
             if not exchange.ended:
-                label = self._labels.of(template[0], environ.get("REQUEST_METHOD", "GET"))
+                # An application that raised may not have come as far as to answer.
+                template = templates[-1] if templates else self._template(environ)
+                label = self._labels.of(template, environ.get("REQUEST_METHOD", "GET"))
                 exchange.end(label, with_ttfb=self._with_ttfb)
                 self._in_flight.end()
 
         try:
-            body = self._app(environ, watched_start)
+            return _watched(self._app(environ, watched_start), environ, exchange, end)
         except BaseException:
             exchange.status = _FAILED
             end()
             raise
-        return _watched(body, environ, exchange, end)
 
     def _start(self) -> None:
         # Threads that come at once wait in `start`, where all but one are told that
@@ -164,19 +173,18 @@ def _watched(
     return body
 
 
-def _kind(headers: list[tuple[str, str]]) -> str:
-    for name, value in headers:
-        if name.lower() == "content-type" and value.startswith("text/event-stream"):
-            return EVENTS
-    return ""
+def _note(exchange: Exchange, status: str, headers: list[tuple[str, str]]) -> None:
+    with suppress(Exception):  # the server tells what is wrong with them
+        exchange.status = int(status.split(" ", 1)[0])
+        for name, value in headers:
+            if name.lower() == "content-type" and value.startswith("text/event-stream"):
+                exchange.kind = EVENTS
 
 
-def _route(environ: Environ) -> str | None:
+def _route(app: object, environ: Environ) -> str | None:
     """Return the route of a request to Flask or Django; None where there is none."""
-    request = environ.get("werkzeug.request")
-    if request is not None:
-        rule = getattr(request, "url_rule", None)
-        return None if rule is None else _VARIABLE.sub(r"{\1}", rule.rule)
+    if "werkzeug.request" in environ:
+        return _flask_route(app, environ)
     urls = sys.modules.get("django.urls")
     if urls is None:
         return None
@@ -185,3 +193,19 @@ def _route(environ: Environ) -> str | None:
     except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
         return None
     return "/" + _VARIABLE.sub(r"{\1}", route)
+
+
+def _flask_route(app: object, environ: Environ) -> str | None:
+    request = environ["werkzeug.request"]
+    if request is not None:
+        rule = getattr(request, "url_rule", None)
+    else:
+        # What raised out of Flask has had it forget the request; `app` may be its `wsgi_app`.
+        url_map = getattr(getattr(app, "__self__", app), "url_map", None)
+        if url_map is None:
+            return None
+        try:
+            rule, _ = url_map.bind_to_environ(environ).match(return_rule=True)
+        except Exception:  # noqa: BLE001 - NotFound and the like
+            return None
+    return None if rule is None else _VARIABLE.sub(r"{\1}", rule.rule)
