@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -123,12 +126,71 @@ def test_an_application_made_by_a_coroutine_is_recorded(
     _check(rows, directory, answered)
 
 
+_REQUEST_HOOKS = "post_worker_init, pre_request, post_request, worker_exit"
+
+
+@pytest.mark.parametrize("hooks", ["post_worker_init, worker_exit", _REQUEST_HOOKS])
 def test_the_hooks_work_in_a_configuration_of_ones_own(
-    tmp_path: Path, directory: Path, rows: Rows
+    tmp_path: Path, directory: Path, rows: Rows, hooks: str
 ) -> None:
-    config = "from aqltelemetry.gunicorn import post_worker_init, worker_exit\n"
+    """Those of requests too, which are there and count nothing."""
+    config = f"from aqltelemetry.gunicorn import {hooks}\n"
     answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
     _check(rows, directory, answered)
+
+
+def test_a_configuration_that_has_hooks_is_extended(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    """Its own run first; one of them is given by name."""
+    (tmp_path / "hooks.py").write_text("""
+from aqltelemetry import record
+def mark(server, worker):
+    record("worker exit", 1)
+""")
+    config = """
+from aqltelemetry import record
+from aqltelemetry.gunicorn import extend
+def post_worker_init(worker):
+    inner = worker.wsgi
+    def slower(environ, start_response):
+        record("inner", 1)  # so what is recorded is what this hook made
+        return inner(environ, start_response)
+    worker.wsgi = slower
+worker_exit = "hooks.mark"
+extend(globals())
+extend(globals())
+"""
+    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    _check(rows, directory, answered)
+    custom = Counter(row["Label"] for row in rows("custom"))
+    assert custom == {"worker exit": 2, "inner": answered + 1}
+
+
+@pytest.mark.parametrize("location", ["conf.py", "file:conf.py", "python:conf", None])
+def test_options_are_variables_of_the_configuration(
+    tmp_path: Path, directory: Path, rows: Rows, location: str | None
+) -> None:
+    """Rather than of the environment; so in each form that Gunicorn finds a configuration in."""
+    config = f"""
+from pathlib import Path
+from aqltelemetry.gunicorn import post_worker_init, worker_exit
+aqltelemetry_dir = Path({str(directory)!r})
+aqltelemetry_with_runtime = False
+aqltelemetry_with_ttfb = False
+"""
+    (tmp_path / "app.py").write_text(_FLASK)
+    (tmp_path / ("conf.py" if location else "gunicorn.conf.py")).write_text(config)
+    environ = {**os.environ, "AQLTELEMETRY_DIR": str(tmp_path / "other")}
+    command = (*(("--config", location) if location else ()), "--workers", "2", "app:app")
+    _, answered = run_gunicorn(command, tmp_path, directory, workers=2, environ=environ)
+    assert Counter(row["Label"] for row in rows()) == {
+        "/users/{user} [GET]": answered,
+        "unmatched": 1,
+        "unmatched 4xx": 1,
+    }
+    assert {row["Label"] for row in rows("runtime")} == {"requests in flight"}
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_configuration_of_hooks_for_requests_works(
@@ -175,6 +237,7 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Worker:
+        cfg = SimpleNamespace(config="python:aqltelemetry.gunicorn")
         wsgi: object = staticmethod(lambda environ, start_response: [])
 
     monkeypatch.setenv("AQLTELEMETRY_INTERVAL_S", "often")
@@ -186,11 +249,44 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
     assert "the worker runs unrecorded: AQLTELEMETRY_INTERVAL_S='often'" in caplog.text
 
 
+def test_a_wrong_variable_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    module = ModuleType("__config__")
+    module.__dict__["aqltelemetry_intervall_s"] = 1
+    sys.modules["__config__"] = module
+    try:
+        with caplog.at_level(logging.ERROR, "aqltelemetry"):
+            gunicorn.post_worker_init(
+                SimpleNamespace(cfg=SimpleNamespace(config="./gunicorn.conf.py"), wsgi=None)
+            )
+    finally:
+        del sys.modules["__config__"]
+    assert "the worker runs unrecorded: intervall_s=1: unknown; there are" in caplog.text
+
+
+def test_ours_run_though_those_of_a_configuration_fail() -> None:
+    happened: list[str] = []
+
+    def theirs(server: object, worker: object) -> None:
+        happened.append("theirs")
+        raise RuntimeError
+
+    hook = gunicorn._both(theirs, lambda *_: happened.append("ours"))
+    with pytest.raises(RuntimeError):
+        hook(None, None)
+    assert happened == ["theirs", "ours"]
+
+
+def test_the_configuration_sets_nothing_but_hooks() -> None:
+    """Gunicorn takes each name in it that is one of its settings."""
+    known = importlib.import_module("gunicorn.config").Config().settings
+    assert set(vars(gunicorn)) & set(known) == {*gunicorn.__all__} - {"extend"}
+
+
 async def test_what_is_wrapped_stays_what_it_is() -> None:
     app = web.Application()
-    assert gunicorn._aiohttp(app) is app
+    assert gunicorn._aiohttp(app, {}) is app
 
     async def make() -> web.Application:
         return web.Application()
 
-    assert isinstance(await gunicorn._aiohttp(make)(), web.Application)
+    assert isinstance(await gunicorn._aiohttp(make, {})(), web.Application)
