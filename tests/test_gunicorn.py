@@ -16,34 +16,10 @@ from aiohttp import web
 
 from aqltelemetry import gunicorn
 from aqltelemetry.filenames import parse
-from servers import run_gunicorn
+from servers import PROGRAMS, WORKERS, run_gunicorn
 
 Rows = Callable[..., list[dict[str, str]]]
 
-_FLASK = """
-from flask import Flask
-app = Flask(__name__)
-@app.get("/users/<user>")
-def hello(user):
-    return f"hello {user}"
-"""
-_STARLETTE = """
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-async def hello(request):
-    return PlainTextResponse(f"hello {request.path_params['user']}")
-app = Starlette(routes=[Route("/users/{user}", hello)])
-"""
-_AIOHTTP = """
-from aiohttp import web
-async def hello(request):
-    return web.Response(text=f"hello {request.match_info['user']}")
-app = web.Application()
-app.router.add_get("/users/{user}", hello)
-async def create_app():
-    return app
-"""
 _SET_UP_ITSELF = {
     "flask": """
 from aqltelemetry.wsgi import TelemetryMiddleware
@@ -58,16 +34,6 @@ from aqltelemetry.aiohttp import setup
 setup(app)
 """,
 }
-_PROGRAMS = {"flask": _FLASK, "starlette": _STARLETTE, "aiohttp": _AIOHTTP}
-_WORKERS = (
-    ("sync", "flask"),
-    ("gthread", "flask"),
-    ("gevent", "flask"),
-    ("aiohttp.GunicornWebWorker", "aiohttp"),
-    ("aiohttp.GunicornUVLoopWebWorker", "aiohttp"),
-    ("uvicorn_worker.UvicornWorker", "starlette"),
-    ("asgi", "starlette"),
-)
 
 
 def _run(
@@ -93,7 +59,7 @@ def _check(rows: Rows, directory: Path, answered: int) -> None:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-@pytest.mark.parametrize(("worker", "kind"), _WORKERS, ids=[worker for worker, _ in _WORKERS])
+@pytest.mark.parametrize(("worker", "kind"), WORKERS.items(), ids=WORKERS)
 def test_each_request_is_one_observation(
     tmp_path: Path,
     directory: Path,
@@ -103,17 +69,16 @@ def test_each_request_is_one_observation(
     preload: tuple[str, ...],
 ) -> None:
     arguments = ("app:app", "--worker-class", worker, *preload)
-    answered = _run(tmp_path, directory, _PROGRAMS[kind], *arguments)
+    answered = _run(tmp_path, directory, PROGRAMS[kind], *arguments)
     _check(rows, directory, answered)
 
 
-@pytest.mark.parametrize(
-    ("worker", "kind"), [_WORKERS[0], _WORKERS[2], _WORKERS[4]], ids=["wsgi", "aiohttp", "asgi"]
-)
+@pytest.mark.parametrize("worker", ["sync", "aiohttp.GunicornWebWorker", "asgi"])
 def test_an_application_that_records_itself_is_not_counted_twice(
-    tmp_path: Path, directory: Path, rows: Rows, worker: str, kind: str
+    tmp_path: Path, directory: Path, rows: Rows, worker: str
 ) -> None:
-    program = _PROGRAMS[kind] + _SET_UP_ITSELF[kind]
+    kind = WORKERS[worker]
+    program = PROGRAMS[kind] + _SET_UP_ITSELF[kind]
     answered = _run(tmp_path, directory, program, "app:app", "--worker-class", worker)
     _check(rows, directory, answered)
 
@@ -122,7 +87,7 @@ def test_an_application_made_by_a_coroutine_is_recorded(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     arguments = ("app:create_app", "--worker-class", "aiohttp.GunicornWebWorker")
-    answered = _run(tmp_path, directory, _AIOHTTP, *arguments)
+    answered = _run(tmp_path, directory, PROGRAMS["aiohttp"], *arguments)
     _check(rows, directory, answered)
 
 
@@ -135,7 +100,7 @@ def test_the_hooks_work_in_a_configuration_of_ones_own(
 ) -> None:
     """Those of requests too, which are there and count nothing."""
     config = f"from aqltelemetry.gunicorn import {hooks}\n"
-    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
 
 
@@ -161,7 +126,7 @@ worker_exit = "hooks.mark"
 extend(globals())
 extend(globals())
 """
-    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
     custom = Counter(row["Label"] for row in rows("custom"))
     assert custom == {"worker exit": 2, "inner": answered + 1}
@@ -179,7 +144,7 @@ aqltelemetry_dir = Path({str(directory)!r})
 aqltelemetry_with_runtime = False
 aqltelemetry_with_ttfb = False
 """
-    (tmp_path / "app.py").write_text(_FLASK)
+    (tmp_path / "app.py").write_text(PROGRAMS["flask"])
     (tmp_path / ("conf.py" if location else "gunicorn.conf.py")).write_text(config)
     environ = {**os.environ, "AQLTELEMETRY_DIR": str(tmp_path / "other")}
     command = (*(("--config", location) if location else ()), "--workers", "2", "app:app")
@@ -209,14 +174,14 @@ def post_request(worker, req, environ, resp):
 def worker_exit(server, worker):
     sync.stop()
 """
-    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
 
 
 def test_gevents_workers_without_uvloop_serve_unrecorded_and_say_why(
     tmp_path: Path, directory: Path
 ) -> None:
-    (tmp_path / "app.py").write_text(_FLASK)
+    (tmp_path / "app.py").write_text(PROGRAMS["flask"])
     log = tmp_path / "log"
     config = f"""
 import logging, sys
