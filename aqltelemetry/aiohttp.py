@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
-from aqltelemetry.exchange import EVENTS, WEBSOCKET, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import EVENTS, WEBSOCKET, Exchange, InFlight, RequestLabels, guarded
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
@@ -94,6 +94,7 @@ class RequestTimer:
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
         self.labels = RequestLabels()
+        self.template = guarded(_template)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
@@ -202,16 +203,13 @@ class _Request(Exchange):
             wrapped.pop("prepare", None)
             wrapped.pop("write_eof", None)
         timer, request = self._timer, self._request
-        labels = timer.labels.of(_template(request), request.method, self.kind)
+        labels = timer.labels.of(timer.template(request), request.method, self.kind)
         self.end(labels, with_ttfb=timer.with_ttfb)
         timer.in_flight.end()
 
 
 def _template(request: web.Request) -> str | None:
-    try:
-        resource = request.match_info.route.resource
-    except Exception:  # noqa: BLE001 - a router that has failed, or one of another kind
-        return None
+    resource = request.match_info.route.resource
     # What no route matches has one that makes the error, of no resource.
     return resource.canonical if resource is not None else None
 

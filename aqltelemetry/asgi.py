@@ -21,6 +21,7 @@ from aqltelemetry.exchange import (
     Exchange,
     InFlight,
     RequestLabels,
+    guarded,
 )
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
@@ -63,6 +64,7 @@ class TelemetryMiddleware:
         self._app = app
         self._with_ttfb = with_ttfb
         self._labels = RequestLabels()
+        self._template = guarded(asgi_template)
         self._in_flight = InFlight()
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
@@ -91,7 +93,7 @@ class TelemetryMiddleware:
 
         def end() -> None:
             if not exchange.ended:
-                template = asgi_template(scope, root_path, exchange.status)
+                template = self._template(scope, root_path, exchange.status)
                 labels = self._labels.of(template, _method(scope), exchange.kind)
                 exchange.end(labels, with_ttfb=self._with_ttfb)
 

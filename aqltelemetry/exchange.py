@@ -7,14 +7,17 @@ an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVarTuple
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.segment import Counter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recorder import append_duration
 
+_log = logging.getLogger("aqltelemetry")
+_Ts = TypeVarTuple("_Ts")
 UNMATCHED = "unmatched"
 """The label of requests that no route answers."""
 OTHER = "other"
@@ -34,6 +37,28 @@ _METHODS = frozenset(
 )
 _MAX_TEMPLATES = 1000
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
+
+
+def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | None]:
+    """Return `template` such that it never raises, and returns a text or None.
+
+    A request whose template can't be had is unmatched; each kind of reason is
+    logged once.
+    """
+    logged: set[str] = set()
+
+    def ask(*arguments: *_Ts) -> str | None:
+        try:
+            found = template(*arguments)
+            return found if found is None else found + ""  # TypeError of what is no text
+        except Exception as exc:  # noqa: BLE001 - the request goes on, whatever befalls its label
+            reason = type(exc).__name__
+            if reason not in logged:
+                logged.add(reason)
+                _log.error("no template for a request, which is unmatched: %r", exc)
+        return None
+
+    return ask
 
 
 class Labels(NamedTuple):

@@ -12,12 +12,13 @@ _NOT_FOUND = 404
 _VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
 
 
-def wsgi_template(environ: Mapping[str, Any]) -> str | None:
-    """Return the template of a request to Flask or Django; None where no route matched."""
-    request = environ.get("werkzeug.request")
-    if request is not None:
-        rule = getattr(request, "url_rule", None)
-        return None if rule is None else _braced(rule.rule)
+def wsgi_template(environ: dict[str, Any], app: object = None) -> str | None:
+    """Return the template of a request to Flask or Django; None where no route matched.
+
+    `app` is what answers it, or answered it by an exception.
+    """
+    if "werkzeug.request" in environ:
+        return _flask_template(app, environ)
     path: str = environ.get("PATH_INFO", "")
     # PEP 3333: bytes, as if they were Latin-1.
     return _django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
@@ -49,6 +50,22 @@ def asgi_template(scope: Mapping[str, Any], root_path: str, status: int) -> str 
         return prefix + (inner or "")
     route = _effective(scope, route)
     return prefix + str(getattr(route, "path_format", None) or getattr(route, "path", ""))
+
+
+def _flask_template(app: object, environ: dict[str, Any]) -> str | None:
+    request = environ["werkzeug.request"]
+    if request is not None:
+        rule = getattr(request, "url_rule", None)
+    else:
+        # What raised out of Flask has had it forget the request; `app` may be its `wsgi_app`.
+        url_map = getattr(getattr(app, "__self__", app), "url_map", None)
+        if url_map is None:
+            return None
+        try:
+            rule, _ = url_map.bind_to_environ(environ).match(return_rule=True)
+        except Exception:  # noqa: BLE001 - NotFound and the like
+            return None
+    return None if rule is None else _braced(rule.rule)
 
 
 def _path_in(scope: Mapping[str, Any]) -> str:

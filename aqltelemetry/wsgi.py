@@ -9,11 +9,20 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import EVENTS, RECORDED_BY, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import (
+    EVENTS,
+    RECORDED_BY,
+    Exchange,
+    InFlight,
+    RequestLabels,
+    guarded,
+)
 from aqltelemetry.recorder import is_on
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
@@ -36,8 +45,8 @@ class TelemetryMiddleware:
 
     For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
     first byte is recorded too; `template` returns the route of a request, of its
-    WSGI environment, where Flask's and Django's are not what is wanted. Raises
-    OptionError.
+    WSGI environment, where Flask's and Django's are not what is wanted; what it
+    raises is logged, and the request unmatched. Raises OptionError.
     """
 
     def __init__(
@@ -51,7 +60,7 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._template = template or wsgi_template
+        self._template = guarded(template or partial(wsgi_template, app=app))
         self._with_ttfb = with_ttfb
         self._labels = RequestLabels()
         self._in_flight = InFlight()
@@ -71,27 +80,27 @@ class TelemetryMiddleware:
         self._in_flight.begin()
 
         def watched_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            exchange.status = int(status.split(" ", 1)[0])
-            exchange.kind = EVENTS if _is_event_stream(headers) else ""
-            exchange.length_bytes = _header(headers, "content-length")
+            _note(exchange, status, headers)
             # Flask forgets the route before the body is sent.
             exchange.template = self._template(environ)
+            exchange.answered = True
             return start_response(status, headers, *exc_info)
 
         def end() -> None:
             if not exchange.ended:
+                if not exchange.answered:  # it raised before
+                    exchange.template = self._template(environ)
                 method = environ.get("REQUEST_METHOD", "GET")
                 labels = self._labels.of(exchange.template, method, exchange.kind)
                 exchange.end(labels, with_ttfb=self._with_ttfb)
                 self._in_flight.end()
 
         try:
-            body = self._app(environ, watched_start)
+            return _watched(self._app(environ, watched_start), environ, exchange, end)
         except BaseException:
             exchange.status = _FAILED
             end()
             raise
-        return _watched(body, environ, exchange, end)
 
     def _start(self) -> None:
         # Threads that come at once wait in `start`, where all but one are told that
@@ -107,6 +116,7 @@ class TelemetryMiddleware:
 
 class _Exchange(Exchange):
     template: str | None = None
+    answered = False
     length_bytes: str | None = None
 
 
@@ -177,8 +187,12 @@ def _watched(
     return body
 
 
-def _is_event_stream(headers: list[tuple[str, str]]) -> bool:
-    return (_header(headers, "content-type") or "").startswith("text/event-stream")
+def _note(exchange: _Exchange, status: str, headers: list[tuple[str, str]]) -> None:
+    with suppress(Exception):  # the server tells what is wrong with them
+        exchange.status = int(status.split(" ", 1)[0])
+        is_stream = (_header(headers, "content-type") or "").startswith("text/event-stream")
+        exchange.kind = EVENTS if is_stream else ""
+        exchange.length_bytes = _header(headers, "content-length")
 
 
 def _header(headers: list[tuple[str, str]], wanted: str) -> str | None:

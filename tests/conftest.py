@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import matrix
 from aqltelemetry import recorder
 from aqltelemetry.threads import WorkerThread
 
@@ -20,6 +21,11 @@ Rows = list[dict[str, str]]
 def pytest_report_header() -> str:
     """Say whether tests may skip for want of a Debian package."""
     return f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was found of Gunicorn's workers."""
+    matrix.show(terminalreporter)
 
 
 @pytest.fixture(autouse=True)

@@ -301,6 +301,22 @@ async def test_a_lifespan_that_fails_fails_as_without(directory: Path) -> None:
     await middleware._monitor.stop()
 
 
+async def test_a_route_that_cannot_be_read_leaves_the_request_unmatched_and_is_logged_once(
+    directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def odd(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.update({"route": object(), "path_params": None})
+        await _bare(scope, receive, send)
+
+    middleware = _timed(odd, directory)
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        async with _serving(middleware, "off") as client:
+            assert await _get(client, "/1", "/2", "/3") == [200] * 3
+    await middleware._monitor.stop()
+    assert counts() == {"unmatched": 3}
+    assert caplog.text.count("no template for a request") == 1
+
+
 async def test_the_applications_own_lifespan_is_run_within(directory: Path, counts: Counts) -> None:
     happened: list[tuple[str, bool]] = []
 

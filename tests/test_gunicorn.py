@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from aqltelemetry import gunicorn
 from aqltelemetry.filenames import parse
-from servers import run_gunicorn
+from servers import PROGRAMS, WORKERS, run_gunicorn
 
 Rows = Callable[..., list[dict[str, str]]]
 
-_FLASK = """
-from flask import Flask
-app = Flask(__name__)
-@app.get("/users/<user>")
-def hello(user):
-    return f"hello {user}"
-"""
-_STARLETTE = """
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-async def hello(request):
-    return PlainTextResponse(f"hello {request.path_params['user']}")
-app = Starlette(routes=[Route("/users/{user}", hello)])
-"""
-_AIOHTTP = """
-from aiohttp import web
-async def hello(request):
-    return web.Response(text=f"hello {request.match_info['user']}")
-app = web.Application()
-app.router.add_get("/users/{user}", hello)
-async def create_app():
-    return app
-"""
 _SET_UP_ITSELF = {
     "flask": """
 from aqltelemetry.wsgi import TelemetryMiddleware
@@ -55,16 +34,6 @@ from aqltelemetry.aiohttp import setup
 setup(app)
 """,
 }
-_PROGRAMS = {"flask": _FLASK, "starlette": _STARLETTE, "aiohttp": _AIOHTTP}
-_WORKERS = (
-    ("sync", "flask"),
-    ("gthread", "flask"),
-    ("gevent", "flask"),
-    ("aiohttp.GunicornWebWorker", "aiohttp"),
-    ("aiohttp.GunicornUVLoopWebWorker", "aiohttp"),
-    ("uvicorn_worker.UvicornWorker", "starlette"),
-    ("asgi", "starlette"),
-)
 
 
 def _run(
@@ -90,7 +59,7 @@ def _check(rows: Rows, directory: Path, answered: int) -> None:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-@pytest.mark.parametrize(("worker", "kind"), _WORKERS, ids=[worker for worker, _ in _WORKERS])
+@pytest.mark.parametrize(("worker", "kind"), WORKERS.items(), ids=WORKERS)
 def test_each_request_is_one_observation(
     tmp_path: Path,
     directory: Path,
@@ -100,17 +69,16 @@ def test_each_request_is_one_observation(
     preload: tuple[str, ...],
 ) -> None:
     arguments = ("app:app", "--worker-class", worker, *preload)
-    answered = _run(tmp_path, directory, _PROGRAMS[kind], *arguments)
+    answered = _run(tmp_path, directory, PROGRAMS[kind], *arguments)
     _check(rows, directory, answered)
 
 
-@pytest.mark.parametrize(
-    ("worker", "kind"), [_WORKERS[0], _WORKERS[2], _WORKERS[4]], ids=["wsgi", "aiohttp", "asgi"]
-)
+@pytest.mark.parametrize("worker", ["sync", "aiohttp.GunicornWebWorker", "asgi"])
 def test_an_application_that_records_itself_is_not_counted_twice(
-    tmp_path: Path, directory: Path, rows: Rows, worker: str, kind: str
+    tmp_path: Path, directory: Path, rows: Rows, worker: str
 ) -> None:
-    program = _PROGRAMS[kind] + _SET_UP_ITSELF[kind]
+    kind = WORKERS[worker]
+    program = PROGRAMS[kind] + _SET_UP_ITSELF[kind]
     answered = _run(tmp_path, directory, program, "app:app", "--worker-class", worker)
     _check(rows, directory, answered)
 
@@ -119,16 +87,75 @@ def test_an_application_made_by_a_coroutine_is_recorded(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     arguments = ("app:create_app", "--worker-class", "aiohttp.GunicornWebWorker")
-    answered = _run(tmp_path, directory, _AIOHTTP, *arguments)
+    answered = _run(tmp_path, directory, PROGRAMS["aiohttp"], *arguments)
     _check(rows, directory, answered)
 
 
+_REQUEST_HOOKS = "post_worker_init, pre_request, post_request, worker_exit"
+
+
+@pytest.mark.parametrize("hooks", ["post_worker_init, worker_exit", _REQUEST_HOOKS])
 def test_the_hooks_work_in_a_configuration_of_ones_own(
+    tmp_path: Path, directory: Path, rows: Rows, hooks: str
+) -> None:
+    """Those of requests too, which are there and count nothing."""
+    config = f"from aqltelemetry.gunicorn import {hooks}\n"
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
+    _check(rows, directory, answered)
+
+
+def test_a_configuration_that_has_hooks_is_extended(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
-    config = "from aqltelemetry.gunicorn import post_worker_init, worker_exit\n"
-    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    """Its own run first; one of them is given by name."""
+    (tmp_path / "hooks.py").write_text("""
+from aqltelemetry import record
+def mark(server, worker):
+    record("worker exit", 1)
+""")
+    config = """
+from aqltelemetry import record
+from aqltelemetry.gunicorn import extend
+def post_worker_init(worker):
+    inner = worker.wsgi
+    def slower(environ, start_response):
+        record("inner", 1)  # so what is recorded is what this hook made
+        return inner(environ, start_response)
+    worker.wsgi = slower
+worker_exit = "hooks.mark"
+extend(globals())
+extend(globals())
+"""
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
+    custom = Counter(row["Label"] for row in rows("custom"))
+    assert custom == {"worker exit": 2, "inner": answered + 1}
+
+
+@pytest.mark.parametrize("location", ["conf.py", "file:conf.py", "python:conf", None])
+def test_options_are_variables_of_the_configuration(
+    tmp_path: Path, directory: Path, rows: Rows, location: str | None
+) -> None:
+    """Rather than of the environment; so in each form that Gunicorn finds a configuration in."""
+    config = f"""
+from pathlib import Path
+from aqltelemetry.gunicorn import post_worker_init, worker_exit
+aqltelemetry_dir = Path({str(directory)!r})
+aqltelemetry_with_runtime = False
+aqltelemetry_with_ttfb = False
+"""
+    (tmp_path / "app.py").write_text(PROGRAMS["flask"])
+    (tmp_path / ("conf.py" if location else "gunicorn.conf.py")).write_text(config)
+    environ = {**os.environ, "AQLTELEMETRY_DIR": str(tmp_path / "other")}
+    command = (*(("--config", location) if location else ()), "--workers", "2", "app:app")
+    _, answered = run_gunicorn(command, tmp_path, directory, workers=2, environ=environ)
+    assert Counter(row["Label"] for row in rows()) == {
+        "/users/{user} [GET]": answered,
+        "unmatched": 1,
+        "unmatched 4xx": 1,
+    }
+    assert {row["Label"] for row in rows("runtime")} == {"requests in flight"}
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_configuration_of_hooks_for_requests_works(
@@ -147,14 +174,14 @@ def post_request(worker, req, environ, resp):
 def worker_exit(server, worker):
     sync.stop()
 """
-    answered = _run(tmp_path, directory, _FLASK, "app:app", config=config)
+    answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
 
 
 def test_gevents_workers_without_uvloop_serve_unrecorded_and_say_why(
     tmp_path: Path, directory: Path
 ) -> None:
-    (tmp_path / "app.py").write_text(_FLASK)
+    (tmp_path / "app.py").write_text(PROGRAMS["flask"])
     log = tmp_path / "log"
     config = f"""
 import logging, sys
@@ -175,6 +202,7 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Worker:
+        cfg = SimpleNamespace(config="python:aqltelemetry.gunicorn")
         wsgi: object = staticmethod(lambda environ, start_response: [])
 
     monkeypatch.setenv("AQLTELEMETRY_INTERVAL_S", "often")
@@ -186,11 +214,44 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
     assert "the worker runs unrecorded: AQLTELEMETRY_INTERVAL_S='often'" in caplog.text
 
 
+def test_a_wrong_variable_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    module = ModuleType("__config__")
+    module.__dict__["aqltelemetry_intervall_s"] = 1
+    sys.modules["__config__"] = module
+    try:
+        with caplog.at_level(logging.ERROR, "aqltelemetry"):
+            gunicorn.post_worker_init(
+                SimpleNamespace(cfg=SimpleNamespace(config="./gunicorn.conf.py"), wsgi=None)
+            )
+    finally:
+        del sys.modules["__config__"]
+    assert "the worker runs unrecorded: intervall_s=1: unknown; there are" in caplog.text
+
+
+def test_ours_run_though_those_of_a_configuration_fail() -> None:
+    happened: list[str] = []
+
+    def theirs(server: object, worker: object) -> None:
+        happened.append("theirs")
+        raise RuntimeError
+
+    hook = gunicorn._both(theirs, lambda *_: happened.append("ours"))
+    with pytest.raises(RuntimeError):
+        hook(None, None)
+    assert happened == ["theirs", "ours"]
+
+
+def test_the_configuration_sets_nothing_but_hooks() -> None:
+    """Gunicorn takes each name in it that is one of its settings."""
+    known = importlib.import_module("gunicorn.config").Config().settings
+    assert set(vars(gunicorn)) & set(known) == {*gunicorn.__all__} - {"extend"}
+
+
 async def test_what_is_wrapped_stays_what_it_is() -> None:
     app = web.Application()
-    assert gunicorn._aiohttp(app) is app
+    assert gunicorn._aiohttp(app, {}) is app
 
     async def make() -> web.Application:
         return web.Application()
 
-    assert isinstance(await gunicorn._aiohttp(make)(), web.Application)
+    assert isinstance(await gunicorn._aiohttp(make, {})(), web.Application)

@@ -218,6 +218,17 @@ def test_the_fastapi_and_flask_applications(
     assert len(total) == len(first) >= 10
 
 
+def test_the_configuration_of_gunicorn(tmp_path: Path, port: int) -> None:
+    (tmp_path / "flask_app.py").write_text(_programs()["flask_app.py"])
+    (tmp_path / "conf.py").write_text(_programs()["conf.py"])
+    command = _commands("README.md")[6].replace("python:aqltelemetry.gunicorn", "conf.py")
+    assert "--config conf.py" in command
+    url = f"http://127.0.0.1:{port}"
+    _serve(command.replace("8000", str(port)).split(), url, 10, tmp_path, workers=2)
+    durations = TelemetryDB(tmp_path / "_monitoring").duration()
+    assert len(durations.time_series("/users/{user} [GET]").data()) >= 10
+
+
 def test_the_asyncio_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(_programs()["program.py"])
     _run(sys.executable, "-W", "error", "program.py", cwd=tmp_path)
@@ -250,7 +261,7 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 def test_every_command_and_program_is_run_by_a_test() -> None:
     assert len(_commands("README.md")) == 8
     assert set(_programs()) == {
-        *("app.py", "main.py", "flask_app.py", "program.py", "legacy.py", "read.py"),
+        *("app.py", "main.py", "flask_app.py", "conf.py", "program.py", "legacy.py", "read.py"),
         *("queue_sampler.py", "slow_sink.py"),
     }
 

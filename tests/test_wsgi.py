@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -102,6 +103,34 @@ def test_a_template_of_ones_own_is_used(directory: Path, counts: Counts) -> None
     assert counts() == {"/mine/{id} [GET]": 1}
 
 
+@pytest.mark.parametrize("wrong", [KeyError("tenant"), 7, ["/list"], b"/bytes"], ids=repr)
+def test_a_template_that_fails_leaves_the_request_unmatched_and_is_logged_once(
+    directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture, wrong: Any
+) -> None:
+    def template(environ: dict[str, Any]) -> Any:
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
+
+    app = _timed(_plain, directory, template=template)
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        assert [_call(app) for _ in range(3)] == ["200 OK"] * 3
+    sync.stop()
+    assert counts() == {"unmatched": 3}
+    assert caplog.text.count("no template for a request") == 1
+
+
+def test_what_a_server_would_refuse_is_left_to_the_server(directory: Path, counts: Counts) -> None:
+    def wrong(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("fine", [(b"Content-Type", None), ("too", "long", "by one")])
+        return None  # type: ignore[return-value]
+
+    with pytest.raises(TypeError, match="not iterable"):
+        _call(_timed(wrong, directory))
+    sync.stop()
+    assert counts() == {"unmatched": 1, "unmatched 5xx": 1}
+
+
 def test_a_duration_lasts_until_the_body_is_closed(directory: Path, rows: Rows) -> None:
     """And the time to the first byte to the first chunk that has any."""
     gate = threading.Event()
@@ -118,6 +147,45 @@ def test_a_duration_lasts_until_the_body_is_closed(directory: Path, rows: Rows) 
     durations = {row["Label"]: float(row["Measurement"]) for row in rows()}
     assert durations["unmatched ttfb"] > 0.05
     assert durations["unmatched"] > durations["unmatched ttfb"] + 0.05
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("exc", [RuntimeError, SystemExit])
+def test_what_is_raised_out_of_flask_has_its_route(
+    directory: Path, counts: Counts, bound: bool, exc: type[BaseException]
+) -> None:
+    """As with PROPAGATE_EXCEPTIONS, or when Gunicorn ends a worker amid a request."""
+    app = flask.Flask(__name__)
+    app.testing = True
+
+    @app.route("/users/<int:user>")
+    def user(user: int) -> str:
+        raise exc
+
+    middleware = _timed(app.wsgi_app if bound else app, directory)
+    with pytest.raises(exc):
+        _call(middleware, "/users/1")
+    sync.stop()
+    assert counts() == {"/users/{user} [GET]": 1, "/users/{user} [GET] 5xx": 1}
+
+
+@pytest.mark.parametrize("amid", [False, True])
+def test_what_is_raised_before_an_answer_began_has_its_route(
+    directory: Path, counts: Counts, amid: bool
+) -> None:
+    """That which the application has found by then."""
+
+    def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["mine.route"] = "/mine/{id}"
+        if not amid:
+            raise SystemExit
+        return (1 // 0 for _ in range(1))  # type: ignore[misc]
+
+    app = _timed(broken, directory, template=lambda environ: environ.get("mine.route"))
+    with pytest.raises(ZeroDivisionError if amid else SystemExit):
+        _call(app, "/mine/7")
+    sync.stop()
+    assert counts() == {"/mine/{id} [GET]": 1, "/mine/{id} [GET] 5xx": 1}
 
 
 @pytest.mark.parametrize("amid", [False, True])
@@ -280,6 +348,20 @@ settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
 urlpatterns = [path("users/<str:user>", lambda request, user: HttpResponse(f"hello {user}"))]
 app = TelemetryMiddleware(get_wsgi_application(), "_monitoring")
 """
+
+
+def test_what_is_raised_out_of_django_has_its_route(directory: Path, counts: Counts) -> None:
+    """In a process of its own, as Django is configured for good."""
+    program = _DJANGO.replace('HttpResponse(f"hello {user}")', "exit()")
+    program += """
+from wsgiref.util import setup_testing_defaults
+environ = {"PATH_INFO": "/users/1"}
+setup_testing_defaults(environ)
+app(environ, None)
+"""
+    program = program.replace("_monitoring", str(directory))
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert counts() == {"/users/{user} [GET]": 1, "/users/{user} [GET] 5xx": 1}
 
 
 @pytest.mark.parametrize("program", [_FLASK, _DJANGO], ids=["flask", "django"])
