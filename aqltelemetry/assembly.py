@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from aqltelemetry.clock import epoch_ns
+from aqltelemetry.control import Controls
 from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.placement import all_roots, journal_root
 from aqltelemetry.journal.sealed import seal
@@ -53,6 +54,7 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     return Parts(
         new_writer=new_writer,
         journal_roots=all_roots(settings.directory, settings.journal_dir),
+        controls=Controls(settings.directory),
         keeper_thread=keeper_thread,
         sink_thread=sink_thread,
         sinks=(CsvSink(settings.directory, sink_thread, retention), *settings.sinks),

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from aqltelemetry.clock import epoch_ns
+from aqltelemetry.commands.doctor import doctor
+from aqltelemetry.commands.run import run
+from aqltelemetry.commands.switch import off, on, profile
 from aqltelemetry.errors import TelemetryError
 
 if TYPE_CHECKING:
@@ -24,7 +27,11 @@ _NANOSECONDS = re.compile(r"\d{15,}")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("aqltelemetry"), prog_name="aqltelemetry")
 def main() -> None:
-    """Look at what aqltelemetry recorded."""
+    """Record Python services, and look at what was recorded."""
+
+
+for each in (run, doctor, off, on, profile):
+    main.add_command(each)
 
 
 @main.command()

@@ -80,3 +80,15 @@ class SegmentError(TelemetryError, ValueError):
 
 class SeriesError(TelemetryError, LookupError):
     """Raised when recorded data hold no series as asked for."""
+
+
+class CommandError(TelemetryError, OSError):
+    """Raised when a command can't be run.
+
+    Attributes: `command` (its program), `exit_code` (what a shell would return).
+    """
+
+    def __init__(self, command: str, reason: OSError) -> None:
+        super().__init__(f"{command}: {reason.strerror}")
+        self.command = command
+        self.exit_code = 127 if isinstance(reason, FileNotFoundError) else 126

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry import recorder
@@ -43,6 +44,10 @@ class Monitor:
         self._closing: Session | None = None
         self._profiler: Profiler | None = None
         self._last_stats = Stats()
+        self.is_apart = False
+        """Whether the application's code runs on other threads than the event loop's."""
+        self.is_unasked = False
+        """Whether it was begun by nothing in the program, and ends for what is."""
 
     def __repr__(self) -> str:
         state = f"recording into {self.directory!r}" if self.is_running else "not running"
@@ -66,6 +71,7 @@ class Monitor:
         Raises OptionError, MonitoringDirectoryError, ProfilerError, or
         AlreadyRunningError while this or another monitor runs.
         """
+        await _Active.make_way()
         _Active.claim(self)
         try:
             self._settings = settings(
@@ -74,7 +80,7 @@ class Monitor:
             )
             self._session = await self._open(self._settings)
             if self._settings.with_profiler:
-                self._start_profiler(self._settings)
+                self._start_profiler()
         except BaseException:
             session, self._session = self._session, None
             if session is not None:
@@ -147,15 +153,18 @@ class Monitor:
             assembling.add_done_callback(_disassemble)
             thread.shutdown(wait=False)
             raise
-        session = Session(parts)
+        session = Session(parts, self._make_profiler)
         await session.open()
         _Active.end_child_recording(thread)
         return session
 
-    def _start_profiler(self, chosen: Settings) -> None:
+    def _make_profiler(self) -> Profiler:
         from aqltelemetry.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
 
-        profiler = Profiler(chosen.directory)
+        return Profiler(self.directory or "", apart=self.is_apart)
+
+    def _start_profiler(self) -> None:
+        profiler = self._make_profiler()
         profiler.start()
         self._profiler = profiler
 
@@ -166,6 +175,13 @@ class Monitor:
                 profiler.stop()
             except OSError as exc:
                 _log.error("the profile can't be written: %s", exc)
+
+    async def _make_way(self) -> None:
+        """Stop, for another monitor, which may be on another event loop."""
+        session = self._session
+        if session is not None:
+            with suppress(NotRunningError):
+                await session.await_there(self.stop)
 
     def _abandon(self) -> bool:
         """Give up a session whose event loop is gone; say whether it was."""
@@ -206,6 +222,11 @@ class _Active:
             cls.hooked = True
 
     @classmethod
+    async def make_way(cls) -> None:
+        if cls.monitor is not None and cls.monitor.is_unasked:
+            await cls.monitor._make_way()  # noqa: SLF001 - of the same file
+
+    @classmethod
     def release(cls, monitor: Monitor) -> None:
         if cls.monitor is monitor:
             cls.monitor = None
@@ -213,11 +234,13 @@ class _Active:
     @classmethod
     def forked(cls) -> None:
         running, cls.monitor = cls.monitor, None
+        was_on = recorder.is_on()
         if running is not None:
             cls.child = running._abandon_in_child()  # noqa: SLF001 - of the same file
         elif cls.child is not None:
             cls.child = cls.child.abandon_in_child()
-        if cls.child is not None:
+        # A child of a recording that is switched off stays so: nothing there looks.
+        if cls.child is not None and was_on:
             recorder.install(cls.child.begin())
 
     @classmethod

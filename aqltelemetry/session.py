@@ -11,10 +11,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import CLOCK_STEP_NS, follow, read_anchor
+from aqltelemetry.control import Controls
 from aqltelemetry.drain import Drain, Flush
 from aqltelemetry.errors import StateError
 from aqltelemetry.forked import ChildFeeder
@@ -23,9 +24,13 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.protocols import Attached, Sampler, Sink
 from aqltelemetry.recovery import Recovery
+from aqltelemetry.remote import Remote
 from aqltelemetry.schedule import Schedule
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import NativeFuture, WorkerThread
+
+if TYPE_CHECKING:
+    from aqltelemetry.profiler import Profiler
 
 _log = logging.getLogger("aqltelemetry")
 _HEARTBEAT_S = 1.0
@@ -42,6 +47,7 @@ class Parts:
 
     new_writer: Callable[[], Writer]
     journal_roots: Sequence[Path]
+    controls: Controls
     keeper_thread: WorkerThread
     sink_thread: WorkerThread
     sinks: Sequence[Sink]
@@ -55,8 +61,9 @@ class Parts:
 class Session:
     """Records from `open` to `close`, on the event loop it was opened on."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, make_profiler: Callable[[], Profiler]) -> None:
         self._parts = parts
+        self._make_profiler = make_profiler
         self._loop = asyncio.get_running_loop()
         self._drain = Drain(
             parts.sinks, parts.sink_thread, self._release, parts.max_age_s, self._is_journal_full
@@ -77,13 +84,15 @@ class Session:
             for thread in (parts.keeper_thread, parts.sink_thread):
                 thread.shutdown(wait=False)
             raise
-        recorder.install(self._recording)
+        if not self._remote.is_off:
+            recorder.install(self._recording)
         for sampler in parts.samplers:
             self._take_on(sampler)
         self._draining = self._start(self._drain.run())
         self._tasks = [
             self._start(self._heartbeat()),
             self._start(self._tend_journal()),
+            self._start(self._remote.run()),
             *(self._start(schedule.run()) for schedule in self._schedules),
         ]
 
@@ -94,6 +103,13 @@ class Session:
         self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
         self._undo.callback(self._keeper.close)
         self._recording = self._keeper.open(read_anchor())
+        self._remote = Remote(
+            parts.controls,
+            self._writer.name,
+            self._recording,
+            parts.keeper_thread,
+            self._make_profiler,
+        )
 
     @property
     def is_usable(self) -> bool:
@@ -105,6 +121,16 @@ class Session:
         if asyncio.get_running_loop() is not self._loop:
             msg = "the monitor was started on another event loop: use it there"
             raise StateError(msg)
+
+    async def await_there(self, work: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
+        """Await something on the recording's event loop, from whichever."""
+        if asyncio.get_running_loop() is self._loop:
+            return await work()
+        done: Future[asyncio.Task[_R]] = NativeFuture()
+        self._loop.call_soon_threadsafe(
+            lambda: self._start(work()).add_done_callback(done.set_result)
+        )
+        return (await asyncio.wrap_future(done)).result()
 
     async def flush(self) -> None:
         """Have everything recorded before this call given to the sinks and kept."""
@@ -159,6 +185,7 @@ class Session:
             recovered=self._recovery.records,
             journal_bytes=account.journal_bytes,
             is_crash_proof=self._writer.path is not None,
+            is_off=self._remote.is_off,
             queue_depth=self._drain.depth,
             write_s=self._drain.write_ns / _NS_PER_S,
             sampler_errors=sum(schedule.errors for schedule in self._schedules),
@@ -248,7 +275,7 @@ class Session:
         self._parts.sink_thread.shutdown(wait=False)
         return ended
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
         return self._loop.create_task(work, name="aqltelemetry")
 
     async def _on_keeper(self, job: Callable[[], _R]) -> _R:

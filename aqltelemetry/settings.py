@@ -178,10 +178,25 @@ def settings(
     return Settings(**values)
 
 
+def variables(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options, given as texts, as environment variables."""
+    return {_variable(name): text for name, text in options.items()}
+
+
+def text_options() -> Sequence[str]:
+    """Return the names of the options that an environment variable can give, sorted."""
+    known = {field.name: field.type for field in fields(Settings)}
+    return sorted(name for name, kind in known.items() if kind in _PARSERS)
+
+
+def _variable(name: str) -> str:
+    return _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
+
+
 def _from_environment(known: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
     values: dict[str, Any] = {}
     for name, kind in known.items():
-        variable = _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
+        variable = _variable(name)
         if kind in _PARSERS and (text := environ.get(variable, "")):
             parse, form = _PARSERS[kind]
             try:

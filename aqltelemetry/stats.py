@@ -26,6 +26,8 @@ class Stats:
     """Size of this process's journal segments."""
     is_crash_proof: bool = True
     """False where the journal is in memory: a killed process loses what is in it."""
+    is_off: bool = False
+    """Whether recording is switched off, by `aqltelemetry off`."""
     queue_depth: int = 0
     """Segments that wait for the sinks."""
     write_s: float = 0.0

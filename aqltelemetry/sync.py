@@ -91,11 +91,13 @@ class _LoopThread:
 class _Recording:
     """A monitor on a loop of its own thread, and a profiler on the caller's."""
 
-    def __init__(self, chosen: Settings, options: Options) -> None:
+    def __init__(self, chosen: Settings, options: Options, *, unasked: bool = False) -> None:
         self._profiler = Profiler(chosen.directory) if chosen.with_profiler else None
         # The thread to profile is the caller's, not that of our loop.
         unprofiled: Options = {**options, "with_profiler": False}
         self.monitor = Monitor(chosen.directory, **unprofiled)
+        self.monitor.is_apart = True
+        self.monitor.is_unasked = unasked
         with ExitStack() as undo:
             self._thread = _LoopThread()
             undo.callback(self._thread.end)
@@ -108,6 +110,9 @@ class _Recording:
     def flush(self) -> None:
         self._thread.call(self.monitor.flush())
 
+    def end(self) -> None:
+        self._thread.end()
+
     def stop(self) -> Stats:
         if self._profiler is not None:
             try:
@@ -117,7 +122,7 @@ class _Recording:
         try:
             return self._thread.call(self.monitor.stop())
         finally:
-            self._thread.end()
+            self.end()
 
 
 class _State:
@@ -151,11 +156,24 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     AlreadyRunningError while a monitor runs in this process; StateError where
     gevent has put greenlets in the place of threads and uvloop is not there.
     """
+    _start(monitoring_dir, options)
+
+
+def start_unasked(**options: Unpack[Options]) -> None:
+    """Begin to record as `start` does, until the program starts a recording of its own."""
+    _start(None, options, unasked=True)
+
+
+def _start(
+    monitoring_dir: str | os.PathLike[str] | None, options: Options, *, unasked: bool = False
+) -> None:
     wanted: Options = {"with_event_loop": False, **options}
     with _State.lock:
-        recording = _Recording(settings(monitoring_dir, wanted), wanted)
+        recording = _Recording(settings(monitoring_dir, wanted), wanted, unasked=unasked)
         _State.hook()
-        _State.running = recording
+        left, _State.running = _State.running, recording
+    if left is not None:  # one that made way for this
+        left.end()
 
 
 def stop() -> Stats:
@@ -199,7 +217,7 @@ def _running() -> _Recording:
 
 
 def _stop_at_exit() -> None:
-    if _State.running is not None:
+    if _State.running is not None and _State.running.monitor.is_running:
         try:
             stop()
         except TelemetryError as exc:

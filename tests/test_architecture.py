@@ -29,27 +29,34 @@ LAYERS = (
     ("journal.segment", "journal.placement"),
     ("journal.writer", "journal.reader"),
     ("journal.sealed",),
-    ("journal.orphans", "recorder", "threads", "csv_format", "csv_frames"),
+    ("journal.orphans", "recorder", "threads", "csv_format", "csv_frames", "control"),
     (
         *("sinks.__init__", "sinks.publication", "sinks.retention"),
         *("samplers.__init__", "samplers.garbage", "samplers.process"),
         *("samplers.event_loop", "samplers.health", "profiler", "timing", "loader"),
         *("exchange", "keeper", "forked", "recovery", "feed", "schedule"),
+        *("journal.census", "recorded"),
     ),
-    ("drain", "sinks.csv_file", "settings", "report"),
+    ("drain", "remote", "sinks.csv_file", "settings", "report"),
     ("session",),
     ("assembly",),
     ("monitor",),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
-    ("wsgi", "demo.service", "demo.drive"),
-    ("cli", "gunicorn"),
+    ("wsgi", "demo.service", "demo.drive", "doctor", "autostart.__init__"),
+    ("gunicorn", "launch", "autostart.sitecustomize"),
+    ("instrument", "commands.__init__"),
+    ("commands.run", "commands.switch", "commands.doctor"),
+    ("cli",),
     ("__main__",),
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
 # What only one module does, as a pattern of code; everybody else asks it.
 SINGLE_HOMES = {
-    r"os\.environ": {"settings", "demo.drive"},
+    r"os\.environ": {
+        *("settings", "demo.drive", "autostart.sitecustomize"),
+        *("commands.run", "commands.doctor"),  # for other processes
+    },
     r"^import time|^from time|import datetime as": {"clock"},
     r"^(import|from) aiofiles": {"sinks.csv_file"},
     r"^import psutil": {"samplers.process"},
@@ -59,7 +66,9 @@ SINGLE_HOMES = {
     r"posix_fallocate": {"journal.writer"},
     r"^(import|from) pandas": {"csv_frames", "loader", "report"},
     r"^ *(import|from) rich": {"report", "cli"},
-    r"^import click": {"cli"},
+    r"^import click": {"cli", "commands.run", "commands.switch", "commands.doctor"},
+    r"^ *import yappi": {"profiler"},
+    r"posix_spawn|sigwaitinfo": {"launch"},
     r"threading\.Thread\(": {"threads"},
     r"register_at_fork": {"monitor", "sync"},
     r"gc\.callbacks": {"samplers.garbage"},

@@ -67,8 +67,7 @@ def claim_orphans(root: Path) -> Iterator[Orphans]:
     except FileNotFoundError:
         return
     for name in names:
-        writer = name.removesuffix(NEW_SUFFIX)
-        if len(writer) != _WRITER_CHARS or not _HEX.issuperset(writer):
+        if not is_writer(name.removesuffix(NEW_SUFFIX)):
             continue
         path = root / name
         lock_fd = lock(path)
@@ -82,6 +81,11 @@ def claim_orphans(root: Path) -> Iterator[Orphans]:
             yield orphans
         else:
             orphans.close()
+
+
+def is_writer(name: str) -> bool:
+    """Say whether a directory of this name is a writer's."""
+    return len(name) == _WRITER_CHARS and _HEX.issuperset(name)
 
 
 def _is_same(path: Path, fd: int) -> bool:

@@ -45,6 +45,22 @@ def journal_root(
     It is made if missing, mode 0700. Raises PlacementError where the platform or
     the file system does not suit, or the directory is not ours alone.
     """
+    root = find_journal_root(directory, journal_dir, mounts=mounts, shm=shm, container=container)
+    for step in _steps(root, directory):
+        _make(step)
+        _check_private(step)
+    return root
+
+
+def find_journal_root(
+    directory: str,
+    journal_dir: str = AUTO,
+    *,
+    mounts: Path = Path("/proc/self/mountinfo"),
+    shm: Path = _SHM,
+    container: bool | None = None,
+) -> Path:
+    """Return what `journal_root` would, and make nothing; raises PlacementError as that."""
     if journal_dir == MEMORY or sys.platform != "linux":
         msg = "recording in memory, as asked for or as this platform needs"
         raise PlacementError(msg)
@@ -54,7 +70,8 @@ def journal_root(
         msg = f"{root}: a journal can't be mapped on {kind}"
         raise PlacementError(msg)
     for step in _steps(root, directory):
-        _make_private(step)
+        if step.exists():
+            _check_private(step)
     return root
 
 
@@ -123,7 +140,7 @@ def _steps(root: Path, directory: str) -> Sequence[Path]:
     return (root,) if root.parent == Path(directory) else (root.parent, root)
 
 
-def _make_private(path: Path) -> None:
+def _make(path: Path) -> None:
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -131,6 +148,9 @@ def _make_private(path: Path) -> None:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _check_private(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         msg = f"{path}: must be a directory, and no link to one"

@@ -44,6 +44,10 @@ class EventLoopSampler:
         self._due_ns = monotonic_ns() + self._tick_ns
         self._timer = self._loop.call_later(self._tick_ns / _NS_PER_S, self._tick)
 
+    def mute(self) -> None:
+        """Observe no more, from any thread; the next tick is the last."""
+        self._append = None
+
     def detach(self) -> None:
         """Tick no more."""
         self._append = None

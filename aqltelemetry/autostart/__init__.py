@@ -1,0 +1,1 @@
+"""Put first on PYTHONPATH by `aqltelemetry run`: what Python runs at its start."""

@@ -1,0 +1,1 @@
+"""The commands of `aqltelemetry` that run beside a service, one module each."""

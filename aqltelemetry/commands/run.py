@@ -1,0 +1,125 @@
+"""`aqltelemetry run`: records the Python processes of a command, without a line of code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from aqltelemetry import launch, recorded, sync
+from aqltelemetry.assembly import check_directory
+from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry.errors import CommandError, OptionError, TelemetryError
+from aqltelemetry.journal.census import census
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.settings import Settings, settings, text_options
+
+_POLL_S = 0.05
+_SETTLE_NS = 30_000_000_000
+_MIB = 1 << 20
+_DAY_S = 86400
+
+
+def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each of the recording."""
+    for name in reversed(text_options()):
+        if name != "directory":
+            option = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE")
+            command = option(command)
+    return command
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="The other options are those of a recording, as the README lists them. "
+    "The same may be had of environment variables, AQLTELEMETRY_DIR and so on.",
+)
+@click.option("--dir", "directory", metavar="DIR", help="Where to record.  [default: _monitoring]")
+@_telemetry_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    context: click.Context, /, directory: str | None, command: Sequence[str], **given: str | None
+) -> None:
+    r"""Run COMMAND and record every Python process below it, without a line of code.
+
+    \b
+    aqltelemetry run -- gunicorn app:app --workers 4
+    aqltelemetry run --dir /var/lib/app/monitoring -- uvicorn app:app --workers 4
+
+    Requests of aiohttp, Django, FastAPI, Flask, Litestar and Starlette are recorded on
+    any server, those of other applications under Gunicorn and uvicorn. A program that
+    serves nothing is recorded too, if it is the first Python process of COMMAND.
+    Signals and the exit code pass through.
+    """
+    options = {name: text for name, text in given.items() if text is not None}
+    try:
+        environ = launch.environment("", options, os.environ)
+        del environ["AQLTELEMETRY_DIR"]
+        chosen = settings(directory or os.environ.get("AQLTELEMETRY_DIR"), environ=environ)
+        check_directory(chosen.directory)
+    except OptionError as exc:
+        raise click.UsageError(str(exc)) from exc
+    except TelemetryError as exc:
+        raise click.ClickException(str(exc)) from exc
+    environ["AQLTELEMETRY_DIR"] = chosen.directory
+    _say(f"recording into {chosen.directory} ({_limits(chosen)}): {shlex.join(command)}")
+    known = set(recorded.names(chosen.directory))
+    try:
+        code = launch.run(command, environ)
+    except CommandError as exc:
+        _say(str(exc))
+        context.exit(exc.exit_code)
+    _settle(chosen)
+    _say(_summary(chosen, known))
+    context.exit(code)
+
+
+def _say(text: str) -> None:
+    # What the command prints is its own.
+    click.echo(f"aqltelemetry: {text}", err=True)
+
+
+def _limits(chosen: Settings) -> str:
+    return (
+        f"keeping {chosen.keep_bytes / _MIB:,.0f} MiB or {chosen.keep_s / _DAY_S:g} days, "
+        f"journal at most {chosen.journal_bytes / _MIB:,.0f} MiB a process"
+    )
+
+
+def _settle(chosen: Settings) -> None:
+    """Publish what killed processes left, since no other may live to do it."""
+    roots = all_roots(chosen.directory, chosen.journal_dir)
+    try:
+        if census(roots).dead:
+            _recover(chosen)
+    except (TelemetryError, OSError) as exc:
+        _say(f"what killed processes left could not be published: {exc}")
+
+
+def _recover(chosen: Settings) -> None:
+    roots = all_roots(chosen.directory, chosen.journal_dir)
+    deadline_ns = monotonic_ns() + _SETTLE_NS
+    sync.start(chosen.directory, journal_dir=chosen.journal_dir, with_runtime=False)
+    while census(roots).dead and monotonic_ns() < deadline_ns:
+        pause(_POLL_S)
+    sync.stop()
+
+
+def _summary(chosen: Settings, known: set[str]) -> str:
+    new = [name for name in recorded.names(chosen.directory) if name not in known]
+    found = recorded.count(chosen.directory, new)
+    if not found.files:
+        return (
+            "no observations; it started no Python process that is known to serve "
+            "requests, or none has ended in order yet"
+        )
+    rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
+    return (
+        f"{found.rows.total():,} observations ({rows}) of {len(found.processes)} processes, "
+        f"{found.dropped:,} dropped, in {found.files} files: "
+        f"aqltelemetry report {shlex.quote(os.path.relpath(chosen.directory))}"
+    )

@@ -1,0 +1,128 @@
+"""`aqltelemetry off`, `on` and `profile`: what is asked of running processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry.control import Answer, Controls
+from aqltelemetry.journal.census import mapped_by
+from aqltelemetry.journal.format import Header
+
+_POLL_S = 0.1
+_GRACE_S = 15.0
+_NS_PER_S = 1e9
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+def off(directory: Path) -> None:
+    """Switch off all recordings into DIR, until `aqltelemetry on DIR`.
+
+    Running processes hear of it within a second, those that start later at their start.
+    """
+    _switch(directory, on=False)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+def on(directory: Path) -> None:
+    """Switch recordings into DIR on again."""
+    _switch(directory, on=True)
+
+
+def _switch(directory: Path, *, on: bool) -> None:
+    word = "on" if on else "off"
+    try:
+        changed = Controls(str(directory.absolute())).switch(on=on)
+    except OSError as exc:
+        raise click.ClickException(f"{directory} can't be switched {word}: {exc.strerror}") from exc
+    click.echo(f"recordings into {directory} are {'' if changed else 'already '}switched {word}")
+
+
+@click.command()
+@click.option("--pid", metavar="N", required=True, type=click.IntRange(1), help="The process.")
+@click.option(
+    "--seconds",
+    metavar="S",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600, min_open=True),
+    help="For how long.",
+)
+def profile(pid: int, seconds: float) -> None:
+    """Profile a process that records, while it works.
+
+    Its profile is profiler.<PID>.data in its monitoring directory, for
+    `python -m pstats`. By yappi if the process has it (the extra
+    aqltelemetry[profiler]), which sees all threads and coroutines; else by cProfile,
+    which does not. It costs the process a good part of its speed for that time.
+    """
+    header = recording_of(pid)
+    controls = Controls(str(_as_seen_by(pid, header.directory)))
+    try:
+        controls.ask_for_profile(header.writer, seconds)
+    except FileExistsError as exc:
+        raise click.ClickException(f"process {pid} is being profiled already") from exc
+    except OSError as exc:
+        raise click.ClickException(f"{header.directory}: {exc.strerror}") from exc
+    try:
+        answer = _wait(controls, header.writer, pid, seconds)
+    finally:
+        controls.withdraw(header.writer)
+    if answer.error:
+        raise click.ClickException(f"process {pid}: {answer.error}")
+    click.echo(f"{answer.path}: python -m pstats {answer.path}")
+
+
+def recording_of(pid: int) -> Header:
+    """Return the header of a segment that a process records into; says why there is none."""
+    try:
+        headers = [header for header in mapped_by(pid) if header.pid in _names_of(pid)]
+    except (FileNotFoundError, ProcessLookupError):
+        raise click.ClickException(f"there is no process {pid}") from None
+    except PermissionError:
+        raise click.ClickException(f"process {pid} is another user's") from None
+    if not headers:
+        raise click.ClickException(
+            f"process {pid} does not record, or in memory only: aqltelemetry doctor --pid {pid}"
+        )
+    return max(headers, key=lambda header: header.created_ns)
+
+
+def _names_of(pid: int) -> set[int]:
+    """Return a process's PID in each of its namespaces; a child may still map a parent's."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return {int(name) for name in line.split()[1:]}
+    return {pid}
+
+
+def _as_seen_by(pid: int, directory: str) -> Path:
+    # Of a process in a container the directory is elsewhere for us.
+    try:
+        root = os.readlink(f"/proc/{pid}/root")
+        same = os.path.samefile(f"/proc/{pid}/root{directory}", directory)
+    except OSError:
+        same = root == "/"
+    return Path(directory) if same else Path(f"/proc/{pid}/root{directory}")
+
+
+def _wait(controls: Controls, writer: str, pid: int, seconds: float) -> Answer:
+    begun_ns = monotonic_ns()
+    shown_s = 0
+    with click.progressbar(length=round(seconds) or 1, label=f"profiling {pid}") as bar:
+        while (passed_s := (monotonic_ns() - begun_ns) / _NS_PER_S) < seconds + _GRACE_S:
+            answer = controls.answered(writer)
+            if answer is not None:
+                return answer
+            bar.update(min(int(passed_s), round(seconds)) - shown_s)
+            shown_s = min(int(passed_s), round(seconds))
+            if not os.path.exists(f"/proc/{pid}"):
+                return Answer(error="it ended in the meantime")
+            pause(_POLL_S)
+    return Answer(error=f"no answer within {_GRACE_S:g} s of the end: is its event loop blocked?")

@@ -1,0 +1,113 @@
+"""What may be asked of running recordings: files in `<monitoring directory>/.control`.
+
+`off` is there while recordings are switched off. `profile.<writer>.asked` holds for
+how many seconds a process is to be profiled; removed, it asks no more. The process
+answers in `profile.<writer>.answer`. A writer is what file names call so: unlike a
+PID it is one process's alone, in all containers that share a volume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import NamedTuple
+
+_DIRECTORY = ".control"
+_OFF = "off"
+_DIRECTORY_MODE = 0o750
+_FILE_MODE = 0o640
+
+
+class Wishes(NamedTuple):
+    """What is asked of a recording; `profile_s` is None where no profile is wanted."""
+
+    off: bool = False
+    profile_s: float | None = None
+
+
+class Answer(NamedTuple):
+    """What became of a profile: its file, or why there is none."""
+
+    path: str = ""
+    error: str = ""
+
+
+class Controls:
+    """The control files of a monitoring directory; all methods raise OSError."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._root = os.path.join(directory, _DIRECTORY)
+
+    def wishes(self, writer: str) -> Wishes:
+        """Return what is asked of a recording now."""
+        # Nearly always there is no such directory, and one call says so.
+        if not os.path.isdir(self._root):
+            return Wishes()
+        return Wishes(self.is_off(), self._asked_s(writer))
+
+    def is_off(self) -> bool:
+        """Say whether recordings into the directory are switched off."""
+        return os.path.exists(os.path.join(self._root, _OFF))
+
+    def switch(self, *, on: bool) -> bool:
+        """Switch all recordings into the directory on or off; say whether that changed it."""
+        path = os.path.join(self._root, _OFF)
+        try:
+            if on:
+                os.unlink(path)
+            else:
+                self._create(path, "")
+        except (FileExistsError, FileNotFoundError):
+            if on or os.path.isdir(self._directory):
+                return False
+            raise
+        return True
+
+    def ask_for_profile(self, writer: str, seconds: float) -> None:
+        """Have a process profiled; raises FileExistsError while it is."""
+        self._remove(self._profile(writer, "answer"))
+        self._create(self._profile(writer, "asked"), str(seconds))
+
+    def withdraw(self, writer: str) -> None:
+        """Ask for no profile any more, and forget what was answered."""
+        for word in ("asked", "answer"):
+            self._remove(self._profile(writer, word))
+
+    def answer(self, writer: str, answer: Answer) -> None:
+        """Say what became of a profile that was asked for."""
+        path = self._profile(writer, "answer")
+        self._create(path + ".new", json.dumps(answer._asdict()))
+        os.replace(path + ".new", path)
+        self._remove(self._profile(writer, "asked"))
+
+    def answered(self, writer: str) -> Answer | None:
+        """Return what a process answered; None as long as it has not."""
+        try:
+            with open(self._profile(writer, "answer"), encoding="utf-8") as file:
+                return Answer(**json.load(file))
+        except FileNotFoundError:
+            return None
+
+    def _asked_s(self, writer: str) -> float | None:
+        try:
+            with open(self._profile(writer, "asked"), encoding="utf-8") as file:
+                return float(file.read())
+        except (FileNotFoundError, ValueError):  # not there, or not yet whole
+            return None
+
+    def _profile(self, writer: str, word: str) -> str:
+        return os.path.join(self._root, f"profile.{writer}.{word}")
+
+    def _create(self, path: str, text: str) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(self._root, _DIRECTORY_MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, _FILE_MODE), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    @staticmethod
+    def _remove(path: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

@@ -1,0 +1,170 @@
+"""Finds out what is recorded, what is not, and why: of a directory, or of a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from aqltelemetry import recorded
+from aqltelemetry.assembly import check_directory
+from aqltelemetry.clock import epoch_ns
+from aqltelemetry.control import Controls
+from aqltelemetry.errors import MonitoringDirectoryError, OptionError
+from aqltelemetry.filenames import parse
+from aqltelemetry.journal.census import Resident, census, mapped_by
+from aqltelemetry.journal.placement import (
+    PlacementError,
+    all_roots,
+    file_system,
+    find_journal_root,
+)
+from aqltelemetry.settings import Settings, settings
+
+_MIB = 1 << 20
+_MIN_FREE_BYTES = 64 * _MIB
+_NS_PER_S = 1e9
+_MAX_LISTED = 20
+EXTRAS = {
+    "uvloop": "a faster event loop; recording among gevent's threads needs it",
+    "yappi": "profiles of threads and coroutines",
+    "pandas": "reading into pandas",
+    "rich": "the report",
+}
+
+
+class Finding(NamedTuple):
+    """What was found of one matter; `is_fault` says whether recording suffers from it."""
+
+    matter: str
+    text: str
+    is_fault: bool = False
+
+
+def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Find out about a monitoring directory; the options are in `environ`."""
+    try:
+        chosen = settings(directory, environ=environ)
+    except OptionError as exc:
+        yield Finding("options", str(exc), is_fault=True)
+        return
+    yield _directory(chosen.directory)
+    yield from _journal(chosen)
+    if Controls(chosen.directory).is_off():
+        yield Finding("switch", "off, until: aqltelemetry on", is_fault=True)
+    else:
+        yield Finding("switch", "on")
+    yield _published(chosen.directory)
+
+
+def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
+    """Find out about a process, and about where it records or would.
+
+    Raises FileNotFoundError where there is none, PermissionError where it is
+    another user's.
+    """
+    place = proc / str(pid)
+    command = _texts(place / "cmdline")
+    environ = dict(text.split("=", 1) for text in _texts(place / "environ") if "=" in text)
+    yield Finding("process", f"{pid}: {' '.join(command) or 'a zombie, or of the kernel'}")
+    headers = list(mapped_by(pid, proc))
+    if headers:
+        latest = max(headers, key=lambda header: header.created_ns)
+        yield Finding("recording", f"as writer {latest.writer}, into {latest.directory}")
+        yield from examine(latest.directory, environ)
+        return
+    yield Finding("recording", _why_not(place, environ), is_fault=True)
+    directory = environ.get("AQLTELEMETRY_DIR", "_monitoring")
+    yield from examine(os.path.join(os.readlink(place / "cwd"), directory), environ)
+
+
+def examine_environment() -> Iterator[Finding]:
+    """Say of which Python this is, and which optional packages that has."""
+    yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
+    for package, what in EXTRAS.items():
+        state = "is there" if find_spec(package) else "is not installed"
+        yield Finding(package, f"{state}: {what}")
+
+
+def _directory(directory: str) -> Finding:
+    if not os.path.isdir(directory):
+        what = "is a file" if os.path.exists(directory) else "does not exist"
+        text = f"{directory} {what}; nothing was recorded there"
+        return Finding("directory", text, is_fault=True)
+    try:
+        check_directory(directory)
+    except MonitoringDirectoryError as exc:
+        return Finding("directory", str(exc), is_fault=True)
+    free_bytes = shutil.disk_usage(directory).free
+    return Finding(
+        "directory",
+        f"{directory}, {free_bytes / _MIB:,.0f} MiB free",
+        is_fault=free_bytes < _MIN_FREE_BYTES,
+    )
+
+
+def _journal(chosen: Settings) -> Iterator[Finding]:
+    try:
+        root = find_journal_root(chosen.directory, chosen.journal_dir)
+        yield Finding("journal", f"{root} on {file_system(root) or 'an unknown file system'}")
+    except PlacementError as exc:
+        yield Finding("journal", f"in memory only: {exc}; a killed process loses", is_fault=True)
+    try:
+        found = census(all_roots(chosen.directory, chosen.journal_dir))
+    except OSError as exc:
+        yield Finding("writers", f"the journal can't be read: {exc}", is_fault=True)
+        return
+    alive = [each for each in found.residents if each.is_alive]
+    for each in alive[:_MAX_LISTED]:
+        yield Finding("recording", _resident(each))
+    if len(alive) > _MAX_LISTED:
+        yield Finding("recording", f"{len(alive) - _MAX_LISTED} processes more")
+    if not alive:
+        yield Finding("recording", "no process records now")
+    if found.dead:
+        size = sum(each.size_bytes for each in found.dead)
+        yield Finding(
+            "unpublished",
+            f"{size / _MIB:,.1f} MiB of {len(found.dead)} processes that are dead; "
+            "one that records here publishes it",
+            is_fault=not alive,
+        )
+    if found.damaged:
+        yield Finding("damaged", f"{found.damaged} segments were set aside", is_fault=True)
+
+
+def _resident(each: Resident) -> str:
+    held = f"{each.segments} segments, {each.size_bytes / _MIB:,.1f} MiB"
+    return f"process {each.pid or 'that has just begun'}, writer {each.writer}: {held}"
+
+
+def _published(directory: str) -> Finding:
+    names = recorded.names(directory)
+    if not names:
+        return Finding("published", "no file yet; the first comes a minute after a start")
+    newest = max(found.to_ns for name in names if (found := parse(name)))
+    age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
+    return Finding("published", f"{len(names)} files, the newest of {age_s:,.0f} s ago")
+
+
+def _why_not(place: Path, environ: Mapping[str, str]) -> str:
+    program = os.path.basename(os.readlink(place / "exe")).removesuffix(" (deleted)")
+    if "python" not in program and "libpython" not in (place / "maps").read_text():
+        return f"none: {program} is no Python"
+    if "AQLTELEMETRY_RUN" not in environ:
+        return (
+            "none: not started by `aqltelemetry run`, and its code has no recording on now, "
+            "or one in memory only; its log (logger aqltelemetry) tells of failures"
+        )
+    return (
+        "none: it serves nothing that is known, has served nothing yet, only starts other "
+        "processes, or lacks aqltelemetry; its log (logger aqltelemetry) tells of failures"
+    )
+
+
+def _texts(path: Path) -> list[str]:
+    return [text for text in path.read_text(errors="surrogateescape").split("\0") if text]

@@ -1,0 +1,100 @@
+"""Who is in the journal: the writers of a monitoring directory, alive or dead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.orphans import BAD_SUFFIX, is_writer
+from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
+
+
+class Resident(NamedTuple):
+    """A writer that has a place in the journal.
+
+    `pid` is what the writer's own PID namespace calls it, and 0 where no segment tells;
+    `directory` is where it publishes; `segments` and `size_bytes` are what it holds.
+    """
+
+    writer: str
+    pid: int
+    is_alive: bool
+    directory: str
+    segments: int
+    size_bytes: int
+
+
+class Census(NamedTuple):
+    """Who is in the journal, and how many damaged segments were set aside there."""
+
+    residents: Sequence[Resident]
+    damaged: int
+
+    @property
+    def dead(self) -> Sequence[Resident]:
+        """Those who left something that is not yet published."""
+        return [each for each in self.residents if not each.is_alive and each.segments]
+
+
+def census(roots: Iterable[Path]) -> Census:
+    """Look through the journal; raises OSError where it can't be read."""
+    residents, damaged = [], 0
+    for root in roots:
+        if not root.is_dir():
+            continue
+        for path in sorted(root.iterdir()):
+            if is_writer(path.name):
+                residents.append(_resident(path))
+            damaged += path.suffix == BAD_SUFFIX
+    return Census(residents, damaged)
+
+
+def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
+    """Yield the header of each segment that a process has in memory.
+
+    Raises FileNotFoundError where there is no such process, PermissionError where
+    it is another user's.
+    """
+    for line in (proc / str(pid) / "maps").read_text(errors="surrogateescape").splitlines():
+        path = line.partition("/")[2]
+        if path.endswith(SEGMENT_SUFFIX):
+            # As the process sees the path, which may be in a container.
+            header = _header(proc / str(pid) / "root" / path)
+            if header is not None:
+                yield header
+
+
+def _resident(path: Path) -> Resident:
+    fd = lock(path)
+    if fd is not None:
+        os.close(fd)
+    segments = sorted(path.glob(f"*{SEGMENT_SUFFIX}"))
+    headers = (_header(each) for each in segments)
+    header = next((each for each in headers if each is not None), None)
+    return Resident(
+        path.name,
+        header.pid if header else 0,
+        fd is None,
+        header.directory if header else "",
+        len(segments),
+        sum(_size_bytes(each) for each in segments),
+    )
+
+
+def _header(path: Path) -> fmt.Header | None:
+    try:
+        with path.open("rb") as file:
+            return fmt.unpack_header(file.read(fmt.RECORDS_AT))
+    except (OSError, SegmentError):
+        return None
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,89 @@
+"""Runs a command such that every Python process below it is recorded.
+
+By environment variables alone, which whatever starts those processes hands on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from aqltelemetry.errors import CommandError
+from aqltelemetry.settings import variables
+
+_AUTOSTART = str(Path(__file__).parent / "autostart")
+# Those that nobody can wait for; a terminal stops this process as it does the command;
+# and what a fault of this process raises, which must end it.
+_LEFT_ALONE = frozenset(
+    {
+        *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP),
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP),
+    }
+)
+_OF_A_SIGNAL = 128
+
+
+def environment(
+    directory: str, options: Mapping[str, str], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return an environment in which Python processes record into `directory`.
+
+    `options` are texts by name, as `settings` takes them from the environment.
+    """
+    path = environ.get("PYTHONPATH", "")
+    return {
+        **environ,
+        **variables(options),
+        **variables({"directory": directory}),
+        "AQLTELEMETRY_RUN": "program",
+        "PYTHONPATH": f"{_AUTOSTART}{os.pathsep}{path}" if path else _AUTOSTART,
+    }
+
+
+def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command to its end; return its exit code, or 128 and the signal that ended it.
+
+    Signals sent to this process reach the command; those that a terminal sends it has
+    got already. As a container's first process this one also reaps what is left to it.
+    Raises CommandError where the command can't be run.
+    """
+    waited = signal.valid_signals() - _LEFT_ALONE
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    try:
+        return _wait(_spawn(command, environ, before), waited)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
+    try:
+        return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask)
+    except OSError as exc:
+        raise CommandError(command[0], exc) from exc
+
+
+def _wait(child: int, waited: Collection[int]) -> int:
+    while True:
+        info = signal.sigwaitinfo(waited)
+        if info.si_signo == signal.SIGCHLD:
+            code = _reap(child)
+            if code is not None:
+                return code
+        elif info.si_code <= 0:  # from a process; a terminal's come from the kernel
+            os.kill(child, info.si_signo)
+
+
+def _reap(child: int) -> int | None:
+    """Reap all that has ended; return the exit code of the child if it is among that."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if pid == 0:
+            return None
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else _OF_A_SIGNAL - code

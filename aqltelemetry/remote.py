@@ -1,0 +1,117 @@
+"""Does with a running recording what is asked of it from outside: off, on, a profile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, TypeVar
+
+from aqltelemetry import recorder
+from aqltelemetry.control import Answer, Controls, Wishes
+from aqltelemetry.observation import RUNTIME
+from aqltelemetry.recorder import Recording
+
+if TYPE_CHECKING:
+    from aqltelemetry.profiler import Profiler
+
+_log = logging.getLogger("aqltelemetry")
+_R = TypeVar("_R")
+POLL_S = 0.25
+_LAST_S = 1.0
+SWITCHED_ON = (RUNTIME, "telemetry switched on")
+"""The series that tells when a recording was switched off, by 0, and on again, by 1."""
+
+
+class Remote:
+    """Looks at the control files of a recording, as one task; reads them on `executor`."""
+
+    def __init__(
+        self,
+        controls: Controls,
+        writer: str,
+        recording: Recording,
+        executor: Executor,
+        make_profiler: Callable[[], Profiler],
+    ) -> None:
+        # As it was switched before this process began.
+        self.is_off = controls.is_off()
+        self._controls = controls
+        self._writer = writer
+        self._recording = recording
+        self._executor = executor
+        self._make_profiler = make_profiler
+        self._profiler: Profiler | None = None
+        self._profile_until_s = 0.0
+        self._complained = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(POLL_S)
+        finally:
+            # The recording ends: it does not wait for a profile longer than this.
+            async with asyncio.timeout(_LAST_S):
+                await self._end_profile()
+
+    async def look(self) -> None:
+        """Do what is asked now."""
+        try:
+            wishes = await self._run(lambda: self._controls.wishes(self._writer))
+            await self._profile(wishes)
+        except OSError as exc:
+            self._complain(exc)
+            return
+        if wishes.off != self.is_off:
+            self.switch(off=wishes.off)
+
+    def switch(self, *, off: bool) -> None:
+        """Record no more, or again; either is an observation."""
+        self.is_off = off
+        if off:
+            self._recording.append(SWITCHED_ON, 0)
+            recorder.remove(self._recording)
+        else:
+            recorder.install(self._recording)
+            self._recording.append(SWITCHED_ON, 1)
+        _log.info("recording is switched %s", "off" if off else "on")
+
+    def _complain(self, exc: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            _log.warning("can't see whether anything is asked of the recording: %s", exc)
+
+    async def _profile(self, wishes: Wishes) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._profiler is None and wishes.profile_s is not None:
+            try:
+                profiler = self._make_profiler()
+                profiler.start()
+            except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
+                await self._answer(Answer(error=str(exc) or repr(exc)))
+                return
+            self._profiler = profiler
+            self._profile_until_s = now_s + wishes.profile_s
+        elif wishes.profile_s is None or now_s >= self._profile_until_s:
+            await self._end_profile()
+
+    async def _end_profile(self) -> None:
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
+        profiler.disable()
+        try:
+            await self._run(profiler.write)
+        except OSError as exc:
+            await self._answer(Answer(error=f"the profile can't be written: {exc}"))
+        else:
+            await self._answer(Answer(path=profiler.path))
+
+    async def _answer(self, answer: Answer) -> None:
+        await self._run(lambda: self._controls.answer(self._writer, answer))
+
+    async def _run(self, job: Callable[[], _R]) -> _R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
