@@ -29,7 +29,7 @@ def names(directory: str) -> list[str]:
     """Return the names of the published files; none where there is no directory."""
     try:
         found = os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name for name in found if filenames.parse(name) is not None)
 

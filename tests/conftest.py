@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from aqltelemetry import recorder
 from aqltelemetry.threads import WorkerThread
 
 Rows = list[dict[str, str]]
+_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def pytest_report_header() -> str:
@@ -97,5 +101,36 @@ def debian_package() -> Callable[[str, str], Path]:
         if os.environ.get("AQLTELEMETRY_CI") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture
+def run_program() -> Callable[[str], None]:
+    """Run a program in a process of its own, in which warnings are errors; fail if it does."""
+
+    def run(program: str) -> None:
+        command = [sys.executable, "-W", "error", "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def namespaces() -> Callable[..., list[str]]:
+    """Return a command that runs another as the first process of a PID namespace, or skip."""
+    if subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make PID namespaces")
+    return lambda *command: [*_NAMESPACE, *command]
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            return int(listening.getsockname()[1])
 
     return find

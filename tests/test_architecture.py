@@ -42,7 +42,7 @@ LAYERS = (
     ("assembly",),
     ("monitor",),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
-    ("wsgi", "demo.service", "demo.drive", "doctor", "autostart.__init__"),
+    ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
     ("gunicorn", "launch", "autostart.sitecustomize"),
     ("instrument", "commands.__init__"),
     ("commands.run", "commands.switch", "commands.doctor"),

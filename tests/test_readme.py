@@ -179,7 +179,7 @@ def test_the_aiohttp_service_alone_and_under_gunicorn(tmp_path: Path, port: int)
     url = f"http://127.0.0.1:{port}"
     _serve([sys.executable, "app.py"], url, 10, tmp_path)
     gunicorn = _commands("README.md")[3]
-    report = _commands("README.md")[7]
+    report = _commands("README.md")[8]
     assert gunicorn.startswith("gunicorn ")
     _serve(gunicorn.replace("8080", str(port)).split(), url, 10, tmp_path, workers=2)
 
@@ -229,6 +229,36 @@ def test_the_configuration_of_gunicorn(tmp_path: Path, port: int) -> None:
     assert len(durations.time_series("/users/{user} [GET]").data()) >= 10
 
 
+def test_without_a_line_of_code_and_what_is_asked_while_it_runs(tmp_path: Path, port: int) -> None:
+    plain = "".join(
+        line
+        for line in _programs()["main.py"].splitlines(keepends=True)
+        if "aqltelemetry" not in line and "TelemetryMiddleware" not in line
+    )
+    (tmp_path / "main.py").write_text(plain)
+    run, _, doctor, off, on, profile = _commands("README.md")[7:]
+    command = run.replace("8000", str(port)).split()
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, cwd=tmp_path, env=_environment()) as server:
+        try:
+            _wait_for(f"{url}/users/0")
+            found = ""
+            while found.count("  recording    process ") < 4:
+                found = _run(*doctor.split(), cwd=tmp_path)
+            pid = re.findall(r"recording    process (\d+)", found)[0]
+            assert "switched off" in _run(*off.split(), cwd=tmp_path)
+            assert "switched on" in _run(*on.split(), cwd=tmp_path)
+            asked = profile.replace("4123", pid).replace("30", "1").split()
+            assert f"profiler.{pid}.data" in _run(*asked, cwd=tmp_path)
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    assert (tmp_path / "_monitoring" / f"profiler.{pid}.data").exists()
+    db = TelemetryDB(tmp_path / "_monitoring")
+    assert len(db.runtime().pids()) == 4
+    assert "/users/{user} [GET]" in db.duration().labels()
+
+
 def test_the_asyncio_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(_programs()["program.py"])
     _run(sys.executable, "-W", "error", "program.py", cwd=tmp_path)
@@ -259,7 +289,7 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_command_and_program_is_run_by_a_test() -> None:
-    assert len(_commands("README.md")) == 8
+    assert len(_commands("README.md")) == 13
     assert set(_programs()) == {
         *("app.py", "main.py", "flask_app.py", "conf.py", "program.py", "legacy.py", "read.py"),
         *("queue_sampler.py", "slow_sink.py"),

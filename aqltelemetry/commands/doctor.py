@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from aqltelemetry.doctor import Finding, examine, examine_environment, examine_process
+from aqltelemetry.diagnosis import Finding, examine, examine_environment, examine_process
 
 _WIDTH = 12
 

@@ -118,8 +118,10 @@ def _summary(chosen: Settings, known: set[str]) -> str:
             "requests, or none has ended in order yet"
         )
     rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
+    processes = len(found.processes)
     return (
-        f"{found.rows.total():,} observations ({rows}) of {len(found.processes)} processes, "
+        f"{found.rows.total():,} observations ({rows}) of {processes} "
+        f"process{'' if processes == 1 else 'es'}, "
         f"{found.dropped:,} dropped, in {found.files} files: "
         f"aqltelemetry report {shlex.quote(os.path.relpath(chosen.directory))}"
     )

@@ -1,0 +1,332 @@
+"""`aqltelemetry run` before real commands: each request that was answered is in the files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from servers import PROGRAMS
+
+Rows = Callable[..., list[dict[str, str]]]
+_BIN = Path(sys.executable).parent
+_LABEL = "/users/{user} [GET]"
+_RAW_WSGI = """
+import os
+def app(environ, start_response):
+    start_response("200 OK", [("Worker", str(os.getpid())), ("Content-Length", "0")])
+    return []
+"""
+_RAW_ASGI = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        headers = [(b"worker", str(os.getpid()).encode()), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+"""
+_FASTAPI = """
+import os, sys, uvicorn
+from fastapi import FastAPI, Response
+app = FastAPI()
+@app.get("/users/{user}")
+async def hello(user: str):
+    return Response(user, headers={"Worker": str(os.getpid())})
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(sys.argv[1]))
+"""
+_LITESTAR = """
+import os
+from litestar import Litestar, Response, get
+@get("/users/{user:str}")
+async def hello(user: str) -> Response[str]:
+    return Response(user, headers={"Worker": str(os.getpid())})
+app = Litestar([hello])
+"""
+_DJANGO = """
+import os, sys
+from django.conf import settings
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+def hello(request, user):
+    return HttpResponse(user, headers={"Worker": str(os.getpid())})
+urlpatterns = [path("users/<str:user>", hello)]
+if __name__ == "__main__":
+    from wsgiref.simple_server import make_server
+    make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application()).serve_forever()
+app = get_asgi_application()
+"""
+_SERVE_AIOHTTP = """
+if __name__ == "__main__":
+    import sys
+    web.run_app(app, port=int(sys.argv[1]))
+"""
+_SERVE_ITSELF = """
+from aqltelemetry.aiohttp import setup
+setup(app)
+"""
+_KILLED = 128 + signal.SIGTERM
+_GUNICORN = "gunicorn app:app --bind 127.0.0.1:{port} --workers 2 --log-level critical"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, the program it serves, how many processes answer, and under which label."""
+
+    command: str
+    program: str
+    workers: int = 1
+    label: str = _LABEL
+    code: int = 0
+    in_a_shell: bool = False
+
+
+_CASES = {
+    "gunicorn sync": Case(_GUNICORN, PROGRAMS["flask"], 2),
+    "gunicorn gevent": Case(f"{_GUNICORN} -k gevent", PROGRAMS["flask"], 2),
+    "gunicorn, no framework": Case(_GUNICORN, _RAW_WSGI, 2, "unmatched"),
+    "gunicorn asgi": Case(f"{_GUNICORN} -k asgi", PROGRAMS["starlette"], 2),
+    "gunicorn uvicorn": Case(
+        f"{_GUNICORN} -k uvicorn_worker.UvicornWorker", PROGRAMS["starlette"], 2
+    ),
+    "gunicorn aiohttp": Case(f"{_GUNICORN} -k aiohttp.GunicornWebWorker", PROGRAMS["aiohttp"], 2),
+    "gunicorn preload, our configuration too": Case(
+        f"{_GUNICORN} --preload --config python:aqltelemetry.gunicorn", PROGRAMS["flask"], 2
+    ),
+    "uvicorn": Case("uvicorn app:app --port {port} --workers 4", PROGRAMS["starlette"], 4),
+    "uvicorn, no framework": Case(
+        "uvicorn app:app --port {port}", _RAW_ASGI, 1, "unmatched", _KILLED
+    ),
+    "uvicorn django": Case("uvicorn app:app --port {port}", _DJANGO, code=_KILLED),
+    "uvicorn in a program": Case("python app.py {port}", _FASTAPI, code=_KILLED),
+    "hypercorn litestar": Case("hypercorn app:app --bind 127.0.0.1:{port}", _LITESTAR),
+    "hypercorn starlette": Case("hypercorn app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]),
+    "aiohttp": Case("python app.py {port}", PROGRAMS["aiohttp"] + _SERVE_AIOHTTP),
+    "aiohttp that records itself": Case(
+        "python app.py {port}", PROGRAMS["aiohttp"] + _SERVE_ITSELF + _SERVE_AIOHTTP
+    ),
+    "flask run": Case("flask --app app run --port {port}", PROGRAMS["flask"], code=_KILLED),
+    "wsgiref django": Case("python app.py {port}", _DJANGO, code=_KILLED),
+    "a shell": Case(
+        "sh -c 'trap : TERM; python app.py {port}; exit 3'", _DJANGO, code=3, in_a_shell=True
+    ),
+}
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], cwd: Path, environ: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aqltelemetry", "run", "--dir", "monitoring", *command],
+        cwd=cwd,
+        env={**os.environ, "PATH": f"{_BIN}:{os.environ['PATH']}", **(environ or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _run(
+    *command: str, cwd: Path, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    with _running(command, cwd, environ) as process:
+        output, errors = process.communicate(timeout=100)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _ask(port: int, answered: Counter[int]) -> None:
+    url = f"http://127.0.0.1:{port}/users/7"
+    with (
+        contextlib.suppress(urllib.error.URLError, ConnectionError),
+        urllib.request.urlopen(url, timeout=60) as response,
+    ):
+        response.read()
+        answered[int(response.headers["Worker"])] += 1
+
+
+@pytest.fixture
+def port(free_port: Callable[[], int]) -> int:
+    return free_port()
+
+
+@pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
+def test_each_request_that_was_answered_is_in_the_files_once(
+    tmp_path: Path, directory: Path, rows: Rows, port: int, case: Case
+) -> None:
+    (tmp_path / "app.py").write_text(case.program)
+    command = re.findall(r"'[^']*'|\S+", case.command.format(port=port))
+    answered: Counter[int] = Counter()
+    with _running(["--", *(each.strip("'") for each in command)], tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while len(answered) < case.workers or answered.total() < 30:
+            assert time.monotonic() < deadline, process.communicate()
+            assert process.poll() is None, process.communicate()
+            _ask(port, answered)
+        if case.in_a_shell:  # which hands on nothing: so to all, as a terminal does it
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == case.code, errors
+    found = Counter(int(row["PID"]) for row in rows() if row["Label"] == case.label)
+    # What the signal kills may have answered a request and not recorded it yet.
+    unsure = int(case.in_a_shell or case.code == _KILLED)
+    assert answered.total() - unsure <= found.total() <= answered.total(), errors
+    assert found <= answered
+    assert set(answered) <= {int(row["PID"]) for row in rows("runtime")}
+    assert _told(errors) == len(rows()) + len(rows("runtime"))
+    assert "recording into" in errors.splitlines()[0]
+    assert output.count("aqltelemetry") == 0
+
+
+def _told(errors: str) -> int:
+    """Return how many observations a summary tells of."""
+    (line,) = [line for line in errors.splitlines() if " observations (" in line]
+    assert " 0 dropped" in line
+    return int(line.split()[1].replace(",", ""))
+
+
+def test_a_program_that_serves_nothing_is_recorded_with_its_event_loop(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+import asyncio, time
+from aqltelemetry import time_it
+@time_it(label="work")
+async def work():
+    time.sleep(0.3)  # so the loop is late
+    await asyncio.sleep(0.15)
+asyncio.run(work())
+asyncio.run(work())
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Counter(row["Label"] for row in rows()) == {"work": 2}
+    lag_s = [float(row["Measurement"]) for row in rows("runtime") if "lag" in row["Label"]]
+    assert sum(each > 0.15 for each in lag_s) == 2
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "from aqltelemetry import sync; sync.start('own'); mark(); sync.stop()",
+        "asyncio.run(main())",
+        "from aqltelemetry import sync; mark(); sync.start('own'); mark(); sync.stop()",
+    ],
+)
+def test_a_program_that_starts_a_recording_has_it(
+    tmp_path: Path, rows: Rows, directory: Path, begin: str
+) -> None:
+    """Ours ends for it; what was recorded before is in our files, the rest in its own."""
+    program = f"""
+import asyncio
+from aqltelemetry import monitor, time_block
+def mark():
+    with time_block("marked"):
+        pass
+async def main():
+    await monitor.start("own")
+    mark()
+    await monitor.stop()
+{begin}
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows()) == begin.count("mark();") - 1 if "mark()" in begin else not rows()
+    own = "".join(path.read_text() for path in (tmp_path / "own").glob("duration.*.csv"))
+    assert own.count("marked") == 1
+
+
+def test_what_a_killed_process_left_is_published_at_the_end(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+import os, signal
+from aqltelemetry import time_block
+for _ in range(1000):
+    with time_block("x"):
+        pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert len(rows()) == 1000
+    assert "1,000 duration" in done.stderr
+
+
+def test_options_reach_the_processes(tmp_path: Path, directory: Path, rows: Rows) -> None:
+    command = ("--with-runtime", "no", "--", "python", "-c", "pass")
+    done = _run(*command, cwd=tmp_path, environ={"AQLTELEMETRY_KEEP_BYTES": "3m"})
+    assert done.returncode == 0
+    assert "keeping 3 MiB or 7 days" in done.stderr
+    assert rows("runtime") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--interval-s", "often"), "AQLTELEMETRY_INTERVAL_S='often': must be a number"),
+        (("--keep-s", "0"), "AQLTELEMETRY_KEEP_S='0': must be"),
+        ((), "Missing argument 'COMMAND...'"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_runs(
+    tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    command = ("--", "touch", "ran") if options else ()
+    done = _run(*options, *command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_directory_that_cannot_be_had_is_told(tmp_path: Path, directory: Path) -> None:
+    directory.touch()
+    done = _run("touch", "ran", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "must be a directory, not a file" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_command_that_there_is_not_is_told(tmp_path: Path) -> None:
+    done = _run("no-such-command", cwd=tmp_path)
+    assert done.returncode == 127
+    assert "aqltelemetry: no-such-command: No such file or directory" in done.stderr
+
+
+def test_a_command_that_records_nothing_is_told(tmp_path: Path, directory: Path) -> None:
+    done = _run("true", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no observations; it started no Python process" in done.stderr
+
+
+def test_what_the_command_prints_is_its_own(tmp_path: Path) -> None:
+    done = _run("sh", "-c", "cat; echo out; echo err >&2; exit 4", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("out\n", 4)
+    assert "err\n" in done.stderr

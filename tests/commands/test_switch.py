@@ -1,0 +1,146 @@
+"""What commands ask of processes that record, and what those do."""
+
+from __future__ import annotations
+
+import contextlib
+import pstats
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aqltelemetry.cli import main
+from aqltelemetry.control import Controls
+from servers import recover, wait_until
+
+Rows = Callable[..., list[dict[str, str]]]
+_PROGRAM = """
+import asyncio, sys
+from aqltelemetry import monitor, record, recorder
+async def busy():
+    await asyncio.sleep(0.001)
+async def main():
+    await monitor.start(sys.argv[1], with_runtime=False)
+    print("started", flush=True)
+    was_on = True
+    while True:
+        await busy()
+        if recorder.is_on() != was_on:
+            was_on = recorder.is_on()
+            print("on" if was_on else "off", flush=True)
+asyncio.run(main())
+"""
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@contextlib.contextmanager
+def _service(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", _PROGRAM, str(directory)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+async def test_all_running_processes_are_switched(directory: Path, rows: Rows) -> None:
+    with _service(directory) as one, _service(directory) as other:
+        result = _run("off", str(directory))
+        assert result.output == f"recordings into {directory} are switched off\n"
+        assert [_line(one), _line(other)] == ["off", "off"]
+        assert "already switched off" in _run("off", str(directory)).output
+        assert _run("on", str(directory)).exit_code == 0
+        assert [_line(one), _line(other)] == ["on", "on"]
+    await recover(directory)
+    switched = [(row["PID"], row["Measurement"]) for row in rows("runtime")]
+    assert sorted(switched) == sorted(
+        (str(each.pid), value) for each in (one, other) for value in ("0.0", "1.0")
+    )
+
+
+@pytest.mark.parametrize("command", ["on", "off"])
+def test_a_directory_that_is_not_there_cannot_be_switched(directory: Path, command: str) -> None:
+    result = _run(command, str(directory))
+    assert result.exit_code == 2
+    assert "does not exist" in result.output
+
+
+def test_a_directory_that_cannot_be_written_to_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.mkdir()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Controls, "switch", refuse)
+    result = _run("off", str(directory))
+    assert result.exit_code == 1
+    assert "can't be switched off: Permission denied" in result.output
+
+
+def test_a_running_process_is_profiled(directory: Path) -> None:
+    with _service(directory) as process:
+        result = _run("profile", "--pid", str(process.pid), "--seconds", "0.5")
+        assert result.exit_code == 0, result.output
+        path = directory / f"profiler.{process.pid}.data"
+        assert f"{path}: python -m pstats {path}" in result.output
+        stats = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]
+        ((calls, total_s),) = [
+            (found[1], found[3]) for (*_, name), found in stats.items() if name == "busy"
+        ]
+        assert calls > 10
+        assert total_s > calls * 0.001
+    assert list((directory / ".control").iterdir()) == []
+
+
+def test_a_profile_that_fails_says_why(directory: Path) -> None:
+    with _service(directory) as process:
+        (directory / f"profiler.{process.pid}.data").mkdir()
+        result = _run("profile", "--pid", str(process.pid), "--seconds", "0.01")
+    assert result.exit_code == 1
+    assert re.search(r"process \d+: the profile can't be written: .*directory", result.output)
+
+
+def test_a_process_that_ends_amid_its_profile_is_told(directory: Path) -> None:
+    with _service(directory) as process:
+        command = (sys.executable, "-m", "aqltelemetry", "profile", "--pid", str(process.pid))
+        asking = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: bool(list(directory.glob(".control/*asked"))), "the question")
+        again = _run("profile", "--pid", str(process.pid))
+        assert "is being profiled already" in again.output
+        process.kill()
+        process.wait()
+        _, errors = asking.communicate(timeout=60)
+    assert asking.returncode == 1
+    assert "it ended in the meantime" in errors
+
+
+def test_a_process_that_does_not_record_cannot_be_profiled() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        result = _run("profile", "--pid", str(process.pid))
+    finally:
+        process.kill()
+        process.wait()
+    assert result.exit_code == 1
+    assert f"aqltelemetry doctor --pid {process.pid}" in result.output
+    gone = _run("profile", "--pid", str(process.pid))
+    assert f"there is no process {process.pid}" in gone.output

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry.control import Answer, Controls, Wishes
+
+_WRITER = "0123456789abcdef"
+
+
+@pytest.fixture
+def controls(tmp_path: Path) -> Controls:
+    return Controls(str(tmp_path))
+
+
+def test_nothing_is_asked_where_nobody_asked(controls: Controls, tmp_path: Path) -> None:
+    assert controls.wishes(_WRITER) == Wishes(off=False, profile_s=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_switch_stays_as_it_was_put_and_says_whether_that_was_news(controls: Controls) -> None:
+    assert not controls.switch(on=True)
+    assert controls.switch(on=False)
+    assert not controls.switch(on=False)
+    assert controls.wishes(_WRITER).off
+    assert controls.is_off()
+    assert controls.switch(on=True)
+    assert not controls.wishes(_WRITER).off
+
+
+def test_a_directory_that_is_not_there_cannot_be_switched_off(tmp_path: Path) -> None:
+    controls = Controls(str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError):
+        controls.switch(on=False)
+    assert not controls.switch(on=True)
+
+
+def test_a_profile_is_asked_of_one_writer_and_answered_once(controls: Controls) -> None:
+    controls.ask_for_profile(_WRITER, 2.5)
+    assert controls.wishes(_WRITER).profile_s == 2.5
+    assert controls.wishes("f" * 16).profile_s is None
+    with pytest.raises(FileExistsError):
+        controls.ask_for_profile(_WRITER, 1)
+    assert controls.answered(_WRITER) is None
+    controls.answer(_WRITER, Answer(path="/somewhere"))
+    assert controls.answered(_WRITER) == Answer("/somewhere", "")
+    assert controls.wishes(_WRITER).profile_s is None
+
+
+def test_what_is_withdrawn_leaves_nothing(controls: Controls, tmp_path: Path) -> None:
+    controls.ask_for_profile(_WRITER, 2.5)
+    controls.withdraw(_WRITER)
+    assert controls.wishes(_WRITER).profile_s is None
+    controls.answer(_WRITER, Answer(error="too late"))
+    controls.ask_for_profile(_WRITER, 1)
+    assert controls.answered(_WRITER) is None  # not the answer to an earlier question
+    controls.withdraw(_WRITER)
+    assert list((tmp_path / ".control").iterdir()) == []
+
+
+def test_a_question_that_is_not_yet_whole_is_none(controls: Controls, tmp_path: Path) -> None:
+    controls.switch(on=False)
+    (tmp_path / ".control" / f"profile.{_WRITER}.asked").touch()
+    assert controls.wishes(_WRITER) == Wishes(off=True, profile_s=None)
+
+
+def test_a_link_that_was_planted_is_not_followed(controls: Controls, tmp_path: Path) -> None:
+    (tmp_path / ".control").mkdir()
+    (tmp_path / ".control" / "off").symlink_to(tmp_path / "victim")
+    controls.switch(on=False)
+    assert not (tmp_path / "victim").exists()

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from aqltelemetry import Monitor, record, recorded, time_block
+
+_STAMPS = "20261123T201825123456-20261123T201925654321"
+_HEADER = "Timepoint,Measurement,Label,PID\n"
+
+
+def _write(directory: Path, prefix: str, writer: str, *rows: str) -> str:
+    name = f"{prefix}.{_STAMPS}.7-{writer * 16}.000001-000001-0.csv"
+    (directory / name).write_text(_HEADER + "".join(f"{row},7\n" for row in rows))
+    return name
+
+
+async def test_what_was_recorded_is_counted_by_prefix_and_process(directory: Path) -> None:
+    async with Monitor(directory, with_runtime=False):
+        for _ in range(3):
+            with time_block('a label with ","'):
+                pass
+        record("own", 1)
+    found = recorded.count(str(directory), recorded.names(str(directory)))
+    assert found.rows == {"duration": 3, "custom": 1}
+    assert (found.files, len(found.processes), found.dropped) == (2, 1, 0)
+
+
+def test_drops_are_totals_of_each_process_and_reason(tmp_path: Path) -> None:
+    names = [
+        _write(tmp_path, "runtime", "a", "2,5.0,telemetry dropped no segment", "1,3.0,rss"),
+        _write(tmp_path, "runtime", "b", "3,1.0,telemetry dropped no segment"),
+        _write(tmp_path, "runtime", "c", "1,1.0,telemetry dropped torn"),
+    ]
+    again = _STAMPS.replace("2018", "2019")
+    (tmp_path / names[0].replace(_STAMPS, again)).write_text(
+        _HEADER + "9,8.0,telemetry dropped no segment,7\n"
+    )
+    found = recorded.count(str(tmp_path), recorded.names(str(tmp_path)))
+    assert found.dropped == 8 + 1 + 1
+
+
+def test_files_of_others_and_vanished_ones_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("a\nb\n")
+    name = _write(tmp_path, "duration", "a", "1,1.0,x")
+    assert recorded.names(str(tmp_path)) == [name]
+    (tmp_path / name).unlink()
+    assert recorded.count(str(tmp_path), [name, "notes.csv"]).rows == Counter()
+
+
+def test_a_directory_that_is_not_there_holds_no_names(tmp_path: Path) -> None:
+    assert recorded.names(str(tmp_path / "none")) == []
