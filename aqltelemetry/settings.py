@@ -183,10 +183,13 @@ def variables(options: Mapping[str, str]) -> dict[str, str]:
     return {_variable(name): text for name, text in options.items()}
 
 
-def text_options() -> Sequence[str]:
-    """Return the names of the options that an environment variable can give, sorted."""
-    known = {field.name: field.type for field in fields(Settings)}
-    return sorted(name for name, kind in known.items() if kind in _PARSERS)
+def text_options() -> Mapping[str, tuple[str, object]]:
+    """Return the options that a text can give: by name, what the text is, and the default."""
+    return {
+        field.name: (_PARSERS[field.type][2], field.default)
+        for field in fields(Settings)
+        if field.type in _PARSERS
+    }
 
 
 def _variable(name: str) -> str:
@@ -198,7 +201,7 @@ def _from_environment(known: Mapping[str, Any], environ: Mapping[str, str]) -> M
     for name, kind in known.items():
         variable = _variable(name)
         if kind in _PARSERS and (text := environ.get(variable, "")):
-            parse, form = _PARSERS[kind]
+            parse, form, _ = _PARSERS[kind]
             try:
                 values[name] = parse(text)
             except ValueError:
@@ -221,9 +224,9 @@ def _parse_int(text: str) -> int:
     return int(text) if unit is None else int(text[:-1]) * unit
 
 
-_PARSERS: dict[Any, tuple[Callable[[str], object], str]] = {
-    "str": (str, "a path"),
-    "bool": (_parse_bool, "1, true, yes, on, 0, false, no or off"),
-    "int": (_parse_int, "a whole number of bytes, after which k, m or g may stand"),
-    "float": (float, "a number of seconds"),
+_PARSERS: dict[Any, tuple[Callable[[str], object], str, str]] = {
+    "str": (str, "a path", "PATH"),
+    "bool": (_parse_bool, "1, true, yes, on, 0, false, no or off", "yes|no"),
+    "int": (_parse_int, "a whole number of bytes, after which k, m or g may stand", "BYTES"),
+    "float": (float, "a number of seconds", "SECONDS"),
 }

@@ -11,11 +11,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from importlib import util
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+
+# What `typing` has, at the cost of importing it in each process.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 MODE = "AQLTELEMETRY_RUN"
 """Environment variable: `program` for the first Python process, `hosts` for those below it."""
@@ -41,7 +44,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _WITH_ARGUMENT = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 
 
-class ImportWatch(MetaPathFinder):
+class ImportWatch:
     """Has modules handed to `aqltelemetry.instrument` once they are imported."""
 
     def __init__(self, names: frozenset[str]) -> None:
@@ -51,21 +54,25 @@ class ImportWatch(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Have the other finders find the module, and its loader tell when it is there."""
-        del path, target
         if fullname not in self._waiting:
             return None
         self._waiting.discard(fullname)
-        spec = util.find_spec(fullname)
-        loader = spec.loader if spec is not None else None
-        if loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
-                _try("instrument", module)
-
-            loader.exec_module = exec_module  # type: ignore[method-assign]
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and spec.loader is not None:
+            self._watch(spec.loader)
         return spec
+
+    @staticmethod
+    def _watch(loader: Any) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            _try("instrument", module)
+
+        loader.exec_module = exec_module
 
 
 def program_name(arguments: Sequence[str]) -> str:

@@ -25,10 +25,11 @@ _DAY_S = 86400
 
 def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each of the recording."""
-    for name in reversed(text_options()):
+    for name, (text, default) in reversed(list(text_options().items())):
         if name != "directory":
-            option = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE")
-            command = option(command)
+            shown = {"True": "yes", "False": "no"}.get(str(default), default)
+            flag = f"--{name.replace('_', '-')}"
+            command = click.option(flag, name, metavar=text, help=f"[default: {shown}]")(command)
     return command
 
 
