@@ -12,6 +12,7 @@ import click
 
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.errors import TelemetryError
+from aqltelemetry.twins import IN_USE
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
@@ -22,7 +23,7 @@ _NANOSECONDS = re.compile(r"\d{15,}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("aqltelemetry"), prog_name="aqltelemetry")
+@click.version_option(f"{version('aqltelemetry')} ({IN_USE})", prog_name="aqltelemetry")
 def main() -> None:
     """Look at what aqltelemetry recorded."""
 
