@@ -90,9 +90,9 @@ def test_the_wheel_works_in_a_clean_environment(wheel: zipfile.ZipFile, tmp_path
     assert _version(python) == f"aqltelemetry, version {version('aqltelemetry')} ({_twin(wheel)})"
 
 
-def _version(python: Path, **environment: str) -> str:
+def _version(python: str | Path, *options: str, **environment: str) -> str:
     done = subprocess.run(
-        [python, "-m", "aqltelemetry", "--version"],
+        [python, *options, "-m", "aqltelemetry", "--version"],
         cwd="/",  # here is a package of that name too
         env=os.environ | environment,
         check=True,
@@ -116,7 +116,9 @@ def test_without_a_compiler_there_is_a_wheel_all_the_same_of_the_pure_twins(
     with zipfile.ZipFile(made) as wheel:
         assert _twin(wheel) == "pure Python"
         wheel.extractall(tmp_path / "installed")
-    found = _version(Path(sys.executable), PYTHONPATH=str(tmp_path / "installed"))
+    # Without `site`, which would find what is missing in the package that is tested from here.
+    path = [str(tmp_path / "installed"), sysconfig.get_path("purelib")]
+    found = _version(sys.executable, "-S", PYTHONPATH=os.pathsep.join(path))
     assert found.endswith("(pure Python)")
 
 
