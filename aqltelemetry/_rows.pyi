@@ -14,5 +14,10 @@ def read_records(
     check: bool,
 ) -> tuple[list[tuple[int, array[int], array[int]]], int] | None: ...
 def format_rows(
-    timepoints: array[int], values: array[int] | array[float], tail: bytes, block_rows: int
-) -> list[tuple[bytes, int, int]] | None: ...
+    timepoints: array[int],
+    values: array[int] | array[float],
+    tail: bytes,
+    block_rows: int,
+    memory: memoryview,
+    begin: int,
+) -> list[tuple[int, int, int, int]] | None: ...

@@ -9,9 +9,8 @@ of the application go on meanwhile, and nothing has to be cut into small pieces.
 
 from cpython cimport array
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.object cimport PyObject
 from libc.stdint cimport int16_t, int64_t, uint32_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 
 import array
 
@@ -166,13 +165,6 @@ cdef extern from *:
     bint is_used(const Row* row) nogil
 
 
-cdef extern from "Python.h":
-    PyObject* PyBytes_FromStringAndSize(const char* text, Py_ssize_t size) except NULL
-    char* PyBytes_AS_STRING(PyObject* text) nogil
-    int _PyBytes_Resize(PyObject** text, Py_ssize_t size) except -1
-    void Py_DECREF(PyObject* thing)
-    void Py_XDECREF(PyObject* thing)
-
 make_crc_table()
 
 cdef enum:
@@ -184,8 +176,8 @@ cdef array.array _INTEGERS = array.array("q")
 
 
 cdef struct Block:
-    PyObject* text
-    Py_ssize_t bytes
+    char* begin
+    char* end
     int64_t from_ns
     int64_t to_ns
 
@@ -320,42 +312,57 @@ cdef bint fill(
     return True
 
 
-def format_rows(array.array timepoints, array.array values, bytes tail, Py_ssize_t block_rows):
-    """Return the rows of a column, in blocks: their text, least and greatest timepoint.
+def format_rows(
+    array.array timepoints, array.array values, bytes tail, Py_ssize_t block_rows,
+    memory, Py_ssize_t begin,
+):
+    """Write the rows of a column into `memory`, in blocks.
 
+    Return of each where it begins and ends, and its least and greatest timepoint.
     Integer values are nanoseconds, written as seconds; None where floats are not all
     whole numbers, whose text is Python's business.
     """
-    cdef Py_ssize_t rows = len(timepoints), start, count, number, tail_bytes = len(tail)
+    cdef Py_ssize_t rows = len(timepoints), start, number, tail_bytes = len(tail)
     cdef Py_ssize_t number_of_blocks = (rows + block_rows - 1) // block_rows
-    cdef Py_ssize_t block_bytes = min(rows, block_rows) * (NUMBERS_BYTES + tail_bytes)
     cdef bint exact = values.typecode == "q", is_done = False
     cdef const int64_t* at = <int64_t*>timepoints.data.as_longlongs
     cdef const int64_t* value = <int64_t*>values.data.as_longlongs
     cdef const char* tail_text = tail
+    cdef char* to
     cdef Block* blocks
+    cdef Py_buffer view
     if timepoints.typecode != "q" or values.itemsize != 8 or len(values) != rows:
         raise ValueError("a column has as many timepoints as values")
-    blocks = <Block*>calloc(number_of_blocks + 1, sizeof(Block))
-    if blocks is NULL:
-        raise MemoryError
+    PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
+    blocks = <Block*>malloc(number_of_blocks * sizeof(Block) + 1)
     try:
-        for number in range(number_of_blocks):
-            blocks[number].text = PyBytes_FromStringAndSize(NULL, block_bytes)
+        if blocks is NULL:
+            raise MemoryError
+        if begin < 0 or begin + rows * (NUMBERS_BYTES + tail_bytes) > view.len:
+            raise ValueError("the memory is too small")
+        to = <char*>view.buf + begin
         with nogil:
             if exact or are_whole(<const double*>value, rows):
                 is_done = True
                 for number in range(number_of_blocks):
                     start = number * block_rows
-                    count = min(block_rows, rows - start)
+                    blocks[number].begin = to
                     write_block(
-                        &blocks[number], at + start, value + start, count, exact,
-                        tail_text, tail_bytes,
+                        &blocks[number], at + start, value + start,
+                        min(block_rows, rows - start), exact, tail_text, tail_bytes,
                     )
-        return [taken(&blocks[number]) for number in range(number_of_blocks)] if is_done else None
+                    to = blocks[number].end
+        if not is_done:
+            return None
+        return [
+            (
+                blocks[number].begin - <char*>view.buf, blocks[number].end - <char*>view.buf,
+                blocks[number].from_ns, blocks[number].to_ns,
+            )
+            for number in range(number_of_blocks)
+        ]
     finally:
-        for number in range(number_of_blocks):
-            Py_XDECREF(blocks[number].text)
+        PyBuffer_Release(&view)
         free(blocks)
 
 
@@ -363,19 +370,9 @@ cdef void write_block(
     Block* block, const int64_t* timepoints, const int64_t* values, Py_ssize_t rows,
     bint exact, const char* tail, Py_ssize_t tail_bytes
 ) noexcept nogil:
-    cdef char* begin = PyBytes_AS_STRING(block.text)
     cdef Py_ssize_t row
-    block.bytes = put_rows(begin, timepoints, values, rows, exact, tail, tail_bytes) - begin
+    block.end = put_rows(block.begin, timepoints, values, rows, exact, tail, tail_bytes)
     block.from_ns = block.to_ns = timepoints[0]
     for row in range(1, rows):
         block.from_ns = min(block.from_ns, timepoints[row])
         block.to_ns = max(block.to_ns, timepoints[row])
-
-
-cdef object taken(Block* block):
-    """Return what is in a block, of which the text is cut to its size and handed over."""
-    _PyBytes_Resize(&block.text, block.bytes)
-    text = <object>block.text
-    Py_DECREF(block.text)
-    block.text = NULL
-    return text, block.from_ns, block.to_ns

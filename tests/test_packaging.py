@@ -79,7 +79,7 @@ def test_the_wheel_works_in_a_clean_environment(wheel: zipfile.ZipFile, tmp_path
     assert wheel.filename is not None
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"
-    install = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    install = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     subprocess.run([*install, wheel.filename], check=True, timeout=300)
     subprocess.run(
         [python, "-I", "-W", "error", "-c", _RECORDS, tmp_path / "recorded"],

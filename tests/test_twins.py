@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Self
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqltelemetry import csv_format, hot_path, recorder, twins
@@ -177,6 +177,7 @@ def _run(on: _On, steps: list[tuple[object, ...]]) -> None:
             on.twin.enter(on.segment if name == "on" else None)
 
 
+@settings(deadline=None)
 @given(_STEPS)
 def test_the_same_calls_store_the_same_bytes_and_leave_the_same_to_the_slow_way(
     compiled: ModuleType, steps: list[tuple[object, ...]]
@@ -234,6 +235,7 @@ _EVENTS = st.lists(
 _ANCHORS = st.lists(st.tuples(st.integers(0, 3000), st.integers(-500, 500)), max_size=4)
 
 
+@settings(deadline=None)
 @given(
     _EVENTS, _ANCHORS, st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=8)
 )
@@ -282,10 +284,21 @@ def _columns(draw: st.DrawFn) -> Column:
     return Column(Series("custom", label, kind), timepoints, values)
 
 
+def _blocks(batch: Batch) -> dict[str, list[tuple[bytes, int, int]]]:
+    texts = csv_format.format_batch(batch, rest=lambda: None)
+    for blocks in texts.values():
+        assert b"".join(csv_format.joined(blocks)) == b"".join(block.text for block in blocks)
+    return {
+        prefix: [(bytes(block.text), block.from_ns, block.to_ns) for block in blocks]
+        for prefix, blocks in texts.items()
+    }
+
+
+@settings(deadline=None)
 @given(st.lists(_columns(), max_size=4), st.sampled_from([4096, 10_000, 1 << 24]))
 def test_both_twins_write_the_same_blocks(columns: list[Column], max_file_bytes: int) -> None:
     batch = Batch(SegmentId("0" * 16, 1), 4711, max_file_bytes, columns)
-    found = [csv_format.format_batch(batch, rest=lambda: None) for _ in _both()]
+    found = [_blocks(batch) for _ in _both()]
     assert found[0] == found[1]
 
 
@@ -295,6 +308,6 @@ def test_both_twins_cut_a_long_column_into_the_same_blocks() -> None:
         timepoints = array("q", range(EPOCH_NS, EPOCH_NS + rows * 10**8, 10**8))
         column = Column(Series("custom", "/a", Kind(kind)), timepoints, values)
         batch = Batch(SegmentId("0" * 16, 1), 4711, 1 << 24, [column])
-        found = [csv_format.format_batch(batch, rest=lambda: None)["custom"] for _ in _both()]
+        found = [_blocks(batch) for _ in _both()]
         assert found[0] == found[1]
-        assert len(found[0]) == -(-rows // 512)
+        assert len(found[0]["custom"]) == -(-rows // 512)
