@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-FACTS := pyproject.toml setup.cfg
+FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx)
+# What is tested with the pure twins too, once all was with the compiled ones.
+TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
+	csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean
@@ -16,6 +19,9 @@ demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="-
 
 test: $(VENV)/test ## run the tests; ARGS="tests/test_monitor.py -k stop"
 	$(BIN)/python -m pytest $(ARGS)
+ifndef ARGS
+	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/python -m pytest $(TWINNED)
+endif
 
 lint: $(VENV)/lint ## check style and types
 	$(BIN)/ruff check .
@@ -30,7 +36,7 @@ bench: $(VENV)/bench ## measure what it costs, beside its peers
 	@for each in benchmarks/[!_]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache _monitoring
+	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

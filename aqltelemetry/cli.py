@@ -15,6 +15,7 @@ from aqltelemetry.commands.doctor import doctor
 from aqltelemetry.commands.run import run
 from aqltelemetry.commands.switch import off, on, profile
 from aqltelemetry.errors import TelemetryError
+from aqltelemetry.twins import IN_USE
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
@@ -25,7 +26,7 @@ _NANOSECONDS = re.compile(r"\d{15,}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("aqltelemetry"), prog_name="aqltelemetry")
+@click.version_option(f"{version('aqltelemetry')} ({IN_USE})", prog_name="aqltelemetry")
 def main() -> None:
     """Record Python services, and look at what was recorded."""
 

@@ -7,13 +7,22 @@ a block takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import mmap
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from aqltelemetry.clock import breathe
 from aqltelemetry.observation import Batch, Column, Kind, quote_field
+from aqltelemetry.twins import IS_COMPILED
+
+if IS_COMPILED:
+    from aqltelemetry import _rows
 
 _BLOCK_ROWS = 512
+_COLUMNS = 32
+_SLACK_BYTES = 64
 _NS_PER_S = 1_000_000_000
 # A timepoint of 20 characters and a float of 25, with their commas.
 _NUMBERS_BYTES = 48
@@ -21,40 +30,133 @@ _PIECES = 4
 
 
 class Block(NamedTuple):
-    """Some rows as text, and the first and last of their timepoints."""
+    """Some rows as text, and the first and last of their timepoints.
 
-    text: bytes
+    `at` is where in a `Memory` the text is, None where it is by itself.
+    """
+
+    text: bytes | memoryview
     from_ns: int
     to_ns: int
+    at: int | None = None
 
 
-def format_batch(batch: Batch, rest: Callable[[], None] = breathe) -> dict[str, list[Block]]:
+class Memory:
+    """Holds the text of one batch after the other: new pages cost more than the text.
+
+    Text that is in it is overwritten by the next batch's.
+    """
+
+    def __init__(self) -> None:
+        self._view = memoryview(b"")
+        self._end = 0
+
+    def clear(self, size: int) -> None:
+        """Begin anew, with room for so many bytes."""
+        self._end = 0
+        if size > len(self._view):
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._view = memoryview(mmap.mmap(-1, size, flags=flags))
+
+    def release(self) -> None:
+        """Give the pages back, once no text in them is used any more."""
+        self._view = memoryview(b"")
+
+    def write(self, column: Column, tail: bytes, rows: int) -> Sequence[Block] | None:
+        """Return a column in blocks; None where only the pure twin can write them."""
+        typecode = "q" if column.series.kind is Kind.NANOSECONDS else "d"
+        try:
+            timepoints, values = _array("q", column.timepoints_ns), _array(typecode, column.values)
+        except (OverflowError, TypeError):
+            return None
+        found = _rows.format_rows(timepoints, values, tail, rows, self._view, self._end)
+        if found is None:
+            return None
+        self._end = found[-1][1]
+        return [
+            Block(self._view[begin:end], from_ns, to_ns, begin)
+            for begin, end, from_ns, to_ns in found
+        ]
+
+
+def joined(blocks: Iterable[Block]) -> Iterator[bytes | memoryview]:
+    """Yield the texts of some blocks, those that follow each other in a memory in one piece."""
+    run: list[Block] = []
+    for block in blocks:
+        if run and (block.at is None or block.at != (run[-1].at or 0) + len(run[-1].text)):
+            yield _piece(run)
+            run = []
+        if block.at is None:
+            yield block.text
+        else:
+            run.append(block)
+    if run:
+        yield _piece(run)
+
+
+def _piece(run: Sequence[Block]) -> memoryview:
+    whole = memoryview(run[0].text).obj
+    begin, end = run[0].at or 0, (run[-1].at or 0) + len(run[-1].text)
+    return memoryview(whole)[begin:end]
+
+
+def format_batch(
+    batch: Batch, rest: Callable[[], None] = breathe, memory: Memory | None = None
+) -> dict[str, list[Block]]:
     """Return the rows of a batch by file prefix, those of a label together.
 
-    No block is larger than a quarter of the batch's `max_file_bytes`, but for
-    one of a single row. The same batch always gives the same blocks. `rest` is
-    called between blocks.
+    They may be in `memory`, and be overwritten by the next call with it. No block is
+    larger than a quarter of the batch's `max_file_bytes`, but for one of a single row.
+    The same batch always gives the same blocks. `rest` is called between pieces of the
+    work that hold the interpreter's lock.
     """
     texts: dict[str, list[Block]] = {}
-    for column in sorted(batch.columns, key=lambda column: column.series):
+    memory = memory or Memory()
+    if IS_COMPILED:
+        memory.clear(_SLACK_BYTES + sum(_max_bytes(column, batch.pid) for column in batch.columns))
+    for number, column in enumerate(sorted(batch.columns, key=lambda column: column.series)):
         blocks = texts.setdefault(column.series.prefix, [])
-        for block in _blocks(column, batch.pid, batch.max_file_bytes):
-            blocks.append(block)
+        blocks.extend(_blocks(column, batch, rest, memory))
+        if number % _COLUMNS == 0:
             rest()
     return texts
 
 
-def _blocks(column: Column, pid: int, max_file_bytes: int) -> Iterator[Block]:
-    tail = f",{quote_field(column.series.label)},{pid}\n"
-    row_bytes = _NUMBERS_BYTES + len(tail.encode())
-    rows = max(1, min(_BLOCK_ROWS, max_file_bytes // _PIECES // row_bytes))
-    tail = tail.replace("%", "%%")
+def _max_bytes(column: Column, pid: int) -> int:
+    return len(column.timepoints_ns) * (_NUMBERS_BYTES + len(_tail(column.series.label, pid)))
+
+
+def _blocks(
+    column: Column, batch: Batch, rest: Callable[[], None], memory: Memory
+) -> Iterator[Block]:
+    tail = _tail(column.series.label, batch.pid)
+    row_bytes = _NUMBERS_BYTES + len(tail)
+    rows = max(1, min(_BLOCK_ROWS, batch.max_file_bytes // _PIECES // row_bytes))
+    if IS_COMPILED and (found := memory.write(column, tail, rows)) is not None:
+        yield from found
+        return
+    template = tail.decode().replace("%", "%%")
     exact = column.series.kind is Kind.NANOSECONDS
     for start in range(0, len(column.timepoints_ns), rows):
         timepoints = column.timepoints_ns[start : start + rows]
         values = column.values[start : start + rows]
-        text = _durations(timepoints, values, tail) if exact else _floats(timepoints, values, tail)
-        yield Block(text.encode(), min(timepoints), max(timepoints))
+        write = _durations if exact else _floats
+        yield Block(write(timepoints, values, template).encode(), min(timepoints), max(timepoints))
+        rest()
+
+
+@lru_cache(4096)
+def _tail(label: str, pid: int) -> bytes:
+    """Return the end of each row of a series, which is the same for all of its batches."""
+    return f",{quote_field(label)},{pid}\n".encode()
+
+
+def _array(typecode: str, numbers: Sequence[float]) -> array[Any]:
+    if isinstance(numbers, array) and numbers.typecode == typecode:
+        return numbers
+    if typecode == "d" and any(number.__class__ is not float for number in numbers):
+        raise TypeError(typecode)  # an integer among floats is written as one
+    return array(typecode, numbers)
 
 
 def _floats(timepoints: Sequence[int], values: Sequence[float], tail: str) -> str:

@@ -1,27 +1,35 @@
-"""The hot path: an observation becomes a record in the current segment.
+"""Around the hot path: what one recording owns, and the slow way of a record.
 
 Nothing here waits, locks, logs or raises into the application: it may run on any
 thread, in a signal handler or collector callback, and in the middle of itself.
+The hot path itself is in `hot_path`, of which there is a compiled twin; here it is
+chosen, and here the rest of the package gets it from.
 """
 
 from __future__ import annotations
 
 import struct
-import threading
-from asyncio import Task, current_task
-from collections.abc import Coroutine, Generator, Mapping
-from types import TracebackType, coroutine
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.errors import PrefixError
-from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
+from aqltelemetry.journal.format import VALUE_LAYOUT, Layout
 from aqltelemetry.journal.segment import Counter, Key, Segment
-from aqltelemetry.observation import CUSTOM
+from aqltelemetry.twins import IS_COMPILED
+
+if TYPE_CHECKING or not IS_COMPILED:
+    from aqltelemetry import hot_path as hot
+else:
+    from aqltelemetry import _hot_path as hot
 
 _TRIES = 4
-_pack_duration, _store_duration = DURATION_LAYOUT
+append_duration = hot.append_duration
+record = hot.record
+time_block = hot.time_block
+is_on = hot.is_on
+set_clock = hot.set_clock
 
 NO_SEGMENT = "no segment"
 """Drop reason: the journal is at its limit, or the next segment was not made in time."""
@@ -81,15 +89,14 @@ class Recording:
         how many do nor when: one that comes late sets back to a segment that is
         full too, from where the next record goes forward again.
         """
-        global _current  # noqa: PLW0603 - a global is what the hot path reads fastest
         successor = full.successor or self.feeder.successor(full)
         if successor is None:
             return False
         successor.append_anchor(self.anchor)
         self.segment = successor
-        _current = successor
+        hot.enter(successor)
         if _recording is not self:  # switched off, or over, since this began
-            _current = _recording.segment if _recording else None
+            hot.enter(_recording.segment if _recording else None)
         self.feeder.wake()
         return True
 
@@ -99,57 +106,28 @@ class Recording:
             _append(key, monotonic_ns(), value, VALUE_LAYOUT)
 
 
-_current: Segment | None = None
 _recording: Recording | None = None
 
 
 def install(recording: Recording) -> None:
     """Switch recording on."""
-    global _current, _recording  # noqa: PLW0603
+    global _recording  # noqa: PLW0603 - there is one recording in a process
     _recording = recording
-    _current = recording.segment
+    hot.enter(recording.segment)
 
 
 def remove(recording: Recording) -> None:
     """Switch recording off, if it is this one that is on."""
-    global _current, _recording  # noqa: PLW0603
+    global _recording  # noqa: PLW0603 - as above
     if _recording is recording:
         _recording = None
-        _current = None
-
-
-def is_on() -> bool:
-    """Say whether observations are recorded."""
-    return _current is not None
-
-
-def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
-    """Record a duration that ended at a monotonic time."""
-    segment = _current
-    if segment is None:
-        return
-    try:
-        label_id = segment.ids[label]
-        body = _pack_duration(end_ns, duration_ns, label_id)
-        at = next(segment.slots)
-        _store_duration(segment.map, at, end_ns, duration_ns, label_id, crc32(body, at))
-    except Exception:  # noqa: BLE001 - the application must never see a fault of ours
-        _append(label, end_ns, duration_ns, DURATION_LAYOUT)
-
-
-def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
-    """Record a value of one's own, taken now, for the files `<prefix>.*.csv`.
-
-    Never raises: what can't be recorded is counted as dropped.
-    """
-    if _current is not None:
-        _append((prefix, label), monotonic_ns(), measurement, VALUE_LAYOUT)
+        hot.enter(None)
 
 
 def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
     try:
         for _ in range(_TRIES):
-            segment, recording = _current, _recording
+            segment, recording = hot.current(), _recording
             if segment is None or recording is None:
                 return
             label_id = segment.id_of(key)
@@ -175,126 +153,4 @@ def _drop(reason: str) -> None:
         recording.drop(reason)
 
 
-def _nothing() -> Generator[Any, None, None]:
-    yield from ()
-
-
-# A generator that has ended may be awaited again and again, at the cost of a call,
-# and no coroutine is made. Its type is said to be what contextlib expects.
-_FINISHED: Coroutine[Any, Any, None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
-next(_FINISHED, None)  # type: ignore[call-overload]
-
-_Owner: TypeAlias = tuple[int, Task[Any] | None]
-
-
-class time_block:  # noqa: N801 - used as a statement's word, like a function
-    """Time a block of code: `with time_block(label):` or `async with time_block(label):`.
-
-    The duration is recorded when the block is left, in whatever way, and what it
-    raises passes through. An object may be entered again while it is entered,
-    from other tasks and threads too: each entry is measured by itself.
-    Nothing is recorded for a block that was entered while recording was off.
-    """
-
-    # None while not entered; the start of a single entry; all entries once there
-    # were two at a time. No call stands between reading and writing it, so no
-    # other thread comes in between: CPython changes threads at calls and loops.
-    __slots__ = ("_entered", "_label")
-    _entered: int | _Entries | None
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._entered = None
-
-    def __enter__(self) -> None:
-        if _current is not None:
-            now_ns = monotonic_ns()
-            if self._entered is None:
-                self._entered = now_ns
-            else:
-                self._enter_again(now_ns)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        end_ns = monotonic_ns()
-        entered = self._entered
-        if entered.__class__ is int:
-            self._entered = None
-            append_duration(self._label, end_ns, end_ns - entered)
-        elif entered is not None:
-            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
-
-    def __aenter__(self) -> Coroutine[Any, Any, None]:
-        if _current is not None:
-            now_ns = monotonic_ns()
-            if self._entered is None:
-                self._entered = now_ns
-            else:
-                self._enter_again(now_ns)
-        return _FINISHED
-
-    def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Coroutine[Any, Any, None]:
-        end_ns = monotonic_ns()
-        entered = self._entered
-        if entered.__class__ is int:
-            self._entered = None
-            append_duration(self._label, end_ns, end_ns - entered)
-        elif entered is not None:
-            entered.leave(self._label, end_ns)  # type: ignore[union-attr]
-        return _FINISHED
-
-    def _enter_again(self, now_ns: int) -> None:
-        entries = _Entries()
-        # As above: no call from here to the last of these lines but one.
-        entered = self._entered
-        if entered.__class__ is _Entries:
-            entries = entered
-        else:
-            entries.first_ns = entered  # type: ignore[assignment]
-            self._entered = entries
-        entries.enter(now_ns)
-
-
-class _Entries:
-    """The entries of a block that is or was entered more than once at a time.
-
-    The first was made without noting by whom; whoever leaves and owns no other
-    entry is its owner. An owner's entries are left last in, first out.
-    """
-
-    __slots__ = ("_starts_ns", "first_ns")
-
-    def __init__(self) -> None:
-        self.first_ns: int | None = None
-        self._starts_ns: dict[_Owner, list[int]] = {}
-
-    def enter(self, now_ns: int) -> None:
-        self._starts_ns.setdefault(_owner(), []).append(now_ns)
-
-    def leave(self, label: str, end_ns: int) -> None:
-        owner = _owner()
-        starts_ns = self._starts_ns.get(owner)
-        if starts_ns:
-            start_ns: int | None = starts_ns.pop()
-            if not starts_ns:
-                del self._starts_ns[owner]
-        else:
-            start_ns, self.first_ns = self.first_ns, None
-        if start_ns is not None:
-            append_duration(label, end_ns, end_ns - start_ns)
-
-
-def _owner() -> _Owner:
-    try:
-        return threading.get_ident(), current_task()
-    except RuntimeError:  # no event loop runs on this thread
-        return threading.get_ident(), None
+hot.connect(_append)

@@ -1,114 +1,269 @@
-"""What timing a block costs, beside a context manager that does nothing and two peers.
+"""What timing a block costs, beside a context manager that does nothing and peers.
 
-All take turns in the same process, in rounds; a figure is the median over the
-rounds, of what one `with` statement takes beyond an empty loop. The peers are
-given their cheapest form: a histogram without labels, and spans of a tracer
-without any processor or exporter, so that theirs ends in memory; ours ends in
-the crash-proof journal, from where it is published to CSV files between rounds.
+Two processes take turns, one with the compiled twin of the hot path, one with the pure
+one; in each, all contenders take turns in rounds. A figure is the median over the
+rounds of what one statement takes beyond an empty loop, and a ratio is one of figures
+of the same process. Ours ends in the crash-proof journal on a memory file system, from
+where it is published to CSV files between rounds; theirs end in memory. The histogram
+is without labels and with one, as theirs have to be for what our label does; spans are
+of a tracer without any processor, and with the batching one that the documentation
+recommends, whose exporter does nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from time import perf_counter_ns
 
 from _machine import describe
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry, Histogram
 
-from aqltelemetry import Monitor, time_block
+from aqltelemetry import Monitor, record, time_block, time_it, twins
 
-ITERATIONS = 10_000
-ROUNDS = 61
-HISTOGRAM = Histogram("request_seconds", "of a request", registry=CollectorRegistry())
+# So few that a turn is mostly over before the operating system gives the processor away.
+ITERATIONS = 300
+DEAR_ITERATIONS = 20
+ROUNDS = 301
+WARM_UP = 5
+_REGISTRY = CollectorRegistry()
+HISTOGRAM = Histogram("request_seconds", "of a request", registry=_REGISTRY)
+LABELLED = Histogram("labelled_seconds", "of a request", ["route"], registry=_REGISTRY)
 TRACER = TracerProvider(shutdown_on_exit=False).get_tracer(__name__)
+METER = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False).get_meter(__name__)
+OTEL_HISTOGRAM = METER.create_histogram("duration", "s")
 
 
-async def empty_loop() -> None:
-    for _ in range(ITERATIONS):
+class NoExporter(SpanExporter):
+    """Takes spans and leaves them."""
+
+    def export(self, spans: object) -> SpanExportResult:
+        """Do nothing."""
+        del spans
+        return SpanExportResult.SUCCESS
+
+
+BATCHING = TracerProvider(shutdown_on_exit=False)
+BATCHING.add_span_processor(BatchSpanProcessor(NoExporter(), max_queue_size=1 << 16))
+BATCH_TRACER = BATCHING.get_tracer(__name__)
+
+
+async def empty_loop(iterations: int) -> None:
+    for _ in range(iterations):
         pass
 
 
-async def with_nullcontext() -> None:
-    for _ in range(ITERATIONS):
+async def with_nullcontext(iterations: int) -> None:
+    for _ in range(iterations):
         with nullcontext():
             pass
 
 
-async def async_with_nullcontext() -> None:
-    for _ in range(ITERATIONS):
+async def async_with_nullcontext(iterations: int) -> None:
+    for _ in range(iterations):
         async with nullcontext():
             pass
 
 
-async def with_time_block() -> None:
-    for _ in range(ITERATIONS):
+async def two_clock_reads(iterations: int) -> None:
+    for _ in range(iterations):
+        perf_counter_ns()
+        perf_counter_ns()
+
+
+async def with_time_block(iterations: int) -> None:
+    for _ in range(iterations):
         with time_block("block"):
             pass
 
 
-async def async_with_time_block() -> None:
-    for _ in range(ITERATIONS):
+async def async_with_time_block(iterations: int) -> None:
+    for _ in range(iterations):
         async with time_block("block"):
             pass
 
 
-async def with_histogram() -> None:
-    for _ in range(ITERATIONS):
+def plain() -> None:
+    pass
+
+
+timed = time_it(label="function")(plain)
+
+
+async def call_plain(iterations: int) -> None:
+    for _ in range(iterations):
+        plain()
+
+
+async def call_timed(iterations: int) -> None:
+    for _ in range(iterations):
+        timed()
+
+
+async def call_record(iterations: int) -> None:
+    for _ in range(iterations):
+        record("value", 1.5)
+
+
+async def with_histogram(iterations: int) -> None:
+    for _ in range(iterations):
         with HISTOGRAM.time():
             pass
 
 
-async def with_span() -> None:
-    for _ in range(ITERATIONS):
+async def with_labelled_histogram(iterations: int) -> None:
+    for _ in range(iterations):
+        with LABELLED.labels("block").time():
+            pass
+
+
+async def otel_histogram(iterations: int) -> None:
+    attributes = {"route": "block"}
+    for _ in range(iterations):
+        started_ns = perf_counter_ns()
+        OTEL_HISTOGRAM.record((perf_counter_ns() - started_ns) / 1e9, attributes)
+
+
+async def with_span(iterations: int) -> None:
+    for _ in range(iterations):
         with TRACER.start_as_current_span("block"):
             pass
 
 
-CONTENDERS: dict[str, Callable[[], Awaitable[None]]] = {
-    "an empty loop": empty_loop,
-    "with nullcontext()": with_nullcontext,
-    "async with nullcontext()": async_with_nullcontext,
+async def with_batched_span(iterations: int) -> None:
+    for _ in range(iterations):
+        with BATCH_TRACER.start_as_current_span("block"):
+            pass
+
+
+Contender = Callable[[int], Awaitable[None]]
+EMPTY = "an empty loop"
+NOTHING = "with nullcontext()"
+OURS: dict[str, Contender] = {
     "with time_block(...)": with_time_block,
     "async with time_block(...)": async_with_time_block,
-    "with HISTOGRAM.time()": with_histogram,
-    "with TRACER.start_as_current_span(...)": with_span,
+    "timed()  # by time_it": call_timed,
+    "record(...)": call_record,
 }
+CONTENDERS: dict[str, Contender] = {
+    EMPTY: empty_loop,
+    "plain()": call_plain,
+    "two perf_counter_ns()": two_clock_reads,
+    NOTHING: with_nullcontext,
+    "async with nullcontext()": async_with_nullcontext,
+    **OURS,
+    "with HISTOGRAM.time()": with_histogram,
+    "with LABELLED.labels(...).time()": with_labelled_histogram,
+    "OTEL_HISTOGRAM.record(...)": otel_histogram,
+    "with TRACER.start_as_current_span(...)": with_span,
+    "the same, batched for export": with_batched_span,
+}
+DEAR = set(list(CONTENDERS)[-3:])
+"""What takes so long that fewer iterations tell."""
 
 
-async def measure() -> dict[str, float]:
-    """Return the nanoseconds that one iteration of each takes."""
-    taken: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+async def one_round(monitor: Monitor | None) -> dict[str, float]:
+    """Return the nanoseconds that one iteration of each takes; of some where it is off."""
+    taken = {}
+    for name, contender in CONTENDERS.items():
+        if monitor is None and name not in (EMPTY, NOTHING, *OURS):
+            continue
+        iterations = DEAR_ITERATIONS if name in DEAR else ITERATIONS
+        started_ns = perf_counter_ns()
+        await contender(iterations)
+        taken[name] = (perf_counter_ns() - started_ns) / iterations
+    BATCHING.force_flush()
+    if monitor is not None:
+        await monitor.flush()
+        for contender in OURS.values():
+            await contender(1)  # what a label's first record in a segment takes is not counted
+    return taken
+
+
+async def child() -> None:
+    """Measure a round for each line of the input, off or on; print its figures."""
+    print(twins.IN_USE, flush=True)
+    for _ in range(ROUNDS + WARM_UP):
+        sys.stdin.readline()
+        print(json.dumps(await one_round(None)), flush=True)
     with tempfile.TemporaryDirectory() as directory:
         async with Monitor(directory, with_runtime=False) as monitor:
-            for number in range(-5, ROUNDS):
-                for name, contender in CONTENDERS.items():
-                    started_ns = perf_counter_ns()
-                    await contender()
-                    if number >= 0:
-                        taken[name].append((perf_counter_ns() - started_ns) / ITERATIONS)
-                await monitor.flush()
+            for _ in range(ROUNDS + WARM_UP):
+                sys.stdin.readline()
+                print(json.dumps(await one_round(monitor)), flush=True)
         stats = monitor.stats()
-    assert stats.published == (ROUNDS + 5) * 2 * ITERATIONS, stats
+    assert stats.published == (ROUNDS + WARM_UP) * len(OURS) * (ITERATIONS + 1), stats
     assert not stats.dropped, stats
-    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def start(environment: dict[str, str]) -> tuple[str, subprocess.Popen[str]]:
+    """Start a process that measures; return which twin is in use there."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--child"],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process.stdout.readline().strip(), process
+
+
+def measure() -> dict[str, list[dict[str, float]]]:
+    """Return the medians of each contender by twin, with recording off and on."""
+    children = dict(start(each) for each in ({}, {twins.VARIABLE: "1"}))
+    found: dict[str, list[dict[str, list[float]]]] = {twin: [{}, {}] for twin in children}
+    for is_on in (False, True):
+        for number in range(-WARM_UP, ROUNDS):
+            for twin, process in children.items():
+                assert process.stdin is not None
+                assert process.stdout is not None
+                print("go", file=process.stdin, flush=True)
+                for name, time_ns in json.loads(process.stdout.readline()).items():
+                    if number >= 0:
+                        found[twin][is_on].setdefault(name, []).append(time_ns)
+    for process in children.values():
+        process.communicate()
+    return {
+        twin: [
+            {name: statistics.median(times) for name, times in rounds.items()} for rounds in both
+        ]
+        for twin, both in found.items()
+    }
+
+
+def show(title: str, times_ns: dict[str, float]) -> None:
+    """Print a table."""
+    empty_ns = times_ns.pop(EMPTY)
+    costs_ns = {name: time_ns - empty_ns for name, time_ns in times_ns.items()}
+    print(f"{title:40}{'ns':>7}{'x nullcontext':>15}{'x time_block':>14}")
+    for name, cost_ns in costs_ns.items():
+        to_nothing, to_ours = cost_ns / costs_ns[NOTHING], cost_ns / costs_ns[next(iter(OURS))]
+        print(f"  {name:38}{cost_ns:7.0f}{to_nothing:15.2f}{to_ours:14.2f}")
+    print()
 
 
 def main() -> None:
-    """Print one table."""
+    """Print two tables for each twin."""
     describe("prometheus-client", "opentelemetry-sdk")
-    times_ns = asyncio.run(measure())
-    empty_ns = times_ns.pop("an empty loop")
-    costs_ns = {name: time_ns - empty_ns for name, time_ns in times_ns.items()}
-    nothing_ns, histogram_ns = costs_ns["with nullcontext()"], costs_ns["with HISTOGRAM.time()"]
-    print(f"{'':40}{'ns':>7}{'x nullcontext':>15}{'x Histogram':>13}")
-    for name, cost_ns in costs_ns.items():
-        print(f"{name:40}{cost_ns:7.0f}{cost_ns / nothing_ns:15.2f}{cost_ns / histogram_ns:13.2f}")
+    for twin, (off, on) in measure().items():
+        show(f"{twin}, recording", on)
+        show(f"{twin}, off", off)
 
 
 if __name__ == "__main__":
-    main()
+    if "--child" in sys.argv:
+        asyncio.run(child())
+    else:
+        main()

@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 import matrix
-from aqltelemetry import recorder
+from aqltelemetry import recorder, twins
 from aqltelemetry.threads import WorkerThread
+from fakes import FakeClock
 
 Rows = list[dict[str, str]]
 _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def pytest_report_header() -> str:
-    """Say whether tests may skip for want of a Debian package."""
-    return f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}"
+    """Say whether tests may skip for want of a Debian package, and what is tested."""
+    return f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {twins.IN_USE}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -47,8 +48,17 @@ def _nothing_left() -> Iterator[None]:
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on the environment that it happens to run in."""
     for name in list(os.environ):
-        if name.startswith("AQLTELEMETRY_") and name != "AQLTELEMETRY_CI":
+        if name.startswith("AQLTELEMETRY_") and name not in ("AQLTELEMETRY_CI", twins.VARIABLE):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> Iterator[FakeClock]:
+    """A clock that the hot path reads in the place of the monotonic one."""
+    fake = FakeClock()
+    recorder.set_clock(fake)
+    yield fake
+    recorder.set_clock(None)
 
 
 @pytest.fixture

@@ -18,16 +18,17 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in sorted(ROOT.rglob("*.py"))
 }
+COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "routes"),
+    ("errors", "routes", "twins", "entries"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),
     ("journal.segment", "journal.placement"),
-    ("journal.writer", "journal.reader"),
+    ("hot_path", "journal.writer", "journal.reader"),
     ("journal.sealed",),
     ("journal.orphans", "recorder", "threads", "csv_format", "csv_frames", "control"),
     (
@@ -54,7 +55,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 # What only one module does, as a pattern of code; everybody else asks it.
 SINGLE_HOMES = {
     r"os\.environ": {
-        *("settings", "demo.drive", "autostart.sitecustomize"),
+        *("settings", "demo.drive", "autostart.sitecustomize", "twins"),
         *("commands.run", "commands.doctor"),  # for other processes
     },
     r"^import time|^from time|import datetime as": {"clock"},
@@ -114,7 +115,15 @@ def test_nothing_inside_imports_the_front_door(module: str) -> None:
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "aqltelemetry":
             names = {alias.name for alias in node.names}
-            assert names <= set(MODULES) | {"journal.format", "format"}, f"{module}: {names}"
+            assert names <= {*MODULES, *COMPILED, "journal.format", "format"}, f"{module}: {names}"
+
+
+@pytest.mark.parametrize("twin", COMPILED)
+def test_a_compiled_twin_imports_from_below_the_segments(twin: str) -> None:
+    for module in re.findall(
+        r"^from aqltelemetry\.(\S+)", COMPILED[twin].read_text(), re.MULTILINE
+    ):
+        assert LEVEL[module] < LEVEL["journal.segment"]
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "__main__"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from aqltelemetry import twins
 from aqltelemetry.cli import main
 from fakes import EPOCH_NS
 
@@ -20,11 +21,11 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def test_the_version_is_the_packages() -> None:
+def test_the_version_is_the_packages_and_tells_which_twin_is_in_use() -> None:
     result = _run("--version")
     assert (result.exit_code, result.output) == (
         0,
-        f"aqltelemetry, version {version('aqltelemetry')}\n",
+        f"aqltelemetry, version {version('aqltelemetry')} ({twins.IN_USE})\n",
     )
 
 

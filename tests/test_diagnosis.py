@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import Monitor, diagnosis
+from aqltelemetry import Monitor, diagnosis, twins
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
 from aqltelemetry.diagnosis import Finding, examine, examine_environment, examine_process
@@ -173,4 +173,5 @@ def test_a_process_that_there_is_not_raises(tmp_path: Path) -> None:
 def test_the_environment_is_told() -> None:
     told = _texts(examine_environment())
     assert sys.executable in told["python"]
+    assert told["hot path"] == twins.IN_USE
     assert told["yappi"].startswith("is there")

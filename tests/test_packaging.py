@@ -3,46 +3,123 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from aqltelemetry import twins
+
 ROOT = Path(__file__).parent.parent
 FACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Build from a copy, so that neither leaves anything in the other."""
-    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+def _built(made: Path, **environment: str) -> Path:
+    """Build a wheel from a copy, so that neither leaves anything in the other."""
+    source = made / "source"
+    source.mkdir()
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    ignored = shutil.ignore_patterns("__pycache__")
+    ignored = shutil.ignore_patterns("__pycache__", "*.c", "*.so")
     shutil.copytree(ROOT / "aqltelemetry", source / "aqltelemetry", ignore=ignored)
+    # By way of the source distribution, which has to hold all that it takes.
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", made, source],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", made, source],
+        env=os.environ | environment,
         check=True,
         capture_output=True,
-        timeout=110,
+        timeout=300,
     )
-    return zipfile.ZipFile(next(made.glob("*.whl")))
+    return next(made.glob("*.whl"))
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return zipfile.ZipFile(_built(tmp_path_factory.mktemp("dist")))
+
+
+@pytest.mark.timeout(600)
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     wanted = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "aqltelemetry").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi") or path.name == "py.typed"
     }
-    assert names == wanted
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    extensions = {f"aqltelemetry/{twin}{suffix}" for twin in ("_hot_path", "_rows")}
+    if twins.IS_COMPILED or os.environ.get("AQLTELEMETRY_CI") == "1":
+        assert names == wanted | extensions
+    else:
+        assert names - extensions == wanted
+
+
+_RECORDS = """
+import asyncio, sys
+from aqltelemetry import Monitor, time_block
+async def main():
+    async with Monitor(sys.argv[1]):
+        with time_block("block"):
+            pass
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_works_in_a_clean_environment(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    assert wheel.filename is not None
+    venv.create(tmp_path / "clean", with_pip=True)
+    python = tmp_path / "clean" / "bin" / "python"
+    install = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    subprocess.run([*install, wheel.filename], check=True, timeout=300)
+    subprocess.run(
+        [python, "-I", "-W", "error", "-c", _RECORDS, tmp_path / "recorded"],
+        check=True,
+        timeout=60,
+    )
+    assert ",block," in next((tmp_path / "recorded").glob("duration.*.csv")).read_text()
+    assert _version(python) == f"aqltelemetry, version {version('aqltelemetry')} ({_twin(wheel)})"
+
+
+def _version(python: str | Path, *options: str, **environment: str) -> str:
+    done = subprocess.run(
+        [python, *options, "-m", "aqltelemetry", "--version"],
+        cwd="/",  # here is a package of that name too
+        env=os.environ | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+def _twin(wheel: zipfile.ZipFile) -> str:
+    is_compiled = any(name.endswith(".so") for name in wheel.namelist())
+    return "compiled" if is_compiled else "pure Python"
+
+
+@pytest.mark.timeout(600)
+def test_without_a_compiler_there_is_a_wheel_all_the_same_of_the_pure_twins(
+    tmp_path: Path,
+) -> None:
+    made = _built(tmp_path, CC="/nowhere/cc")
+    with zipfile.ZipFile(made) as wheel:
+        assert _twin(wheel) == "pure Python"
+        wheel.extractall(tmp_path / "installed")
+    # Without `site`, which would find what is missing in the package that is tested from here.
+    path = [str(tmp_path / "installed"), sysconfig.get_path("purelib")]
+    found = _version(sys.executable, "-S", PYTHONPATH=os.pathsep.join(path))
+    assert found.endswith("(pure Python)")
 
 
 def test_the_wheel_is_typed_licensed_and_has_its_command(wheel: zipfile.ZipFile) -> None:

@@ -52,13 +52,6 @@ def recorded(segments: list[Segment]) -> Rows:
     return rows
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    fake = FakeClock()
-    monkeypatch.setattr(recorder, "monotonic_ns", fake)
-    return fake
-
-
 pytestmark = pytest.mark.usefixtures("on")
 
 
@@ -262,9 +255,9 @@ def test_without_a_next_segment_what_is_newest_is_dropped_and_counted(
 
 
 def test_a_fault_of_ours_is_swallowed_and_counted(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment]
+    on: tuple[Recording, ManualFeeder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segments[0].map.close()
+    monkeypatch.delattr(Segment, "id_of")
     with time_block("x"):
         pass
     assert on[0].drops == {recorder.ERROR: 1}
@@ -333,6 +326,7 @@ def test_signal_handlers_record_amid_records(recorded: Rows) -> None:
         while received < 20:
             with time_block("block"):
                 blocks += 1
+            sum(range(100))  # or the segments would be full before the last signal
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)

@@ -16,13 +16,6 @@ Rows = Callable[[], list[tuple[str, float]]]
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    fake = FakeClock()
-    monkeypatch.setattr(recorder, "monotonic_ns", fake)
-    return fake
-
-
-@pytest.fixture
 def recorded() -> Iterator[Rows]:
     (segment,) = memory_segments(1)
     session, _ = recording(segment)

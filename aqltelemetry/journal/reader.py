@@ -7,14 +7,21 @@ holds up the event loop for as long as it runs without letting go.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.twins import IS_COMPILED
 
+if IS_COMPILED:
+    from aqltelemetry import _rows
+
+_Integers: TypeAlias = MutableSequence[int]
+_Found: TypeAlias = tuple[Sequence[tuple[int, _Integers, _Integers]], int]
 _BLOCK_RECORDS = 512
 _BLOCK_LABELS = 128
 _WORDS = fmt.RECORD_BYTES // 8
@@ -47,12 +54,41 @@ def read_segment(
     header = fmt.unpack_header(data)
     anchors = _anchors(data, header)
     series = _labels(data, rest)
+    found: _Found | None = None
+    if IS_COMPILED:
+        slots, first_id = (fmt.RECORDS_AT, _end(data)), header.id_base + 1
+        found = _rows.read_records(data, slots, first_id, series, anchors, recovered)
+    columns, damaged = found or _read(data, series, anchors, rest, check=recovered)
+    records = sum(len(timepoints) for _, timepoints, _ in columns)
+    batch = Batch(
+        segment=SegmentId(header.writer, header.sequence),
+        pid=header.pid,
+        max_file_bytes=header.max_file_bytes,
+        columns=_merged(columns, series),
+        recovered=recovered,
+    )
+    return Reading(batch, records, damaged)
+
+
+def _end(data: bytes | memoryview) -> int:
+    """Return where the last whole slot ends."""
+    return len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
+
+
+def _read(
+    data: bytes | memoryview,
+    series: dict[int, Series],
+    anchors: Sequence[Anchor],
+    rest: Callable[[], None],
+    *,
+    check: bool,
+) -> _Found:
+    """Return the columns by label id, and the number of damaged slots."""
     columns: dict[int, tuple[list[int], list[int]]] = {}
-    damaged = 0
-    end = len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
+    damaged, end = 0, _end(data)
     for start in range(fmt.RECORDS_AT, end, _BLOCK_RECORDS * fmt.RECORD_BYTES):
         stop = min(start + _BLOCK_RECORDS * fmt.RECORD_BYTES, end)
-        ids, times, values, bad = _block(data, start, stop, check=recovered)
+        ids, times, values, bad = _block(data, start, stop, check=check)
         damaged += bad
         for label_id, at_ns, value in zip(ids, to_epoch(times, anchors), values, strict=True):
             if label_id in columns:
@@ -64,15 +100,7 @@ def read_segment(
             else:
                 damaged += 1
         rest()
-    records = sum(len(timepoints) for timepoints, _ in columns.values())
-    batch = Batch(
-        segment=SegmentId(header.writer, header.sequence),
-        pid=header.pid,
-        max_file_bytes=header.max_file_bytes,
-        columns=_merged(columns, series),
-        recovered=recovered,
-    )
-    return Reading(batch, records, damaged)
+    return [(label_id, *column) for label_id, column in columns.items()], damaged
 
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
@@ -128,15 +156,15 @@ def _block(
 
 
 def _merged(
-    columns: dict[int, tuple[list[int], list[int]]], series: dict[int, Series]
+    columns: Sequence[tuple[int, _Integers, _Integers]], series: dict[int, Series]
 ) -> Sequence[Column]:
     # Two threads that meet a new label at once may each give it an id.
-    merged: dict[Series, tuple[list[int], list[int]]] = {}
-    for label_id, column in columns.items():
-        known = merged.setdefault(series[label_id], column)
-        if known is not column:
-            known[0].extend(column[0])
-            known[1].extend(column[1])
+    merged: dict[Series, tuple[_Integers, _Integers]] = {}
+    for label_id, timepoints, values in columns:
+        known = merged.setdefault(series[label_id], (timepoints, values))
+        if known[0] is not timepoints:
+            known[0].extend(timepoints)
+            known[1].extend(values)
     return [
         Column(name, timepoints, _floats(values) if name.kind is Kind.FLOAT else values)
         for name, (timepoints, values) in merged.items()
@@ -144,4 +172,6 @@ def _merged(
 
 
 def _floats(bits: Sequence[int]) -> Sequence[float]:
-    return memoryview(array("q", bits)).cast("B").cast("d").tolist()
+    floats = array("d")
+    floats.frombytes(memoryview(array("q", bits)).cast("B"))
+    return floats

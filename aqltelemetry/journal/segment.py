@@ -15,6 +15,10 @@ from typing import TypeAlias
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
+from aqltelemetry.twins import IS_COMPILED
+
+if IS_COMPILED:
+    from aqltelemetry import _hot_path
 
 Key: TypeAlias = str | tuple[str, str]
 """How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
@@ -79,7 +83,7 @@ class Segment:
         end = self.size_bytes - fmt.RECORD_BYTES + 1
         positions = range(fmt.RECORDS_AT, end, fmt.RECORD_BYTES)
         self.capacity = len(positions)
-        self.slots: Iterator[int] = iter(positions)
+        self.slots = _slots(mapped, self.ids, positions)
         self._label_slots = iter(range(fmt.LABEL_SLOTS))
         last = fmt.LABELS_AT - fmt.RECORD_BYTES
         self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
@@ -169,6 +173,10 @@ class BlankSegment(Segment):
         """Know no series."""
         del key
         return None
+
+
+def _slots(mapped: mmap.mmap, ids: dict[Key, int], positions: range) -> Iterator[int]:
+    return _hot_path.Slots(mapped, ids, positions) if IS_COMPILED else iter(positions)
 
 
 def random_id_base() -> int:

@@ -21,6 +21,10 @@ from pathlib import Path
 from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.segment import Segment, random_id_base
+from aqltelemetry.twins import IS_COMPILED
+
+if IS_COMPILED:
+    from aqltelemetry import _rows
 
 SEGMENT_SUFFIX = ".seg"
 NEW_SUFFIX = ".new"
@@ -146,7 +150,11 @@ def _touch(mapped: mmap.mmap, rest: Callable[[], None]) -> None:
 
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
     lock held, and leaves the pages of a disk file to be made writable one by one.
+    The compiled twin needs neither pieces nor the lock.
     """
+    if IS_COMPILED:
+        _rows.touch(mapped, fmt.LABELS_AT, mmap.PAGESIZE)
+        return
     for piece in range(fmt.LABELS_AT, fmt.SEGMENT_BYTES, _PIECE_BYTES):
         for at in range(piece, min(piece + _PIECE_BYTES, fmt.SEGMENT_BYTES), mmap.PAGESIZE):
             mapped[at] = 0

@@ -10,20 +10,21 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry import filenames
-from aqltelemetry.csv_format import Block, format_batch
+from aqltelemetry.csv_format import Block, Memory, format_batch, joined
 from aqltelemetry.filenames import FileName
 from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.sinks.retention import Retention
 
 _R = TypeVar("_R")
-_CHUNK_BYTES = 256 << 10
+_BUFFER_BYTES = 256 << 10
+_HEADER = Block(CSV_HEADER, 2**63, 0)
 _FILE_MODE = 0o640
 _DIRECTORY_MODE = 0o750
 
@@ -110,6 +111,8 @@ class CsvSink:
         self._suspects: set[SegmentId] = set()
         self._ranges: tuple[str, frozenset[tuple[str, int, int]]] | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
+        # Safe to write over, since formatting and writing follow each other on one thread.
+        self._memory = Memory()
 
     def __repr__(self) -> str:
         return f"CsvSink({self._directory!r})"
@@ -125,10 +128,12 @@ class CsvSink:
     async def flush(self) -> Sequence[SegmentId]:
         """Publish the files being written; return the segments in them."""
         try:
-            return await self._publish()
+            published = await self._publish()
         except BaseException:
             self._abandon()
             raise
+        self._memory.release()
+        return published
 
     async def close(self) -> None:
         """Remove what was not published: it is still in the journal."""
@@ -137,7 +142,7 @@ class CsvSink:
             await asyncio.wait(self._cleaning)
 
     async def _write(self, batch: Batch) -> Sequence[SegmentId]:
-        texts = await self._run(lambda: format_batch(batch))
+        texts = await self._run(lambda: format_batch(batch, memory=self._memory))
         alone = batch.recovered or batch.segment in self._suspects
         if alone:
             texts = await self._run(lambda: self._unpublished(batch.segment, texts))
@@ -157,7 +162,7 @@ class CsvSink:
     async def _append(
         self, generation: _Generation, prefix: str, blocks: Sequence[Block], max_bytes: int
     ) -> None:
-        chunk: list[bytes] = []
+        chunk: list[Block] = []
         file = generation.files.get(prefix)
         for block in blocks:
             if file is not None and file.size_bytes + len(block.text) > max_bytes:
@@ -168,21 +173,19 @@ class CsvSink:
                 part = sum(full.prefix == prefix for full in generation.full)
                 file = generation.files[prefix] = await self._open(prefix, part)
                 file.size_bytes = len(CSV_HEADER)
-                chunk = [CSV_HEADER]
-            chunk.append(block.text)
+                chunk = [_HEADER]
+            chunk.append(block)
             file.size_bytes += len(block.text)
             file.from_ns = min(file.from_ns, block.from_ns)
             file.to_ns = max(file.to_ns, block.to_ns)
-            if sum(map(len, chunk)) >= _CHUNK_BYTES:
-                await self._write_chunk(file, chunk)
-                chunk = []
         if file is not None:
             await self._write_chunk(file, chunk)
 
     @staticmethod
-    async def _write_chunk(file: _File, chunk: Sequence[bytes]) -> None:
+    async def _write_chunk(file: _File, chunk: Sequence[Block]) -> None:
         if chunk:
-            await file.file.write(b"".join(chunk))
+            # In one job, which lets go of the interpreter as often as the buffer is full.
+            await file.file.writelines(list(joined(chunk)))
 
     async def _open(self, prefix: str, part: int) -> _File:
         self._number += 1
@@ -264,7 +267,8 @@ def _size(blocks: Sequence[Block]) -> int:
 
 
 async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
-    return await aiofiles.open(path, "xb", opener=_opener, executor=executor)
+    opened = aiofiles.open(path, "xb", _BUFFER_BYTES, opener=_opener, executor=executor)
+    return cast("AsyncBufferedIOBase", await opened)
 
 
 def _opener(path: str, flags: int) -> int:

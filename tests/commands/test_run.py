@@ -196,7 +196,8 @@ def test_each_request_that_was_answered_is_in_the_files_once(
     unsure = int(case.in_a_shell or case.code == _KILLED)
     assert answered.total() - unsure <= found.total() <= answered.total(), errors
     assert found <= answered
-    assert set(answered) <= {int(row["PID"]) for row in rows("runtime")}
+    # Of what the signal kills, there may not have been a sample yet.
+    assert unsure or set(answered) <= {int(row["PID"]) for row in rows("runtime")}
     assert _told(errors) == len(rows()) + len(rows("runtime"))
     assert "recording into" in errors.splitlines()[0]
     assert output.count("aqltelemetry") == 0

@@ -1,0 +1,23 @@
+from array import array
+from collections.abc import Iterable, Sequence
+from mmap import mmap
+
+from aqltelemetry.clock import Anchor
+
+def touch(mapped: mmap, start: int, page_bytes: int) -> None: ...
+def read_records(
+    data: bytes | memoryview,
+    positions: tuple[int, int],
+    first_id: int,
+    ids: Iterable[int],
+    anchors: Sequence[Anchor],
+    check: bool,
+) -> tuple[list[tuple[int, array[int], array[int]]], int] | None: ...
+def format_rows(
+    timepoints: array[int],
+    values: array[int] | array[float],
+    tail: bytes,
+    block_rows: int,
+    memory: memoryview,
+    begin: int,
+) -> list[tuple[int, int, int, int]] | None: ...

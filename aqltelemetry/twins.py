@@ -1,0 +1,28 @@
+"""Chooses between the two twins of what is worth compiling; everybody else asks it.
+
+A compiled twin does the same as its pure one, and is built where there is a compiler.
+`AQLTELEMETRY_NO_EXTENSIONS=1` leaves it aside. Beside `settings` this is the only module
+that reads the environment, since it has to know before there are settings.
+"""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "AQLTELEMETRY_NO_EXTENSIONS"
+"""Set to 1, true, yes or on, it has the pure twins used."""
+
+
+def _has_compiled() -> bool:
+    if os.environ.get(VARIABLE, "").lower() in {"1", "true", "yes", "on"}:
+        return False
+    try:
+        from aqltelemetry import _hot_path, _rows  # noqa: F401, PLC0415 - to see whether they load
+    except ImportError:
+        return False
+    return True
+
+
+IS_COMPILED = _has_compiled()
+IN_USE = "compiled" if IS_COMPILED else "pure Python"
+"""Which twins this process uses, in words."""

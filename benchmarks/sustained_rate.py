@@ -1,0 +1,169 @@
+"""Whether 500,000 observations per second are kept up for a minute, in one process and in four.
+
+Each process runs an event loop on which a task times, every millisecond, the blocks that
+are due, and a probe notes how late its tick of a millisecond is: by itself up to one,
+since that is how fine the loop's timers are. First without recording, which tells what
+is the load's and the machine's own, then with it, then in four processes at a time.
+Files are on a memory file system and are removed as a full directory's are. A rate that
+the machine can't do even without recording tells nothing of recording.
+
+Arguments: seconds (60), observations per second and process (500,000).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from time import perf_counter_ns, process_time_ns, thread_time_ns
+from typing import Any
+
+import uvloop
+from _machine import describe
+
+from aqltelemetry import Monitor, time_block, twins
+
+MEMORY = "/dev/shm"
+TURN_S = 0.001
+KEEP_BYTES = 64 << 20
+COLUMNS = (
+    "per s",
+    "dropped",
+    "CPU s/s",
+    "late p50",
+    "p99",
+    "p99.9",
+    "max",
+    "ours p99.9",
+    "RSS MiB",
+)
+
+
+def rss_mib() -> float:
+    """Return the resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / (1 << 20)
+
+
+async def load(rate: int, until_s: float) -> int:
+    """Time the blocks that are due at each turn; return how many."""
+    loop = asyncio.get_running_loop()
+    begun_s, done = loop.time(), 0
+    while (now_s := loop.time()) < until_s:
+        # What a stall of the machine has left undone is made up for a little at a time.
+        turn = min(int((now_s - begun_s) * rate) - done, int(2 * rate * TURN_S))
+        for _ in range(turn):
+            with time_block("/version [GET]"):
+                pass
+        done += turn
+        await asyncio.sleep(TURN_S)
+    return done
+
+
+async def probe(until_s: float, late_ns: list[int], ours_ns: list[int]) -> None:
+    """Note how late each tick is, and at most how much of that other threads took."""
+    loop = asyncio.get_running_loop()
+    while loop.time() < until_s:
+        started_ns, others_ns = perf_counter_ns(), process_time_ns() - thread_time_ns()
+        await asyncio.sleep(TURN_S)
+        late_ns.append(perf_counter_ns() - started_ns - round(TURN_S * 1e9))
+        others_ns = process_time_ns() - thread_time_ns() - others_ns
+        ours_ns.append(max(min(others_ns, late_ns[-1]), 0))
+
+
+async def watch(memory_mib: list[float]) -> None:
+    """Note the memory once a second."""
+    while True:
+        await asyncio.sleep(1)
+        memory_mib.append(rss_mib())
+
+
+async def run(directory: str, rate: int, seconds: float) -> dict[str, Any]:
+    """Run the load in this process; return what was found."""
+    late_ns: list[int] = []
+    ours_ns: list[int] = []
+    memory_mib: list[float] = []
+    monitor = Monitor(directory, keep_bytes=KEEP_BYTES)
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        if directory:
+            await stack.enter_async_context(monitor)
+        watching = asyncio.create_task(watch(memory_mib))
+        begun_s, cpu_ns = loop.time(), process_time_ns()
+        until_s = begun_s + seconds
+        done, _ = await asyncio.gather(load(rate, until_s), probe(until_s, late_ns, ours_ns))
+        taken_s, cpu_ns = loop.time() - begun_s, process_time_ns() - cpu_ns
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+    return {
+        "rate": done / taken_s,
+        "dropped": sum(monitor.stats().dropped.values()),
+        "cpu": cpu_ns / 1e9 / taken_s,
+        "late": sorted(late_ns),
+        "ours": sorted(ours_ns),
+        "memory": memory_mib,
+    }
+
+
+def measure(title: str, processes: int, rate: int, seconds: float, *, is_on: bool) -> None:
+    """Run processes at a time; print a row for each."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        place = directory if is_on else ""
+        arguments = [sys.executable, __file__, "--child", place, str(rate), str(seconds)]
+        children = [
+            subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        ]
+        found = [json.loads(child.communicate()[0]) for child in children]
+    for each in found:
+        late, ours = each["late"], each["ours"]
+        shares = (late[int(share * (len(late) - 1))] / 1e6 for share in (0.5, 0.99, 0.999, 1))
+        times = " ".join(f"{time_ms:8.2f}" for time_ms in shares)
+        # Files that the loop's first seconds fill with begin are over by then.
+        memory = each["memory"]
+        rss = f"{memory[len(memory) // 4]:.0f} - {memory[-1]:.0f}"
+        print(
+            f"{title:22}{each['rate']:10,.0f}{each['dropped']:10,}{each['cpu']:10.2f} "
+            f"{times}{ours[int(0.999 * (len(ours) - 1))] / 1e6:12.2f}{rss:>12}"
+        )
+    if processes > 1:
+        print(f"{'  together':22}{sum(each['rate'] for each in found):10,.0f}")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Print one table."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    rate = int(sys.argv[2]) if len(sys.argv) > 2 else 500_000
+    describe("uvloop")
+    print(
+        f"{twins.IN_USE}; {rate:,} per second wanted of each process, for {seconds:g} s; late in ms"
+    )
+    print(
+        f"{'':22}"
+        + "".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
+    )
+    measure("without recording", 1, rate, seconds / 3, is_on=False)
+    measure("with recording", 1, rate, seconds, is_on=True)
+    measure("4 without recording", 4, rate, seconds / 3, is_on=False)
+    measure("4 with recording", 4, rate, seconds, is_on=True)
+
+
+WIDTHS = (10, 10, 10, 9, 9, 9, 9, 12, 12)
+
+
+def child() -> None:
+    """Run the load, and print what was found."""
+    place, rate, seconds = sys.argv[2:]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(run(place, int(rate), float(seconds)))))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child()
+    else:
+        main()
