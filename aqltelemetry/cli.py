@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aqltelemetry.cli_journal import verify
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.errors import TelemetryError
 
@@ -25,6 +26,9 @@ _NANOSECONDS = re.compile(r"\d{15,}")
 @click.version_option(version("aqltelemetry"), prog_name="aqltelemetry")
 def main() -> None:
     """Look at what aqltelemetry recorded."""
+
+
+main.add_command(verify)
 
 
 @main.command()

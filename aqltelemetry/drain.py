@@ -155,7 +155,12 @@ def read_sealed(sealed: SealedSegment) -> Reading:
     as long as it is kept from running. After a second it is taken for dead.
     """
     for _ in range(_LATE_TRIES):
-        reading = read_segment(sealed.read(), recovered=sealed.recovered)
+        reading = read_segment(
+            sealed.read(),
+            recovered=sealed.recovered,
+            accepted=sealed.accepted,
+            is_last=sealed.is_last,
+        )
         if sealed.accepted is None or reading.records >= sealed.accepted:
             break
         pause(_LATE_S)

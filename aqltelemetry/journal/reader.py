@@ -13,7 +13,16 @@ from itertools import compress
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.journal.marks import DROP_MARKS, Mark, read_marks
+from aqltelemetry.observation import (
+    Batch,
+    Column,
+    Dropped,
+    Kind,
+    SegmentAccount,
+    SegmentId,
+    Series,
+)
 
 _BLOCK_RECORDS = 512
 _BLOCK_LABELS = 128
@@ -37,22 +46,80 @@ def read_segment(
     data: bytes | memoryview,
     *,
     recovered: bool,
+    accepted: int | None = None,
+    is_last: bool = False,
     rest: Callable[[], None] = breathe,
 ) -> Reading:
     """Read a segment's bytes; raises SegmentError where the header is not whole.
 
     A recovered one is believed slot by slot only, by CRC; one of our own, whose
-    stores are known to be done, is read without. `rest` is called between blocks.
+    stores are known to be done, is read without. `accepted` is how many records it
+    was given, where that is known; `is_last` says that it was its writer's last.
+    `rest` is called between blocks.
     """
     header = fmt.unpack_header(data)
     anchors = _anchors(data, header)
     series = _labels(data, rest)
+    # One without an anchor was never recorded to; were it damaged later, its creation
+    # time is the best that is left.
+    known_anchors = anchors or (Anchor(0, header.created_ns),)
+    columns, damaged = _columns(data, series, known_anchors, check=recovered, rest=rest)
+    records = sum(len(timepoints) for timepoints, _ in columns.values())
+    account = None
+    if anchors or records:
+        given = records + damaged if accepted is None else accepted
+        account = _account(data, header, known_anchors, given, is_last)
+    batch = Batch(
+        segment=SegmentId(header.writer, header.sequence),
+        pid=header.pid,
+        max_file_bytes=header.max_file_bytes,
+        columns=_merged(columns, series),
+        recovered=recovered,
+        account=account,
+    )
+    return Reading(batch, records, damaged)
+
+
+def _account(
+    data: bytes | memoryview,
+    header: fmt.Header,
+    anchors: Sequence[Anchor],
+    accepted: int,
+    is_last: bool,
+) -> SegmentAccount:
+    marks = read_marks(data, header.id_base)
+    dropped = [
+        Dropped(reason, marks[mark].value, to_epoch((marks[mark].at_ns,), anchors)[0])
+        for reason, mark in DROP_MARKS.items()
+        if mark in marks
+    ]
+    before, child = marks.get(Mark.BEFORE), marks.get(Mark.CHILD)
+    return SegmentAccount(
+        accepted=accepted,
+        before=before.value if before else None,
+        dropped=dropped,
+        is_last=is_last or Mark.END in marks,
+        in_order=Mark.END in marks,
+        child=child.value if child else None,
+        at_ns=header.created_ns,
+    )
+
+
+def _columns(
+    data: bytes | memoryview,
+    series: dict[int, Series],
+    anchors: Sequence[Anchor],
+    *,
+    check: bool,
+    rest: Callable[[], None],
+) -> tuple[dict[int, tuple[list[int], list[int]]], int]:
+    """Return times and values by label id, and the number of damaged slots."""
     columns: dict[int, tuple[list[int], list[int]]] = {}
     damaged = 0
     end = len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
     for start in range(fmt.RECORDS_AT, end, _BLOCK_RECORDS * fmt.RECORD_BYTES):
         stop = min(start + _BLOCK_RECORDS * fmt.RECORD_BYTES, end)
-        ids, times, values, bad = _block(data, start, stop, check=recovered)
+        ids, times, values, bad = _block(data, start, stop, check=check)
         damaged += bad
         for label_id, at_ns, value in zip(ids, to_epoch(times, anchors), values, strict=True):
             if label_id in columns:
@@ -64,19 +131,11 @@ def read_segment(
             else:
                 damaged += 1
         rest()
-    records = sum(len(timepoints) for timepoints, _ in columns.values())
-    batch = Batch(
-        segment=SegmentId(header.writer, header.sequence),
-        pid=header.pid,
-        max_file_bytes=header.max_file_bytes,
-        columns=_merged(columns, series),
-        recovered=recovered,
-    )
-    return Reading(batch, records, damaged)
+    return columns, damaged
 
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
-    page = memoryview(data)[fmt.ANCHORS_AT : fmt.LABELS_AT]
+    page = memoryview(data)[fmt.ANCHORS_AT : fmt.MARKS_AT]
     page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
     anchors = []
     for slot, label_id in enumerate(page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()):
@@ -85,9 +144,7 @@ def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
             record = bytes(page[at : at + fmt.RECORD_BYTES])
             if fmt.is_intact(record, fmt.ANCHORS_AT + at):
                 anchors.append(Anchor(*fmt.unpack_duration(record)[:2]))
-    # A segment without one was cut off while it was made; it holds no record then,
-    # and were it damaged later, its creation time is the best that is left.
-    return sorted(anchors) or [Anchor(0, header.created_ns)]
+    return sorted(anchors)
 
 
 def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Series]:

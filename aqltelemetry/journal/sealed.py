@@ -16,7 +16,8 @@ class SealedSegment:
     `path` is its file, None where it is in memory only; `live` the segment as it
     was recorded to, which is needed until the file was read once. `accepted` is
     how many records it was given; None for one found after its writer's death,
-    when nothing but the file is left to tell.
+    when nothing but the file is left to tell. `is_last` says that one found was the
+    last that its writer recorded to.
     """
 
     def __init__(
@@ -25,10 +26,13 @@ class SealedSegment:
         path: Path | None,
         live: Segment | None = None,
         accepted: int | None = None,
+        *,
+        is_last: bool = False,
     ) -> None:
         self.id = segment_id
         self.path = path
         self.accepted = accepted
+        self.is_last = is_last
         self.size_bytes = _size_bytes(path, live)
         self._live = live
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.marks import Mark, store_mark
 from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
 
 Key: TypeAlias = str | tuple[str, str]
@@ -35,8 +36,8 @@ class Counter:
 
     def __init__(self) -> None:
         self._steps = iter(range(sys.maxsize))
-        self.step: Callable[[], object] = self._steps.__next__
-        """Add one."""
+        self.step: Callable[[], int] = self._steps.__next__
+        """Add one; return how many there were before."""
 
     @property
     def value(self) -> int:
@@ -81,7 +82,7 @@ class Segment:
         self.capacity = len(positions)
         self.slots: Iterator[int] = iter(positions)
         self._label_slots = iter(range(fmt.LABEL_SLOTS))
-        last = fmt.LABELS_AT - fmt.RECORD_BYTES
+        last = fmt.MARKS_AT - fmt.RECORD_BYTES + 1
         self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
 
     @property
@@ -136,6 +137,10 @@ class Segment:
         record = fmt.pack_anchor(self.header.id_base, *anchor, at)
         self.map[at : at + fmt.RECORD_BYTES] = record
         return True
+
+    def mark(self, mark: Mark, value: int, at_ns: int = 0) -> None:
+        """Raise a mark; `at_ns` is the monotonic time of what it tells, where that matters."""
+        store_mark(self.map, self.header.id_base, mark, value, at_ns)
 
     def exhaust(self) -> int | None:
         """Take every slot that is left, so that no record can be accepted any more.
