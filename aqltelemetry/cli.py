@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aqltelemetry.cli_journal import verify
+from aqltelemetry.cli_journal import recover, verify
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.errors import TelemetryError
 
@@ -29,6 +29,7 @@ def main() -> None:
 
 
 main.add_command(verify)
+main.add_command(recover)
 
 
 @main.command()

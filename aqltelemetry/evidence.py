@@ -15,6 +15,7 @@ from pathlib import Path
 from aqltelemetry import filenames
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.filenames import FileName
+from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
@@ -45,6 +46,7 @@ class Claim:
     end: int | None = None
     child: int | None = None
     removed: int = 0
+    damaged: int = 0
 
 
 @dataclass(slots=True)
@@ -67,9 +69,7 @@ class Evidence:
 
 def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
     """Return the evidence by writer; raises OSError where the directory can't be read."""
-    found: dict[str, Evidence] = {}
-    for root in roots:
-        _look_into(root, found)
+    found = look_into(roots)
     for entry in sorted(os.listdir(directory)):
         name = filenames.parse(entry)
         if name is None:
@@ -125,6 +125,7 @@ def _claim(name: FileName, data: bytes) -> Claim:
         end=numbers.get(labels.END),
         child=numbers.get(labels.CHILD),
         removed=numbers.get(labels.REMOVED, 0),
+        damaged=numbers.get(labels.DAMAGED, 0),
     )
 
 
@@ -136,6 +137,14 @@ def _with_prefix(
         for label, value in numbers.items()
         if label.startswith(prefix) and label != besides
     }
+
+
+def look_into(roots: Iterable[Path]) -> dict[str, Evidence]:
+    """Return what is in the journal, by writer."""
+    found: dict[str, Evidence] = {}
+    for root in roots:
+        _look_into(root, found)
+    return found
 
 
 def _look_into(root: Path, found: dict[str, Evidence]) -> None:
@@ -155,7 +164,7 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
 
 def _read(evidence: Evidence, path: Path) -> None:
     try:
-        reading = read_segment(path.read_bytes(), recovered=True, rest=_no_rest)
+        reading = read_segment(read_file(path), recovered=True, rest=_no_rest)
     except FileNotFoundError:
         return
     except (OSError, SegmentError, ValueError):

@@ -102,8 +102,9 @@ class SegmentAccount:
     its writer; None where that is not known. `dropped` holds the totals of the
     recording up to there. `is_last` says that no later segment was recorded to,
     `in_order` that the recording was stopped and not cut off. `child` names the
-    forked child that recorded it, whose segments have a writer each. `at_ns` is a
-    time of it, for one without observations.
+    forked child that recorded it, whose segments have a writer each. `is_damaged`
+    says that there may have been more than could be read. `at_ns` is a time of it,
+    for one without observations.
     """
 
     accepted: int
@@ -112,6 +113,7 @@ class SegmentAccount:
     is_last: bool = False
     in_order: bool = False
     child: int | None = None
+    is_damaged: bool = False
     at_ns: int = 0
 
 

@@ -41,6 +41,7 @@ class Verdict:
     torn: int = 0
     unreadable: int = 0
     retired_files: int = 0
+    damaged_segments: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     child: int | None = None
     problems: list[str] = field(default_factory=list)
@@ -226,6 +227,7 @@ def _sum_up(evidence: Evidence, verdict: Verdict) -> None:
     unreadable = totals.pop(UNREADABLE, None)
     verdict.unreadable = unreadable.total if unreadable else 0
     verdict.dropped = list(totals.values())
+    verdict.damaged_segments = sum(claim.damaged for claim in evidence.claims)
     verdict.retired_files = max((claim.removed for claim in evidence.claims), default=0)
 
 

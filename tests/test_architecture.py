@@ -22,14 +22,14 @@ MODULES = {
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "routes"),
+    ("errors", "routes", "system"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),
-    ("journal.marks", "journal.placement"),
+    ("journal.marks", "journal.labels", "journal.files", "journal.placement"),
     ("journal.segment",),
     ("journal.writer", "journal.reader", "drops"),
-    ("journal.sealed",),
+    ("journal.sealed", "journal.salvage"),
     ("journal.orphans", "recorder", "threads", "csv_format", "csv_frames"),
     (
         *("sinks.__init__", "sinks.publication", "sinks.retention", "sinks.account"),
@@ -38,7 +38,7 @@ LAYERS = (
         *("exchange", "keeper", "forked", "recovery", "feed", "schedule"),
     ),
     ("drain", "sinks.generation", "settings", "report", "evidence"),
-    ("sinks.csv_file", "verification"),
+    ("sinks.csv_file", "verification", "offline"),
     ("session",),
     ("assembly",),
     ("monitor",),
@@ -58,8 +58,9 @@ SINGLE_HOMES = {
     r"^import psutil": {"samplers.process"},
     r"^import cProfile": {"profiler"},
     r"atexit\.register": {"sync"},
-    r"^import fcntl": {"journal.writer"},
-    r"posix_fallocate": {"journal.writer"},
+    r"^import fcntl": {"system"},
+    r"posix_fallocate": {"system"},
+    r"os\.(link|rename|truncate|fstatvfs|scandir)\(": {"system"},
     r"^(import|from) pandas": {"csv_frames", "loader", "report"},
     r"^ *(import|from) rich": {"report", "cli"},
     r"^import click": {"cli", "cli_journal"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
@@ -34,12 +34,14 @@ _ID_WORD = 4
 class Reading:
     """What a segment holds: its batch, and the number of slots that are damaged.
 
-    `records` counts whole records, `damaged` the slots in use that hold none.
+    `records` counts whole records, `damaged` the slots in use that hold none;
+    `is_whole` is False where more than slots was damaged.
     """
 
     batch: Batch
     records: int
     damaged: int
+    is_whole: bool = True
 
 
 def read_segment(
@@ -47,17 +49,18 @@ def read_segment(
     *,
     recovered: bool,
     accepted: int | None = None,
-    is_last: bool = False,
+    header: fmt.Header | None = None,
     rest: Callable[[], None] = breathe,
 ) -> Reading:
     """Read a segment's bytes; raises SegmentError where the header is not whole.
 
     A recovered one is believed slot by slot only, by CRC; one of our own, whose
     stores are known to be done, is read without. `accepted` is how many records it
-    was given, where that is known; `is_last` says that it was its writer's last.
-    `rest` is called between blocks.
+    was given, where that is known.
+    `header` takes the place of a damaged one. `rest` is called between blocks.
     """
-    header = fmt.unpack_header(data)
+    is_damaged = header is not None
+    header = header or fmt.unpack_header(data)
     anchors = _anchors(data, header)
     series = _labels(data, rest)
     # One without an anchor was never recorded to; were it damaged later, its creation
@@ -65,19 +68,24 @@ def read_segment(
     known_anchors = anchors or (Anchor(0, header.created_ns),)
     columns, damaged = _columns(data, series, known_anchors, check=recovered, rest=rest)
     records = sum(len(timepoints) for timepoints, _ in columns.values())
-    account = None
-    if anchors or records:
-        given = records + damaged if accepted is None else accepted
-        account = _account(data, header, known_anchors, given, is_last)
+    given = records + damaged if accepted is None else accepted
+    account = _account(data, header, known_anchors, given)
+    is_used = records > 0 or (bool(anchors) and not _is_blank(account))
     batch = Batch(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
         max_file_bytes=header.max_file_bytes,
         columns=_merged(columns, series),
         recovered=recovered,
-        account=account,
+        account=replace(account, is_damaged=is_damaged) if is_used else None,
     )
     return Reading(batch, records, damaged)
+
+
+def _is_blank(account: SegmentAccount) -> bool:
+    """Say whether nothing was ever recorded, in this segment or before, nor dropped."""
+    nothing = not account.accepted and account.before == 0 and not account.dropped
+    return nothing and not account.in_order
 
 
 def _account(
@@ -85,7 +93,6 @@ def _account(
     header: fmt.Header,
     anchors: Sequence[Anchor],
     accepted: int,
-    is_last: bool,
 ) -> SegmentAccount:
     marks = read_marks(data, header.id_base)
     dropped = [
@@ -98,7 +105,7 @@ def _account(
         accepted=accepted,
         before=before.value if before else None,
         dropped=dropped,
-        is_last=is_last or Mark.END in marks,
+        is_last=Mark.END in marks,
         in_order=Mark.END in marks,
         child=child.value if child else None,
         at_ns=header.created_ns,

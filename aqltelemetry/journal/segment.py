@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.marks import Mark, store_mark
 from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
 
@@ -56,6 +57,7 @@ class Segment:
     __slots__ = (
         "_anchor_slots",
         "_label_slots",
+        "_limit",
         "_unused",
         "_withdrawn",
         "capacity",
@@ -68,7 +70,13 @@ class Segment:
         "successor",
     )
 
-    def __init__(self, mapped: mmap.mmap, header: fmt.Header, path: Path | None) -> None:
+    def __init__(
+        self,
+        mapped: mmap.mmap,
+        header: fmt.Header,
+        path: Path | None,
+        limit: LabelLimit | None = None,
+    ) -> None:
         self.map = mapped
         self.header = header
         self.path = path
@@ -77,6 +85,7 @@ class Segment:
         self.successor: Segment | None = None
         self._unused: int | None = None
         self._withdrawn = array("I")
+        self._limit = limit or LabelLimit()
         end = self.size_bytes - fmt.RECORD_BYTES + 1
         positions = range(fmt.RECORDS_AT, end, fmt.RECORD_BYTES)
         self.capacity = len(positions)
@@ -113,7 +122,8 @@ class Segment:
 
     def register(self, key: Key) -> int | None:
         """Give a series an id of this segment; None when the label table is full."""
-        series = _series(key)
+        wanted = _series(key)
+        series = self._limit.admit(wanted)
         known = _key(series)
         label_id = self.ids.get(known)
         if label_id is None:
@@ -125,7 +135,8 @@ class Segment:
             entry = fmt.pack_label(label_id, series)
             self.map[at : at + len(entry)] = entry
             self.ids[known] = label_id
-        if key != known and _is_small(key):
+        # Of labels beyond the limit there is no end: they are looked up each time.
+        if key != known and series is wanted and _is_small(key):
             self.ids[key] = label_id
         return label_id
 

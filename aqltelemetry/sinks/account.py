@@ -26,6 +26,8 @@ DROPPED = "dropped "
 """Label, before a reason: the total of the recording so far, at the time of the last drop."""
 END = "end"
 """Label: 1 where the recording was stopped after these segments, 0 where it was cut off."""
+DAMAGED = "damaged segments"
+"""Label: segments of which there may have been more than could be read."""
 CHILD = "child"
 """Label: names the forked child whose recording this is."""
 REMOVED = "files removed"
@@ -51,6 +53,7 @@ class Account:
         self._child: int | None = None
         self._span_ns: list[int] = []
         self._segments = 0
+        self._damaged = 0
 
     def add(self, batch: Batch) -> None:
         """Add a segment; one that tells nothing was never recorded to."""
@@ -61,6 +64,7 @@ class Account:
             self._before = told.before
         self._segments += 1
         self._accepted += told.accepted
+        self._damaged += told.is_damaged
         for column in batch.columns:
             self._rows[column.series.prefix] += len(column.timepoints_ns)
             self._span_ns += [min(column.timepoints_ns), max(column.timepoints_ns)]
@@ -96,6 +100,8 @@ class Account:
             numbers[END] = self._end
         if self._child is not None:
             numbers[CHILD] = self._child
+        if self._damaged:
+            numbers[DAMAGED] = self._damaged
         if removed:
             numbers[REMOVED] = removed
         at_ns = max(self._span_ns)

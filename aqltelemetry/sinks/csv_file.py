@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from aqltelemetry import filenames
+from aqltelemetry import filenames, system
 from aqltelemetry.csv_format import Block, format_batch
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks.account import Account
@@ -136,7 +136,7 @@ class CsvSink:
             return File(prefix, part, path, await self._create(path))
         except FileNotFoundError:
             # Somebody removed the directory; recording outlives that.
-            await self._run(lambda: os.makedirs(self._directory, _DIRECTORY_MODE, exist_ok=True))
+            await self._run(lambda: system.make_directories(self._directory, _DIRECTORY_MODE))
             return File(prefix, part, path, await self._create(path))
 
     async def _create(self, path: str) -> AsyncBufferedIOBase:
@@ -203,7 +203,7 @@ class CsvSink:
         with suppress(OSError, ValueError):
             await file.close()
         with suppress(OSError):
-            await self._run(partial(os.unlink, path))
+            await self._run(partial(system.unlink, path))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
@@ -214,12 +214,12 @@ async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
 
 
 def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+    return system.open_file(path, flags, _FILE_MODE)
 
 
 def _published_ranges(directory: str, writer: str) -> frozenset[tuple[str, int, int]]:
     try:
-        names = os.listdir(directory)
+        names = system.list_directory(directory)
     except FileNotFoundError:
         return frozenset()
     parsed = (filenames.parse(name) for name in names if writer in name)
