@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
@@ -16,6 +17,7 @@ from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.placement import all_roots, journal_root
 from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.offline import Recoverer
 from aqltelemetry.protocols import Sampler
 from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.samplers.garbage import GarbageSampler
@@ -64,6 +66,15 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
         max_age_s=settings.max_file_age_s,
         journal_bytes=settings.journal_bytes,
     )
+
+
+def offline_recoverer(settings: Settings, roots: Sequence[Path], share: float) -> Recoverer:
+    """Make what recovers without a monitor; raises as `assemble` does."""
+    check_directory(settings.directory)
+    sink_thread = WorkerThread("aqltelemetry-sink")
+    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
+    sink = CsvSink(settings.directory, sink_thread, retention)
+    return Recoverer(roots, sink, share, sink_thread)
 
 
 def check_directory(directory: str) -> None:

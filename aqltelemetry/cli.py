@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aqltelemetry.cli_journal import recover, verify
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.commands.doctor import doctor
 from aqltelemetry.commands.run import run
@@ -33,6 +34,10 @@ def main() -> None:
 
 for each in (run, doctor, off, on, profile):
     main.add_command(each)
+
+
+main.add_command(verify)
+main.add_command(recover)
 
 
 @main.command()

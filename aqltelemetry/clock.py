@@ -20,6 +20,7 @@ epoch_ns = time.time_ns
 CLOCK_STEP_NS = 50_000_000
 """Two anchors that disagree by more than this tell of a clock step or a suspend."""
 _BREATH_S = 50e-6
+_NS_PER_S = 1_000_000_000
 
 
 class Anchor(NamedTuple):
@@ -77,6 +78,11 @@ def _shift(times_ns: Iterable[int], anchors: Sequence[Anchor], index: int) -> li
         return [at_ns + offset for at_ns in times_ns]
     floor = anchors[index].at_ns + anchors[index - 1].offset_ns
     return [max(at_ns + offset, floor) for at_ns in times_ns]
+
+
+def utc(at_ns: int) -> str:
+    """Return a timepoint as people read it, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // _NS_PER_S))
 
 
 def breathe() -> None:

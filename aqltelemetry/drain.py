@@ -15,6 +15,7 @@ from aqltelemetry.clock import monotonic_ns, pause
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.feed import Feed
 from aqltelemetry.journal.reader import Reading, read_segment
+from aqltelemetry.journal.salvage import read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.protocols import Sink
@@ -155,8 +156,22 @@ def read_sealed(sealed: SealedSegment) -> Reading:
     as long as it is kept from running. After a second it is taken for dead.
     """
     for _ in range(_LATE_TRIES):
-        reading = read_segment(sealed.read(), recovered=sealed.recovered)
-        if sealed.accepted is None or reading.records >= sealed.accepted:
+        if sealed.accepted is None:
+            return _read_recovered(sealed)
+        reading = read_segment(sealed.read(), recovered=False, accepted=sealed.accepted)
+        if reading.records >= sealed.accepted:
             break
         pause(_LATE_S)
+    return reading
+
+
+def _read_recovered(sealed: SealedSegment) -> Reading:
+    reading = read_recovered(
+        sealed.read(),
+        sealed.id,
+        pid=sealed.pid,
+        at_ns=sealed.made_ns,
+        is_last=sealed.is_last,
+    )
+    sealed.is_whole = reading.is_whole
     return reading

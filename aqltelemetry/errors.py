@@ -62,14 +62,15 @@ class ProfilerError(TelemetryError, RuntimeError):
 
 
 class PrefixError(TelemetryError, ValueError):
-    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`.
+    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is `account`.
 
     Attribute: `prefix` (as given).
     """
 
     def __init__(self, prefix: object) -> None:
         super().__init__(
-            f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', the first no '-'"
+            f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', the first no '-', "
+            "and not 'account'"
         )
         self.prefix = prefix
 

@@ -9,17 +9,21 @@ start one, the parent's, or a later one.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
 from aqltelemetry.clock import monotonic_ns, read_anchor
 from aqltelemetry.journal.format import Header
+from aqltelemetry.journal.marks import Mark
 from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import BlankSegment, Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recorder import Recording
 
 _RETRY_NS = 1_000_000_000
+# So that a float, as it stands in a CSV file, holds it exactly.
+_NAME_BITS = 48
 
 
 class ChildFeeder:
@@ -34,6 +38,7 @@ class ChildFeeder:
         self._new_writer = new_writer
         self._writers: list[tuple[Writer, Segment]] = []
         self._retry_ns = 0
+        self._name = secrets.randbits(_NAME_BITS)
         # Popping is atomic, so one caller at a time makes a segment; another
         # thread, or a collector callback amid the making, finds it gone.
         self._turn = [True]
@@ -81,6 +86,8 @@ class ChildFeeder:
             writer.close()
             raise
         segment.append_anchor(read_anchor())
+        segment.mark(Mark.CHILD, self._name)
+        segment.mark(Mark.BEFORE, 0)
         self._writers.append((writer, segment))
         while len(self._writers) > 2:  # noqa: PLR2004 - the new one, and the one before
             self._let_go(*self._writers.pop(0))

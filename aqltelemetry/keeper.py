@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aqltelemetry.clock import Anchor
+from aqltelemetry.clock import Anchor, monotonic_ns
+from aqltelemetry.journal.marks import TORN, UNREADABLE, Mark
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -21,11 +22,6 @@ from aqltelemetry.threads import WorkerThread, native
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _MAX_SPARES = 8
-
-TORN = "torn"
-"""Drop reason: a slot was taken, and no record came to be in it."""
-UNREADABLE = "unreadable"
-"""Drop reason: the segment's file is gone, or can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,7 @@ class Keeper:
         self._lock = native("_thread", "allocate_lock")()
         self._chain: list[Segment] = []
         self._sealed: dict[SealedSegment, int] = {}
+        self._accepted = 0
         self._published = 0
         self._lost: Counter[str] = Counter()
         self._recording: Recording | None = None
@@ -79,6 +76,7 @@ class Keeper:
     def open(self, anchor: Anchor) -> Recording:
         """Make the first segments and the recording; raises OSError without room for one."""
         first = self._writer.new_segment()
+        first.mark(Mark.BEFORE, 0)
         with self._lock:
             self._chain.append(first)
         recording = self._recording = Recording(self, first, anchor)
@@ -119,9 +117,22 @@ class Keeper:
 
     def close(self) -> None:
         """Hand on all that is left; recording must be off."""
-        self._recording = None
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._end(recording)
         while self._chain:
             self._retire(self._chain[0])
+
+    def _end(self, recording: Recording) -> None:
+        """Have the last segment say that it is the last, if there is anything to account for."""
+        current = recording.segment.header.sequence
+        while self._chain[0].header.sequence < current:
+            self._retire(self._chain[0])
+        last = self._chain[0]
+        if last.taken or self._accepted or recording.drops:
+            recording.dropping.carry(last)
+            last.mark(Mark.END, 1)
+            self._retire(last, is_end=True)
 
     def discard(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment of which `records` are kept elsewhere; None: it can't be read."""
@@ -131,18 +142,29 @@ class Keeper:
             self._published += records or 0
             if lost := accepted - (records or 0):
                 self._lost[UNREADABLE if records is None else TORN] += lost
+        self._tell()
         self.tend()
 
-    def _retire(self, segment: Segment) -> None:
+    def _retire(self, segment: Segment, *, is_end: bool = False) -> None:
         sealed = seal(segment)
+        accepted = segment.taken
         with self._lock:
             del self._chain[0]
-            if sealed.accepted:
-                self._sealed[sealed] = sealed.accepted
-        if sealed.accepted:
+            if accepted or is_end:
+                self._sealed[sealed] = accepted
+        self._accepted += accepted
+        self._tell()
+        if accepted or is_end:
             self._hand_on(sealed)
         else:
             sealed.discard()
+
+    def _tell(self) -> None:
+        """Have the next segment to be handed on tell what became of those before."""
+        if self._chain:
+            self._chain[0].mark(Mark.BEFORE, self._accepted)
+            if unreadable := self._lost[UNREADABLE]:
+                self._chain[0].mark(Mark.UNREADABLE, unreadable, monotonic_ns())
 
     def _journal_bytes(self) -> int:
         live = sum(segment.size_bytes for segment in self._chain)

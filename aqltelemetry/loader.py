@@ -19,7 +19,16 @@ import pandas as pd
 from aqltelemetry import filenames
 from aqltelemetry.csv_frames import concat, read_frames
 from aqltelemetry.errors import MonitoringDirectoryError
-from aqltelemetry.observation import COLUMNS, DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+from aqltelemetry.observation import (
+    ACCOUNT,
+    COLUMNS,
+    DURATION,
+    LABEL,
+    MEASUREMENT,
+    PID,
+    RUNTIME,
+    TIMEPOINT,
+)
 
 Moment: TypeAlias = int | str | datetime | pd.Timestamp
 """A time: nanoseconds since the epoch, or what pandas.Timestamp takes; UTC if it has no zone."""
@@ -133,8 +142,11 @@ class TelemetryDB:
             self._load(prefix)
 
     def prefixes(self) -> list[str]:
-        """Return the prefixes of which there are files, in alphabetical order."""
-        return sorted({name.split(".", 1)[0] for name in _list(self._directory)})
+        """Return the prefixes of which there are files, in alphabetical order.
+
+        The accounts are left out: they hold no observations.
+        """
+        return sorted({name.split(".", 1)[0] for name in _list(self._directory)} - {ACCOUNT})
 
     def duration(self) -> TelemetryFrame:
         """Return the durations, in seconds."""

@@ -31,6 +31,8 @@ RUNTIME = "runtime"
 """File prefix of what samplers observe."""
 CUSTOM = "custom"
 """File prefix of values recorded by `record`, unless another one is given."""
+ACCOUNT = "account"
+"""File prefix of the account of what the other files hold; it holds no observations."""
 
 MAX_LABEL_BYTES = 200
 MAX_PREFIX_BYTES = 40
@@ -84,6 +86,37 @@ class SegmentId(NamedTuple):
     sequence: int
 
 
+class Dropped(NamedTuple):
+    """How many observations a recording has dropped for a reason, and when it last did."""
+
+    reason: str
+    total: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAccount:
+    """What a segment tells of its recording, beside the observations.
+
+    `accepted` observations went into it, and `before` into the earlier segments of
+    its writer; None where that is not known. `dropped` holds the totals of the
+    recording up to there. `is_last` says that no later segment was recorded to,
+    `in_order` that the recording was stopped and not cut off. `child` names the
+    forked child that recorded it, whose segments have a writer each. `is_damaged`
+    says that there may have been more than could be read. `at_ns` is a time of it,
+    for one without observations.
+    """
+
+    accepted: int
+    before: int | None = None
+    dropped: Sequence[Dropped] = ()
+    is_last: bool = False
+    in_order: bool = False
+    child: int | None = None
+    is_damaged: bool = False
+    at_ns: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The observations of one journal segment, by series.
@@ -91,7 +124,7 @@ class Batch:
     A batch read again after a crash has the same `segment`, so a sink can tell
     what it has kept already. `max_file_bytes` is the rotation size in force when
     it was recorded. `recovered` says that another process than its writer hands
-    it over.
+    it over. `account` is None for a segment that was never recorded to.
     """
 
     segment: SegmentId
@@ -99,6 +132,7 @@ class Batch:
     max_file_bytes: int
     columns: Sequence[Column]
     recovered: bool = False
+    account: SegmentAccount | None = None
 
     def __len__(self) -> int:
         return sum(len(column.timepoints_ns) for column in self.columns)
@@ -127,8 +161,8 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def check_prefix(prefix: object) -> str:
-    """Return a file prefix; raises PrefixError where it can't begin a file's name."""
-    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+    """Return a file prefix; raises PrefixError where it can't begin a file's name, or is ours."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or prefix == ACCOUNT:
         raise PrefixError(prefix)
     return prefix
 

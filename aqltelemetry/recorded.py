@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from aqltelemetry import filenames
-from aqltelemetry.observation import RUNTIME
+from aqltelemetry.observation import ACCOUNT, RUNTIME
 
 _DROPPED = b",telemetry dropped "
 
@@ -40,7 +40,7 @@ def count(directory: str, wanted: Collection[str]) -> Recorded:
     drops: dict[tuple[str, bytes], tuple[int, int]] = {}
     for name in wanted:
         parsed = filenames.parse(name)
-        if parsed is None:
+        if parsed is None or parsed.prefix == ACCOUNT:
             continue
         try:
             with open(os.path.join(directory, name), "rb") as file:

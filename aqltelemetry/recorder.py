@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from aqltelemetry.clock import Anchor, monotonic_ns
+from aqltelemetry.drops import Drops
 from aqltelemetry.errors import PrefixError
 from aqltelemetry.journal.format import VALUE_LAYOUT, Layout
-from aqltelemetry.journal.segment import Counter, Key, Segment
+from aqltelemetry.journal.marks import ERROR, INVALID, NO_SEGMENT
+from aqltelemetry.journal.segment import Key, Segment
 from aqltelemetry.twins import IS_COMPILED
 
 if TYPE_CHECKING or not IS_COMPILED:
@@ -30,13 +32,6 @@ record = hot.record
 time_block = hot.time_block
 is_on = hot.is_on
 set_clock = hot.set_clock
-
-NO_SEGMENT = "no segment"
-"""Drop reason: the journal is at its limit, or the next segment was not made in time."""
-INVALID = "invalid"
-"""Drop reason: a measurement that is no number, or a prefix that can't name a file."""
-ERROR = "error"
-"""Drop reason: a fault of ours."""
 
 
 class Feeder(Protocol):
@@ -58,17 +53,19 @@ class Recording:
         self.feeder = feeder
         self.anchor = anchor
         self.segment = first
-        self._drops: dict[str, Counter] = {}
+        self.dropping = Drops()
         first.append_anchor(anchor)
 
     @property
     def drops(self) -> Mapping[str, int]:
         """How many observations were dropped since the start, by reason."""
-        return {reason: counter.value for reason, counter in list(self._drops.items())}
+        return self.dropping.totals
 
     def drop(self, reason: str) -> None:
         """Count an observation that is not kept."""
-        self._drops.setdefault(reason, Counter()).step()
+        number = self.dropping.count(reason)
+        # Of the segment that is current after the count: `advance` carries on the others.
+        self.dropping.keep(reason, number, self.segment)
 
     def renew(self, anchor: Anchor) -> None:
         """Turn the times of later records into timepoints by another anchor.
@@ -94,6 +91,7 @@ class Recording:
             return False
         successor.append_anchor(self.anchor)
         self.segment = successor
+        self.dropping.carry(successor)
         hot.enter(successor)
         if _recording is not self:  # switched off, or over, since this began
             hot.enter(_recording.segment if _recording else None)

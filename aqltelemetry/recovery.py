@@ -37,15 +37,15 @@ class Recovery:
                 _log.warning("can't look for unpublished observations in %s: %s", root, exc)
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
-        """Remove a segment that is published; set one aside that can't be read."""
+        """Remove a segment that is published; set one aside that is damaged."""
         orphans = self._claims.pop(sealed, None)
         if orphans is None:
             return
-        if records is None:
+        self.records += records or 0
+        if records is None or not sealed.is_whole:
             self.damaged += 1
             orphans.set_aside(sealed)
         else:
-            self.records += records
             orphans.discard(sealed)
         if not self._claims:
             self.scan()

@@ -92,7 +92,7 @@ class _Rule:
 _MIN_JOURNAL_BYTES = 4 << 20
 _MIN_FILE_BYTES = 4 << 10
 _MIN_INTERVAL_S = 0.01
-# An anchor a second is kept in each segment, and there is room for 149.
+# An anchor a second is kept in each segment, and there is room for 117.
 _MAX_FLUSH_S = 60
 
 

@@ -11,11 +11,12 @@ import pytest
 from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal.format import SEGMENT_BYTES
+from aqltelemetry.journal.marks import NO_SEGMENT, TORN, UNREADABLE
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
-from aqltelemetry.keeper import TORN, UNREADABLE, Keeper
-from aqltelemetry.recorder import NO_SEGMENT, Recording, record
+from aqltelemetry.keeper import Keeper
+from aqltelemetry.recorder import Recording, record
 from aqltelemetry.threads import WorkerThread
 from fakes import EPOCH_NS, origin
 

@@ -13,6 +13,7 @@ import pytest
 from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal import marks
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.recorder import Recording, record, time_block
@@ -216,7 +217,7 @@ def test_what_can_not_be_recorded_is_counted_and_raises_nothing(
 ) -> None:
     record("x", measurement, prefix)
     assert recorded() == []
-    assert on[0].drops == {recorder.INVALID: 1}
+    assert on[0].drops == {marks.INVALID: 1}
 
 
 @pytest.mark.parametrize("label", [None, 12, b"x", ["list"], "\ud800", "x" * 10_000])
@@ -250,7 +251,7 @@ def test_without_a_next_segment_what_is_newest_is_dropped_and_counted(
     room = sum(segment.capacity for segment in segments)
     for number in range(room + 25):
         recorder.append_duration("x", number, number)
-    assert on[0].drops == {recorder.NO_SEGMENT: 25}
+    assert on[0].drops == {marks.NO_SEGMENT: 25}
     assert [value for *_, value in recorded()] == list(range(room))
 
 
@@ -260,7 +261,7 @@ def test_a_fault_of_ours_is_swallowed_and_counted(
     monkeypatch.delattr(Segment, "id_of")
     with time_block("x"):
         pass
-    assert on[0].drops == {recorder.ERROR: 1}
+    assert on[0].drops == {marks.ERROR: 1}
 
 
 def test_eight_threads_lose_and_repeat_nothing(recorded: Rows) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.filenames import parse
+from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES
 from aqltelemetry.journal.orphans import BAD_SUFFIX
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.verification import verify
 from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -25,13 +27,12 @@ Rows = Callable[..., list[dict[str, str]]]
 # the parent has been told before the kill is what must be found.
 _WITNESSED = """
 import asyncio, os, sys, threading
-from aqltelemetry import monitor, time_block
+from aqltelemetry import monitor, record
 
 def work(thread):
     number = 0
     while True:
-        with time_block(f"{thread}/{number}"):
-            pass
+        record(str(thread), number)
         os.write(1, b"%d/%d\\n" % (thread, number))
         number += 1
 
@@ -57,6 +58,11 @@ def _kill_after(directory: Path, lines: int, threads: int = 1) -> tuple[int, Cou
     return process.pid, Counter(line.decode().strip() for line in told if line.endswith(b"\n"))
 
 
+def _names(rows: list[dict[str, str]]) -> Counter[str]:
+    """Name the observations as the process told of them."""
+    return Counter(f"{row['Label']}/{float(row['Measurement']):.0f}" for row in rows)
+
+
 def _check(told: Counter[str], found: Counter[str], threads: int) -> None:
     assert told - found == Counter(), "lost"
     # Between recording and telling, each thread may have been killed once.
@@ -70,8 +76,8 @@ async def test_a_killed_process_loses_and_duplicates_nothing(
 ) -> None:
     pid, told = _kill_after(directory, lines)
     await recover(directory)
-    found = rows()
-    _check(told, Counter(row["Label"] for row in found), 1)
+    found = rows("custom")
+    _check(told, _names(found), 1)
     assert {row["PID"] for row in found} == {str(pid)}
     # What it was writing when it was killed is removed later.
     assert all(parse(path.name) or path.suffix == ".tmp" for path in directory.rglob("*"))
@@ -83,7 +89,7 @@ async def test_kill_after_kill_of_many_threads(directory: Path, rows: Rows) -> N
         pid, told = _kill_after(directory, 200 * number + 1, threads=4)
         total.update({(pid, label): count for label, count in told.items()})
     await recover(directory)
-    found = Counter((int(row["PID"]), row["Label"]) for row in rows())
+    found = Counter((int(row["PID"]), name) for row in rows("custom") for name in _names([row]))
     assert total - found == Counter()
     assert (found - total).total() <= 8 * 4
     assert max(found.values()) == 1
@@ -97,8 +103,8 @@ async def test_a_running_monitor_publishes_what_its_killed_sibling_left(
         async with asyncio.timeout(60):
             while not mine.stats().recovered:
                 await asyncio.sleep(0.01)
-    _check(told, Counter(row["Label"] for row in rows()), 1)
-    assert {row["PID"] for row in rows()} == {str(pid)}
+    _check(told, _names(rows("custom")), 1)
+    assert {row["PID"] for row in rows("custom")} == {str(pid)}
 
 
 async def test_what_a_living_process_has_in_its_journal_is_left_to_it(
@@ -147,27 +153,61 @@ asyncio.run(main())
     others = [subprocess.Popen([sys.executable, "-c", program, str(directory)]) for _ in range(4)]
     assert [other.wait(60) for other in others] == [0] * 4
     await recover(directory)
-    found = Counter(row["Label"] for row in rows())
+    found = _names(rows("custom"))
     assert told - found == Counter()
     assert (found - told).total() <= 3
 
 
-async def test_a_segment_that_cannot_be_read_is_set_aside_and_the_rest_published(
-    directory: Path, rows: Rows
+@pytest.mark.parametrize("damage", ["header", "all"])
+async def test_row_30_a_damaged_segment_is_salvaged_and_set_aside(
+    directory: Path, rows: Rows, damage: str
 ) -> None:
-    _, told = _kill_after(directory, 40_000)
+    pid, told = _kill_after(directory, 2_000)
     roots = [root for root in all_roots(str(directory)) if root.exists()]
     segments = sorted(path for root in roots for path in root.glob("*/*.seg"))
-    assert len(segments) > 1
-    with segments[0].open("r+b") as file:
-        file.write(b"rubbish!")
-    async with Monitor(directory, with_runtime=False) as mine, asyncio.timeout(60):
-        while not mine.stats().recovered:
+    used = max(path for path in segments if any(path.read_bytes()[RECORDS_AT:]))
+    with used.open("r+b") as file:
+        file.write(b"rubbish!" if damage == "header" else bytes(SEGMENT_BYTES))
+    async with Monitor(directory, with_runtime=False), asyncio.timeout(60):
+        while used.exists():
             await asyncio.sleep(0.01)
     (bad,) = (path for root in roots for path in root.glob(f"*{BAD_SUFFIX}"))
-    assert bad.read_bytes().startswith(b"rubbish!")
-    found = Counter(row["Label"] for row in rows())
-    assert 0 < found.total() < told.total()
+    assert bad.stat().st_size
+    found = _names(rows("custom"))
+    if damage == "header":
+        _check(told, found, 1)
+        assert {row["PID"] for row in rows("custom")} == {str(pid)}
+    else:
+        assert found <= told
+    (verdict,) = (each for each in verify(directory, roots) if each.pid == pid)
+    assert (verdict.damaged_segments, verdict.problems) == (1, [])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link", "other name"])
+async def test_row_44_what_others_put_into_the_journal_is_not_followed(
+    directory: Path, rows: Rows, tmp_path: Path, kind: str
+) -> None:
+    _, told = _kill_after(directory, 100)
+    (root,) = (root for root in all_roots(str(directory)) if root.exists())
+    (writer,) = root.iterdir()
+    planted = writer / "000099.seg"
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"secret")
+    match kind:
+        case "pipe":
+            os.mkfifo(planted)
+        case "directory":
+            planted.mkdir()
+        case "link":
+            planted.symlink_to(victim)
+        case _:
+            planted.hardlink_to(victim)
+    async with Monitor(directory, with_runtime=False), asyncio.timeout(60):
+        while writer.exists():
+            await asyncio.sleep(0.01)
+    _check(told, _names(rows("custom")), 1)
+    assert victim.read_bytes() == b"secret"
+    assert os.path.lexists(root / f"{writer.name}-000099{BAD_SUFFIX}")
 
 
 async def test_a_killed_recoverer_is_recovered_from(directory: Path, rows: Rows) -> None:
@@ -193,7 +233,7 @@ asyncio.run(main())
         )
         assert killed.returncode == -signal.SIGKILL
     await recover(directory)
-    _check(told, Counter(row["Label"] for row in rows()), 1)
+    _check(told, _names(rows("custom")), 1)
 
 
 async def test_a_process_killed_between_publishing_and_forgetting_leaves_no_duplicate(

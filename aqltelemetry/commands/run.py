@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from aqltelemetry import launch, recorded, sync
-from aqltelemetry.assembly import check_directory
-from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry import launch, recorded
+from aqltelemetry.assembly import check_directory, offline_recoverer
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.settings import Settings, settings, text_options
 
-_POLL_S = 0.05
-_SETTLE_NS = 30_000_000_000
+_SHARE = 0.5
 _MIB = 1 << 20
 _DAY_S = 86400
 
@@ -96,18 +96,17 @@ def _settle(chosen: Settings) -> None:
     roots = all_roots(chosen.directory, chosen.journal_dir)
     try:
         if census(roots).dead:
-            _recover(chosen)
+            asyncio.run(_recover(chosen, roots))
     except (TelemetryError, OSError) as exc:
         _say(f"what killed processes left could not be published: {exc}")
 
 
-def _recover(chosen: Settings) -> None:
-    roots = all_roots(chosen.directory, chosen.journal_dir)
-    deadline_ns = monotonic_ns() + _SETTLE_NS
-    sync.start(chosen.directory, journal_dir=chosen.journal_dir, with_runtime=False)
-    while census(roots).dead and monotonic_ns() < deadline_ns:
-        pause(_POLL_S)
-    sync.stop()
+async def _recover(chosen: Settings, roots: Sequence[Path]) -> None:
+    recoverer = offline_recoverer(chosen, roots, _SHARE)
+    try:
+        await recoverer.run(lambda _: None)
+    finally:
+        await recoverer.close()
 
 
 def _summary(chosen: Settings, known: set[str]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.orphans import BAD_SUFFIX, is_writer
+from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.orphans import find_set_aside, find_writers
 from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 
 
@@ -42,14 +43,11 @@ class Census(NamedTuple):
 
 def census(roots: Iterable[Path]) -> Census:
     """Look through the journal; raises OSError where it can't be read."""
-    residents, damaged = [], 0
+    residents: list[Resident] = []
+    damaged = 0
     for root in roots:
-        if not root.is_dir():
-            continue
-        for path in sorted(root.iterdir()):
-            if is_writer(path.name):
-                residents.append(_resident(path))
-            damaged += path.suffix == BAD_SUFFIX
+        residents += [_resident(path) for path in find_writers(root)]
+        damaged += sum(1 for _ in find_set_aside(root))
     return Census(residents, damaged)
 
 
@@ -71,7 +69,7 @@ def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
 def _resident(path: Path) -> Resident:
     fd = lock(path)
     if fd is not None:
-        os.close(fd)
+        system.close(fd)
     segments = sorted(path.glob(f"*{SEGMENT_SUFFIX}"))
     headers = (_header(each) for each in segments)
     header = next((each for each in headers if each is not None), None)
@@ -87,8 +85,7 @@ def _resident(path: Path) -> Resident:
 
 def _header(path: Path) -> fmt.Header | None:
     try:
-        with path.open("rb") as file:
-            return fmt.unpack_header(file.read(fmt.RECORDS_AT))
+        return fmt.unpack_header(read_file(path, fmt.RECORDS_AT))
     except (OSError, SegmentError):
         return None
 

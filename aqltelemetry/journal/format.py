@@ -5,7 +5,8 @@ A segment is a file of fixed parts, none of which ever moves:
 | bytes | what |
 |---|---|
 | 0-511 | header: magic, writer, sequence, PID, id base, sizes, directory, CRC-32 |
-| 512-4095 | anchors: records whose id is the id base and whose value is an offset in ns |
+| 512-3327 | anchors: records whose id is the id base and whose value is an offset in ns |
+| 3328-4095 | marks: what was dropped, and where the segment stands, see `marks` |
 | 4096-266239 | 1,024 label entries of 256 bytes |
 | 266240-end | records of 24 bytes |
 
@@ -32,6 +33,7 @@ from aqltelemetry.observation import Kind, Series
 MAGIC = b"AQLSEG01"
 SEGMENT_BYTES = 1 << 20
 ANCHORS_AT = 512
+MARKS_AT = 3328
 LABELS_AT = 4096
 LABEL_SLOT_BYTES = 256
 LABEL_SLOTS = 1024

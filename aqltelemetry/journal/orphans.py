@@ -7,15 +7,21 @@ the segments until it closes, so many may look at once, and be killed themselves
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from aqltelemetry import system
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import NEW_SUFFIX, SEGMENT_SUFFIX, lock, remove_empty
 from aqltelemetry.observation import SegmentId
 
 BAD_SUFFIX = ".bad"
+_MAX_SET_ASIDE = 10
 _WRITER_CHARS = 16
 _HEX = frozenset("0123456789abcdef")
 
@@ -26,7 +32,13 @@ class Orphans:
     def __init__(self, path: Path, lock_fd: int) -> None:
         self._path = path
         self._lock_fd = lock_fd
-        self.segments = sorted(self._find(), key=lambda sealed: sealed.id)
+        paths = {int(path.stem): path for path in self._find()}
+        last, pid = _last_entered(paths), _pid(paths)
+        self.segments: list[SealedSegment] = []
+        for number in sorted(paths):
+            sealed = SealedSegment(SegmentId(path.name, number), paths[number])
+            sealed.is_last, sealed.pid = number == last, pid
+            self.segments.append(sealed)
 
     def discard(self, sealed: SealedSegment) -> None:
         """Remove a segment that is published; the writer's directory goes with its last."""
@@ -36,45 +48,48 @@ class Orphans:
             self.close()
 
     def set_aside(self, sealed: SealedSegment) -> None:
-        """Keep a segment that can't be read out of the way, for a person to look at."""
+        """Keep a segment that is damaged out of the way, for a person to look at."""
         if sealed.path is not None:
-            name = f"{self._path.name}-{sealed.path.stem}{BAD_SUFFIX}"
-            with suppress(OSError):
-                sealed.path.rename(self._path.parent / name)
+            self._put_aside(sealed.path)
         self.discard(sealed)
+
+    def _put_aside(self, path: Path) -> None:
+        root = self._path.parent
+        with suppress(OSError):
+            system.rename(path, root / f"{self._path.name}-{path.stem}{BAD_SUFFIX}")
+            aside = [name for name in system.list_directory(root) if name.endswith(BAD_SUFFIX)]
+            for name in aside[:-_MAX_SET_ASIDE]:
+                system.unlink(root / name)
 
     def close(self) -> None:
         """Release the claim."""
         if self._lock_fd >= 0:
             remove_empty(self._path)
-            os.close(self._lock_fd)
+            system.close(self._lock_fd)
             self._lock_fd = -1
 
-    def _find(self) -> Iterator[SealedSegment]:
-        for path in self._path.iterdir():
-            if path.suffix == SEGMENT_SUFFIX and path.stem.isdigit():
-                yield SealedSegment(SegmentId(self._path.name, int(path.stem)), path)
+    def _find(self) -> Iterator[Path]:
+        for name in system.list_directory(self._path):
+            path = self._path / name
+            if path.suffix == SEGMENT_SUFFIX and path.stem.isdecimal():
+                if stat.S_ISREG(system.look_at(path).st_mode):
+                    yield path
+                else:  # a directory, a pipe, a link: put there by somebody else
+                    self._put_aside(path)
             elif path.suffix == NEW_SUFFIX:
                 # Its writer was killed before any record could be in it.
                 with suppress(OSError):
-                    path.unlink()
+                    system.unlink(path)
 
 
 def claim_orphans(root: Path) -> Iterator[Orphans]:
     """Claim one dead writer after the other; those without segments are cleared away."""
-    try:
-        names = sorted(os.listdir(root))
-    except FileNotFoundError:
-        return
-    for name in names:
-        if not is_writer(name.removesuffix(NEW_SUFFIX)):
-            continue
-        path = root / name
+    for path in find_writers(root, NEW_SUFFIX):
         lock_fd = lock(path)
         if lock_fd is None:
             continue
         if not _is_same(path, lock_fd):  # finished by somebody else in between
-            os.close(lock_fd)
+            system.close(lock_fd)
             continue
         orphans = Orphans(path, lock_fd)
         if orphans.segments:
@@ -83,13 +98,49 @@ def claim_orphans(root: Path) -> Iterator[Orphans]:
             orphans.close()
 
 
-def is_writer(name: str) -> bool:
-    """Say whether a directory of this name is a writer's."""
+def find_writers(root: Path, suffix: str = "") -> Sequence[Path]:
+    """Return the directories of writers, dead or alive; those named `suffix` at the end too."""
+    try:
+        names = system.list_directory(root)
+    except FileNotFoundError:
+        return ()
+    return [root / name for name in names if _is_writer(name.removesuffix(suffix))]
+
+
+def find_set_aside(root: Path) -> Iterator[tuple[str, int]]:
+    """Return writer and number of each segment that was set aside."""
+    with suppress(FileNotFoundError):
+        for name in system.list_directory(root):
+            writer, _, number = name.removesuffix(BAD_SUFFIX).partition("-")
+            if name.endswith(BAD_SUFFIX) and _is_writer(writer) and number.isdigit():
+                yield writer, int(number)
+
+
+def _is_writer(name: str) -> bool:
     return len(name) == _WRITER_CHARS and _HEX.issuperset(name)
+
+
+def _last_entered(paths: Mapping[int, Path]) -> int | None:
+    """Return the highest number of a segment that was recorded to, and is no mere spare."""
+    for number in sorted(paths, reverse=True):
+        with suppress(OSError, SegmentError):
+            data = read_file(paths[number], ANCHORS_AT + RECORD_BYTES)
+            # One that is damaged may have been; at least it is no spare.
+            if any(data[ANCHORS_AT:]) or not data.startswith(MAGIC):
+                return number
+    return None
+
+
+def _pid(paths: Mapping[int, Path]) -> int:
+    """Return whose segments they are, as the first tells that can; 0 where none does."""
+    for path in paths.values():
+        with suppress(OSError, SegmentError):
+            return unpack_header(read_file(path, RECORDS_AT)).pid
+    return 0
 
 
 def _is_same(path: Path, fd: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
+        return os.path.samestat(system.look_at(path), system.describe(fd))
     except FileNotFoundError:
         return False

@@ -75,11 +75,16 @@ def find_journal_root(
     return root
 
 
-def all_roots(directory: str, journal_dir: str = AUTO, *, shm: Path = _SHM) -> Sequence[Path]:
-    """Return each place where journals for a monitoring directory may have been left."""
+def all_roots(
+    directory: str, journal_dir: str = AUTO, *, shm: Path = _SHM, uid: int | None = None
+) -> Sequence[Path]:
+    """Return each place where journals for a monitoring directory may have been left.
+
+    `uid` is the user whose they are, by default this process's.
+    """
     if journal_dir not in (AUTO, MEMORY):
         return (_below(Path(journal_dir), directory),)
-    return (_below(_shared(shm), directory), _beside(directory))
+    return (_below(_shared(shm, uid), directory), _beside(directory))
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -122,8 +127,8 @@ def is_container() -> bool:
     return any(group in groups for group in _CONTAINER_GROUPS)
 
 
-def _shared(shm: Path) -> Path:
-    return shm / f"aqltelemetry-{os.geteuid()}"
+def _shared(shm: Path, uid: int | None = None) -> Path:
+    return shm / f"aqltelemetry-{os.geteuid() if uid is None else uid}"
 
 
 def _beside(directory: str) -> Path:

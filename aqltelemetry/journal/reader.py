@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.journal.marks import DROP_MARKS, Mark, read_marks
+from aqltelemetry.observation import (
+    Batch,
+    Column,
+    Dropped,
+    Kind,
+    SegmentAccount,
+    SegmentId,
+    Series,
+)
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
@@ -32,42 +41,86 @@ _ID_WORD = 4
 class Reading:
     """What a segment holds: its batch, and the number of slots that are damaged.
 
-    `records` counts whole records, `damaged` the slots in use that hold none.
+    `records` counts whole records, `damaged` the slots in use that hold none;
+    `is_whole` is False where more than slots was damaged.
     """
 
     batch: Batch
     records: int
     damaged: int
+    is_whole: bool = True
 
 
 def read_segment(
     data: bytes | memoryview,
     *,
     recovered: bool,
+    accepted: int | None = None,
+    header: fmt.Header | None = None,
     rest: Callable[[], None] = breathe,
 ) -> Reading:
     """Read a segment's bytes; raises SegmentError where the header is not whole.
 
     A recovered one is believed slot by slot only, by CRC; one of our own, whose
-    stores are known to be done, is read without. `rest` is called between blocks.
+    stores are known to be done, is read without. `accepted` is how many records it
+    was given, where that is known.
+    `header` takes the place of a damaged one. `rest` is called between blocks.
     """
-    header = fmt.unpack_header(data)
+    is_damaged = header is not None
+    header = header or fmt.unpack_header(data)
     anchors = _anchors(data, header)
     series = _labels(data, rest)
+    # One without an anchor was never recorded to; were it damaged later, its creation
+    # time is the best that is left.
+    known_anchors = anchors or (Anchor(0, header.created_ns),)
     found: _Found | None = None
     if IS_COMPILED:
         slots, first_id = (fmt.RECORDS_AT, _end(data)), header.id_base + 1
-        found = _rows.read_records(data, slots, first_id, series, anchors, recovered)
-    columns, damaged = found or _read(data, series, anchors, rest, check=recovered)
+        found = _rows.read_records(data, slots, first_id, series, known_anchors, recovered)
+    columns, damaged = found or _read(data, series, known_anchors, rest, check=recovered)
     records = sum(len(timepoints) for _, timepoints, _ in columns)
+    given = records + damaged if accepted is None else accepted
+    account = _account(data, header, known_anchors, given)
+    is_used = records > 0 or (bool(anchors) and not _is_blank(account))
     batch = Batch(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
         max_file_bytes=header.max_file_bytes,
         columns=_merged(columns, series),
         recovered=recovered,
+        account=replace(account, is_damaged=is_damaged) if is_used else None,
     )
     return Reading(batch, records, damaged)
+
+
+def _is_blank(account: SegmentAccount) -> bool:
+    """Say whether nothing was ever recorded, in this segment or before, nor dropped."""
+    nothing = not account.accepted and account.before == 0 and not account.dropped
+    return nothing and not account.in_order
+
+
+def _account(
+    data: bytes | memoryview,
+    header: fmt.Header,
+    anchors: Sequence[Anchor],
+    accepted: int,
+) -> SegmentAccount:
+    marks = read_marks(data, header.id_base)
+    dropped = [
+        Dropped(reason, marks[mark].value, to_epoch((marks[mark].at_ns,), anchors)[0])
+        for reason, mark in DROP_MARKS.items()
+        if mark in marks
+    ]
+    before, child = marks.get(Mark.BEFORE), marks.get(Mark.CHILD)
+    return SegmentAccount(
+        accepted=accepted,
+        before=before.value if before else None,
+        dropped=dropped,
+        is_last=Mark.END in marks,
+        in_order=Mark.END in marks,
+        child=child.value if child else None,
+        at_ns=header.created_ns,
+    )
 
 
 def _end(data: bytes | memoryview) -> int:
@@ -104,7 +157,7 @@ def _read(
 
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
-    page = memoryview(data)[fmt.ANCHORS_AT : fmt.LABELS_AT]
+    page = memoryview(data)[fmt.ANCHORS_AT : fmt.MARKS_AT]
     page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
     anchors = []
     for slot, label_id in enumerate(page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()):
@@ -113,9 +166,7 @@ def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
             record = bytes(page[at : at + fmt.RECORD_BYTES])
             if fmt.is_intact(record, fmt.ANCHORS_AT + at):
                 anchors.append(Anchor(*fmt.unpack_duration(record)[:2]))
-    # A segment without one was cut off while it was made; it holds no record then,
-    # and were it damaged later, its creation time is the best that is left.
-    return sorted(anchors) or [Anchor(0, header.created_ns)]
+    return sorted(anchors)
 
 
 def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Series]:

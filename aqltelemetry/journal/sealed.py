@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from aqltelemetry import system
+from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
 
@@ -29,6 +30,12 @@ class SealedSegment:
         self.id = segment_id
         self.path = path
         self.accepted = accepted
+        self.is_last = False
+        """Whether one found was the last that its writer recorded to."""
+        self.pid = 0
+        """Whose one found is, as its writer's others say; 0 if unknown."""
+        self.is_whole = True
+        """Whether it could be read without a guess; known once it was read."""
         self.size_bytes = _size_bytes(path, live)
         self._live = live
 
@@ -37,12 +44,17 @@ class SealedSegment:
         """Whether another process than its writer hands it on."""
         return self.accepted is None
 
+    @property
+    def made_ns(self) -> int:
+        """When the file was last written to, by its file system; raises OSError."""
+        return 0 if self.path is None else system.look_at(self.path).st_mtime_ns
+
     def read(self) -> bytes:
-        """Return the segment's bytes; raises OSError where the file can't be read."""
+        """Return the segment's bytes; raises as `read_file` does."""
         live = self._live
         if self.path is not None:
             try:
-                data = self.path.read_bytes()
+                data = read_file(self.path)
             except FileNotFoundError:
                 # Somebody removed the journal; what is mapped outlives that.
                 if live is None:
@@ -55,7 +67,8 @@ class SealedSegment:
     def discard(self) -> None:
         """Remove the segment for good; in memory, it goes with the last that refers to it."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                system.unlink(self.path)
 
 
 def seal(segment: Segment) -> SealedSegment:
@@ -67,7 +80,7 @@ def seal(segment: Segment) -> SealedSegment:
     end = segment.exhaust()
     if segment.path is not None and end is not None:
         with suppress(OSError):
-            os.truncate(segment.path, end)
+            system.truncate(segment.path, end)
     return SealedSegment(segment.id, segment.path, segment, segment.taken)
 
 
@@ -75,5 +88,5 @@ def _size_bytes(path: Path | None, live: Segment | None) -> int:
     # A page behind the file's end must not be touched, so what it says counts.
     with suppress(OSError):
         if path is not None:
-            return path.stat().st_size
+            return system.look_at(path).st_size
     return live.size_bytes if live is not None else 0

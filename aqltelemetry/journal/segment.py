@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.labels import LabelLimit
+from aqltelemetry.journal.marks import Mark, store_mark
 from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
 from aqltelemetry.twins import IS_COMPILED
 
@@ -39,8 +41,8 @@ class Counter:
 
     def __init__(self) -> None:
         self._steps = iter(range(sys.maxsize))
-        self.step: Callable[[], object] = self._steps.__next__
-        """Add one."""
+        self.step: Callable[[], int] = self._steps.__next__
+        """Add one; return how many there were before."""
 
     @property
     def value(self) -> int:
@@ -59,6 +61,7 @@ class Segment:
     __slots__ = (
         "_anchor_slots",
         "_label_slots",
+        "_limit",
         "_unused",
         "_withdrawn",
         "capacity",
@@ -71,7 +74,13 @@ class Segment:
         "successor",
     )
 
-    def __init__(self, mapped: mmap.mmap, header: fmt.Header, path: Path | None) -> None:
+    def __init__(
+        self,
+        mapped: mmap.mmap,
+        header: fmt.Header,
+        path: Path | None,
+        limit: LabelLimit | None = None,
+    ) -> None:
         self.map = mapped
         self.header = header
         self.path = path
@@ -80,12 +89,13 @@ class Segment:
         self.successor: Segment | None = None
         self._unused: int | None = None
         self._withdrawn = array("I")
+        self._limit = limit or LabelLimit()
         end = self.size_bytes - fmt.RECORD_BYTES + 1
         positions = range(fmt.RECORDS_AT, end, fmt.RECORD_BYTES)
         self.capacity = len(positions)
         self.slots = _slots(mapped, self.ids, positions)
         self._label_slots = iter(range(fmt.LABEL_SLOTS))
-        last = fmt.LABELS_AT - fmt.RECORD_BYTES
+        last = fmt.MARKS_AT - fmt.RECORD_BYTES + 1
         self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
 
     @property
@@ -116,7 +126,8 @@ class Segment:
 
     def register(self, key: Key) -> int | None:
         """Give a series an id of this segment; None when the label table is full."""
-        series = _series(key)
+        wanted = _series(key)
+        series = self._limit.admit(wanted)
         known = _key(series)
         label_id = self.ids.get(known)
         if label_id is None:
@@ -128,7 +139,8 @@ class Segment:
             entry = fmt.pack_label(label_id, series)
             self.map[at : at + len(entry)] = entry
             self.ids[known] = label_id
-        if key != known and _is_small(key):
+        # Of labels beyond the limit there is no end: they are looked up each time.
+        if key != known and series is wanted and _is_small(key):
             self.ids[key] = label_id
         return label_id
 
@@ -140,6 +152,10 @@ class Segment:
         record = fmt.pack_anchor(self.header.id_base, *anchor, at)
         self.map[at : at + fmt.RECORD_BYTES] = record
         return True
+
+    def mark(self, mark: Mark, value: int, at_ns: int = 0) -> None:
+        """Raise a mark; `at_ns` is the monotonic time of what it tells, where that matters."""
+        store_mark(self.map, self.header.id_base, mark, value, at_ns)
 
     def exhaust(self) -> int | None:
         """Take every slot that is left, so that no record can be accepted any more.

@@ -9,17 +9,18 @@ nor a child can keep it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from aqltelemetry import system
 from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import Segment, random_id_base
 from aqltelemetry.twins import IS_COMPILED
 
@@ -37,11 +38,15 @@ _PIECE_BYTES = 128 << 10
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What every segment of a writer says: where it is to be published, and how."""
+    """What every segment of a writer says: where it is to be published, and how.
+
+    `labels` is shared by all segments of a process.
+    """
 
     directory: str
     max_file_bytes: int
     epoch_ns: Callable[[], int]
+    labels: LabelLimit = field(default_factory=LabelLimit)
 
 
 class Writer:
@@ -85,25 +90,30 @@ class Writer:
             created_ns=self._origin.epoch_ns(),
             directory=self._origin.directory,
         )
-        segment = _anonymous(header) if self.path is None else self._mapped(header, self.path)
+        labels = self._origin.labels
+        segment = (
+            _anonymous(header, labels)
+            if self.path is None
+            else self._mapped(header, self.path, labels)
+        )
         self._sequence = header.sequence
         _touch(segment.map, rest)
         return segment
 
-    def _mapped(self, header: fmt.Header, path: Path) -> Segment:
+    def _mapped(self, header: fmt.Header, path: Path, labels: LabelLimit) -> Segment:
         try:
-            return _mapped(header, path)
+            return _mapped(header, path, labels)
         except FileNotFoundError:
             # Somebody removed the directory; recording outlives that.
             lock_fd, self._lock_fd = self._lock_fd, -1
-            os.close(lock_fd)
+            system.close(lock_fd)
             self._lock_fd = _make_locked(path)
-            return _mapped(header, path)
+            return _mapped(header, path, labels)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
         if self._lock_fd >= 0:
-            os.close(self._lock_fd)
+            system.close(self._lock_fd)
             self._lock_fd = -1
 
     def close(self) -> None:
@@ -111,38 +121,37 @@ class Writer:
         lock_fd, self._lock_fd = self._lock_fd, -1
         if lock_fd >= 0 and self.path is not None:
             remove_empty(self.path)
-            os.close(lock_fd)
+            system.close(lock_fd)
             remove_empty(self.path.parent)
 
 
-def _anonymous(header: fmt.Header) -> Segment:
+def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:
     mapped = mmap.mmap(-1, fmt.SEGMENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     data = header.pack()
     mapped[: len(data)] = data
-    return Segment(mapped, header, None)
+    return Segment(mapped, header, None, labels)
 
 
-def _mapped(header: fmt.Header, directory: Path) -> Segment:
+def _mapped(header: fmt.Header, directory: Path, labels: LabelLimit) -> Segment:
     data = header.pack()
     final = directory / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
     made = final.with_suffix(NEW_SUFFIX)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(made, flags, 0o600)
+    fd = system.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _check_room(fd)
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
-        os.posix_fallocate(fd, 0, fmt.SEGMENT_BYTES)
-        mapped = mmap.mmap(fd, fmt.SEGMENT_BYTES)
+        system.allocate(fd, fmt.SEGMENT_BYTES)
+        mapped = system.map_file(fd, fmt.SEGMENT_BYTES)
         mapped[: len(data)] = data
-        made.rename(final)
+        system.rename(made, final)
     except BaseException:
         with suppress(OSError):
-            made.unlink()
+            system.unlink(made)
         raise
     finally:
-        os.close(fd)
-    return Segment(mapped, header, final)
+        system.close(fd)
+    return Segment(mapped, header, final, labels)
 
 
 def _touch(mapped: mmap.mmap, rest: Callable[[], None]) -> None:
@@ -168,12 +177,13 @@ def _make_locked(path: Path) -> int:
         # A recoverer may have it removed before it is locked, and another process
         # that stops its root while that is empty.
         with suppress(FileExistsError, FileNotFoundError):
-            path.parent.parent.mkdir(_OUTER_MODE, parents=True, exist_ok=True)
-            path.parent.mkdir(0o700, exist_ok=True)
-            made.mkdir(0o700)
+            system.make_directories(path.parent.parent, _OUTER_MODE)
+            with suppress(FileExistsError):
+                system.make_directory(path.parent, 0o700)
+            system.make_directory(made, 0o700)
             lock_fd = lock(made)
             if lock_fd is not None:
-                made.rename(path)
+                system.rename(made, path)
                 return lock_fd
     raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(path))
 
@@ -181,16 +191,16 @@ def _make_locked(path: Path) -> int:
 def lock(directory: Path) -> int | None:
     """Lock a writer's directory; None where it is gone or another process holds it."""
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = system.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(fd)
     except BlockingIOError:
-        os.close(fd)
+        system.close(fd)
         return None
     except BaseException:
-        os.close(fd)
+        system.close(fd)
         raise
     return fd
 
@@ -198,11 +208,11 @@ def lock(directory: Path) -> int | None:
 def remove_empty(directory: Path) -> None:
     """Remove a directory if nothing is in it."""
     with suppress(OSError):
-        directory.rmdir()
+        system.remove_directory(directory)
 
 
 def _check_room(fd: int) -> None:
-    room = os.fstatvfs(fd)
+    room = system.free_space(fd)
     free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
     if free - fmt.SEGMENT_BYTES < min(_FREE_BYTES, total // _FREE_SHARE):
         raise OSError(errno.ENOSPC, "the journal leaves the last of the free space alone")

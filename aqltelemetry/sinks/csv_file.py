@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from aqltelemetry import filenames
+from aqltelemetry import filenames, system
 from aqltelemetry.csv_format import Block, Memory, format_batch, joined
-from aqltelemetry.filenames import FileName
-from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
-from aqltelemetry.sinks.publication import Publication, publish
+from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
+from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.generation import File, Generation
+from aqltelemetry.sinks.publication import publish
 from aqltelemetry.sinks.retention import Retention
 
 _R = TypeVar("_R")
@@ -27,66 +28,6 @@ _BUFFER_BYTES = 256 << 10
 _HEADER = Block(CSV_HEADER, 2**63, 0)
 _FILE_MODE = 0o640
 _DIRECTORY_MODE = 0o750
-
-
-@dataclass(slots=True)
-class _File:
-    """A file that is being written, of one prefix; `part` as in `FileName`."""
-
-    prefix: str
-    part: int
-    path: str
-    file: AsyncBufferedIOBase
-    size_bytes: int = 0
-    from_ns: int = 2**63
-    to_ns: int = 0
-
-
-@dataclass(slots=True)
-class _Generation:
-    """The files that hold the same run of a writer's segments."""
-
-    writer: str
-    pid: int
-    alone: bool
-    segments: list[SegmentId] = field(default_factory=list)
-    files: dict[str, _File] = field(default_factory=dict)
-    full: list[_File] = field(default_factory=list)
-
-    def takes(self, batch: Batch, texts: dict[str, list[Block]], *, alone: bool) -> bool:
-        """Say whether a batch may be added without any file growing too large."""
-        if alone or self.alone or self.full:
-            return False
-        if (self.writer, self.pid) != (batch.segment.writer, batch.pid):
-            return False
-        if self.segments[-1].sequence >= batch.segment.sequence:
-            return False
-        return all(
-            self._size_bytes(prefix) + _size(blocks) <= batch.max_file_bytes
-            for prefix, blocks in texts.items()
-        )
-
-    def _size_bytes(self, prefix: str) -> int:
-        return self.files[prefix].size_bytes if prefix in self.files else len(CSV_HEADER)
-
-    def publications(self) -> list[Publication]:
-        """Return each file with the name that it is to have."""
-        first, last = self.segments[0].sequence, self.segments[-1].sequence
-        return [
-            Publication(
-                file.path,
-                FileName(
-                    file.prefix,
-                    *filenames.enclosing(file.from_ns, file.to_ns),
-                    self.pid,
-                    self.writer,
-                    first,
-                    last,
-                    file.part,
-                ),
-            )
-            for file in (*self.full, *self.files.values())
-        ]
 
 
 class CsvSink:
@@ -105,7 +46,7 @@ class CsvSink:
         self._retention = retention
         self._publisher = secrets.token_hex(8)
         self._number = 0
-        self._generation: _Generation | None = None
+        self._generation: Generation | None = None
         # Segments of which a part may be published already, by a dead process
         # or in an attempt that failed.
         self._suspects: set[SegmentId] = set()
@@ -144,23 +85,26 @@ class CsvSink:
     async def _write(self, batch: Batch) -> Sequence[SegmentId]:
         texts = await self._run(lambda: format_batch(batch, memory=self._memory))
         alone = batch.recovered or batch.segment in self._suspects
+        covered: frozenset[str] = frozenset()
         if alone:
-            texts = await self._run(lambda: self._unpublished(batch.segment, texts))
+            covered = await self._run(lambda: self._covered(batch.segment))
+            texts = {prefix: text for prefix, text in texts.items() if prefix not in covered}
         published: Sequence[SegmentId] = ()
         generation = self._generation
         if generation is not None and not generation.takes(batch, texts, alone=alone):
             published = await self._publish()
             generation = None
         if generation is None:
-            generation = _Generation(batch.segment.writer, batch.pid, alone)
+            account = None if ACCOUNT in covered else Account()
+            generation = Generation(batch.segment.writer, batch.pid, alone, account)
             self._generation = generation
-        generation.segments.append(batch.segment)
+        generation.add(batch)
         for prefix, blocks in texts.items():
             await self._append(generation, prefix, blocks, batch.max_file_bytes)
         return published
 
     async def _append(
-        self, generation: _Generation, prefix: str, blocks: Sequence[Block], max_bytes: int
+        self, generation: Generation, prefix: str, blocks: Sequence[Block], max_bytes: int
     ) -> None:
         chunk: list[Block] = []
         file = generation.files.get(prefix)
@@ -182,21 +126,21 @@ class CsvSink:
             await self._write_chunk(file, chunk)
 
     @staticmethod
-    async def _write_chunk(file: _File, chunk: Sequence[Block]) -> None:
+    async def _write_chunk(file: File, chunk: Sequence[Block]) -> None:
         if chunk:
             # In one job, which lets go of the interpreter as often as the buffer is full.
             await file.file.writelines(list(joined(chunk)))
 
-    async def _open(self, prefix: str, part: int) -> _File:
+    async def _open(self, prefix: str, part: int) -> File:
         self._number += 1
         name = filenames.temporary(prefix, self._publisher, self._number)
         path = os.path.join(self._directory, name)
         try:
-            return _File(prefix, part, path, await self._create(path))
+            return File(prefix, part, path, await self._create(path))
         except FileNotFoundError:
             # Somebody removed the directory; recording outlives that.
-            await self._run(lambda: os.makedirs(self._directory, _DIRECTORY_MODE, exist_ok=True))
-            return _File(prefix, part, path, await self._create(path))
+            await self._run(lambda: system.make_directories(self._directory, _DIRECTORY_MODE))
+            return File(prefix, part, path, await self._create(path))
 
     async def _create(self, path: str) -> AsyncBufferedIOBase:
         opening = asyncio.ensure_future(_open_new(path, self._executor))
@@ -211,7 +155,8 @@ class CsvSink:
         generation = self._generation
         if generation is None:
             return ()
-        for file in (*generation.full, *generation.files.values()):
+        await self._account_for(generation)
+        for file in generation.all_files():
             await file.file.close()
         publications = generation.publications()
         self._suspects.update(generation.segments)
@@ -220,27 +165,32 @@ class CsvSink:
         self._generation = None
         return generation.segments
 
-    def _unpublished(
-        self, segment: SegmentId, texts: dict[str, list[Block]]
-    ) -> dict[str, list[Block]]:
-        """Leave out the prefixes of which a file with this segment and others exists.
+    async def _account_for(self, generation: Generation) -> None:
+        # Published after what it tells of: one that is there has its files beside it.
+        removed = 0 if generation.alone else self._retention.removed
+        block = generation.tell(removed)
+        if block is not None:
+            await self._append(generation, ACCOUNT, [block], sys.maxsize)
 
-        A file of this segment alone needs no look: its name will be met again.
+    def _covered(self, segment: SegmentId) -> frozenset[str]:
+        """Return the prefixes of which a file with this segment and others exists.
+
+        A file of this segment alone needs no look, as its name will be met again;
+        but for the account's, whose name is not as certain.
         """
         if self._ranges is None or self._ranges[0] != segment.writer:
             self._ranges = (segment.writer, _published_ranges(self._directory, segment.writer))
-        covered = {
+        return frozenset(
             prefix
             for prefix, first, last in self._ranges[1]
-            if first < last and first <= segment.sequence <= last
-        }
-        return {prefix: blocks for prefix, blocks in texts.items() if prefix not in covered}
+            if first <= segment.sequence <= last and (first < last or prefix == ACCOUNT)
+        )
 
     def _abandon(self) -> None:
         generation, self._generation = self._generation, None
         self._ranges = None
         if generation is not None:
-            for file in (*generation.full, *generation.files.values()):
+            for file in generation.all_files():
                 self._clean_up(self._remove(file.path, file.file))
 
     def _clean_up(self, work: Coroutine[Any, Any, None]) -> None:
@@ -256,14 +206,10 @@ class CsvSink:
         with suppress(OSError, ValueError):
             await file.close()
         with suppress(OSError):
-            await self._run(partial(os.unlink, path))
+            await self._run(partial(system.unlink, path))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
-
-
-def _size(blocks: Sequence[Block]) -> int:
-    return sum(len(block.text) for block in blocks)
 
 
 async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
@@ -272,12 +218,12 @@ async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
 
 
 def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+    return system.open_file(path, flags, _FILE_MODE)
 
 
 def _published_ranges(directory: str, writer: str) -> frozenset[tuple[str, int, int]]:
     try:
-        names = os.listdir(directory)
+        names = system.list_directory(directory)
     except FileNotFoundError:
         return frozenset()
     parsed = (filenames.parse(name) for name in names if writer in name)

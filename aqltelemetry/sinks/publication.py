@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from aqltelemetry import system
 from aqltelemetry.filenames import FileName
 
 # What link(2) says where a file system has no hard links.
@@ -30,21 +31,21 @@ def publish(directory: str, publications: Iterable[Publication]) -> int:
     size_bytes = 0
     for publication in publications:
         final = os.path.join(directory, str(publication.name))
-        file_bytes = os.stat(publication.path).st_size
+        file_bytes = system.look_at(publication.path).st_size
         with suppress(FileExistsError):
             _link(publication.path, final)
             size_bytes += file_bytes
         with suppress(OSError):
-            os.unlink(publication.path)
+            system.unlink(publication.path)
     return size_bytes
 
 
 def _link(path: str, final: str) -> None:
     try:
-        os.link(path, final)
+        system.link(path, final)
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, "published before", final) from None
-        os.rename(path, final)
+        system.rename(path, final)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from aqltelemetry import filenames
+from aqltelemetry import filenames, system
 from aqltelemetry.clock import breathe, epoch_ns
 
 _NS_PER_S = 1_000_000_000
@@ -63,14 +63,14 @@ class Retention:
                 break
             # Somebody else, a reader or a sibling process, may have been faster.
             with suppress(FileNotFoundError):
-                os.unlink(file.path)
+                system.unlink(file.path)
                 self.removed += 1
             total -= file.size_bytes
         self._known_bytes = total
 
     def _scan(self, now_ns: int) -> list[_Published]:
         found = []
-        with os.scandir(self._directory) as entries:
+        with system.scan_directory(self._directory) as entries:
             for index, entry in enumerate(entries):
                 if index % _BREATH_FILES == 0:
                     breathe()
@@ -86,4 +86,4 @@ class Retention:
     def _remove_stale(entry: os.DirEntry[str], now_ns: int) -> None:
         ours = filenames.is_temporary(entry.name)
         if ours and entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - _STALE_TMP_NS:
-            os.unlink(entry.path)
+            system.unlink(entry.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import filenames
+from aqltelemetry import filenames, system
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
 from aqltelemetry.sinks import csv_file
 from aqltelemetry.sinks.csv_file import CsvSink
@@ -183,7 +183,12 @@ async def test_closing_removes_what_was_not_published(sink: CsvSink, directory: 
     assert _names(directory) == []
 
 
-_CALLS = ((os, "open"), (os, "link"), (os, "stat"), (CsvSink, "_write_chunk"))
+_CALLS = (
+    (system, "open_file"),
+    (system, "link"),
+    (system, "look_at"),
+    (CsvSink, "_write_chunk"),
+)
 
 
 @pytest.mark.parametrize("nth", range(1, 9))

@@ -1,0 +1,178 @@
+"""The commands that look after the journal: `verify` and `recover`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from aqltelemetry.clock import pause, utc
+from aqltelemetry.errors import TelemetryError
+from aqltelemetry.evidence import look_into
+from aqltelemetry.journal.orphans import BAD_SUFFIX
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.offline import Recovered, Recoverer
+from aqltelemetry.settings import Settings, settings
+from aqltelemetry.verification import Verdict
+
+_WAIT_S = 1.0
+_SHARE = 0.5
+
+_directory = click.argument(
+    "directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+_journal_dir = click.option(
+    "--journal-dir",
+    metavar="PATH",
+    help="Where the journal is, if the recording was told so.",
+)
+
+
+@click.command()
+@_directory
+@_journal_dir
+@click.option("-q", "--quiet", is_flag=True, help="Only the sum, and what can't be explained.")
+def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
+    """Prove from the files in DIR that nothing is lost, and nothing there twice.
+
+    Holds the rows of each recording process against its accounts: each observation
+    that was accepted is in a file once, in the journal, in a file that a reader or
+    retention removed, or was dropped and counted. Ends with 1 if anything can't be
+    explained. May be run while processes record.
+    """
+    from aqltelemetry import verification  # noqa: PLC0415 - what other commands don't need
+
+    verdicts = verification.verify(directory, _roots(directory, journal_dir))
+    for verdict in verdicts:
+        if not quiet or verdict.problems:
+            for line in _lines(verdict):
+                click.echo(line)
+    problems = sum(len(verdict.problems) for verdict in verdicts)
+    click.echo(f"{len(verdicts)} recordings: {_sum(verdicts)}")
+    if problems:
+        raise click.ClickException(f"{problems} findings can't be explained")
+    click.echo("all is explained")
+
+
+@click.command()
+@_directory
+@_journal_dir
+@click.option("--dry-run", is_flag=True, help="Only say what there is to recover.")
+@click.option("--wait", is_flag=True, help="Go on until no process records into DIR any more.")
+@click.option("--as-owner", is_flag=True, help="As root: become the user that DIR belongs to.")
+def recover(
+    directory: Path,
+    journal_dir: str | None,
+    *,
+    dry_run: bool,
+    wait: bool,
+    as_owner: bool,
+) -> None:
+    """Publish what killed processes left in the journal of DIR.
+
+    Running processes do that by themselves, and so does the next start: this is for
+    when there is none. Takes half of a processor at most. May be run at any time, more
+    than once, and be killed.
+    """
+    # Before it may be another user, who need not be able to read these.
+    from aqltelemetry.assembly import offline_recoverer  # noqa: PLC0415 - of this one only
+
+    _become_owner(directory, as_owner=as_owner)
+    chosen, roots = _settings(directory, journal_dir), _roots(directory, journal_dir)
+    segments, observations, alive = _left(roots)
+    click.echo(f"{segments} segments of killed processes hold {observations:,} observations")
+    if dry_run:
+        click.echo(f"{alive} processes are recording")
+        return
+    try:
+        done = asyncio.run(_recover(offline_recoverer, chosen, roots, segments))
+        while wait and _left(roots)[2]:
+            pause(_WAIT_S)
+            more = asyncio.run(_recover(offline_recoverer, chosen, roots, 0))
+            done.observations += more.observations
+            done.damaged += more.damaged
+    except OSError as exc:
+        raise click.ClickException(f"not all is recovered: {exc}") from exc
+    click.echo(f"recovered {done.observations:,} observations")
+    if done.damaged:
+        click.echo(f"{done.damaged} damaged segments are set aside, *{BAD_SUFFIX} in the journal")
+
+
+async def _recover(
+    recoverer_of: Callable[[Settings, Sequence[Path], float], Recoverer],
+    chosen: Settings,
+    roots: Sequence[Path],
+    segments: int,
+) -> Recovered:
+    recoverer = recoverer_of(chosen, roots, _SHARE)
+    try:
+        with click.progressbar(length=segments, label="segments", file=sys.stderr) as bar:
+            return await recoverer.run(bar.update)
+    finally:
+        await recoverer.close()
+
+
+def _left(roots: Sequence[Path]) -> tuple[int, int, int]:
+    """Count segments and observations that dead processes left, and the living ones."""
+    found = look_into(roots).values()
+    dead = [told for each in found if not each.is_alive for told in each.journal.values()]
+    observations = sum(told.accepted for told in dead if told is not None)
+    return len(dead), observations, sum(each.is_alive for each in found)
+
+
+def _become_owner(directory: Path, *, as_owner: bool) -> None:
+    """See that files are made by the user whose they are to be."""
+    owner = os.stat(directory)
+    if owner.st_uid == os.geteuid():
+        return
+    if not as_owner or os.geteuid() != 0:
+        rule = "run this as that user, or as root with --as-owner"
+        raise click.ClickException(f"{directory} belongs to user {owner.st_uid}: {rule}")
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def _settings(directory: Path, journal_dir: str | None) -> Settings:
+    try:
+        return settings(directory, {} if journal_dir is None else {"journal_dir": journal_dir})
+    except TelemetryError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _roots(directory: Path, journal_dir: str | None) -> Sequence[Path]:
+    chosen = _settings(directory, journal_dir)
+    # A directory of another user has its journal under that user's name.
+    return all_roots(chosen.directory, chosen.journal_dir, uid=os.stat(directory).st_uid)
+
+
+def _lines(verdict: Verdict) -> Iterable[str]:
+    yield f"process {verdict.pid}, {verdict.writer}: {verdict.state}"
+    yield f"  {_sum([verdict])}"
+    for dropped in verdict.dropped:
+        yield f"  dropped: {dropped.total:,} {dropped.reason}, the last at {utc(dropped.last_ns)}"
+    if verdict.damaged_segments:
+        yield f"  {verdict.damaged_segments:,} damaged segments: what else they held is not known"
+    if verdict.retired_files:
+        yield f"  removed {verdict.retired_files:,} files by the rules of retention"
+    for problem in verdict.problems:
+        yield f"  NOT EXPLAINED: {problem}"
+
+
+def _sum(verdicts: Sequence[Verdict]) -> str:
+    def total(name: str) -> int:
+        return sum(getattr(verdict, name) for verdict in verdicts)
+
+    removed = f"{total('removed'):,} in files that were removed"
+    if not all(verdict.is_removed_exact for verdict in verdicts):
+        removed = f"at least {removed}"
+    dropped = sum(dropped.total for verdict in verdicts for dropped in verdict.dropped)
+    return (
+        f"{total('accepted'):,} accepted: {total('rows'):,} rows, "
+        f"{total('in_journal'):,} in the journal, {removed}, "
+        f"{total('torn') + total('unreadable'):,} torn or unreadable; {dropped:,} dropped"
+    )

@@ -1,0 +1,33 @@
+"""Reading what may have been put there by others: never through links, never for ever."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from aqltelemetry import system
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal.format import SEGMENT_BYTES
+
+
+def read_file(path: Path, size_bytes: int = SEGMENT_BYTES) -> bytes:
+    """Return a file's first bytes.
+
+    Raises OSError where it can't be read, SegmentError where it is not a regular
+    file of this user's with no other name.
+    """
+    # A pipe would have an open wait for its other end.
+    fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = system.describe(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != os.geteuid():
+            msg = f"{path.name}: must be a regular file of this user's, without another name"
+            raise SegmentError(msg)
+        pieces = []
+        while size_bytes > 0 and (piece := system.read(fd, size_bytes)):
+            pieces.append(piece)
+            size_bytes -= len(piece)
+        return b"".join(pieces)
+    finally:
+        system.close(fd)

@@ -1,0 +1,102 @@
+"""Files of several prefixes, on their way to be published together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+from aqltelemetry import filenames
+from aqltelemetry.csv_format import Block
+from aqltelemetry.filenames import FileName
+from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
+from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.publication import Publication
+
+
+@dataclass(slots=True)
+class File:
+    """A file that is being written, of one prefix; `part` as in `FileName`."""
+
+    prefix: str
+    part: int
+    path: str
+    file: AsyncBufferedIOBase
+    size_bytes: int = 0
+    from_ns: int = 2**63
+    to_ns: int = 0
+
+
+@dataclass(slots=True)
+class Generation:
+    """The files that hold the same run of a writer's segments.
+
+    `account` is None where one of these segments is published already.
+    """
+
+    writer: str
+    pid: int
+    alone: bool
+    account: Account | None
+    segments: list[SegmentId] = field(default_factory=list)
+    files: dict[str, File] = field(default_factory=dict)
+    full: list[File] = field(default_factory=list)
+
+    def takes(self, batch: Batch, texts: dict[str, list[Block]], *, alone: bool) -> bool:
+        """Say whether a batch may be added without any file growing too large."""
+        if alone or self.alone or self.full:
+            return False
+        if (self.writer, self.pid) != (batch.segment.writer, batch.pid):
+            return False
+        if self.segments[-1].sequence >= batch.segment.sequence:
+            return False
+        return all(
+            self._size_bytes(prefix) + size(blocks) <= batch.max_file_bytes
+            for prefix, blocks in texts.items()
+        )
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch among those in the files."""
+        self.segments.append(batch.segment)
+        if self.account is not None:
+            self.account.add(batch)
+
+    def _size_bytes(self, prefix: str) -> int:
+        return self.files[prefix].size_bytes if prefix in self.files else len(CSV_HEADER)
+
+    def all_files(self) -> Iterable[File]:
+        """Return the files, in the order in which they are to be published."""
+        return (*self.full, *self.files.values())
+
+    def tell(self, removed: int) -> Block | None:
+        """Return the account of the files; None where there is none to be given."""
+        if self.account is None:
+            return None
+        count = Counter(file.prefix for file in self.all_files())
+        return self.account.block(self.pid, count, removed)
+
+    def publications(self) -> list[Publication]:
+        """Return each file with the name that it is to have."""
+        first, last = self.segments[0].sequence, self.segments[-1].sequence
+        return [
+            Publication(
+                file.path,
+                FileName(
+                    file.prefix,
+                    *filenames.enclosing(file.from_ns, file.to_ns),
+                    self.pid,
+                    self.writer,
+                    first,
+                    last,
+                    file.part,
+                ),
+            )
+            for file in self.all_files()
+        ]
+
+
+def size(blocks: Sequence[Block]) -> int:
+    """Return the size of some text in bytes."""
+    return sum(len(block.text) for block in blocks)

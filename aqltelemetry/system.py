@@ -1,0 +1,108 @@
+"""Every call to the operating system by which the journal and the CSV files come to be.
+
+Nothing is decided here. These calls have one home so that tests can have the n-th of
+them fail, once or from then on, or be the last that a process makes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+
+def open_file(path: AnyPath, flags: int, mode: int = 0o600) -> int:
+    """Open a file by `open`, never through a link, and for this program alone."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def close(fd: int) -> None:
+    """Give up a descriptor, by `close`."""
+    os.close(fd)
+
+
+def read(fd: int, size_bytes: int) -> bytes:
+    """Return so many bytes at most, by `read`."""
+    return os.read(fd, size_bytes)
+
+
+def describe(fd: int) -> os.stat_result:
+    """Describe an open file, by `fstat`."""
+    return os.fstat(fd)
+
+
+def look_at(path: AnyPath) -> os.stat_result:
+    """Describe a file, or a link itself, by `lstat`."""
+    return os.lstat(path)
+
+
+def free_space(fd: int) -> os.statvfs_result:
+    """Tell the size and the room of a file system, by `fstatvfs`."""
+    return os.fstatvfs(fd)
+
+
+def allocate(fd: int, size_bytes: int) -> None:
+    """Have a file be of a size, with room for all of it, by `posix_fallocate`."""
+    os.posix_fallocate(fd, 0, size_bytes)
+
+
+def map_file(fd: int, size_bytes: int) -> mmap.mmap:
+    """Map a file into memory, shared, by `mmap`."""
+    return mmap.mmap(fd, size_bytes)
+
+
+def lock(fd: int) -> None:
+    """Lock a file by `flock`; raises BlockingIOError where another one has."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def truncate(path: AnyPath, size_bytes: int) -> None:
+    """Cut a file, by `truncate`."""
+    os.truncate(path, size_bytes)
+
+
+def link(path: AnyPath, other: AnyPath) -> None:
+    """Give a file another name, which must be free, by `link`."""
+    os.link(path, other)
+
+
+def rename(path: AnyPath, other: AnyPath) -> None:
+    """Change a file's name, by `rename`."""
+    os.rename(path, other)
+
+
+def unlink(path: AnyPath) -> None:
+    """Remove a file's name, by `unlink`."""
+    os.unlink(path)
+
+
+def make_directory(path: AnyPath, mode: int) -> None:
+    """Make a directory, by `mkdir`."""
+    os.mkdir(path, mode)
+
+
+def make_directories(path: AnyPath, mode: int) -> None:
+    """Make a directory and those above it; it may be there."""
+    os.makedirs(path, mode, exist_ok=True)
+
+
+def remove_directory(path: AnyPath) -> None:
+    """Remove an empty directory, by `rmdir`."""
+    os.rmdir(path)
+
+
+def list_directory(path: AnyPath) -> Sequence[str]:
+    """Return the names in a directory, in alphabetical order."""
+    return sorted(os.listdir(path))
+
+
+@contextmanager
+def scan_directory(path: AnyPath) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """Go through a directory, with what is known of each file."""
+    with os.scandir(path) as entries:
+        yield entries
