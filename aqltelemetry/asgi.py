@@ -95,7 +95,7 @@ class TelemetryMiddleware:
             if not exchange.ended:
                 template = self._template(scope, root_path, exchange.status)
                 labels = self._labels.of(template, _method(scope), exchange.kind)
-                exchange.end(labels, with_ttfb=self._with_ttfb)
+                exchange.end(labels, self._with_ttfb)
 
         async def watched_receive() -> Message:
             message = await receive()

@@ -14,12 +14,15 @@ def describe(*packages: str) -> None:
     """Print the machine, its load, and the versions of Python and of packages."""
     lines = [
         f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}",
-        f"{platform.system()} {platform.release()}, "
-        f"{platform.python_implementation()} {platform.python_version()}",
+        f"{platform.system()} {platform.release()}, {_python()}",
         ", ".join(f"{name} {version(name)}" for name in ("aqltelemetry", *packages)),
     ]
     print("\n".join(lines), end="\n\n")
     keep({"machine": lines})
+
+
+def _python() -> str:
+    return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def _processor() -> str:

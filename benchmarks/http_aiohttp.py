@@ -31,7 +31,7 @@ from aiohttp import web
 
 CONNECTIONS = 16
 REQUESTS = 4_000
-ROUNDS = 31
+ROUNDS = 15
 _REQUEST = b"GET /users/42 HTTP/1.1\r\nHost: x\r\n\r\n"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
