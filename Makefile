@@ -32,8 +32,8 @@ format: $(VENV)/lint ## put the code in its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/bench ## measure what it costs, beside its peers
-	@for each in benchmarks/[!_]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+bench: $(VENV)/bench ## measure what it costs, beside its peers; ARGS="loading http_hosts"
+	$(BIN)/python benchmarks/_collect.py $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring

@@ -9,13 +9,23 @@ import logging
 import os
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Unpack
+from functools import partial
+from typing import Any, NoReturn, Unpack
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
-from aqltelemetry.exchange import EVENTS, WEBSOCKET, Exchange, InFlight, RequestLabels, guarded
+from aqltelemetry.exchange import (
+    EVENTS,
+    WEBSOCKET,
+    Exchange,
+    InFlight,
+    Labels,
+    RequestLabels,
+    guarded,
+)
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.recorder import is_on
 from aqltelemetry.settings import Options, settings
@@ -93,8 +103,9 @@ class RequestTimer:
         self._handle = handle
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
-        self.labels = RequestLabels()
-        self.template = guarded(_template)
+        self._labels = RequestLabels()
+        self._template = guarded(_template)
+        self._known: dict[tuple[web.AbstractRoute, str, str], Labels] = {}
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
@@ -109,29 +120,60 @@ class RequestTimer:
         except BaseException as exc:
             exchange.fail(exc, disconnected=_is_gone(request))
             raise
-        exchange.answer(response)
+        if type(response) is not web.Response or exchange.first_ns:
+            exchange.answer(response)
+            return response
+        try:
+            exchange.unhook("write_headers")
+            await response.prepare(request)
+            exchange.take_head(response.status, response.headers)
+            await response.write_eof()
+        except BaseException as exc:
+            exchange.fail(exc, disconnected=True)
+            if not isinstance(exc, Exception):
+                raise
+            # For aiohttp to meet it where it would have.
+            response.prepare = partial(_raise, exc)  # type: ignore[method-assign]
+        else:
+            exchange.record()
         return response
+
+    def labels(self, request: web.Request, kind: str) -> Labels:
+        """Return the labels of a request, which those of a route share."""
+        try:
+            return self._known[request.match_info.route, request.method, kind]
+        except Exception:  # noqa: BLE001 - a router may have failed
+            return self._learn(request, kind)
+
+    def _learn(self, request: web.Request, kind: str) -> Labels:
+        template, method = self._template(request), request.method
+        labels = self._labels.of(template, method, kind)
+        # What no route answers has a new one each time, and clients may invent methods.
+        if template is not None and self._labels.keeps(method):
+            self._known[request.match_info.route, method, kind] = labels
+        return labels
 
 
 class _Request(Exchange):
-    """A request and its response, which aiohttp sends after the handler has returned it.
+    """A request and its response.
 
-    It does so by `prepare` and `write_eof`. Both are wrapped on the response itself, so
-    the request ends when the last of them does, and nothing happens in another order
-    than without. What the head of the response is written by is wrapped on the
-    request's writer, since a handler may stream a response before it returns it.
+    A plain response is sent by the timer, in the coroutine that waited for the handler;
+    aiohttp, which does so when it gets it, finds that sent. Of any other the `prepare` and
+    `write_eof`, which may do more than once what they do, are wrapped on the response
+    itself, so the request ends when the last of them does. What the head of the response
+    is written by is wrapped on the request's writer, since a handler may stream a
+    response before it returns it.
     """
 
     _response: web.StreamResponse | None = None
 
     def __init__(self, timer: RequestTimer, request: web.Request) -> None:
-        super().__init__()
         self._timer = timer
         self._request = request
         self._writer = writer = request.writer
-        self._write_headers, self._finish = writer.write_headers, writer.write_eof
         writer.write_headers = self._begin  # type: ignore[method-assign, assignment]
         timer.in_flight.begin()
+        self.started_ns = monotonic_ns()
 
     def answer(self, response: web.StreamResponse) -> None:
         """Wait until what the handler returned is sent."""
@@ -155,20 +197,41 @@ class _Request(Exchange):
             self.status = _FAILED
         self._end()
 
-    def _begin(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
-        self.first_byte()
-        try:
-            self.status = int(status_line[_STATUS])
-        except ValueError:  # a handler that writes a head of its own
-            self.status = 0
-        if self.status == _UPGRADED:
+    def take_head(self, status: int, headers: CIMultiDict[str]) -> None:
+        """Note what the response's head says, and that it is written."""
+        self.first_ns = monotonic_ns()
+        self.status = status
+        if status == _UPGRADED:
             self.kind = WEBSOCKET
         elif _EVENT_STREAM in headers.get(hdrs.CONTENT_TYPE, ""):
             self.kind = EVENTS
+
+    def unhook(self, name: str) -> None:
+        """Leave a method of the request's writer as it was."""
+        # Not by its `__dict__`, since an object of which that was asked for is a slow one.
+        try:
+            delattr(self._writer, name)
+        except AttributeError:
+            return
+
+    def record(self) -> None:
+        """Record what became of the request, which has ended."""
+        timer = self._timer
+        self.end(timer.labels(self._request, self.kind), timer.with_ttfb)
+        timer.in_flight.end()
+
+    def _begin(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+        try:
+            self.take_head(int(status_line[_STATUS]), headers)
+        except ValueError:  # a handler that writes a head of its own
+            self.take_head(0, headers)
+        writer = self._writer
+        self.unhook("write_headers")
         if self._response is None:
             # Amid the handler, which may end the response and go on.
-            self._writer.write_eof = self._timed_finish  # type: ignore[method-assign]
-        return self._write_headers(status_line, headers)
+            self._finish = writer.write_eof
+            writer.write_eof = self._timed_finish  # type: ignore[method-assign]
+        return writer.write_headers(status_line, headers)
 
     # What fails while a response is sent, aiohttp takes for a client gone if it is a
     # ConnectionError, and so do we: the transport of a file may not know it yet.
@@ -195,17 +258,17 @@ class _Request(Exchange):
     def _end(self) -> None:
         if self.ended:
             return
-        wrapped = self._writer.__dict__
-        wrapped.pop("write_headers", None)
-        wrapped.pop("write_eof", None)
+        self.unhook("write_headers")
+        self.unhook("write_eof")
         if self._response is not None:
             wrapped = self._response.__dict__
             wrapped.pop("prepare", None)
             wrapped.pop("write_eof", None)
-        timer, request = self._timer, self._request
-        labels = timer.labels.of(timer.template(request), request.method, self.kind)
-        self.end(labels, with_ttfb=timer.with_ttfb)
-        timer.in_flight.end()
+        self.record()
+
+
+async def _raise(exc: Exception, _: web.BaseRequest) -> NoReturn:
+    raise exc
 
 
 def _template(request: web.Request) -> str | None:

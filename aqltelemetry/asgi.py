@@ -20,6 +20,7 @@ from aqltelemetry.exchange import (
     WEBSOCKET,
     Exchange,
     InFlight,
+    Labels,
     RequestLabels,
     guarded,
 )
@@ -36,6 +37,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FAILED = 500
+_MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
+_BODY = (*_MAY_BE_LAST, "websocket.accept")
 _LAST_MESSAGES = frozenset(
     {"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"}
 )
@@ -62,7 +65,7 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._with_ttfb = with_ttfb
+        self.with_ttfb = with_ttfb
         self._labels = RequestLabels()
         self._template = guarded(asgi_template)
         self._in_flight = InFlight()
@@ -75,51 +78,28 @@ class TelemetryMiddleware:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        await self._ready()
+        if self._starting is None or not self._starting.done():
+            await self._ready()
         # Within another one of its kind, only the outer one records.
         known = scope["type"] in ("http", "websocket")
         if not (known and is_on()) or scope.setdefault(RECORDED_BY, self) is not self:
             await self._app(scope, receive, send)
             return
+        exchange = _Exchange(self, scope, receive, send)
         self._in_flight.begin()
         try:
-            await self._timed(scope, receive, send)
-        finally:
-            self._in_flight.end()
-
-    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(WEBSOCKET if scope["type"] == "websocket" else "")
-        root_path = scope.get("root_path", "")
-
-        def end() -> None:
-            if not exchange.ended:
-                template = self._template(scope, root_path, exchange.status)
-                labels = self._labels.of(template, _method(scope), exchange.kind)
-                exchange.end(labels, with_ttfb=self._with_ttfb)
-
-        async def watched_receive() -> Message:
-            message = await receive()
-            if message["type"] == "http.disconnect" and not exchange.ended:
-                exchange.disconnected = True
-            return message
-
-        async def watched_send(message: Message) -> None:
-            _note(exchange, message)
-            try:
-                await send(message)
-            except OSError:  # what a server raises when the client has gone
-                exchange.disconnected = True
-                raise
-            if _is_last(message):
-                end()
-
-        try:
-            await self._app(scope, watched_receive, watched_send)
+            await self._app(scope, exchange.receive, exchange.send)
         except BaseException as exc:
-            _fail(exchange, exc)
+            exchange.fail(exc)
             raise
         finally:
-            end()
+            exchange.record()
+            self._in_flight.end()
+
+    def labels(self, scope: Scope, root_path: str, exchange: Exchange) -> Labels:
+        """Return the labels of an exchange that has ended."""
+        template = self._template(scope, root_path, exchange.status)
+        return self._labels.of(template, str(scope.get("method", "GET")), exchange.kind)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         heard = False
@@ -171,31 +151,59 @@ class TelemetryMiddleware:
                 _log.error("the recording could not be stopped: %s", exc)
 
 
-def _note(exchange: Exchange, message: Message) -> None:
-    kind = message["type"]
-    if kind == "http.response.start":
-        exchange.status = message["status"]
+class _Exchange(Exchange):
+    """A connection, seen by what its application receives and sends."""
+
+    def __init__(
+        self, middleware: TelemetryMiddleware, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
+        self._middleware = middleware
+        self._scope = scope
+        self._root_path = scope.get("root_path", "")
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Receive as the application would, and note that the client has gone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.ended:
+            self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send as the application would; the exchange ends with its last message."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._begin(message)
+        elif kind in _BODY:
+            self.first_byte()
+        try:
+            await self._send(message)
+        except OSError:  # what a server raises when the client has gone
+            self.disconnected = True
+            raise
+        # A background task may follow the response: it is not the client's time.
+        if kind in _MAY_BE_LAST and not message.get("more_body", False):
+            self.record()
+
+    def fail(self, exc: BaseException) -> None:
+        """Note how the application failed."""
+        # A server cancels what nobody waits for any more; all else it answers by an error.
+        if isinstance(exc, asyncio.CancelledError):
+            self.disconnected = True
+        else:
+            self.status = _FAILED
+
+    def record(self) -> None:
+        """Record what became of it, once."""
+        if not self.ended:
+            middleware = self._middleware
+            labels = middleware.labels(self._scope, self._root_path, self)
+            self.end(labels, middleware.with_ttfb)
+
+    def _begin(self, message: Message) -> None:
+        self.status = message["status"]
         for name, value in message.get("headers", ()):
             if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-                exchange.kind = EVENTS
-    elif kind in ("http.response.body", "http.response.pathsend", "websocket.accept"):
-        exchange.first_byte()
-
-
-def _fail(exchange: Exchange, exc: BaseException) -> None:
-    # A server cancels what nobody waits for any more; all else it answers by an error.
-    if isinstance(exc, asyncio.CancelledError):
-        exchange.disconnected = True
-    else:
-        exchange.status = _FAILED
-
-
-def _is_last(message: Message) -> bool:
-    # A background task may follow the response: it is not the client's time.
-    if message["type"] == "http.response.body":
-        return not message.get("more_body", False)
-    return bool(message["type"] == "http.response.pathsend")
-
-
-def _method(scope: Scope) -> str:
-    return str(scope.get("method", "GET"))
+                self.kind = EVENTS

@@ -1,165 +1,195 @@
-"""From CSV files to one pandas frame, many files at a time.
-
-A parser's start costs more than parsing a small file, so the bytes of many files
-are joined, headers cut off, and parsed in groups.
-"""
+"""From CSV files to one pandas frame, many files at a time."""
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from aqltelemetry import filenames
+from aqltelemetry.csv_bytes import Group, GroupReader, Part
+from aqltelemetry.csv_columns import Columns, parse
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
 
-_GROUP_BYTES = 16 << 20
 WRITER = "Writer"
 """Frame column: the `writer` in the file's name, which tells processes of one PID apart."""
-_DTYPES: dict[str, Any] = {
-    TIMEPOINT: np.int64,
-    MEASUREMENT: np.float64,
-    LABEL: "category",
-    PID: np.int64,
-}
-
-# The fast float parser of older pandas is off by a bit in the last digit; the
-# newer ones have but an exact one.
-_EXACT_FLOATS: dict[str, Any] = (
-    {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}  # noqa: PLR2004
-)
+_NS_PER_US = 1000
+_Mask: TypeAlias = npt.NDArray[np.bool_]
+_LeaveOut: TypeAlias = Callable[[str, str], None]
 
 
 class ForeignFileWarning(UserWarning):
-    """Says that a CSV file was left out: its header or a row is not a telemetry file's."""
+    """Says that a CSV file was left out: it is not a telemetry file, damaged, or unreadable."""
 
 
-class _Body(NamedTuple):
-    """A file's rows, and whether it has spaces after commas.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which observations to read: `since_ns <= t < until_ns`, of these labels; None is no limit."""
 
-    `writer` is empty where the name, of the older kind, tells none.
-    """
+    since_ns: int | None = None
+    until_ns: int | None = None
+    labels: Collection[str] | None = None
 
-    path: str
-    writer: str
-    spaced: bool
-    rows: bytes
+    def files(self, names: Iterable[str]) -> list[str]:
+        """Return the files that may hold some, as far as their names tell."""
+        if self.since_ns is None and self.until_ns is None:
+            return list(names)
+        since = "" if self.since_ns is None else filenames.stamp(self.since_ns)
+        # A file begins at a whole microsecond: of one that has begun, the rest is wanted.
+        until = "~" if self.until_ns is None else filenames.stamp(self.until_ns + _NS_PER_US - 1)
+        return [name for name in names if filenames.may_overlap(name, since, until)]
+
+    def among(self, columns: Columns) -> _Mask | None:
+        """Say of each row whether it is wanted; None if all are."""
+        tests: list[Any] = []
+        if self.since_ns is not None:
+            tests.append(columns.timepoints_ns >= self.since_ns)
+        if self.until_ns is not None:
+            tests.append(columns.timepoints_ns < self.until_ns)
+        if self.labels is not None:
+            known = np.array([label in self.labels for label in columns.labels], dtype=bool)
+            tests.append(known[columns.label_codes])
+        if not tests:
+            return None
+        mask: _Mask = np.logical_and.reduce(tests)
+        return None if mask.all() else mask
 
 
-def empty_frame() -> pd.DataFrame:
-    """Return a frame without rows, of the columns and types of every other."""
-    kinds = {**_DTYPES, WRITER: "category"}
-    frame = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
-    return _typed(frame)
+EVERYTHING = Wanted()
 
 
-def read_frames(paths: Iterable[str]) -> pd.DataFrame:
+class _Rows(NamedTuple):
+    columns: Columns
+    writer_codes: npt.NDArray[Any]
+    writers: Sequence[str]
+
+
+def read_frame(directory: str, names: Iterable[str], wanted: Wanted = EVERYTHING) -> pd.DataFrame:
     """Return the rows of CSV files: Timepoint datetime64[ns], Label and Writer categorical.
 
     Files that vanish meanwhile are left out; so is one that is no telemetry file,
-    or is damaged, with a ForeignFileWarning. Both styles of header are known:
-    `Timepoint,Measurement,Label,PID`, and the older one with a space after each comma.
+    is damaged or can't be read, with a ForeignFileWarning. Both styles of header are
+    known: `Timepoint,Measurement,Label,PID`, and the older one with a space after
+    each comma. Where labels are wanted, what is wrong with other rows may not be seen.
     """
-    frames = [frame for group in _groups(_bodies(paths)) for frame in _parse_group(group)]
-    if not frames:
-        return empty_frame()
-    return concat(frames)
+
+    def leave_out(name: str, reason: str) -> None:
+        path = os.path.join(directory, name)
+        warnings.warn(f"{path}: no telemetry file, left out: {reason}", ForeignFileWarning, 2)
+
+    groups = GroupReader(wanted.labels, leave_out).groups(directory, names)
+    return _frame(
+        [_chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, leave_out)]
+    )
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join frames whose labels and writers are categorical into one where they are so too."""
-    if len(frames) == 1:
-        return frames[0]
     joined = pd.concat([frame.drop(columns=[LABEL, WRITER]) for frame in frames], ignore_index=True)
     for at, name in ((COLUMNS.index(LABEL), LABEL), (len(COLUMNS), WRITER)):
-        categories: Any = pd.api.types.union_categoricals([frame[name] for frame in frames])
+        categories: Any = pd.api.types.union_categoricals(
+            [frame[name] for frame in frames], sort_categories=True
+        )
         joined.insert(at, name, categories)
     return joined
 
 
-def _bodies(paths: Iterable[str]) -> Iterator[_Body]:
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                header, _, rows = file.read().partition(b"\n")
-        except FileNotFoundError:
-            continue
-        names = [name.strip() for name in header.decode(errors="replace").split(",")]
-        if tuple(names) != COLUMNS:
-            _warn(path, f"its header is {header[:80]!r}")
-            continue
-        if rows and not rows.endswith(b"\n"):
-            rows += b"\n"
-        name = filenames.parse(os.path.basename(path))
-        yield _Body(path, name.writer if name else "", b", " in header, rows)
-
-
-def _groups(bodies: Iterable[_Body]) -> Iterator[list[_Body]]:
-    groups: dict[bool, list[_Body]] = {False: [], True: []}
-    sizes = {False: 0, True: 0}
-    for body in bodies:
-        spaced = body.spaced
-        groups[spaced].append(body)
-        sizes[spaced] += len(body.rows)
-        if sizes[spaced] >= _GROUP_BYTES:
-            yield groups[spaced]
-            groups[spaced], sizes[spaced] = [], 0
-    yield from groups.values()
-
-
-def _parse_group(group: Sequence[_Body]) -> Iterator[pd.DataFrame]:
+def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[_Rows]:
     """Parse many files at once; where one of them can't be, one by one, without that."""
-    if not any(body.rows for body in group):
+    start, end = parts[0].start, parts[-1].end
+    if start == end:
         return
+    lines = _lines(group.rows, parts)
     try:
-        frame = _parse([body.rows for body in group], spaced=group[0].spaced)
-        frame[WRITER] = _writers(group, len(frame))
-        yield frame
-    except ValueError as exc:  # what pandas raises for a row of another kind or length
-        if len(group) == 1:
-            _warn(group[0].path, str(exc))
+        columns = parse(
+            memoryview(group.rows)[start:end], lines=int(lines.sum()), spaced=group.spaced
+        )
+        yield _Rows(columns, *_writers(parts, lines, len(columns.pids)))
+    except ValueError as exc:  # of a row of another kind or length
+        if len(parts) == 1:
+            leave_out(parts[0].name, str(exc))
             return
-        for body in group:
-            yield from _parse_group([body])
+        for part in parts:
+            yield from _rows(group, [part], leave_out)
 
 
-def _writers(group: Sequence[_Body], rows: int) -> Any:
-    """Return each row's writer; raises ValueError where a file's rows can't be told apart."""
-    if len(group) == 1:
-        counts = [rows]
-    elif sum(counts := [body.rows.count(b"\n") for body in group]) != rows:
-        msg = "a row is not a line"
-        raise ValueError(msg)
-    writers = sorted({body.writer for body in group})
-    codes = [writers.index(body.writer) for body in group]
-    repeated: Any = np.repeat(codes, counts)
-    return pd.Categorical.from_codes(repeated, pd.Index(writers))
-
-
-def _warn(path: str, reason: str) -> None:
-    warnings.warn(f"{path}: no telemetry file, left out: {reason}", ForeignFileWarning, 2)
-
-
-def _parse(bodies: Sequence[bytes], *, spaced: bool) -> pd.DataFrame:
-    # Nothing is missing in these files: NA, null and "" are labels like any other.
-    frame = pd.read_csv(
-        io.BytesIO(b"".join(bodies)),
-        names=list(COLUMNS),
-        dtype=_DTYPES,
-        keep_default_na=False,
-        na_values={MEASUREMENT: ["nan"]},
-        skipinitialspace=spaced,
-        **_EXACT_FLOATS,
-        engine="c",
+def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
+    first = parts[0].start
+    is_end = np.frombuffer(rows, np.uint8, parts[-1].end - first, first) == ord("\n")
+    return np.array(
+        [np.count_nonzero(is_end[part.start - first : part.end - first]) for part in parts]
     )
-    return _typed(frame)
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    frame[TIMEPOINT] = frame[TIMEPOINT].to_numpy().view("datetime64[ns]")
-    return frame
+def _writers(
+    parts: Sequence[Part], lines: npt.NDArray[np.int64], rows: int
+) -> tuple[npt.NDArray[Any], Sequence[str]]:
+    """Return each row's writer; raises ValueError where files' rows can't be told apart."""
+    if lines.sum() != rows:
+        if len(parts) > 1:
+            msg = "a row is not a line"
+            raise ValueError(msg)
+        lines = np.array([rows])
+    names = [filenames.writer(part.name) for part in parts]
+    writers = sorted(set(names))
+    number = {writer: code for code, writer in enumerate(writers)}
+    codes = np.array([number[name] for name in names], dtype=np.min_scalar_type(len(writers)))
+    return np.repeat(codes, lines), writers
+
+
+def _chosen(rows: _Rows, wanted: Wanted) -> _Rows:
+    mask = wanted.among(rows.columns)
+    if mask is None:
+        return rows
+    columns = rows.columns
+    chosen = columns._replace(
+        timepoints_ns=columns.timepoints_ns[mask],
+        measurements=columns.measurements[mask],
+        label_codes=columns.label_codes[mask],
+        pids=columns.pids[mask],
+    )
+    return _Rows(chosen, rows.writer_codes[mask], rows.writers)
+
+
+def _frame(found: Sequence[_Rows]) -> pd.DataFrame:
+    columns = [rows.columns for rows in found]
+    times_ns = _joined([each.timepoints_ns for each in columns], np.int64)
+    return pd.DataFrame(
+        {
+            TIMEPOINT: times_ns.view("datetime64[ns]"),
+            MEASUREMENT: _joined([each.measurements for each in columns], np.float64),
+            LABEL: _categorical([(each.label_codes, each.labels) for each in columns]),
+            PID: _joined([each.pids for each in columns], np.int64),
+            WRITER: _categorical([(rows.writer_codes, rows.writers) for rows in found]),
+        },
+        copy=False,
+    )
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+
+
+def _categorical(parts: Sequence[tuple[npt.NDArray[Any], Sequence[str]]]) -> Any:
+    """Join numbers of texts, and of those that occur make sorted categories."""
+    occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
+    texts = sorted(
+        {
+            names[code]
+            for (_, names), known in zip(parts, occurring, strict=True)
+            for code in known.tolist()
+        }
+    )
+    number = {text: code for code, text in enumerate(texts)}
+    kind = np.min_scalar_type(-max(len(texts), 1))
+    anew = [
+        np.array([number.get(name, -1) for name in names], dtype=kind)[codes]
+        for codes, names in parts
+    ]
+    return pd.Categorical.from_codes(_joined(anew, kind), pd.Index(texts, dtype="str"))

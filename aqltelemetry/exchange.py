@@ -87,6 +87,11 @@ class RequestLabels:
         known = self._known.get((template, method, kind))
         return known or self._learn(template, method, kind)
 
+    @staticmethod
+    def keeps(method: str) -> bool:
+        """Say whether labels of a method may be kept: not of one that clients invent."""
+        return method in _METHODS
+
     def _learn(self, template: str | None, method: str, kind: str) -> Labels:
         if template is None:
             name = UNMATCHED
@@ -99,8 +104,7 @@ class RequestLabels:
             name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
         total = name + kind
         labels = Labels(total, *(f"{total} {word}" for word in BESIDE))
-        # What clients may invent is not kept.
-        if method in _METHODS and template != OTHER:
+        if self.keeps(method) and template != OTHER:
             self._known[template, method, kind] = labels
         return labels
 
@@ -134,30 +138,31 @@ class Exchange:
     status = 0
     disconnected = False
     ended = False
-    _first_ns = 0
+    first_ns = 0
+    """When the response began, by the monotonic clock; 0 until it does."""
 
     def __init__(self, kind: str = "") -> None:
         if kind:
             self.kind = kind
-        self._started_ns = monotonic_ns()
+        self.started_ns = monotonic_ns()
 
     def first_byte(self) -> None:
         """Note that the response's body begins now, if it has not before."""
-        if not self._first_ns:
-            self._first_ns = monotonic_ns()
+        if not self.first_ns:
+            self.first_ns = monotonic_ns()
 
-    def end(self, labels: Labels, *, with_ttfb: bool) -> None:
+    def end(self, labels: Labels, with_ttfb: bool) -> None:
         """Record the exchange, once, however often this is called."""
         if self.ended:
             return
         self.ended = True
-        end_ns, started_ns = monotonic_ns(), self._started_ns
+        end_ns, started_ns, first_ns = monotonic_ns(), self.started_ns, self.first_ns
         append_duration(labels.total, end_ns, end_ns - started_ns)
-        if with_ttfb and self._first_ns:
-            append_duration(labels.first_byte, self._first_ns, self._first_ns - started_ns)
+        if first_ns and with_ttfb:
+            append_duration(labels.first_byte, first_ns, first_ns - started_ns)
         if self.disconnected:
             append_duration(labels.disconnect, end_ns, end_ns - started_ns)
-        elif self.status >= _SERVER_ERROR:
-            append_duration(labels.server_error, end_ns, end_ns - started_ns)
         elif self.status >= _CLIENT_ERROR:
-            append_duration(labels.client_error, end_ns, end_ns - started_ns)
+            failed = self.status >= _SERVER_ERROR
+            label = labels.server_error if failed else labels.client_error
+            append_duration(label, end_ns, end_ns - started_ns)

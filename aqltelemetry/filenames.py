@@ -48,7 +48,7 @@ class FileName(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.prefix}.{_stamp(self.from_ns)}-{_stamp(self.to_ns)}"
+            f"{self.prefix}.{stamp(self.from_ns)}-{stamp(self.to_ns)}"
             f".{self.pid}-{self.writer}"
             f".{self.first:06d}-{self.last:06d}-{self.part}{CSV_SUFFIX}"
         )
@@ -83,7 +83,24 @@ def parse(name: str) -> FileName | None:
     )
 
 
-def _stamp(epoch_ns: int) -> str:
+def writer(name: str) -> str:
+    """Return the `writer` in a published file's name; the empty text if it is not one of ours."""
+    match = _NAME.fullmatch(name)
+    return match["writer"] if match else ""
+
+
+def may_overlap(name: str, since_stamp: str, until_stamp: str) -> bool:
+    """Say whether a file may hold timepoints in a span, given by two of `stamp`.
+
+    One whose name is not one of ours, and tells no times, may.
+    """
+    match = _NAME.fullmatch(name)
+    # Stamps sort as the times do; to read them would take ten times as long.
+    return match is None or (match["from"] < until_stamp and match["to"] > since_stamp)
+
+
+def stamp(epoch_ns: int) -> str:
+    """Return a time as it stands in file names: UTC, to the microsecond that has begun."""
     return (_EPOCH + timedelta(microseconds=epoch_ns // _NS_PER_US)).strftime(_STAMP)
 
 

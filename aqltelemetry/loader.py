@@ -9,15 +9,13 @@ The names are those that users of QuantumLeap's telemetry know.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-import numpy as np
 import pandas as pd
 
-from aqltelemetry import filenames
-from aqltelemetry.csv_frames import concat, read_frames
+from aqltelemetry.csv_frames import Wanted, concat, read_frame
 from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.observation import (
     ACCOUNT,
@@ -30,6 +28,8 @@ from aqltelemetry.observation import (
     TIMEPOINT,
 )
 
+_R = TypeVar("_R")
+_END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
 Moment: TypeAlias = int | str | datetime | pd.Timestamp
 """A time: nanoseconds since the epoch, or what pandas.Timestamp takes; UTC if it has no zone."""
 
@@ -103,8 +103,9 @@ class TelemetryDB:
     """The data recorded into a monitoring directory.
 
     Only observations with `since <= Timepoint < until` are loaded, and only
-    files whose names say that they hold some are read. Files are loaded at
-    first use; `refresh` has new ones looked for. Raises
+    files whose names say that they hold some are read; only those of `labels`, if
+    given, and little more of the files is parsed. What is not asked for takes no
+    memory. Files are loaded at first use; `refresh` has new ones looked for. Raises
     MonitoringDirectoryError where there is no such directory.
     """
 
@@ -114,13 +115,17 @@ class TelemetryDB:
         *,
         since: Moment | None = None,
         until: Moment | None = None,
+        labels: Iterable[str] | None = None,
     ) -> None:
         self._directory = os.fspath(monitoring_dir)
-        self._since_ns = None if since is None else _nanoseconds(since)
-        self._until_ns = None if until is None else _nanoseconds(until)
+        self._wanted = Wanted(
+            None if since is None else _nanoseconds(since),
+            None if until is None else _nanoseconds(until),
+            None if labels is None else frozenset(labels),
+        )
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[str]] = {}
-        _list(self._directory)
+        _ask(os.scandir, self._directory).close()
 
     def __repr__(self) -> str:
         return f"TelemetryDB({self._directory!r})"
@@ -182,57 +187,36 @@ class TelemetryDB:
 
     def _load(self, prefix: str) -> None:
         read = self._read.setdefault(prefix, set())
-        new = [name for name in self._wanted(prefix) if name not in read]
+        names = (name for name in _list(self._directory) if name.startswith(prefix + "."))
+        new = self._wanted.files(sorted(name for name in names if name not in read))
         read.update(new)
         known = self._frames.get(prefix)
         if known is not None and not new:
             return
-        frame = read_frames(os.path.join(self._directory, name) for name in new)
-        frame = self._within(frame)
-        if known is not None and len(known):
-            frame = concat([known, frame])
-        self._frames[prefix] = frame
-
-    def _wanted(self, prefix: str) -> Sequence[str]:
-        names = sorted(name for name in _list(self._directory) if name.startswith(prefix + "."))
-        return [name for name in names if self._may_hold(filenames.parse(name))]
-
-    def _may_hold(self, name: filenames.FileName | None) -> bool:
-        # A name of the older kind tells no times: such a file has to be read.
-        if name is None:
-            return True
-        late = self._until_ns is not None and name.from_ns >= self._until_ns
-        early = self._since_ns is not None and name.to_ns <= self._since_ns
-        return not (late or early)
-
-    def _within(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self._since_ns is None and self._until_ns is None:
-            return frame
-        times_ns = frame[TIMEPOINT].to_numpy().view(np.int64)
-        keep = np.ones(len(frame), dtype=bool)
-        if self._since_ns is not None:
-            keep &= times_ns >= self._since_ns
-        if self._until_ns is not None:
-            keep &= times_ns < self._until_ns
-        return frame[keep].reset_index(drop=True)
+        frame = read_frame(self._directory, new, self._wanted)
+        self._frames[prefix] = concat([known, frame]) if known is not None else frame
 
 
 def _nanoseconds(moment: Moment) -> int:
     if isinstance(moment, int):
-        return moment
+        return max(-_END_NS, min(moment, _END_NS))
     stamp = pd.Timestamp(moment)
     if stamp.tzinfo is not None:
         stamp = stamp.tz_convert("UTC").tz_localize(None)
     return int(stamp.as_unit("ns").value)
 
 
-def _list(directory: str) -> Iterable[str]:
+def _ask(look: Callable[[str], _R], directory: str) -> _R:
     try:
-        names = os.listdir(directory)
+        return look(directory)
     except FileNotFoundError:
         raise MonitoringDirectoryError(
             directory, "must exist; nothing was recorded there"
         ) from None
     except NotADirectoryError:
         raise MonitoringDirectoryError(directory, "must be a directory, not a file") from None
+
+
+def _list(directory: str) -> Iterable[str]:
+    names = _ask(os.listdir, directory)
     return [name for name in names if name.endswith(".csv") and not name.startswith(".")]

@@ -92,7 +92,7 @@ class TelemetryMiddleware:
                     exchange.template = self._template(environ)
                 method = environ.get("REQUEST_METHOD", "GET")
                 labels = self._labels.of(exchange.template, method, exchange.kind)
-                exchange.end(labels, with_ttfb=self._with_ttfb)
+                exchange.end(labels, self._with_ttfb)
                 self._in_flight.end()
 
         try:

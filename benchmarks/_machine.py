@@ -7,14 +7,22 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from _table import keep
+
 
 def describe(*packages: str) -> None:
     """Print the machine, its load, and the versions of Python and of packages."""
-    print(f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    print(f"{platform.system()} {platform.release()}, {platform.python_implementation()} ", end="")
-    print(platform.python_version())
-    print(", ".join(f"{name} {version(name)}" for name in ("aqltelemetry", *packages)))
-    print()
+    lines = [
+        f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}",
+        f"{platform.system()} {platform.release()}, {_python()}",
+        ", ".join(f"{name} {version(name)}" for name in ("aqltelemetry", *packages)),
+    ]
+    print("\n".join(lines), end="\n\n")
+    keep({"machine": lines})
+
+
+def _python() -> str:
+    return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def _processor() -> str:

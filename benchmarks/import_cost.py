@@ -1,6 +1,8 @@
-"""What importing costs a worker that has imported asyncio: memory and time.
+"""What importing and starting costs a worker that has imported asyncio: memory and time.
 
-Each figure is the median of new processes, taking turns.
+Started is what a worker would start: a monitor that records, on its event loop; a tracer
+with a processor that exports in batches. Each figure is the median of new processes, taking
+turns, with the quartiles of the time. Memory is resident memory, the journal's included.
 """
 
 from __future__ import annotations
@@ -8,8 +10,10 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from _machine import describe
+from _table import show
 
 ROUNDS = 15
 PROGRAM = """
@@ -17,21 +21,39 @@ import asyncio, time
 def rss():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
-before, started = rss(), time.perf_counter()
-import {module}
-print(rss() - before, time.perf_counter() - started)
+async def main():
+    before, started = rss(), time.perf_counter()
+    {work}
+    print(rss() - before, time.perf_counter() - started)
+asyncio.run(main())
 """
-MODULES = ("aqltelemetry", "prometheus_client", "opentelemetry.sdk.trace")
+_TRACER = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+    trace.set_tracer_provider(provider)
+"""
+WORKS = {
+    "import aqltelemetry": "import aqltelemetry",
+    "and start a monitor": """
+    import aqltelemetry
+    await aqltelemetry.monitor.start({directory!r})
+""",
+    "import prometheus_client": "import prometheus_client",
+    "import opentelemetry.sdk.trace": "import opentelemetry.sdk.trace",
+    "and start a tracer": _TRACER,
+}
 
 
-def measure(module: str) -> tuple[float, float]:
+def measure(work: str) -> tuple[float, float]:
     """Return MiB and milliseconds."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(module=module)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        program = PROGRAM.format(work=work.format(directory=directory).strip())
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        )
     rss_bytes, time_s = map(float, done.stdout.split())
     return rss_bytes / (1 << 20), time_s * 1e3
 
@@ -39,13 +61,17 @@ def measure(module: str) -> tuple[float, float]:
 def main() -> None:
     """Print one table."""
     describe("prometheus-client", "opentelemetry-sdk")
-    found: dict[str, list[tuple[float, float]]] = {module: [] for module in MODULES}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in WORKS}
     for _ in range(ROUNDS):
-        for module in MODULES:
-            found[module].append(measure(module))
-    for module, pairs in found.items():
-        mib, ms = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"import {module:26}{mib:6.1f} MiB{ms:7.0f} ms")
+        for name, work in WORKS.items():
+            found[name].append(measure(work))
+    rows: list[list[str | float]] = []
+    for name, pairs in found.items():
+        mib, ms = zip(*pairs, strict=True)
+        low, middle, high = statistics.quantiles(ms, n=4)
+        rows.append([name, statistics.median(mib), middle, f"{low:.0f}-{high:.0f}"])
+    columns = {"": "", "MiB": ".1f", "ms": ".0f", "quartiles of ms": ""}
+    show("Above a process that has imported asyncio", columns, rows, drawn="ms")
 
 
 if __name__ == "__main__":

@@ -554,6 +554,58 @@ async def test_clients_and_applications_see_no_difference(directory: Path) -> No
     assert heard[0] == heard[1] == heard[2]
 
 
+async def test_a_response_of_ones_own_class_is_prepared_and_ended_once(directory: Path) -> None:
+    calls: list[str] = []
+
+    class Own(web.Response):
+        async def prepare(self, request: web.BaseRequest) -> Any:
+            calls.append("prepare")
+            return await super().prepare(request)
+
+        async def write_eof(self, data: bytes = b"") -> None:
+            calls.append("write_eof")
+            await super().write_eof(data)
+
+    async def own(request: web.Request) -> web.Response:
+        return Own(text="own")
+
+    async with _serving(_app(directory, web.get("/", own))) as client, client.get("/") as response:
+        assert await response.text() == "own"
+    assert calls == ["prepare", "write_eof"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, TimeoutError, ConnectionResetError, web.HTTPGone])
+async def test_what_fails_as_a_response_is_prepared_fails_as_without(
+    directory: Path,
+    counts: Counts,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+) -> None:
+    async def fail(request: web.Request, response: web.StreamResponse) -> None:
+        raise kind
+
+    seen = []
+    for how in ("without", "with"):
+        caplog.clear()
+        app = web.Application()
+        app.router.add_post("/", _hello)
+        app.on_response_prepare.append(fail)
+        if how == "with":
+            setup(app, directory, with_runtime=False)
+        async with _serving(app) as client:
+            with pytest.raises(aiohttp.ClientError) as error:
+                await client.post("/")
+        logged = [
+            (each.getMessage(), type(each.exc_info[1]) if each.exc_info else None)
+            for each in caplog.records
+            if each.name.startswith("aiohttp")
+        ]
+        seen.append((type(error.value), logged))
+    assert seen[0] == seen[1]
+    end = "disconnect" if kind is ConnectionResetError else "5xx"
+    assert counts() == {"/ [POST]": 1, f"/ [POST] {end}": 1}
+
+
 async def test_an_unusable_directory_leaves_the_application_running(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqltelemetry.filenames import FileName, enclosing, is_temporary, parse, temporary
+from aqltelemetry.filenames import (
+    FileName,
+    enclosing,
+    is_temporary,
+    may_overlap,
+    parse,
+    stamp,
+    temporary,
+    writer,
+)
 
 _TIMES = st.integers(0, 4_000_000_000_000_000_000)
 _WRITERS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
@@ -75,3 +84,28 @@ def test_a_temporary_name_is_told_from_other_peoples() -> None:
     assert is_temporary(temporary("duration", "9f3ab2c47d51e0aa", 3))
     assert not is_temporary("notes.tmp")
     assert parse(temporary("duration", "9f3ab2c47d51e0aa", 3)) is None
+
+
+def test_a_name_tells_its_writer() -> None:
+    name = FileName("duration", 0, 1000, 7, "9f3ab2c47d51e0aa", 1, 2, 0)
+    assert writer(str(name)) == "9f3ab2c47d51e0aa"
+    assert writer("duration.csv") == ""
+
+
+@pytest.mark.parametrize(
+    ("since_ns", "until_ns", "may"),
+    [
+        (0, 2000, False),
+        (0, 3000, True),
+        (2000, 5000, True),
+        (4999, 9000, True),
+        (5000, 9000, False),
+        (0, 9000, True),
+    ],
+)
+def test_a_name_tells_whether_a_file_may_hold_a_time(
+    since_ns: int, until_ns: int, may: bool
+) -> None:
+    name = str(FileName("duration", 2000, 5000, 7, "9f3ab2c47d51e0aa", 1, 2, 0))
+    assert may_overlap(name, stamp(since_ns), stamp(until_ns)) is may
+    assert may_overlap("duration.csv", stamp(since_ns), stamp(until_ns))

@@ -194,6 +194,44 @@ def test_files_outside_the_time_span_are_not_even_opened(directory: Path) -> Non
     assert len(db.duration().data()) == 10
 
 
+def test_times_beyond_all_are_no_limits(directory: Path) -> None:
+    _spread(directory)
+    db = TelemetryDB(directory, since=-(10**30), until=10**30)
+    assert len(db.duration().data()) == 20
+
+
+def test_only_the_labels_asked_for_are_loaded(recorded: Path) -> None:
+    (recorded / "duration.older.csv").write_text(
+        f"Timepoint, Measurement, Label, PID\n{EPOCH_NS}, 1, /v [GET], 7\n{EPOCH_NS}, 2, old, 7\n"
+    )
+    db = TelemetryDB(recorded, labels=["/v [GET]", "none"])
+    assert db.duration().labels() == ["/v [GET]"]
+    assert list(db.duration().data()["Label"].cat.categories) == ["/v [GET]"]
+    assert list(db.duration().time_series("/v [GET]").data()) == [1.0, 0.1, 0.2, 0.3]
+    _write(recorded, [(EPOCH_NS + 9, "9", "/w [GET]", 9), (EPOCH_NS + 10, "10", "/v [GET]", 9)])
+    db.refresh()
+    assert list(db.duration().data()["Measurement"])[-1] == 10.0
+    assert len(db.duration().data()) == 5
+    assert TelemetryDB(recorded, labels=[]).duration().data().empty
+
+
+def test_labels_and_a_time_span_limit_together(recorded: Path) -> None:
+    db = TelemetryDB(recorded, since=EPOCH_NS + 2, until=EPOCH_NS + 4, labels={"/v [GET]"})
+    assert list(db.duration().time_series("/v [GET]").data()) == [0.2, 0.3]
+
+
+def test_a_damaged_file_costs_itself_alone(recorded: Path) -> None:
+    (recorded / "duration.1.csv").write_text(_HEADER + f"{EPOCH_NS},1,x,7\n{EPOCH_NS},1,y")
+    (recorded / "duration.2.csv").mkdir()
+    with pytest.warns(ForeignFileWarning) as caught:
+        frame = TelemetryDB(recorded).duration()
+    assert [str(each.message).split(": ")[0] for each in caught] == [
+        str(recorded / "duration.2.csv"),
+        str(recorded / "duration.1.csv"),
+    ]
+    assert len(frame.data()) == 4
+
+
 def test_a_refresh_adds_what_is_new_and_reads_nothing_twice(recorded: Path) -> None:
     db = TelemetryDB(recorded)
     assert len(db.duration().data()) == 4
@@ -263,7 +301,7 @@ def test_a_missing_directory_and_a_file_are_told(directory: Path) -> None:
 def test_thousands_of_files_in_many_groups_are_one_frame(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqltelemetry.csv_frames._GROUP_BYTES", 10_000)
+    monkeypatch.setattr("aqltelemetry.csv_bytes._GROUP_BYTES", 10_000)
     for number in range(500):
         _write(directory, [(EPOCH_NS + number, str(number), f"label {number % 70}", number % 3)])
     frame = TelemetryDB(directory).duration()

@@ -1,0 +1,178 @@
+"""What recording every request costs a service, beside its peers, with one worker saturated.
+
+aiohttp on uvloop, FastAPI under uvicorn (uvloop, httptools), and Flask under Gunicorn's
+gthread with four threads. Each contender is a service of its own in a process of its own,
+alive all the time, on one processor; `wrk` (the Debian package) keeps it busy from another,
+for a second at a time, in rounds of random order. Requests per second and p99 are medians
+over the rounds of the ratio to the bare service of the same round, with quartiles; so is
+the processor time per request, of all threads, which other load on the machine disturbs
+least. All samplers are on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from _machine import describe
+from _table import show
+
+PEERS = ("prometheus_client", "OpenTelemetry")
+HOSTS = {
+    "aiohttp": (
+        *("bare", "aqltelemetry", "aqltelemetry, without ttfb", "an empty middleware"),
+        *PEERS,
+    ),
+    "FastAPI": ("bare", "aqltelemetry", *PEERS),
+    "Flask": ("bare", "aqltelemetry", *PEERS),
+}
+ROUNDS = 3
+SECONDS = 1
+CONNECTIONS = 16
+HERE = Path(__file__).parent
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+class Figures(NamedTuple):
+    """What one run of wrk found: requests per second, p99 in seconds, CPU seconds per request."""
+
+    per_s: float
+    p99_s: float
+    cpu_s: float
+
+
+class Service:
+    """A contender in a process of its own, on the first processor."""
+
+    def __init__(self, host: str, contender: str, directory: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self._url = f"http://127.0.0.1:{port}/users/42"
+        command = [sys.executable, str(HERE / "_services.py"), host, contender, str(port)]
+        if host == "Flask":
+            command = [
+                *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"),
+                *("--workers", "1", "--threads", "4", "--worker-class", "gthread"),
+                *("--chdir", str(HERE), "--log-level", "warning"),
+                f"_services:flask_app({contender!r})",
+            ]
+        self._process = subprocess.Popen(
+            ("taskset", "--cpu-list", "0", *command),
+            env={**os.environ, "AQLTELEMETRY_DIR": directory},
+        )
+
+    def measure(self, seconds: float) -> Figures:
+        """Keep it busy, from the second processor."""
+        cpu_ns = self._cpu_ns()
+        found = subprocess.run(
+            (
+                *("taskset", "--cpu-list", "1", "wrk", "--latency", "--threads", "1"),
+                *("--connections", str(CONNECTIONS), "--duration", f"{seconds}s", self._url),
+            ),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "Socket errors" not in found, found
+        assert "Non-2xx" not in found, found
+        requests, per_s = (
+            re.search(r"(\d+) requests in", found),
+            re.search(r"/sec: +([\d.]+)", found),
+        )
+        p99 = re.search(r"99% +([\d.]+)(us|ms|s)", found)
+        assert requests and per_s and p99, found  # noqa: PT018 - the output tells which
+        cpu_s = (self._cpu_ns() - cpu_ns) / 1e9 / int(requests[1])
+        return Figures(float(per_s[1]), float(p99[1]) * _UNITS[p99[2]], cpu_s)
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(self._url, timeout=60) as response:
+                assert response.read() == b"hello 42\n"
+                return
+            time.sleep(0.1)
+        raise TimeoutError(self._url)
+
+    def stop(self) -> None:
+        """Stop it, as its operator would."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+    def _cpu_ns(self) -> int:
+        """Return the processor time of all its threads, and of its workers'."""
+        pids = [self._process.pid]
+        for pid in pids:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += [int(child) for child in children.read_text().split()]
+        threads = (path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+        return sum(int(path.read_text().split()[0]) for path in threads)
+
+
+def measure(host: str) -> dict[str, list[Figures]]:
+    """Return the figures of each round by contender."""
+    found: dict[str, list[Figures]] = {name: [] for name in HOSTS[host]}
+    with tempfile.TemporaryDirectory() as root:
+        services = {
+            name: Service(host, name, f"{root}/{number}") for number, name in enumerate(found)
+        }
+        try:
+            for service in services.values():
+                service.wait()
+                service.measure(SECONDS)
+            for _ in range(ROUNDS):
+                for name in random.sample(list(services), len(services)):
+                    found[name].append(services[name].measure(SECONDS))
+                    time.sleep(0.1)  # for what it has yet to write
+        finally:
+            for service in services.values():
+                service.stop()
+    return found
+
+
+def ratios(ours: list[Figures], bare: list[Figures], at: int) -> tuple[float, str]:
+    """Return the median of the ratios to bare, and their quartiles."""
+    each = [one[at] / other[at] for one, other in zip(ours, bare, strict=True)]
+    low, middle, high = statistics.quantiles(each, n=4)
+    return middle, f"{low:.2f}-{high:.2f}"
+
+
+def main() -> None:
+    """Print a table for each host."""
+    if shutil.which("wrk") is None or shutil.which("taskset") is None:
+        sys.exit("wrk is missing: apt-get install wrk")
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("two processors are needed: one for the service, one for wrk")
+    describe(
+        *("aiohttp", "uvloop", "fastapi", "uvicorn", "httptools", "flask", "gunicorn"),
+        *("prometheus-client", "prometheus-fastapi-instrumentator", "prometheus-flask-exporter"),
+        *("opentelemetry-sdk", "opentelemetry-instrumentation"),
+    )
+    for host in sys.argv[1:] or HOSTS:
+        found = measure(host)
+        rows: list[list[str | float | None]] = []
+        for name, each in found.items():
+            row: list[str | float | None] = [name, statistics.median(one.per_s for one in each)]
+            for at in range(len(Figures._fields)):
+                row += ratios(each, found["bare"], at)
+            rows.append(row)
+        columns = {"": "", "requests/s": ",.0f"}
+        for figure in ("requests/s, x bare", "p99, x bare", "CPU per request, x bare"):
+            columns |= {figure: ".3f", f"quartiles of {figure.partition(',')[0]}": ""}
+        show(f"{host}: {ROUNDS} rounds", columns, rows, drawn="requests/s, x bare")
+
+
+if __name__ == "__main__":
+    main()
