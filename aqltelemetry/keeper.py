@@ -20,6 +20,7 @@ from aqltelemetry.threads import WorkerThread, native
 
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
+_SPARES_PER_FILLED = 4
 _MAX_SPARES = 8
 
 TORN = "torn"
@@ -101,12 +102,13 @@ class Keeper:
             return
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
-        retired = 0
+        filled = 0
         while self._chain[0].header.sequence < current:
+            filled += self._chain[0].taken == self._chain[0].capacity
             self._retire(self._chain[0])
-            retired += 1
-        # The more were filled since the last look, the more will be by the next.
-        wanted = min(_SPARES + 2 * retired, _MAX_SPARES)
+        # The more were filled since the last look, the more will be by the next, which
+        # may come late: a busy interpreter lets a thread wait, and so does a busy machine.
+        wanted = min(_SPARES + _SPARES_PER_FILLED * filled, _MAX_SPARES)
         while len(self._chain) <= wanted and self._extend():
             pass
 
