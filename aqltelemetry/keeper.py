@@ -97,18 +97,21 @@ class Keeper:
 
     def tend(self) -> None:
         """Hand on the segments that recording has left, and provide new ones."""
+        self._tend(sealed=0)
+
+    def _tend(self, *, sealed: int) -> None:
         recording = self._recording
         if recording is None:
             return
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
-        filled = 0
+        filled = -sealed
         while self._chain[0].header.sequence < current:
-            filled += self._chain[0].taken == self._chain[0].capacity
             self._retire(self._chain[0])
+            filled += 1
         # The more were filled since the last look, the more will be by the next, which
         # may come late: a busy interpreter lets a thread wait, and so does a busy machine.
-        wanted = min(_SPARES + _SPARES_PER_FILLED * filled, _MAX_SPARES)
+        wanted = min(_SPARES + _SPARES_PER_FILLED * max(filled, 0), _MAX_SPARES)
         while len(self._chain) <= wanted and self._extend():
             pass
 
@@ -117,7 +120,7 @@ class Keeper:
         recording = self._recording
         if recording is not None and recording.segment.taken:
             recording.advance(recording.segment)
-            self.tend()
+            self._tend(sealed=1)
 
     def close(self) -> None:
         """Hand on all that is left; recording must be off."""
