@@ -21,6 +21,7 @@ from aqltelemetry.threads import WorkerThread, native
 
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
+_SPARES_PER_FILLED = 4
 _MAX_SPARES = 8
 
 
@@ -94,17 +95,21 @@ class Keeper:
 
     def tend(self) -> None:
         """Hand on the segments that recording has left, and provide new ones."""
+        self._tend(sealed=0)
+
+    def _tend(self, *, sealed: int) -> None:
         recording = self._recording
         if recording is None:
             return
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
-        retired = 0
+        filled = -sealed
         while self._chain[0].header.sequence < current:
             self._retire(self._chain[0])
-            retired += 1
-        # The more were filled since the last look, the more will be by the next.
-        wanted = min(_SPARES + 2 * retired, _MAX_SPARES)
+            filled += 1
+        # The more were filled since the last look, the more will be by the next, which
+        # may come late: a busy interpreter lets a thread wait, and so does a busy machine.
+        wanted = min(_SPARES + _SPARES_PER_FILLED * max(filled, 0), _MAX_SPARES)
         while len(self._chain) <= wanted and self._extend():
             pass
 
@@ -113,7 +118,7 @@ class Keeper:
         recording = self._recording
         if recording is not None and recording.segment.taken:
             recording.advance(recording.segment)
-            self.tend()
+            self._tend(sealed=1)
 
     def close(self) -> None:
         """Hand on all that is left; recording must be off."""

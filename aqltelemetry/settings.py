@@ -1,6 +1,6 @@
 """The options of a monitor: their defaults, rules and environment variables.
 
-This is the only module that reads the environment.
+This is the only module that reads the environment, but for `twins`.
 """
 
 from __future__ import annotations

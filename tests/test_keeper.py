@@ -190,6 +190,13 @@ def test_more_spares_are_made_the_faster_they_fill(kept: Kept) -> None:
     assert len(kept.files()) - len(kept.handed) <= 9
 
 
+def test_sealing_a_segment_makes_no_more_spares(kept: Kept) -> None:
+    record("x", 1.0)
+    kept.on_thread(kept.keeper.seal)
+    kept.settle()
+    assert kept.files() == ["000001.seg", "000002.seg", "000003.seg", "000004.seg"]
+
+
 def test_closing_hands_on_everything(kept: Kept) -> None:
     record("x", 1.0)
     recorder.remove(kept.recording)

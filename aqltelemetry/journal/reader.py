@@ -86,7 +86,7 @@ def read_segment(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
         max_file_bytes=header.max_file_bytes,
-        columns=_merged(columns, series),
+        columns=_merged(columns, series, rest),
         recovered=recovered,
         account=replace(account, is_damaged=is_damaged) if is_used else None,
     )
@@ -207,7 +207,9 @@ def _block(
 
 
 def _merged(
-    columns: Sequence[tuple[int, _Integers, _Integers]], series: dict[int, Series]
+    columns: Sequence[tuple[int, _Integers, _Integers]],
+    series: dict[int, Series],
+    rest: Callable[[], None],
 ) -> Sequence[Column]:
     # Two threads that meet a new label at once may each give it an id.
     merged: dict[Series, tuple[_Integers, _Integers]] = {}
@@ -216,10 +218,13 @@ def _merged(
         if known[0] is not timepoints:
             known[0].extend(timepoints)
             known[1].extend(values)
-    return [
-        Column(name, timepoints, _floats(values) if name.kind is Kind.FLOAT else values)
-        for name, (timepoints, values) in merged.items()
-    ]
+    found: list[Column] = []
+    for name, (timepoints, values) in merged.items():
+        if len(found) % _BLOCK_LABELS == 0:
+            rest()
+        numbers = _floats(values) if name.kind is Kind.FLOAT else values
+        found.append(Column(name, timepoints, numbers))
+    return found
 
 
 def _floats(bits: Sequence[int]) -> Sequence[float]:
