@@ -90,11 +90,13 @@ def recover(
         return
     try:
         done = asyncio.run(_recover(offline_recoverer, chosen, roots, segments))
-        while wait and _left(roots)[2]:
-            pause(_WAIT_S)
+        while wait:
+            # Asked before: what ends meanwhile has its turn in this round or the next.
+            wait = bool(_left(roots)[2])
             more = asyncio.run(_recover(offline_recoverer, chosen, roots, 0))
             done.observations += more.observations
             done.damaged += more.damaged
+            pause(_WAIT_S if wait else 0)
     except OSError as exc:
         raise click.ClickException(f"not all is recovered: {exc}") from exc
     click.echo(f"recovered {done.observations:,} observations")

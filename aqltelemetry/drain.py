@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
@@ -22,6 +23,7 @@ from aqltelemetry.protocols import Sink
 
 _log = logging.getLogger("aqltelemetry")
 _LATE_TRIES = 20
+_READ_TRIES = 6
 _LATE_S = 0.05
 
 Release = Callable[[SealedSegment, int | None], None]
@@ -63,6 +65,7 @@ class Drain:
         self._backlog: dict[SegmentId, SealedSegment] = {}
         self._records: dict[SegmentId, int] = {}
         self._kept_by: dict[SegmentId, int] = {}
+        self._tries: Counter[SegmentId] = Counter()
 
     @property
     def depth(self) -> int:
@@ -129,6 +132,8 @@ class Drain:
         try:
             reading = await self._loop.run_in_executor(self._executor, read_sealed, sealed)
         except (OSError, SegmentError) as exc:
+            if self._is_worth_another_try(segment, exc):
+                raise
             _log.error("segment %s can't be read: %s", segment, exc)
             for feed in self.feeds:
                 feed.forget(segment)
@@ -136,6 +141,11 @@ class Drain:
             return None
         self._records[segment] = reading.records
         return reading.batch
+
+    def _is_worth_another_try(self, segment: SegmentId, exc: Exception) -> bool:
+        self._tries[segment] += 1
+        is_lasting = isinstance(exc, SegmentError | FileNotFoundError)
+        return not is_lasting and self._tries[segment] < _READ_TRIES
 
     def _keep(self, segments: Sequence[SegmentId]) -> None:
         for segment in segments:
@@ -145,6 +155,7 @@ class Drain:
 
     def _done_with(self, segment: SegmentId, records: int | None) -> None:
         del self._kept_by[segment]
+        self._tries.pop(segment, None)
         self._records.pop(segment, None)
         self._release(self._backlog.pop(segment), records)
 

@@ -96,8 +96,9 @@ class ChildFeeder:
     @staticmethod
     def _let_go(writer: Writer, segment: Segment) -> None:
         sealed = seal(segment)
-        if not sealed.accepted:
-            sealed.discard()
+        with suppress(OSError):
+            if not sealed.accepted:
+                sealed.discard()
         with suppress(OSError):
             writer.close()
 

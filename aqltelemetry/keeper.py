@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aqltelemetry.clock import Anchor, monotonic_ns
@@ -57,6 +58,7 @@ class Keeper:
         self._lock = native("_thread", "allocate_lock")()
         self._chain: list[Segment] = []
         self._sealed: dict[SealedSegment, int] = {}
+        self._done_with: list[SealedSegment] = []
         self._accepted = 0
         self._published = 0
         self._lost: Counter[str] = Counter()
@@ -101,6 +103,7 @@ class Keeper:
         recording = self._recording
         if recording is None:
             return
+        self._clear()
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
         filled = -sealed
@@ -141,7 +144,8 @@ class Keeper:
 
     def discard(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment of which `records` are kept elsewhere; None: it can't be read."""
-        sealed.discard()
+        self._done_with.append(sealed)
+        self._clear()
         with self._lock:
             accepted = self._sealed.pop(sealed)
             self._published += records or 0
@@ -149,6 +153,13 @@ class Keeper:
                 self._lost[UNREADABLE if records is None else TORN] += lost
         self._tell()
         self.tend()
+
+    def _clear(self) -> None:
+        """Remove the files of what is done with; one that can't be is tried again later."""
+        for sealed in tuple(self._done_with):
+            with suppress(OSError):
+                sealed.discard()
+                self._done_with.remove(sealed)
 
     def _retire(self, segment: Segment, *, is_end: bool = False) -> None:
         sealed = seal(segment)
@@ -162,7 +173,8 @@ class Keeper:
         if accepted or is_end:
             self._hand_on(sealed)
         else:
-            sealed.discard()
+            self._done_with.append(sealed)
+            self._clear()
 
     def _tell(self) -> None:
         """Have the next segment to be handed on tell what became of those before."""

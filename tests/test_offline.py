@@ -130,5 +130,13 @@ def test_as_root_it_becomes_the_owner_if_asked_and_else_does_nothing(
     done = _recover(directory)
     assert done.exit_code == 1
     assert "belongs to user 65534" in done.output
-    command = [sys.executable, "-m", "aqltelemetry", "recover", "--as-owner", str(directory)]
+    command = [
+        sys.executable,
+        "-m",
+        "aqltelemetry",
+        "recover",
+        "--as-owner",
+        "--dry-run",
+        str(directory),
+    ]
     assert subprocess.run(command, check=False, capture_output=True, cwd="/").returncode == 0

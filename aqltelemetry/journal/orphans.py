@@ -42,7 +42,8 @@ class Orphans:
 
     def discard(self, sealed: SealedSegment) -> None:
         """Remove a segment that is published; the writer's directory goes with its last."""
-        sealed.discard()
+        with suppress(OSError):  # then somebody publishes it again, to no effect
+            sealed.discard()
         self.segments.remove(sealed)
         if not self.segments:
             self.close()
@@ -64,9 +65,10 @@ class Orphans:
     def close(self) -> None:
         """Release the claim."""
         if self._lock_fd >= 0:
+            lock_fd, self._lock_fd = self._lock_fd, -1
             remove_empty(self._path)
-            system.close(self._lock_fd)
-            self._lock_fd = -1
+            with suppress(OSError):
+                system.close(lock_fd)
 
     def _find(self) -> Iterator[Path]:
         for name in system.list_directory(self._path):

@@ -189,6 +189,8 @@ def _block(
 ) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
     """Return ids, times and values of the records in a run of slots, and the damaged."""
     block = bytes(data[start:stop])
+    if block.count(0) == len(block):  # as most of a spare is
+        return (), (), (), 0
     words = memoryview(block).cast("q")
     halves = memoryview(block).cast("I")
     ids = halves[_ID_WORD :: 2 * _WORDS].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from aqltelemetry import system
 from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
+
+_MAPPED_ALL_THE_SAME = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE})
 
 
 class SealedSegment:
@@ -36,7 +39,7 @@ class SealedSegment:
         """Whose one found is, as its writer's others say; 0 if unknown."""
         self.is_whole = True
         """Whether it could be read without a guess; known once it was read."""
-        self.size_bytes = _size_bytes(path, live)
+        self.size_bytes = _size_bytes(path) if live is None else live.size_bytes
         self._live = live
 
     @property
@@ -55,9 +58,10 @@ class SealedSegment:
         if self.path is not None:
             try:
                 data = read_file(self.path)
-            except FileNotFoundError:
-                # Somebody removed the journal; what is mapped outlives that.
-                if live is None:
+            except OSError as exc:
+                # Somebody removed the journal, or there are no descriptors left; what
+                # is mapped outlives that.
+                if live is None or exc.errno not in _MAPPED_ALL_THE_SAME:
                     raise
             else:
                 self._live = None
@@ -81,12 +85,13 @@ def seal(segment: Segment) -> SealedSegment:
     if segment.path is not None and end is not None:
         with suppress(OSError):
             system.truncate(segment.path, end)
-    return SealedSegment(segment.id, segment.path, segment, segment.taken)
+    sealed = SealedSegment(segment.id, segment.path, segment, segment.taken)
+    # What is behind, in the mapping, must not be touched any more.
+    sealed.size_bytes = segment.size_bytes if end is None else end
+    return sealed
 
 
-def _size_bytes(path: Path | None, live: Segment | None) -> int:
-    # A page behind the file's end must not be touched, so what it says counts.
+def _size_bytes(path: Path | None) -> int:
     with suppress(OSError):
-        if path is not None:
-            return system.look_at(path).st_size
-    return live.size_bytes if live is not None else 0
+        return 0 if path is None else system.look_at(path).st_size
+    return 0

@@ -121,7 +121,8 @@ class Writer:
         lock_fd, self._lock_fd = self._lock_fd, -1
         if lock_fd >= 0 and self.path is not None:
             remove_empty(self.path)
-            system.close(lock_fd)
+            with suppress(OSError):
+                system.close(lock_fd)
             remove_empty(self.path.parent)
 
 
@@ -181,11 +182,25 @@ def _make_locked(path: Path) -> int:
             with suppress(FileExistsError):
                 system.make_directory(path.parent, 0o700)
             system.make_directory(made, 0o700)
-            lock_fd = lock(made)
+            lock_fd = _lock_and_rename(made, path)
             if lock_fd is not None:
-                system.rename(made, path)
                 return lock_fd
     raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(path))
+
+
+def _lock_and_rename(made: Path, path: Path) -> int | None:
+    """Lock a directory and give it its name; leave nothing where that fails."""
+    lock_fd = None
+    try:
+        lock_fd = lock(made)
+        if lock_fd is not None:
+            system.rename(made, path)
+    except BaseException:
+        remove_empty(made)
+        if lock_fd is not None:
+            system.close(lock_fd)
+        raise
+    return lock_fd
 
 
 def lock(directory: Path) -> int | None:

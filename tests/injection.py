@@ -1,0 +1,130 @@
+"""Has the n-th system call of journal and files fail, or be the last of its process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+import itertools
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqltelemetry import system
+from aqltelemetry.assembly import offline_recoverer
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.offline import Recovered
+from aqltelemetry.settings import settings
+from aqltelemetry.sinks.csv_file import CsvSink
+
+CALLS: list[tuple[Any, str]] = [
+    (system, name)
+    for name, each in vars(system).items()
+    if inspect.isfunction(each) and each.__module__ == system.__name__
+]
+_WRITES: tuple[Any, str] = (CsvSink, "_write_chunk")  # by aiofiles, whose calls are its own
+
+
+class Fault:
+    """What befalls the n-th call: an error, once or from then on, or the process's end."""
+
+    def __init__(self, nth: int, number: int = errno.EIO, *, lasting: bool = False) -> None:
+        self.nth = nth
+        self.calls = 0
+        self.struck = ""
+        self._number = number
+        self._lasting = lasting
+        self._count = itertools.count(1)
+
+    def meet(self, name: str) -> None:
+        self.calls = number = next(self._count)
+        if number == self.nth or (self._lasting and number > self.nth):
+            self.struck = self.struck or name
+            self.strike()
+
+    def strike(self) -> None:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+class Kill(Fault):
+    """The process is killed before its n-th call."""
+
+    def strike(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def injected(fault: Fault) -> Iterator[None]:
+    """Have a fault befall this process's calls."""
+
+    def meeting(real: Any, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                fault.meet(name)
+            except OSError:
+                if name == "close":  # which frees the descriptor all the same
+                    real(*arguments, **options)
+                raise
+            return real(*arguments, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in CALLS:
+            patch.setattr(place, name, meeting(getattr(place, name), name))
+        place, name = _WRITES
+        patch.setattr(place, name, staticmethod(meeting(getattr(place, name), "write")))
+        yield
+
+
+class Witness:
+    """A count in memory that is shared with forked processes, and outlives them."""
+
+    def __init__(self) -> None:
+        self._map = mmap.mmap(-1, 8)
+
+    def count(self) -> None:
+        struct.pack_into("<q", self._map, 0, self.value + 1)
+
+    @property
+    def value(self) -> int:
+        return int(struct.unpack_from("<q", self._map)[0])
+
+
+def in_fork(work: Callable[[], object]) -> int:
+    """Do something in a forked process; return how that ended, as `waitstatus_to_exitcode`."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def journal_of(directory: Path) -> Path:
+    """Return the journal directory that these tests use."""
+    return directory.parent / "journal"
+
+
+def roots_of(directory: Path) -> list[Path]:
+    """Return where the journals of a monitoring directory are."""
+    return list(all_roots(str(directory), str(journal_of(directory))))
+
+
+async def recover_all(directory: Path) -> Recovered:
+    """Recover as the command does, as fast as can be."""
+    chosen = settings(directory, {"journal_dir": str(journal_of(directory))})
+    recoverer = offline_recoverer(chosen, roots_of(directory), 1)
+    try:
+        return await recoverer.run(lambda _: None)
+    finally:
+        await recoverer.close()

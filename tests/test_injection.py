@@ -1,0 +1,174 @@
+"""Whichever system call of making, sealing, publishing and recovering fails, or is the last."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import itertools
+import logging
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import Monitor, record
+from aqltelemetry.filenames import is_temporary, parse
+from aqltelemetry.stats import Stats
+from aqltelemetry.verification import verify
+from injection import (
+    Fault,
+    Kill,
+    Witness,
+    in_fork,
+    injected,
+    journal_of,
+    recover_all,
+    roots_of,
+)
+
+Rows = Callable[[str], list[dict[str, str]]]
+
+
+async def _record(directory: Path, witness: Witness) -> Stats:
+    """Record through all of a monitor's life: several segments, several files, a stop."""
+    mine = Monitor(
+        directory, journal_dir=journal_of(directory), with_runtime=False, stop_timeout_s=2
+    )
+    await mine.start()
+    for _ in range(3):
+        for _ in range(5):
+            record("x", witness.value)
+            witness.count()
+        await mine.flush()
+    record("x", witness.value)
+    witness.count()
+    return await mine.stop()
+
+
+def _reset(directory: Path) -> None:
+    for path in (directory, journal_of(directory)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _numbers(rows: Rows) -> Counter[int]:
+    return Counter(round(float(row["Measurement"])) for row in rows("custom"))
+
+
+async def _check(directory: Path, rows: Rows, witness: Witness, where: str) -> None:
+    """Check that all is there once after one recovery, and that a second has nothing to do."""
+    await recover_all(directory)
+    found, told = _numbers(rows), set(range(witness.value))
+    assert told <= set(found), f"lost, {where}"
+    assert len(found) <= len(told) + 1, f"never recorded, {where}"
+    assert not found or max(found.values()) == 1, f"twice, {where}"
+    problems = [
+        problem for each in verify(directory, roots_of(directory)) for problem in each.problems
+    ]
+    assert not problems, f"{problems}, {where}"
+    left = [path for root in roots_of(directory) for path in root.rglob("*")]
+    assert not left, f"left, {where}"
+    assert (await recover_all(directory)).segments == 0
+    assert _numbers(rows) == found
+
+
+@pytest.mark.timeout(300)
+async def test_row_03_a_kill_at_each_call_loses_and_duplicates_nothing(
+    directory: Path, rows: Rows
+) -> None:
+    for nth in itertools.count(1):
+        _reset(directory)
+        witness, fault = Witness(), Kill(nth)
+
+        def work(fault: Fault = fault, witness: Witness = witness) -> None:
+            with injected(fault):
+                asyncio.run(_record(directory, witness))
+
+        code = await asyncio.to_thread(in_fork, work)
+        await _check(directory, rows, witness, f"killed before call {nth}")
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert nth > 100
+
+
+@pytest.mark.timeout(300)
+async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_nothing(
+    directory: Path, rows: Rows, tmp_path: Path
+) -> None:
+    witness = Witness()
+
+    def leave() -> None:
+        async def work() -> None:
+            mine = Monitor(directory, journal_dir=journal_of(directory), with_runtime=False)
+            await mine.start()
+            for _ in range(3):
+                for _ in range(5):
+                    record("x", witness.value)
+                    witness.count()
+                await asyncio.to_thread(mine._session._keeper.seal)  # type: ignore[union-attr]
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        asyncio.run(work())
+
+    assert await asyncio.to_thread(in_fork, leave) == -signal.SIGKILL
+    for path in (directory, journal_of(directory)):
+        shutil.copytree(path, tmp_path / "kept" / path.name)
+    for nth in itertools.count(1):
+        _reset(directory)
+        for path in (directory, journal_of(directory)):
+            shutil.copytree(tmp_path / "kept" / path.name, path)
+
+        def work(nth: int = nth) -> None:
+            with injected(Kill(nth)):
+                asyncio.run(recover_all(directory))
+
+        code = await asyncio.to_thread(in_fork, work)
+        await _check(directory, rows, witness, f"killed before call {nth}")
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert nth > 40
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("number", "lasting"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["once", "lasting"]
+)
+async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
+    directory: Path, rows: Rows, caplog: pytest.LogCaptureFixture, number: int, lasting: bool
+) -> None:
+    """And reaches nobody; but that a monitor may not start."""
+    caplog.set_level(logging.CRITICAL, "aqltelemetry")  # what is logged is kept, with its frames
+    gc.collect()
+    fds = len(os.listdir("/proc/self/fd"))
+    for nth in itertools.count(1):
+        _reset(directory)
+        witness, fault = Witness(), Fault(nth, number, lasting=lasting)
+        stats = Stats()
+        with injected(fault):
+            try:
+                stats = await _record(directory, witness)
+            except OSError:
+                assert witness.value == 0, f"the application saw call {nth} fail: {fault.struck}"
+        where = f"call {nth} failed: {fault.struck}"
+        assert stats.recorded == witness.value, where
+        assert stats.recorded == (
+            stats.published + stats.in_journal + sum(stats.dropped.values())
+        ), where
+        if stats.is_crash_proof:
+            assert not stats.dropped, where
+            await _check(directory, rows, witness, where)
+        names = [path.name for path in directory.glob("*")]
+        if not lasting and fault.struck != "unlink":
+            assert not any(is_temporary(name) for name in names), where
+        assert all(parse(name) or is_temporary(name) for name in names), where
+        if not fault.struck:
+            break
+    assert nth > 100
+    gc.collect()  # a mapping has a descriptor
+    assert len(os.listdir("/proc/self/fd")) <= fds + 2
