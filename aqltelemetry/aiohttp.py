@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from aqltelemetry.clock import monotonic_ns
-from aqltelemetry.errors import AlreadyRunningError, StateError, TelemetryError
+from aqltelemetry.errors import AlreadyRunningError, AlreadySetUpError, StateError, TelemetryError
 from aqltelemetry.exchange import (
     EVENTS,
     WEBSOCKET,
@@ -64,8 +64,7 @@ def setup(
     """
     settings(monitoring_dir, options)
     if _MONITOR in app:
-        msg = "setup was called for this application before"
-        raise StateError(msg)
+        raise AlreadySetUpError
     if app.frozen:
         msg = "setup must be called before the application starts"
         raise StateError(msg)

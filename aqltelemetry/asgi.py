@@ -129,9 +129,11 @@ class TelemetryMiddleware:
 
     async def _ready(self) -> None:
         """Start the monitor if this is the first time; wait until it is."""
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(self._start())
-        if not self._starting.done():
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.get_loop().is_closed():
+            self._starting = loop.create_task(self._start())
+        # What starts on another event loop can't be waited for on this one.
+        if not self._starting.done() and self._starting.get_loop() is loop:
             await asyncio.shield(self._starting)
 
     async def _start(self) -> None:

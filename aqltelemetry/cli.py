@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aqltelemetry.cli_journal import recover, verify
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.commands.doctor import doctor
+from aqltelemetry.commands.journal import recover, verify
 from aqltelemetry.commands.run import run
 from aqltelemetry.commands.switch import off, on, profile
 from aqltelemetry.errors import TelemetryError
@@ -32,12 +32,8 @@ def main() -> None:
     """Record Python services, and look at what was recorded."""
 
 
-for each in (run, doctor, off, on, profile):
+for each in (run, doctor, off, on, profile, verify, recover):
     main.add_command(each)
-
-
-main.add_command(verify)
-main.add_command(recover)
 
 
 @main.command()

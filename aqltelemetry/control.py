@@ -13,6 +13,8 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
+MAX_PROFILE_S = 3600.0
+"""How long a process may be profiled at the most."""
 _DIRECTORY = ".control"
 _OFF = "off"
 _DIRECTORY_MODE = 0o750
@@ -49,7 +51,11 @@ class Controls:
 
     def is_off(self) -> bool:
         """Say whether recordings into the directory are switched off."""
-        return os.path.exists(os.path.join(self._root, _OFF))
+        try:
+            os.stat(os.path.join(self._root, _OFF))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def switch(self, *, on: bool) -> bool:
         """Switch all recordings into the directory on or off; say whether that changed it."""
@@ -78,6 +84,8 @@ class Controls:
     def answer(self, writer: str, answer: Answer) -> None:
         """Say what became of a profile that was asked for."""
         path = self._profile(writer, "answer")
+        if not os.path.exists(self._profile(writer, "asked")):
+            return  # nobody waits for it any more
         self._create(path + ".new", json.dumps(answer._asdict()))
         os.replace(path + ".new", path)
         self._remove(self._profile(writer, "asked"))
@@ -93,7 +101,8 @@ class Controls:
     def _asked_s(self, writer: str) -> float | None:
         try:
             with open(self._profile(writer, "asked"), encoding="utf-8") as file:
-                return float(file.read())
+                seconds = float(file.read())
+                return seconds if 0 < seconds <= MAX_PROFILE_S else None
         except (FileNotFoundError, ValueError):  # not there, or not yet whole
             return None
 
@@ -103,9 +112,21 @@ class Controls:
     def _create(self, path: str, text: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(self._root, _DIRECTORY_MODE)
+        root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._give_away(root_fd)
+        finally:
+            os.close(root_fd)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(path, flags, _FILE_MODE), "w", encoding="utf-8") as file:
+            self._give_away(file.fileno())
             file.write(text)
+
+    def _give_away(self, fd: int) -> None:
+        """Have what root made belong to whom the monitoring directory does."""
+        owner = os.stat(self._directory)
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
     @staticmethod
     def _remove(path: str) -> None:

@@ -16,7 +16,7 @@ from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
 from aqltelemetry.errors import MonitoringDirectoryError, OptionError
 from aqltelemetry.filenames import parse
-from aqltelemetry.journal.census import Resident, census, mapped_by
+from aqltelemetry.journal.census import Resident, census, mapped_by, seen_by
 from aqltelemetry.journal.placement import (
     PlacementError,
     all_roots,
@@ -54,6 +54,8 @@ def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("options", str(exc), is_fault=True)
         return
     yield _directory(chosen.directory)
+    if not os.path.isdir(chosen.directory):
+        return
     yield from _journal(chosen)
     if Controls(chosen.directory).is_off():
         yield Finding("switch", "off, until: aqltelemetry on", is_fault=True)
@@ -76,9 +78,12 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
     if headers:
         latest = max(headers, key=lambda header: header.created_ns)
         yield Finding("recording", f"as writer {latest.writer}, into {latest.directory}")
-        yield from examine(latest.directory, environ)
+        yield from examine(str(seen_by(pid, latest.directory, proc)), environ)
         return
-    yield Finding("recording", _why_not(place, environ), is_fault=True)
+    if not _is_python(place):
+        yield Finding("recording", "none: it is no Python", is_fault=True)
+        return
+    yield Finding("recording", _why_not(environ), is_fault=True)
     directory = environ.get("AQLTELEMETRY_DIR", "_monitoring")
     yield from examine(os.path.join(os.readlink(place / "cwd"), directory), environ)
 
@@ -110,13 +115,15 @@ def _directory(directory: str) -> Finding:
 
 
 def _journal(chosen: Settings) -> Iterator[Finding]:
+    # Of whose recordings this is, which need not be who asks.
+    uid = os.stat(chosen.directory).st_uid
     try:
-        root = find_journal_root(chosen.directory, chosen.journal_dir)
+        root = find_journal_root(chosen.directory, chosen.journal_dir, uid)
         yield Finding("journal", f"{root} on {file_system(root) or 'an unknown file system'}")
     except PlacementError as exc:
         yield Finding("journal", f"in memory only: {exc}; a killed process loses", is_fault=True)
     try:
-        found = census(all_roots(chosen.directory, chosen.journal_dir))
+        found = census(all_roots(chosen.directory, chosen.journal_dir, uid=uid), uid)
     except OSError as exc:
         yield Finding("writers", f"the journal can't be read: {exc}", is_fault=True)
         return
@@ -150,13 +157,15 @@ def _published(directory: str) -> Finding:
         return Finding("published", "no file yet; the first comes a minute after a start")
     newest = max(found.to_ns for name in names if (found := parse(name)))
     age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
-    return Finding("published", f"{len(names)} files, the newest of {age_s:,.0f} s ago")
+    return Finding("published", f"{len(names):,} files, the newest of {age_s:,.0f} s ago")
 
 
-def _why_not(place: Path, environ: Mapping[str, str]) -> str:
-    program = os.path.basename(os.readlink(place / "exe")).removesuffix(" (deleted)")
-    if "python" not in program and "libpython" not in (place / "maps").read_text():
-        return f"none: {program} is no Python"
+def _is_python(place: Path) -> bool:
+    program = os.path.basename(os.readlink(place / "exe"))
+    return "python" in program or "libpython" in (place / "maps").read_text(errors="replace")
+
+
+def _why_not(environ: Mapping[str, str]) -> str:
     if "AQLTELEMETRY_RUN" not in environ:
         return (
             "none: not started by `aqltelemetry run`, and its code has no recording on now, "

@@ -50,6 +50,13 @@ class AlreadyRunningError(StateError):
         self.directory = directory
 
 
+class AlreadySetUpError(StateError):
+    """Raised by `setup` for an application that is recorded already."""
+
+    def __init__(self) -> None:
+        super().__init__("setup was called for this application before")
+
+
 class NotRunningError(StateError):
     """Raised by what only a running monitor can do."""
 

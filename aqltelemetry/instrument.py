@@ -14,10 +14,11 @@ from types import MethodType, ModuleType
 from typing import Any
 
 from aqltelemetry import sync
-from aqltelemetry.errors import StateError, TelemetryError
+from aqltelemetry.errors import AlreadySetUpError, TelemetryError
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
 from aqltelemetry.samplers.event_loop import EventLoopSampler
+from aqltelemetry.threads import start_natively
 
 _log = logging.getLogger("aqltelemetry")
 
@@ -29,6 +30,7 @@ def instrument(module: ModuleType) -> None:
 
 def record_program() -> None:
     """Record this process, until it starts a recording of its own."""
+    start_natively()
     watch = _LoopWatch()
     watch.install()
     try:
@@ -162,7 +164,7 @@ def _aiohttp(module: ModuleType) -> None:
 
         try:
             setup(app)
-        except StateError as exc:  # it records itself
+        except AlreadySetUpError as exc:  # it records itself
             _log.debug("%s", exc)
         except TelemetryError as exc:
             _log.error("the application runs unrecorded: %s", exc)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry.errors import CommandError
@@ -22,7 +23,9 @@ _LEFT_ALONE = frozenset(
         *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP),
     }
 )
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _OF_A_SIGNAL = 128
+_LOOK_S = 1.0
 
 
 def environment(
@@ -51,28 +54,35 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     waited = signal.valid_signals() - _LEFT_ALONE
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    # Who started us may ignore it, and then nobody would hear of the command's end.
+    told = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _wait(_spawn(command, environ, before), waited)
     finally:
+        signal.signal(signal.SIGCHLD, told)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
     try:
-        return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask)
+        return os.posix_spawnp(
+            command[0], list(command), environ, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON
+        )
     except OSError as exc:
         raise CommandError(command[0], exc) from exc
 
 
 def _wait(child: int, waited: Collection[int]) -> int:
     while True:
-        info = signal.sigwaitinfo(waited)
-        if info.si_signo == signal.SIGCHLD:
+        # Not for ever, in case that a thread of somebody else's in here got the signal.
+        info = signal.sigtimedwait(waited, _LOOK_S)
+        if info is None or info.si_signo == signal.SIGCHLD:
             code = _reap(child)
             if code is not None:
                 return code
         elif info.si_code <= 0:  # from a process; a terminal's come from the kernel
-            os.kill(child, info.si_signo)
+            with suppress(ProcessLookupError, PermissionError):  # it has ended, or is another's
+                os.kill(child, info.si_signo)
 
 
 def _reap(child: int) -> int | None:

@@ -71,21 +71,23 @@ class Monitor:
         Raises OptionError, MonitoringDirectoryError, ProfilerError, or
         AlreadyRunningError while this or another monitor runs.
         """
-        await _Active.make_way()
-        _Active.claim(self)
+        before = _Active.claim(self)
         try:
             self._settings = settings(
                 self._directory if monitoring_dir is None else monitoring_dir,
                 self._options | options,
             )
             self._session = await self._open(self._settings)
+            if before is not None:
+                # Now that what is observed goes to this one, so nothing is missed.
+                await before._make_way(self._settings.stop_timeout_s)  # noqa: SLF001
             if self._settings.with_profiler:
                 self._start_profiler()
         except BaseException:
             session, self._session = self._session, None
             if session is not None:
                 await session.close(0)
-            _Active.release(self)
+            _Active.release(self, before)
             raise
 
     async def stop(self) -> Stats:
@@ -176,12 +178,15 @@ class Monitor:
             except OSError as exc:
                 _log.error("the profile can't be written: %s", exc)
 
-    async def _make_way(self) -> None:
+    async def _make_way(self, timeout_s: float) -> None:
         """Stop, for another monitor, which may be on another event loop."""
         session = self._session
         if session is not None:
-            with suppress(NotRunningError):
-                await session.await_there(self.stop)
+            # A loop that is closed, or that runs nothing any more, stops nothing.
+            with suppress(NotRunningError, RuntimeError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await session.await_there(self.stop)
+            self._abandon()
 
     def _abandon(self) -> bool:
         """Give up a session whose event loop is gone; say whether it was."""
@@ -211,25 +216,24 @@ class _Active:
     hooked = False
 
     @classmethod
-    def claim(cls, monitor: Monitor) -> None:
+    def claim(cls, monitor: Monitor) -> Monitor | None:
+        """Make a monitor the one that runs; return one that is to make way for it."""
         running = cls.monitor
-        if running is not None and not running._abandon():  # noqa: SLF001 - of the same file
+        makes_way = running is not None and running.is_unasked and running.is_running
+        if running is not None and not makes_way and not running._abandon():  # noqa: SLF001
             raise AlreadyRunningError(running.directory or "")
         cls.monitor = monitor
         if not cls.hooked:
             # For good: such a hook can't be taken back.
             os.register_at_fork(after_in_child=cls.forked)
             cls.hooked = True
+        return running if makes_way else None
 
     @classmethod
-    async def make_way(cls) -> None:
-        if cls.monitor is not None and cls.monitor.is_unasked:
-            await cls.monitor._make_way()  # noqa: SLF001 - of the same file
-
-    @classmethod
-    def release(cls, monitor: Monitor) -> None:
+    def release(cls, monitor: Monitor, before: Monitor | None = None) -> None:
         if cls.monitor is monitor:
-            cls.monitor = None
+            is_there = before is not None and before.is_running
+            cls.monitor = before if is_there else None
 
     @classmethod
     def forked(cls) -> None:

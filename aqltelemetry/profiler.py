@@ -112,7 +112,8 @@ class _Yappi:
         active = sys.getprofile()
         if active is not None:
             raise _busy(active)
-        if self._yappi.is_running():
+        # What the program found by it, and has not saved yet, would be lost.
+        if self._yappi.is_running() or not self._yappi.get_func_stats().empty():
             raise _busy(self._yappi)
         self._yappi.clear_stats()
         self._yappi.set_clock_type("wall")

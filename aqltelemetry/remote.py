@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, TypeVar
 
 from aqltelemetry import recorder
 from aqltelemetry.control import Answer, Controls, Wishes
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recorder import Recording
+from aqltelemetry.threads import WorkerThread
 
 if TYPE_CHECKING:
     from aqltelemetry.profiler import Profiler
@@ -25,26 +25,36 @@ SWITCHED_ON = (RUNTIME, "telemetry switched on")
 
 
 class Remote:
-    """Looks at the control files of a recording, as one task; reads them on `executor`."""
+    """Looks at the control files of a recording, as one task, with a thread of its own."""
 
     def __init__(
         self,
         controls: Controls,
         writer: str,
         recording: Recording,
-        executor: Executor,
         make_profiler: Callable[[], Profiler],
     ) -> None:
-        # As it was switched before this process began.
-        self.is_off = controls.is_off()
+        self.is_off = False
         self._controls = controls
         self._writer = writer
         self._recording = recording
-        self._executor = executor
+        # Neither may the directory's disk hold up the journal, nor the writing of a profile.
+        self._thread = WorkerThread("aqltelemetry-control")
         self._make_profiler = make_profiler
         self._profiler: Profiler | None = None
         self._profile_until_s = 0.0
         self._complained = False
+
+    def begin(self) -> None:
+        """See how recordings are switched; before recording begins, on any thread."""
+        try:
+            self.is_off = self._controls.is_off()
+        except OSError as exc:
+            self._complain(exc)
+
+    def end(self) -> None:
+        """End the thread, once it has done what it has to; without waiting for that."""
+        self._thread.shutdown(wait=False)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -62,7 +72,7 @@ class Remote:
         try:
             wishes = await self._run(lambda: self._controls.wishes(self._writer))
             await self._profile(wishes)
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, a later wish is to be heard
             self._complain(exc)
             return
         if wishes.off != self.is_off:
@@ -79,10 +89,10 @@ class Remote:
             self._recording.append(SWITCHED_ON, 1)
         _log.info("recording is switched %s", "off" if off else "on")
 
-    def _complain(self, exc: OSError) -> None:
+    def _complain(self, exc: Exception) -> None:
         if not self._complained:
             self._complained = True
-            _log.warning("can't see whether anything is asked of the recording: %s", exc)
+            _log.warning("can't do what may be asked of the recording: %r", exc)
 
     async def _profile(self, wishes: Wishes) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -105,7 +115,7 @@ class Remote:
         profiler.disable()
         try:
             await self._run(profiler.write)
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             await self._answer(Answer(error=f"the profile can't be written: {exc}"))
         else:
             await self._answer(Answer(path=profiler.path))
@@ -114,4 +124,4 @@ class Remote:
         await self._run(lambda: self._controls.answer(self._writer, answer))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)

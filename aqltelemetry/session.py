@@ -103,13 +103,10 @@ class Session:
         self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
         self._undo.callback(self._keeper.close)
         self._recording = self._keeper.open(read_anchor())
-        self._remote = Remote(
-            parts.controls,
-            self._writer.name,
-            self._recording,
-            parts.keeper_thread,
-            self._make_profiler,
-        )
+        remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)
+        self._remote = remote
+        self._undo.callback(remote.end)
+        remote.begin()
 
     @property
     def is_usable(self) -> bool:
@@ -265,6 +262,7 @@ class Session:
             self._keeper.close()
             self._recovery.close()
             self._writer.close()
+            self._remote.end()
             ended.set_result(None)
 
         def last() -> None:

@@ -187,6 +187,13 @@ def stop() -> Stats:
         return recording.stop()
 
 
+def _stop_unasked() -> None:
+    with _State.lock:
+        recording, _State.running = _State.running, None
+        if recording is not None:
+            recording.stop()
+
+
 def flush() -> None:
     """Have everything recorded until now published; raises NotRunningError."""
     with _State.lock:
@@ -211,15 +218,17 @@ def stop_duration_sample(label: str, sample_id: int) -> None:
 
 
 def _running() -> _Recording:
-    if _State.running is None:
+    # What the program did not ask for is not its to stop.
+    if _State.running is None or _State.running.monitor.is_unasked:
         raise NotRunningError
     return _State.running
 
 
 def _stop_at_exit() -> None:
-    if _State.running is not None and _State.running.monitor.is_running:
+    running = _State.running
+    if running is not None and running.monitor.is_running:
         try:
-            stop()
+            (_stop_unasked if running.monitor.is_unasked else stop)()
         except TelemetryError as exc:
             _log.error("the recording could not be stopped at exit: %s", exc)
 

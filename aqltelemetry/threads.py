@@ -40,9 +40,23 @@ def are_greenlets() -> bool:
     return monkey is not None and monkey.is_module_patched("threading")
 
 
+class _Started:
+    """How threads are started; `natively` where gevent may come after they were."""
+
+    natively = False
+
+
+def start_natively() -> None:
+    """Start all threads from now on as real ones that no module knows of.
+
+    What `threading` notes of a thread, gevent would look for when it ends.
+    """
+    _Started.natively = True
+
+
 def start_thread(work: Callable[[], None], name: str) -> None:
     """Start a thread that does not keep the interpreter from exiting."""
-    if are_greenlets():
+    if _Started.natively or are_greenlets():
         native("_thread", "start_new_thread")(work, ())
     else:
         threading.Thread(target=work, name=name, daemon=True).start()

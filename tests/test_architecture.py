@@ -48,9 +48,9 @@ LAYERS = (
     ("monitor",),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
-    ("cli_journal", "gunicorn", "launch", "autostart.sitecustomize"),
+    ("gunicorn", "launch", "autostart.sitecustomize", "autostart.aqltelemetry_autostart"),
     ("instrument", "commands.__init__"),
-    ("commands.run", "commands.switch", "commands.doctor"),
+    ("commands.run", "commands.switch", "commands.doctor", "commands.journal"),
     ("cli",),
     ("__main__",),
 )
@@ -59,7 +59,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 # What only one module does, as a pattern of code; everybody else asks it.
 SINGLE_HOMES = {
     r"os\.environ": {
-        *("settings", "demo.drive", "autostart.sitecustomize", "twins"),
+        *("settings", "demo.drive", "autostart.aqltelemetry_autostart", "twins"),
         *("commands.run", "commands.doctor"),  # for other processes
     },
     r"^import time|^from time|import datetime as": {"clock"},
@@ -73,9 +73,11 @@ SINGLE_HOMES = {
     r"^(import|from) pandas": {"csv_columns", "csv_frames", "loader", "report"},
     r"^ *(import|from) pyarrow": {"csv_arrow"},
     r"^ *(import|from) rich": {"report", "cli"},
-    r"^import click": {"cli", "cli_journal", "commands.run", "commands.switch", "commands.doctor"},
+    r"^import click": {
+        *("cli", "commands.run", "commands.switch", "commands.doctor", "commands.journal"),
+    },
     r"^ *import yappi": {"profiler"},
-    r"posix_spawn|sigwaitinfo": {"launch"},
+    r"posix_spawn|sigtimedwait": {"launch"},
     r"threading\.Thread\(": {"threads"},
     r"register_at_fork": {"monitor", "sync"},
     r"gc\.callbacks": {"samplers.garbage"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,7 @@ def test_what_is_withdrawn_leaves_nothing(controls: Controls, tmp_path: Path) ->
     controls.withdraw(_WRITER)
     assert controls.wishes(_WRITER).profile_s is None
     controls.answer(_WRITER, Answer(error="too late"))
-    controls.ask_for_profile(_WRITER, 1)
-    assert controls.answered(_WRITER) is None  # not the answer to an earlier question
-    controls.withdraw(_WRITER)
+    assert controls.answered(_WRITER) is None
     assert list((tmp_path / ".control").iterdir()) == []
 
 
@@ -63,6 +62,21 @@ def test_a_question_that_is_not_yet_whole_is_none(controls: Controls, tmp_path: 
     controls.switch(on=False)
     (tmp_path / ".control" / f"profile.{_WRITER}.asked").touch()
     assert controls.wishes(_WRITER) == Wishes(off=True, profile_s=None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "3601"])
+def test_nobody_is_profiled_without_end(controls: Controls, tmp_path: Path, text: str) -> None:
+    controls.ask_for_profile(_WRITER, 1)
+    (tmp_path / ".control" / f"profile.{_WRITER}.asked").write_text(text)
+    assert controls.wishes(_WRITER).profile_s is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_asks_can_be_read_by_whom_it_asks(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    Controls(str(tmp_path)).switch(on=False)
+    for path in (tmp_path / ".control", tmp_path / ".control" / "off"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
 
 
 def test_a_link_that_was_planted_is_not_followed(controls: Controls, tmp_path: Path) -> None:

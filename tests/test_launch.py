@@ -78,6 +78,25 @@ def test_what_a_terminal_sends_to_both_reaches_the_command_once(tmp_path: Path) 
     os.close(terminal)
 
 
+def test_a_command_ends_though_nobody_is_told_of_it() -> None:
+    """Since what started us ignores it, as supervisors may."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, *_command("sh", "-c", "exit 3")]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 3
+
+
+def test_a_broken_pipe_ends_what_is_in_it() -> None:
+    """Python ignores it for itself, and what it starts would too."""
+    script = "yes | head -1; echo ${PIPESTATUS[0]}"
+    done = subprocess.run(
+        _command("bash", "-c", script), capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"y\n{128 + signal.SIGPIPE}\n", "")
+
+
 def test_no_signal_is_blocked_in_the_command() -> None:
     program = "import signal; print(len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     done = subprocess.run(

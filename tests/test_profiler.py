@@ -82,6 +82,15 @@ def test_another_use_of_yappi_is_left_alone(tmp_path: Path) -> None:
     assert yappi.is_running()
 
 
+def test_what_a_program_found_by_yappi_itself_is_left_to_it(tmp_path: Path) -> None:
+    yappi.start()
+    _work()
+    yappi.stop()
+    with pytest.raises(ProfilerError, match="only one can be"):
+        Profiler(str(tmp_path)).start()
+    assert "_work" in {found.name for found in yappi.get_func_stats()}
+
+
 @pytest.mark.usefixtures("engine")
 def test_a_profile_that_cannot_be_written_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     (tmp_path / f"profiler.{os.getpid()}.data").mkdir()

@@ -18,7 +18,6 @@ from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.recorder import Recording
 from aqltelemetry.remote import Remote
-from aqltelemetry.threads import WorkerThread
 from fakes import memory_segments, recording
 
 Counts = Callable[..., Counter[str]]
@@ -49,14 +48,15 @@ class FakeProfiler:
 
 
 @pytest.fixture
-async def rig(
-    tmp_path: Path, thread: WorkerThread
-) -> AsyncIterator[tuple[Remote, Controls, FakeProfiler, Recording]]:
+async def rig(tmp_path: Path) -> AsyncIterator[tuple[Remote, Controls, FakeProfiler, Recording]]:
     controls = Controls(str(tmp_path))
     profiler = FakeProfiler(tmp_path / "profile")
     current, _ = recording(*memory_segments(1))
     make = lambda: profiler  # noqa: E731
-    yield Remote(controls, _WRITER, current, thread, make), controls, profiler, current  # type: ignore[arg-type]
+    made = Remote(controls, _WRITER, current, make)  # type: ignore[arg-type]
+    made.begin()
+    yield made, controls, profiler, current
+    made.end()
     recorder.remove(current)
 
 
@@ -122,6 +122,18 @@ async def test_what_went_wrong_is_answered(rig: Rig, failure: Exception, error: 
     assert controls.answered(_WRITER) == Answer(error=error)
 
 
+async def test_a_profiler_that_fails_as_none_should_leaves_the_switch_working(rig: Rig) -> None:
+    remote_, controls, profiler, _ = rig
+    profiler.failure = ValueError("odd")
+    controls.ask_for_profile(_WRITER, 1e-9)
+    await remote_.look()
+    await remote_.look()
+    assert controls.answered(_WRITER) == Answer(error="the profile can't be written: odd")
+    controls.switch(on=False)
+    await remote_.look()
+    assert remote_.is_off
+
+
 async def test_a_recording_that_ends_ends_its_profile(rig: Rig) -> None:
     remote_, controls, profiler, _ = rig
     controls.ask_for_profile(_WRITER, 1000)
@@ -144,7 +156,7 @@ async def test_files_that_cannot_be_read_are_told_once(
     monkeypatch.setattr(controls, "wishes", fail)
     await remote_.look()
     await remote_.look()
-    assert caplog.text.count("can't see whether anything is asked") == 1
+    assert caplog.text.count("can't do what may be asked of the recording") == 1
 
 
 async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(

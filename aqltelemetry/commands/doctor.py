@@ -28,7 +28,9 @@ def doctor(context: click.Context, directory: str | None, pid: int | None) -> No
         is_faulty = _show(found)
     except (FileNotFoundError, ProcessLookupError):
         raise click.ClickException(f"there is no process {pid}") from None
-    except PermissionError:
+    except PermissionError as exc:
+        if pid is None:
+            raise click.ClickException(f"{directory}: {exc.strerror}") from exc
         raise click.ClickException(
             f"process {pid} is another user's: ask as that user, or as root"
         ) from None

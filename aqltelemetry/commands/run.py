@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import click
 
 from aqltelemetry import launch, recorded
 from aqltelemetry.assembly import check_directory, offline_recoverer
+from aqltelemetry.control import Controls
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.settings import Settings, settings, text_options
+from aqltelemetry.settings import Settings, settings, text_options, variables
 
 _SHARE = 0.5
+_OF_A_SIGNAL = 128
 _MIB = 1 << 20
 _DAY_S = 86400
 
@@ -34,7 +37,7 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     epilog="The other options are those of a recording, as the README lists them. "
     "The same may be had of environment variables, AQLTELEMETRY_DIR and so on.",
 )
@@ -45,7 +48,7 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(
     context: click.Context, /, directory: str | None, command: Sequence[str], **given: str | None
 ) -> None:
-    r"""Run COMMAND and record every Python process below it, without a line of code.
+    """Run COMMAND and record every Python process below it, without a line of code.
 
     \b
     aqltelemetry run -- gunicorn app:app --workers 4
@@ -55,7 +58,7 @@ def run(
     any server, those of other applications under Gunicorn and uvicorn. A program that
     serves nothing is recorded too, if it is the first Python process of COMMAND.
     Signals and the exit code pass through.
-    """
+    """  # noqa: D301 - it is click's, who marks by it what is not to be filled
     options = {name: text for name, text in given.items() if text is not None}
     try:
         environ = launch.environment("", options, os.environ)
@@ -63,20 +66,32 @@ def run(
         chosen = settings(directory or os.environ.get("AQLTELEMETRY_DIR"), environ=environ)
         check_directory(chosen.directory)
     except OptionError as exc:
-        raise click.UsageError(str(exc)) from exc
+        raise click.UsageError(_as_given(exc, options)) from exc
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
     environ["AQLTELEMETRY_DIR"] = chosen.directory
     _say(f"recording into {chosen.directory} ({_limits(chosen)}): {shlex.join(command)}")
+    if Controls(chosen.directory).is_off():
+        _say(f"recordings there are switched off: aqltelemetry on {_shown(chosen)}")
     known = set(recorded.names(chosen.directory))
     try:
         code = launch.run(command, environ)
     except CommandError as exc:
         _say(str(exc))
+        with suppress(OSError):  # it is not empty
+            os.rmdir(chosen.directory)
         context.exit(exc.exit_code)
     _settle(chosen)
-    _say(_summary(chosen, known))
+    _say(_summary(chosen, known, code))
     context.exit(code)
+
+
+def _as_given(exc: OptionError, options: Mapping[str, str]) -> str:
+    """Tell of a wrong value under the name that it was given by."""
+    for name in options:
+        if {exc.option} == {*variables({name: ""})}:
+            return f"--{name.replace('_', '-')} {exc.value}: {exc.rule}"
+    return str(exc)
 
 
 def _say(text: str) -> None:
@@ -109,19 +124,31 @@ async def _recover(chosen: Settings, roots: Sequence[Path]) -> None:
         await recoverer.close()
 
 
-def _summary(chosen: Settings, known: set[str]) -> str:
+def _shown(chosen: Settings) -> str:
+    return shlex.quote(os.path.relpath(chosen.directory))
+
+
+def _summary(chosen: Settings, known: set[str], code: int) -> str:
     new = [name for name in recorded.names(chosen.directory) if name not in known]
     found = recorded.count(chosen.directory, new)
     if not found.files:
-        return (
-            "no observations; it started no Python process that is known to serve "
-            "requests, or none has ended in order yet"
-        )
+        return f"no observations: {_why(chosen, code)}"
     rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
-    processes = len(found.processes)
+    processes = len({pid for pid, _ in found.processes})
     return (
+        "published in the meantime: "
         f"{found.rows.total():,} observations ({rows}) of {processes} "
         f"process{'' if processes == 1 else 'es'}, "
-        f"{found.dropped:,} dropped, in {found.files} files: "
-        f"aqltelemetry report {shlex.quote(os.path.relpath(chosen.directory))}"
+        f"{found.dropped:,} dropped, in {found.files} file{'' if found.files == 1 else 's'}: "
+        f"aqltelemetry report {_shown(chosen)}"
     )
+
+
+def _why(chosen: Settings, code: int) -> str:
+    if Controls(chosen.directory).is_off():
+        return "recordings there are switched off"
+    reasons = (
+        "it started no Python process, one that has no aqltelemetry or ignores its environment "
+        "(-I, -E), or one that served no request"
+    )
+    return f"{reasons}; or it was killed before" if code > _OF_A_SIGNAL else reasons

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from aqltelemetry.clock import monotonic_ns, pause
-from aqltelemetry.control import Answer, Controls
-from aqltelemetry.journal.census import mapped_by
+from aqltelemetry.control import MAX_PROFILE_S, Answer, Controls
+from aqltelemetry.journal.census import mapped_by, seen_by
 from aqltelemetry.journal.format import Header
 
 _POLL_S = 0.1
@@ -51,7 +51,7 @@ def _switch(directory: Path, *, on: bool) -> None:
     metavar="S",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=click.FloatRange(0, MAX_PROFILE_S, min_open=True),
     help="For how long.",
 )
 def profile(pid: int, seconds: float) -> None:
@@ -63,7 +63,7 @@ def profile(pid: int, seconds: float) -> None:
     which does not. It costs the process a good part of its speed for that time.
     """
     header = recording_of(pid)
-    controls = Controls(str(_as_seen_by(pid, header.directory)))
+    controls = Controls(str(seen_by(pid, header.directory)))
     try:
         controls.ask_for_profile(header.writer, seconds)
     except FileExistsError as exc:
@@ -102,16 +102,6 @@ def _names_of(pid: int) -> set[int]:
     return {pid}
 
 
-def _as_seen_by(pid: int, directory: str) -> Path:
-    # Of a process in a container the directory is elsewhere for us.
-    try:
-        root = os.readlink(f"/proc/{pid}/root")
-        same = os.path.samefile(f"/proc/{pid}/root{directory}", directory)
-    except OSError:
-        same = root == "/"
-    return Path(directory) if same else Path(f"/proc/{pid}/root{directory}")
-
-
 def _wait(controls: Controls, writer: str, pid: int, seconds: float) -> Answer:
     begun_ns = monotonic_ns()
     shown_s = 0
@@ -125,4 +115,7 @@ def _wait(controls: Controls, writer: str, pid: int, seconds: float) -> Answer:
             if not os.path.exists(f"/proc/{pid}"):
                 return Answer(error="it ended in the meantime")
             pause(_POLL_S)
-    return Answer(error=f"no answer within {_GRACE_S:g} s of the end: is its event loop blocked?")
+    return Answer(
+        error=f"no answer within {_GRACE_S:g} s of the end: is its event loop blocked, or was "
+        "it forked without a monitor of its own?"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,12 +42,12 @@ class Census(NamedTuple):
         return [each for each in self.residents if not each.is_alive and each.segments]
 
 
-def census(roots: Iterable[Path]) -> Census:
-    """Look through the journal; raises OSError where it can't be read."""
+def census(roots: Iterable[Path], uid: int | None = None) -> Census:
+    """Look through the journal of a user, by default this process's; raises OSError."""
     residents: list[Resident] = []
     damaged = 0
     for root in roots:
-        residents += [_resident(path) for path in find_writers(root)]
+        residents += [_resident(path, uid) for path in find_writers(root)]
         damaged += sum(1 for _ in find_set_aside(root))
     return Census(residents, damaged)
 
@@ -57,21 +58,32 @@ def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
     Raises FileNotFoundError where there is no such process, PermissionError where
     it is another user's.
     """
+    uid = (proc / str(pid)).stat().st_uid
     for line in (proc / str(pid) / "maps").read_text(errors="surrogateescape").splitlines():
         path = line.partition("/")[2]
         if path.endswith(SEGMENT_SUFFIX):
             # As the process sees the path, which may be in a container.
-            header = _header(proc / str(pid) / "root" / path)
+            header = _header(proc / str(pid) / "root" / path, uid)
             if header is not None:
                 yield header
 
 
-def _resident(path: Path) -> Resident:
+def seen_by(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
+    """Return where we see what a process sees as `path`, which may be in a container."""
+    there = proc / str(pid) / "root" / path.lstrip("/")
+    try:
+        is_here = os.path.samefile(there, path)
+    except OSError:
+        is_here = os.readlink(proc / str(pid) / "root") == "/"
+    return Path(path) if is_here else there
+
+
+def _resident(path: Path, uid: int | None) -> Resident:
     fd = lock(path)
     if fd is not None:
         system.close(fd)
     segments = sorted(path.glob(f"*{SEGMENT_SUFFIX}"))
-    headers = (_header(each) for each in segments)
+    headers = (_header(each, uid) for each in segments)
     header = next((each for each in headers if each is not None), None)
     return Resident(
         path.name,
@@ -83,9 +95,9 @@ def _resident(path: Path) -> Resident:
     )
 
 
-def _header(path: Path) -> fmt.Header | None:
+def _header(path: Path, uid: int | None) -> fmt.Header | None:
     try:
-        return fmt.unpack_header(read_file(path, fmt.RECORDS_AT))
+        return fmt.unpack_header(read_file(path, fmt.RECORDS_AT, uid))
     except (OSError, SegmentError):
         return None
 

@@ -11,18 +11,19 @@ from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.format import SEGMENT_BYTES
 
 
-def read_file(path: Path, size_bytes: int = SEGMENT_BYTES) -> bytes:
-    """Return a file's first bytes.
+def read_file(path: Path, size_bytes: int = SEGMENT_BYTES, uid: int | None = None) -> bytes:
+    """Return a file's first bytes; it must be of a user, by default this process's.
 
     Raises OSError where it can't be read, SegmentError where it is not a regular
-    file of this user's with no other name.
+    file of that user's with no other name.
     """
+    owner = os.geteuid() if uid is None else uid
     # A pipe would have an open wait for its other end.
     fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = system.describe(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != os.geteuid():
-            msg = f"{path.name}: must be a regular file of this user's, without another name"
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != owner:
+            msg = f"{path.name}: must be a regular file of user {owner}'s, without another name"
             raise SegmentError(msg)
         pieces = []
         while size_bytes > 0 and (piece := system.read(fd, size_bytes)):

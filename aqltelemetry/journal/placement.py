@@ -18,6 +18,7 @@ AUTO = "auto"
 MEMORY = "memory"
 """Journal directory names with a meaning: choose by rule; use no file at all."""
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _SHM = Path("/dev/shm")  # noqa: S108 - owner, mode and links are checked before use
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 # Mapped files are not safe to write there: remote, or copied on write by a daemon.
@@ -36,7 +37,7 @@ def journal_root(
     directory: str,
     journal_dir: str = AUTO,
     *,
-    mounts: Path = Path("/proc/self/mountinfo"),
+    mounts: Path = _MOUNTS,
     shm: Path = _SHM,
     container: bool | None = None,
 ) -> Path:
@@ -45,33 +46,36 @@ def journal_root(
     It is made if missing, mode 0700. Raises PlacementError where the platform or
     the file system does not suit, or the directory is not ours alone.
     """
-    root = find_journal_root(directory, journal_dir, mounts=mounts, shm=shm, container=container)
+    root = _suitable(directory, journal_dir, mounts, _shared(shm), container)
     for step in _steps(root, directory):
         _make(step)
-        _check_private(step)
+        _check_private(step, os.geteuid())
     return root
 
 
-def find_journal_root(
-    directory: str,
-    journal_dir: str = AUTO,
-    *,
-    mounts: Path = Path("/proc/self/mountinfo"),
-    shm: Path = _SHM,
-    container: bool | None = None,
+def find_journal_root(directory: str, journal_dir: str, uid: int) -> Path:
+    """Return what `journal_root` would for a user, and make nothing.
+
+    Raises PlacementError as that.
+    """
+    root = _suitable(directory, journal_dir, _MOUNTS, _shared(_SHM, uid), None)
+    for step in _steps(root, directory):
+        if step.exists():
+            _check_private(step, uid)
+    return root
+
+
+def _suitable(
+    directory: str, journal_dir: str, mounts: Path, shared: Path, container: bool | None
 ) -> Path:
-    """Return what `journal_root` would, and make nothing; raises PlacementError as that."""
     if journal_dir == MEMORY or sys.platform != "linux":
         msg = "recording in memory, as asked for or as this platform needs"
         raise PlacementError(msg)
-    root = _choose(directory, journal_dir, mounts, shm, container)
+    root = _choose(directory, journal_dir, mounts, shared, container)
     kind = file_system(root, mounts)
     if kind.split(".")[0] in _UNSUITED_FILE_SYSTEMS:
         msg = f"{root}: a journal can't be mapped on {kind}"
         raise PlacementError(msg)
-    for step in _steps(root, directory):
-        if step.exists():
-            _check_private(step)
     return root
 
 
@@ -87,7 +91,7 @@ def all_roots(
     return (_below(_shared(shm, uid), directory), _beside(directory))
 
 
-def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
     """Name the type of the file system that `path` is or would be on; '' if unknown."""
     wanted = os.path.realpath(path)
     best, kind = "", ""
@@ -104,16 +108,16 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 
 
 def _choose(
-    directory: str, journal_dir: str, mounts: Path, shm: Path, container: bool | None
+    directory: str, journal_dir: str, mounts: Path, shared: Path, container: bool | None
 ) -> Path:
     if journal_dir != AUTO:
         return _below(Path(journal_dir), directory)
     if file_system(Path(directory), mounts) in _MEMORY_FILE_SYSTEMS:
         return _beside(directory)
     in_container = is_container() if container is None else container
-    if in_container or file_system(shm, mounts) not in _MEMORY_FILE_SYSTEMS:
+    if in_container or file_system(shared.parent, mounts) not in _MEMORY_FILE_SYSTEMS:
         return _beside(directory)
-    return _below(_shared(shm), directory)
+    return _below(shared, directory)
 
 
 def is_container() -> bool:
@@ -155,11 +159,11 @@ def _make(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
-def _check_private(path: Path) -> None:
+def _check_private(path: Path, uid: int) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         msg = f"{path}: must be a directory, and no link to one"
         raise PlacementError(msg)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if found.st_uid != uid or found.st_mode & 0o022:
         msg = f"{path}: must belong to this user, and no other may write to it"
         raise PlacementError(msg)

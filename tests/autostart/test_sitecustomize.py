@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from aqltelemetry import instrument
-from aqltelemetry.autostart import sitecustomize
+from aqltelemetry.autostart import aqltelemetry_autostart as autostart
 from aqltelemetry.launch import environment
 
 
 def _run(
-    program: str, tmp_path: Path, mode: str = "hosts", changes: Mapping[str, str] | None = None
+    program: str, tmp_path: Path, mode: str = "0/server", changes: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     environ = environment(str(tmp_path / "monitoring"), {}, os.environ)
     environ |= {"AQLTELEMETRY_RUN": mode, **(changes or {})}
@@ -32,7 +33,7 @@ def _run(
 
 
 def test_what_is_watched_is_what_can_be_instrumented() -> None:
-    assert set(instrument.HOSTS) == sitecustomize.HOSTS
+    assert set(instrument.HOSTS) == autostart.HOSTS
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_what_is_watched_is_what_can_be_instrumented() -> None:
     ],
 )
 def test_the_program_is_found_among_the_options(command: str, name: str) -> None:
-    assert sitecustomize.program_name(command.split()) == name
+    assert autostart.program_name(command.split()) == name
 
 
 def test_a_process_that_serves_nothing_imports_nothing_of_ours(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_the_environments_own_is_run_and_is_what_the_program_sees(tmp_path: Path
     own, file, *paths = _run(program, tmp_path, changes={"PYTHONPATH": path}).stdout.split()
     assert own == "own"
     assert file == str(tmp_path / "own" / "sitecustomize.py")
-    assert str(Path(sitecustomize.__file__).parent) not in paths
+    assert str(Path(autostart.__file__).parent) not in paths
 
 
 def test_a_python_without_us_runs_as_ever(tmp_path: Path) -> None:
@@ -101,7 +102,90 @@ def test_without_our_variable_nothing_is_watched(tmp_path: Path) -> None:
     assert "ImportWatch" not in done.stdout
 
 
-def test_only_the_first_process_is_recorded_as_a_program(tmp_path: Path) -> None:
-    program = "import os; print(os.environ['AQLTELEMETRY_RUN'])"
-    assert _run(program, tmp_path, mode="program").stdout == "hosts\n"
+@pytest.mark.parametrize(
+    ("mode", "command", "is_program"),
+    [
+        ("program", "python job.py", True),
+        ("program", "python -m gunicorn app:app", False),
+        ("program", "python -m aqltelemetry run -- python job.py", False),
+        ("7/program", "python helper.py", False),
+        ("7/program", "python -c spawn_main --multiprocessing-fork", True),
+        ("7/program", "python -c from\u00a0multiprocessing.forkserver", True),
+        ("7/server", "python -c spawn_main --multiprocessing-fork", False),
+        ("42/server", "python job.py", True),
+    ],
+)
+def test_a_program_is_the_first_process_and_what_multiprocessing_starts_for_it(
+    mode: str, command: str, is_program: bool
+) -> None:
+    """Also when the first has replaced itself, as `poetry run` does: the PID is the same."""
+    assert autostart.is_program(mode, 42, command.split(" ")) == is_program
+
+
+def test_the_first_process_is_recorded_and_says_what_it_is(tmp_path: Path) -> None:
+    program = "import os; print(os.environ['AQLTELEMETRY_RUN'] == f'{os.getpid()}/program')"
+    assert _run(program, tmp_path, mode="program").stdout == "True\n"
     assert list((tmp_path / "monitoring").glob("runtime.*.csv"))
+
+
+def test_to_be_found_is_not_to_be_imported(tmp_path: Path) -> None:
+    program = """
+import importlib.util
+importlib.util.find_spec("starlette.applications")
+from starlette.applications import Starlette
+print(hasattr(Starlette.__call__, "__wrapped__"))
+"""
+    assert _run(program, tmp_path).stdout == "True\n"
+
+
+@pytest.mark.parametrize("slots", ["__slots__ = ()", ""])
+def test_loaders_of_any_kind_are_left_as_they_are(tmp_path: Path, slots: str) -> None:
+    program = f"""
+import sys
+from importlib.machinery import ModuleSpec
+class Loader:
+    {slots or "pass"}
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        module.Flask = type("Flask", (), {{"__call__": lambda *_: None}})
+class Finder:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name in ("flask", "flask.app"):
+            return ModuleSpec(name, Loader(), is_package=True)
+sys.meta_path.insert(1, Finder)
+import flask.app
+print(type(flask.app.__spec__.loader).__name__, hasattr(flask.app.Flask.__call__, "__wrapped__"))
+"""
+    done = _run(program, tmp_path)
+    assert (done.stdout, done.stderr) == ("Loader True\n", "")
+
+
+def test_modules_of_one_loader_are_each_instrumented_once(tmp_path: Path) -> None:
+    """As those of a zip file."""
+    archive = tmp_path / "packages.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("flask/__init__.py", "")
+        file.writestr("flask/app.py", "class Flask:\n    def __call__(self): pass")
+        file.writestr("flask/other.py", "")
+    program = f"import sys; sys.path.insert(0, {str(archive)!r}); import flask.app, flask.other"
+    assert _run(program, tmp_path).stderr == ""
+
+
+def test_a_python_that_is_older_runs_its_program_and_its_own_sitecustomize(tmp_path: Path) -> None:
+    """Ours is run here, told that this is one."""
+    (tmp_path / "sitecustomize.py").write_text("print('own')")
+    ours = Path(autostart.__file__).with_name("sitecustomize.py")
+    program = f"""
+import sys
+sys.version_info = (3, 6)
+sys.path[:0] = [{str(ours.parent)!r}, {str(tmp_path)!r}]
+sys.modules.pop("sitecustomize", None)
+import sitecustomize
+print(any("autostart" in name for name in sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "own\nFalse\n"

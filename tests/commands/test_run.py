@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from aqltelemetry.control import Controls
 from servers import PROGRAMS
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -207,7 +208,7 @@ def _told(errors: str) -> int:
     """Return how many observations a summary tells of."""
     (line,) = [line for line in errors.splitlines() if " observations (" in line]
     assert " 0 dropped" in line
-    return int(line.split()[1].replace(",", ""))
+    return int(line.split("meantime: ")[1].split()[0].replace(",", ""))
 
 
 def test_a_program_that_serves_nothing_is_recorded_with_its_event_loop(
@@ -292,8 +293,9 @@ def test_options_reach_the_processes(tmp_path: Path, directory: Path, rows: Rows
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--interval-s", "often"), "AQLTELEMETRY_INTERVAL_S='often': must be a number"),
-        (("--keep-s", "0"), "AQLTELEMETRY_KEEP_S='0': must be"),
+        (("--interval-s", "often"), "--interval-s often: must be a number"),
+        (("--keep-s", "0"), "--keep-s 0: must be"),
+        (("--keep", "0"), "No such option '--keep'"),
         ((), "Missing argument 'COMMAND...'"),
     ],
 )
@@ -324,7 +326,96 @@ def test_a_command_that_there_is_not_is_told(tmp_path: Path) -> None:
 def test_a_command_that_records_nothing_is_told(tmp_path: Path, directory: Path) -> None:
     done = _run("true", cwd=tmp_path)
     assert done.returncode == 0
-    assert "no observations; it started no Python process" in done.stderr
+    assert "no observations: it started no Python process" in done.stderr
+
+
+def test_a_directory_that_is_switched_off_is_told(tmp_path: Path, directory: Path) -> None:
+    directory.mkdir()
+    Controls(str(directory)).switch(on=False)
+    done = _run("python", "-c", "pass", cwd=tmp_path)
+    assert "recordings there are switched off: aqltelemetry on monitoring" in done.stderr
+    assert "no observations: recordings there are switched off" in done.stderr
+
+
+def test_what_was_there_before_is_kept_as_long_as_was_said(tmp_path: Path, directory: Path) -> None:
+    """Also when what a killed process left is published."""
+    directory.mkdir()
+    stamps = "20200101T000000000000-20200101T000100000000"
+    old = directory / f"duration.{stamps}.4123-9f3ab2c47d51e0aa.000001-000012-0.csv"
+    old.write_text("Timepoint,Measurement,Label,PID\n")
+    program = "import os; os.kill(os.getpid(), 9)"
+    done = _run("--keep-s", "1e9", "--", "python", "-c", program, cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert old.exists()
+
+
+def test_workers_that_a_program_starts_are_recorded(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    """In each way that there is; a child that was forked has no monitor of its own."""
+    program = """
+import multiprocessing, sys
+from aqltelemetry import time_block
+def work(number):
+    with time_block("work"):
+        return number
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    with context.Pool(2) as pool:
+        pool.map(work, range(100))
+        pool.close()
+        pool.join()
+"""
+    (tmp_path / "program.py").write_text(program)
+    for number, way in enumerate(("fork", "spawn", "forkserver"), start=1):
+        done = _run("python", "program.py", way, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(rows()) == number * 100, way
+
+
+def test_a_program_that_gevent_patches_says_nothing_of_us(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+from gevent import monkey; monkey.patch_all()
+from aqltelemetry import sync, time_block
+for _ in range(2):
+    with time_block("x"):
+        pass
+    sync.start("own") if _ == 0 else sync.stop()
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Exception" not in done.stderr
+    assert len(rows()) == 1
+
+
+def test_nothing_is_missed_while_one_recording_makes_way_for_another(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+import threading
+from aqltelemetry import record, sync
+made, done = 0, threading.Event()
+def work():
+    global made
+    while not done.is_set():
+        record("x", made)
+        made += 1
+thread = threading.Thread(target=work)
+thread.start()
+sync.start()
+done.set()
+thread.join()
+sync.stop()
+print(made)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("--journal-bytes", "256m", "--", "python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    dropped = re.findall(r"([\d,]+) dropped", done.stderr)[-1]
+    assert len(rows("custom")) + int(dropped.replace(",", "")) == int(done.stdout)
 
 
 def test_what_the_command_prints_is_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""Has a process below `aqltelemetry run` instrumented, as far as it serves requests.
+
+It knows the standard library alone, and imports no more than it needs to: the process
+may be of another environment, without us, and its own imports must come in the order
+they would without us.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+# What `typing` has, at the cost of importing it in each process.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+MODE = "AQLTELEMETRY_RUN"
+"""Environment variable: `program` for the first Python process; for those below it, the PID
+of the one above, and whether that is a `program` or a `server`."""
+HOSTS = frozenset(
+    {
+        "aiohttp.web_runner",
+        "django.core.handlers.asgi",
+        "django.core.handlers.wsgi",
+        "flask.app",
+        "gunicorn.workers.base",
+        "gunicorn.workers.gasgi",
+        "litestar.app",
+        "starlette.applications",
+        "uvicorn.config",
+    }
+)
+"""Modules that `aqltelemetry.instrument` instruments."""
+SERVERS = frozenset(
+    {
+        *("aqltelemetry", "celery", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
+        *("uvicorn", "waitress-serve"),
+    }
+)
+"""Programs whose first process only starts others, or is recorded once it serves."""
+_WITH_ARGUMENT = frozenset({"-W", "-X", "--check-hash-based-pycs"})
+_FORK_SERVER = "multiprocessing.forkserver"
+_SPAWNED = "--multiprocessing-fork"
+
+
+class ImportWatch:
+    """Finds modules as the other finders do, and has them instrumented when imported."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._waiting = set(names)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Have the other finders find a module, and put a loader of ours before theirs."""
+        if fullname not in self._waiting:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
+        return spec
+
+    def imported(self, module: ModuleType) -> None:
+        """Have a module instrumented, once."""
+        if module.__name__ in self._waiting:
+            self._waiting.discard(module.__name__)
+            _call("instrument", module)
+
+
+class _Loader:
+    """Loads a module as another loader does."""
+
+    def __init__(self, loader: Any, watch: ImportWatch) -> None:
+        self._loader = loader
+        self._watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        create = getattr(self._loader, "create_module", None)
+        made: ModuleType | None = create(spec) if create is not None else None
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:  # nobody is to see ours afterwards
+            module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._watch.imported(module)
+
+
+def program_name(arguments: Sequence[str]) -> str:
+    """Return the script, module or command that a Python interpreter was given to run."""
+    rest = iter(arguments[1:])
+    for argument in rest:
+        if argument == "-m":
+            return next(rest, "").split(".")[0]
+        if argument in _WITH_ARGUMENT:
+            next(rest, None)
+        elif argument == "-c" or not argument.startswith("-"):
+            return os.path.basename(argument)
+    return ""
+
+
+def is_program(mode: str, pid: int, arguments: Sequence[str]) -> bool:
+    """Say whether a process is to be recorded though it may serve nothing.
+
+    That is the first one, also after it has replaced itself by another program, and
+    what `multiprocessing` starts for such a one.
+    """
+    above, _, kind = mode.partition("/")
+    if mode == "program" or above == str(pid):
+        return program_name(arguments) not in SERVERS
+    is_worker = _SPAWNED in arguments or any(_FORK_SERVER in each for each in arguments)
+    return kind == "program" and is_worker
+
+
+def begin() -> None:
+    """Watch what this process imports, and record it at once if it is a program."""
+    mode, pid = os.environ.get(MODE), os.getpid()
+    if mode is None:
+        return
+    sys.meta_path.insert(0, ImportWatch(HOSTS))
+    recorded = is_program(mode, pid, sys.orig_argv)
+    os.environ[MODE] = f"{pid}/{'program' if recorded else 'server'}"
+    if recorded:
+        _call("record_program")
+
+
+def _call(function: str, *arguments: object) -> None:
+    try:
+        instrument = importlib.import_module("aqltelemetry.instrument")
+    except ImportError:  # an environment without us
+        return
+    try:
+        getattr(instrument, function)(*arguments)
+    except Exception as exc:  # noqa: BLE001 - the program runs, whatever befalls its telemetry
+        sys.stderr.write(f"aqltelemetry: process {os.getpid()} is not recorded: {exc!r}\n")
