@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench storm matrix clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -28,6 +28,12 @@ format: $(VENV)/lint ## put the code in its usual form
 
 bench: $(VENV)/bench ## measure what it costs, beside its peers
 	@for each in benchmarks/[!_]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+storm: $(VENV)/bench ## kill recording processes and their recoverers at random; MINUTES=30
+	$(BIN)/python benchmarks/storm.py --minutes $(or $(MINUTES),1)
+
+matrix: $(VENV)/test ## run the fault matrix and print its table; LONG=1 for all repetitions
+	$(BIN)/python tests/fault_matrix.py $(if $(LONG),--long)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache _monitoring
