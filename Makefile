@@ -9,7 +9,7 @@ TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
 	csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench storm matrix clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -34,6 +34,12 @@ format: $(VENV)/lint ## put the code in its usual form
 
 bench: $(VENV)/bench ## measure what it costs, beside its peers; ARGS="loading http_hosts"
 	$(BIN)/python benchmarks/_collect.py $(ARGS)
+
+storm: $(VENV)/bench ## kill recording processes and their recoverers at random; MINUTES=30
+	$(BIN)/python benchmarks/storm.py --minutes $(or $(MINUTES),1)
+
+matrix: $(VENV)/test ## run the fault matrix and print its table; LONG=1 for all repetitions
+	$(BIN)/python tests/fault_matrix.py $(if $(LONG),--long)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring

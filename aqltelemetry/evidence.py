@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aqltelemetry import filenames
+from aqltelemetry import filenames, system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.filenames import FileName
 from aqltelemetry.journal.files import read_file
@@ -156,8 +156,9 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
         else:
             os.close(lock_fd)
         with suppress(FileNotFoundError):  # it was recovered meanwhile
-            for segment in sorted(path.glob(f"*{SEGMENT_SUFFIX}")):
-                _read(evidence, segment)
+            for name in system.list_directory(path):
+                if name.endswith(SEGMENT_SUFFIX):
+                    _read(evidence, path / name)
     for writer, number in find_set_aside(root):
         found.setdefault(writer, Evidence(writer)).set_aside.add(number)
 

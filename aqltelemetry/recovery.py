@@ -6,30 +6,44 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.orphans import Orphans, claim_orphans
 from aqltelemetry.journal.sealed import SealedSegment
 
 _log = logging.getLogger("aqltelemetry")
 _MAX_CLAIMED = 64
+_PAUSE = 9
 
 
 class Recovery:
     """Claims dead writers below `roots`; all its methods run on one thread.
 
-    No more than some 64 segments are claimed at a time, so that thousands found
-    at a start neither cost memory nor crowd out what is being recorded now.
+    No more than some 64 segments are claimed at a time, and after so many there is
+    a pause of nine times as long as they took: thousands found at a start neither
+    cost memory nor crowd out what is being recorded now.
     `records` counts what was recovered, `damaged` the segments set aside.
     """
 
-    def __init__(self, roots: Sequence[Path], hand_on: Callable[[SealedSegment], None]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        hand_on: Callable[[SealedSegment], None],
+        now_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
         self.records = 0
         self.damaged = 0
         self._roots = roots
         self._hand_on = hand_on
+        self._now_ns = now_ns
         self._claims: dict[SealedSegment, Orphans] = {}
+        self._claimed_ns = 0
+        self._is_full = False
+        self._resume_ns = 0
 
     def scan(self) -> None:
-        """Claim what is free and hand it on."""
+        """Claim what is free and hand it on, unless it is time for a pause."""
+        if self._now_ns() < self._resume_ns:
+            return
         for root in self._roots:
             try:
                 self._claim_below(root)
@@ -48,6 +62,9 @@ class Recovery:
         else:
             orphans.discard(sealed)
         if not self._claims:
+            now_ns = self._now_ns()
+            if self._is_full:
+                self._resume_ns = now_ns + _PAUSE * (now_ns - self._claimed_ns)
             self.scan()
 
     def close(self) -> None:
@@ -60,9 +77,12 @@ class Recovery:
         if len(self._claims) >= _MAX_CLAIMED:
             return
         for orphans in claim_orphans(root):
+            if not self._claims:
+                self._claimed_ns, self._is_full = self._now_ns(), False
             for sealed in orphans.segments:
                 self._claims[sealed] = orphans
             for sealed in tuple(orphans.segments):
                 self._hand_on(sealed)
             if len(self._claims) >= _MAX_CLAIMED:
+                self._is_full = True
                 return

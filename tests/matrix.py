@@ -207,8 +207,9 @@ def show(reporter: pytest.TerminalReporter) -> None:
         (worker, end): f"{answered} / {found}"
         for reports in reporter.stats.values()
         for report in reports
-        for name, (worker, end, answered, found) in getattr(report, "user_properties", ())
+        for name, value in getattr(report, "user_properties", ())
         if name == CELL
+        for worker, end, answered, found in (value,)
     }
     if not cells:
         return

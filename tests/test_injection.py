@@ -32,6 +32,7 @@ from injection import (
 )
 
 Rows = Callable[[str], list[dict[str, str]]]
+Property = Callable[[str, object], None]
 
 
 async def _record(directory: Path, witness: Witness) -> Stats:
@@ -78,7 +79,7 @@ async def _check(directory: Path, rows: Rows, witness: Witness, where: str) -> N
 
 @pytest.mark.timeout(300)
 async def test_row_03_a_kill_at_each_call_loses_and_duplicates_nothing(
-    directory: Path, rows: Rows
+    directory: Path, rows: Rows, record_property: Property
 ) -> None:
     for nth in itertools.count(1):
         _reset(directory)
@@ -94,11 +95,12 @@ async def test_row_03_a_kill_at_each_call_loses_and_duplicates_nothing(
             break
         assert code == -signal.SIGKILL
     assert nth > 100
+    record_property("runs", nth)
 
 
 @pytest.mark.timeout(300)
 async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_nothing(
-    directory: Path, rows: Rows, tmp_path: Path
+    directory: Path, rows: Rows, tmp_path: Path, record_property: Property
 ) -> None:
     witness = Witness()
 
@@ -110,7 +112,8 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
                 for _ in range(5):
                     record("x", witness.value)
                     witness.count()
-                await asyncio.to_thread(mine._session._keeper.seal)  # type: ignore[union-attr]
+                assert mine._session is not None
+                await mine._session._on_keeper(mine._session._keeper.seal)
             os.kill(os.getpid(), signal.SIGKILL)
 
         asyncio.run(work())
@@ -133,6 +136,7 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
             break
         assert code == -signal.SIGKILL
     assert nth > 40
+    record_property("runs", nth)
 
 
 @pytest.mark.timeout(300)
@@ -140,7 +144,12 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
     ("number", "lasting"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["once", "lasting"]
 )
 async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
-    directory: Path, rows: Rows, caplog: pytest.LogCaptureFixture, number: int, lasting: bool
+    directory: Path,
+    rows: Rows,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Property,
+    number: int,
+    lasting: bool,
 ) -> None:
     """And reaches nobody; but that a monitor may not start."""
     caplog.set_level(logging.CRITICAL, "aqltelemetry")  # what is logged is kept, with its frames
@@ -170,5 +179,6 @@ async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
         if not fault.struck:
             break
     assert nth > 100
+    record_property("runs", nth)
     gc.collect()  # a mapping has a descriptor
     assert len(os.listdir("/proc/self/fd")) <= fds + 2

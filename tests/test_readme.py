@@ -98,7 +98,7 @@ def test_the_other_targets_of_make_exist() -> None:
     for line in (*_commands("CONTRIBUTING.md"), "make format"):
         assert _run(*line.split(), "--dry-run", cwd=ROOT)
     help_text = _run("make", cwd=ROOT)
-    targets = {"help", "demo", "test", "lint", "format", "bench", "clean"}
+    targets = {"help", "demo", "test", "lint", "format", "bench", "storm", "matrix", "clean"}
     assert set(re.findall(r"make (\w+)", help_text)) == targets
 
 

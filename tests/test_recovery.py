@@ -18,7 +18,11 @@ from aqltelemetry.filenames import parse
 from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES
 from aqltelemetry.journal.orphans import BAD_SUFFIX
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.recovery import Recovery
 from aqltelemetry.verification import verify
+from fakes import FakeClock, origin
 from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -266,3 +270,28 @@ asyncio.run(main())
     assert killed.returncode == -signal.SIGKILL
     await recover(directory)
     assert Counter(row["Label"] for row in rows()) == {str(number): 100 for number in range(5)}
+
+
+def test_row_32_after_many_orphans_recovery_pauses_for_nine_times_as_long(tmp_path: Path) -> None:
+    for _ in range(40):
+        writer = Writer.in_journal(tmp_path, origin())
+        for _ in range(2):
+            writer.new_segment(rest=lambda: None)
+        writer.close()
+    clock, handed = FakeClock(1_000), list[SealedSegment]()
+    recovery = Recovery([tmp_path], handed.append, clock)
+    recovery.scan()
+    assert len(handed) == 64
+    clock.now_ns += 100
+    for sealed in handed[:64]:
+        recovery.release(sealed, 0)
+    recovery.scan()
+    assert len(handed) == 64
+    clock.now_ns += 900
+    recovery.scan()
+    assert len(handed) == 80
+    clock.now_ns += 100
+    for sealed in handed[64:]:
+        recovery.release(sealed, 0)
+    assert not list(tmp_path.iterdir())
+    recovery.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -65,8 +66,11 @@ def test_a_copy_of_another_segment_is_not_published_again() -> None:
     assert _rows(_GOOD, SegmentId("f" * 16, 3)) == set()
 
 
-def test_row_30_no_damage_raises_or_makes_a_false_row() -> None:
+def test_row_30_no_damage_raises_or_makes_a_false_row(
+    record_property: Callable[[str, object], None],
+) -> None:
     """MUTANTS=100000 for the long run; the seed is fixed, so a failure can be repeated."""
+    record_property("runs", _MUTANTS)
     dice = random.Random(30)
     for _ in range(_MUTANTS):
         assert _rows(_damaged(dice)) <= _TRUTH

@@ -1,0 +1,377 @@
+"""Runs the fault matrix and prints its table, as it stands in docs/reliability.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_ROOT = Path(__file__).parent.parent
+_LONG = {"KILLS": "1000", "MUTANTS": "100000", "FORKS": "1000", "SECONDS": "600", "EXAMPLES": "500"}
+
+
+_COLUMNS = (
+    *("row", "fault: injected how", "runs", "lost", "duplicated", "damaged", "hangs"),
+    *("wanted", "got"),
+)
+
+
+class Row(NamedTuple):
+    """A fault, how it is brought about, what is wanted, and the tests that hold it.
+
+    `counts` says that the tests count what is lost, duplicated and damaged; `not_run`
+    why there is no test.
+    """
+
+    number: str
+    fault: str
+    how: str
+    wanted: str
+    tests: Sequence[str] = ()
+    counts: bool = True
+    not_run: str = ""
+
+
+_NOTHING = "lost 0, duplicated 0"
+ROWS = (
+    Row(
+        "1, 2, 4",
+        "SIGKILL of writers and of recoverers",
+        "storm, witness in shared memory; samplers and collector callbacks on",
+        "lost 0, duplicated 0, damaged 0, one more than told per thread at most",
+        (
+            "test_row_01_02_04",
+            "test_a_killed_process_loses",
+            "test_kill_after_kill",
+            "test_row_04",
+            "test_two_recoverers",
+        ),
+    ),
+    Row(
+        "2",
+        "drops, then SIGKILL",
+        "values that are no numbers, then SIGKILL",
+        "drop count exact, with its time",
+        ("test_row_02",),
+    ),
+    Row(
+        "3",
+        "SIGKILL before each system call",
+        "each call of create, seal, publish, recover in turn",
+        "100 % of points: lost 0, duplicated 0, left over 0; a second recovery does nothing",
+        ("test_row_03",),
+    ),
+    Row(
+        "5",
+        "OOM kill",
+        "as SIGKILL; where the journal is, in a container",
+        "the journal on the volume",
+        ("test_in_a_container_the_journal",),
+        counts=False,
+    ),
+    Row(
+        "6",
+        "`_exit`, SIGSEGV, SIGABRT, `sys.exit`",
+        "each, after 100 observations",
+        "lost 0",
+        ("test_row_06",),
+    ),
+    Row(
+        "7, 8, 9",
+        "ends of Gunicorn's workers",
+        "stop, reload, max_requests, timeout, SIGKILL of seven classes, requests counted outside",
+        "answered = in the files, in every cell",
+        ("test_what_was_answered",),
+    ),
+    Row("7", "an exit without a stop", "the end of a program", "lost 0", ("test_row_07",)),
+    Row(
+        "10",
+        "SIGKILL of Gunicorn's master",
+        "",
+        "no file touched by both",
+        not_run="not run; two masters' workers are as any two processes (rows 14, 16)",
+    ),
+    Row(
+        "11",
+        "forks of a recording process with threads",
+        "`os.fork` with 8 threads and a loop at work",
+        "0 hangs, 0 observations of the parent under a child's PID",
+        ("test_row_11", "test_a_pool_of_processes", "test_a_childs"),
+    ),
+    Row(
+        "12",
+        "preloading",
+        "",
+        "threads +0, descriptors +0 in the master",
+        not_run="not run by itself; recording begins after the fork, in `post_worker_init`",
+    ),
+    Row(
+        "13, 15",
+        "owner dead, its child alive; zombies",
+        "fork, kill without wait",
+        "its segments are free at once",
+        ("test_row_13", "test_a_kill_frees", "test_a_living_child"),
+    ),
+    Row(
+        "14",
+        "one PID in two containers",
+        "two PID namespaces, one directory",
+        _NOTHING,
+        ("test_row_14",),
+    ),
+    Row(
+        "16", "restarts within a second", "30 starts in a row", "0 files replaced", ("test_row_16",)
+    ),
+    Row(
+        "17, 18, 19",
+        "full disk: at a segment, after it, at a file",
+        "tmpfs of 16 MB, filled",
+        "lost 0, drops exact, no part of a file visible",
+        ("test_row_17", "test_a_segment_that_can_not_be_allocated", "test_a_full_disk"),
+    ),
+    Row(
+        "20",
+        "a segment cut by others",
+        "modes of all files in the journal",
+        "nobody else may",
+        ("test_row_20",),
+        counts=False,
+    ),
+    Row(
+        "21",
+        "files deleted at any time",
+        "a reader that deletes 1,000 times a second",
+        "0 errors, all accounted",
+        ("test_row_21",),
+    ),
+    Row(
+        "22",
+        "directory or journal removed, replaced",
+        "`rm -rf` while recording",
+        "publishing goes on; what was unpublished is not lost",
+        ("test_row_22", "test_a_directory_removed", "test_a_journal_removed"),
+    ),
+    Row("23", "read-only file system", "remount", "lost 0, application unaware", ("test_row_23",)),
+    Row(
+        "24",
+        "errors of each system call",
+        "the n-th fails, once (EIO) or from then on (ENOSPC)",
+        "100 % of points: lost 0, duplicated 0; the application sees none",
+        ("test_row_24", "test_whatever_call_fails"),
+    ),
+    Row(
+        "25",
+        "a write that hangs",
+        "held up by a gate, as long as 1,000 observations take",
+        "only the publisher waits",
+        ("test_row_25",),
+    ),
+    Row(
+        "26",
+        "file system frozen",
+        "`fsfreeze` of a loop mount with the files; the journal in memory",
+        "recording goes on",
+        ("test_row_26",),
+    ),
+    Row(
+        "27",
+        "no descriptors left",
+        "RLIMIT_NOFILE, all held",
+        "0 errors, lost 0 after",
+        ("test_row_27",),
+    ),
+    Row("28", "limit to file sizes", "RLIMIT_FSIZE of 64 KiB", "as a full disk", ("test_row_28",)),
+    Row(
+        "29",
+        "no hard links; two file systems",
+        "EPERM; journal in /dev/shm",
+        _NOTHING,
+        ("test_row_29", "test_without_hard_links"),
+    ),
+    Row(
+        "30",
+        "damaged segments",
+        "flips, overwrites, moves, cuts, holes, lost headers",
+        "0 exceptions, 0 false rows",
+        ("test_row_30", "test_no_damage", "test_what_is_no_segment", "test_a_copy_of"),
+    ),
+    Row(
+        "31",
+        "killed while a segment is made",
+        "SIGKILL at each call; a `.new` left",
+        "left over 0",
+        ("test_a_segment_that_was_being_made",),
+    ),
+    Row(
+        "32",
+        "orphans of thousands at a start",
+        "80 segments, start",
+        "recording begins first",
+        ("test_row_32",),
+        counts=False,
+    ),
+    Row(
+        "33",
+        "a sink that is stuck",
+        "never returns; full rate",
+        "journal within its limit, RSS within 16 MiB more, drops exact",
+        ("test_row_33",),
+    ),
+    Row(
+        "34",
+        "nobody deletes",
+        "ten times the bytes to keep",
+        "total within the limit, removal told",
+        ("test_row_34",),
+    ),
+    Row(
+        "35",
+        "recording amid recording",
+        "collector callbacks, signal handlers, `__del__`",
+        "0 hangs, lost 0",
+        ("test_collector_callbacks", "test_signal_handlers", "test_objects_record"),
+    ),
+    Row("36", "double cancels", "10,000 tasks", "all recorded", ("test_ten_thousand_doubly",)),
+    Row(
+        "37",
+        "the sink's task cancelled",
+        "at each await",
+        "lost 0, no half file",
+        ("test_row_37", "test_cancelled_at_any_await", "test_cancelled_while"),
+    ),
+    Row(
+        "38",
+        "loop blocked, second loop",
+        "`time.sleep` in it, two runs",
+        "a lag of that length, lost 0",
+        ("test_row_38", "test_a_loop_that_ended"),
+    ),
+    Row(
+        "39",
+        "default executor full",
+        "40 jobs that wait",
+        "publishing unaffected",
+        ("test_row_39",),
+    ),
+    Row(
+        "40",
+        "hostile labels",
+        "Unicode at random, through files and readers",
+        "equal after the documented cleaning",
+        ("test_any_label_is", "test_no_label_is_taken", "test_durations_are_read_back"),
+    ),
+    Row(
+        "41",
+        "labels without end",
+        "110,000 labels",
+        "memory bounded, count exact",
+        ("test_row_41", "test_observations_beyond"),
+    ),
+    Row(
+        "42",
+        "faults in the hot path",
+        "a segment that raises",
+        "swallowed, counted",
+        ("test_a_fault_of_ours",),
+    ),
+    Row(
+        "43",
+        "wall clock steps",
+        "an hour, both ways",
+        "order kept, a row tells",
+        ("test_a_step_of_the_wall_clock", "test_timepoints_never"),
+    ),
+    Row(
+        "44",
+        "hostile directories",
+        "pipe, link, directory, second name, another's directory",
+        "never followed, no hang",
+        (
+            "test_row_44",
+            "test_a_planted_link",
+            "test_a_directory_of_somebody",
+            "test_a_directory_that_others",
+        ),
+    ),
+    Row(
+        "45",
+        "power loss",
+        "a copy of a loop mount's image amid the recording, after `sync`",
+        "each file readable, a start works",
+        ("test_row_45",),
+    ),
+    Row(
+        "all",
+        "any of these, in any order",
+        "record, seal, write, flush, crash, recover, delete, full disk, clock step",
+        "accepted = rows + journal + removed + torn, after every step",
+        ("runTest",),
+    ),
+)
+
+
+class _Case(NamedTuple):
+    name: str
+    passed: bool
+    skipped: str
+    properties: dict[str, str]
+
+
+def _cases(path: str) -> Iterator[_Case]:
+    for case in ET.parse(path).getroot().iter("testcase"):
+        skipped = case.find("skipped")
+        yield _Case(
+            case.get("name", ""),
+            case.find("failure") is None and case.find("error") is None and skipped is None,
+            "" if skipped is None else skipped.get("message", "skipped"),
+            {each.get("name", ""): each.get("value", "") for each in case.iter("property")},
+        )
+
+
+def _line(row: Row, cases: Sequence[_Case]) -> str:
+    mine = [case for case in cases if case.name.startswith(tuple(row.tests) or ("-",))]
+    if row.not_run or not mine:
+        cells = ["-"] * 5 + [row.wanted, row.not_run or "no test found"]
+        return _cells(row, cells)
+    runs = sum(int(case.properties.get("runs", "1")) for case in mine if case.passed)
+    failed = [case.name for case in mine if not case.passed and not case.skipped]
+    skipped = {case.skipped for case in mine if case.skipped}
+    told = [case.properties["got"] for case in mine if "got" in case.properties]
+    got = "; ".join([*told, *skipped]) or "as wanted"
+    if failed:
+        got = f"**failed: {', '.join(failed)}**"
+    zero = "0" if row.counts and runs and not failed else "-"
+    hangs = "0" if runs and not failed else "-"
+    return _cells(row, [f"{runs:,}", zero, zero, zero, hangs, row.wanted, got])
+
+
+def _cells(row: Row, cells: Sequence[str]) -> str:
+    how = f"{row.fault}: {row.how}" if row.how else row.fault
+    return f"| {row.number} | {how} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Run all tests of the rows, each of which fails at any loss, and print the table."""
+    environment = {**os.environ, **(_LONG if "--long" in sys.argv else {})}
+    names = sorted({name for row in ROWS for name in row.tests})
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-k", " or ".join(names)]
+        command += ["-o", "timeout=0", f"--junit-xml={report.name}"]
+        done = subprocess.run(command, cwd=_ROOT, env=environment, check=False, stdout=sys.stderr)
+        cases = list(_cases(report.name))
+    print(
+        "| row | fault and injection | runs | lost | duplicated | damaged | hangs | wanted | got |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in ROWS:
+        print(_line(row, cases))
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

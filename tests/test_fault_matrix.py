@@ -1,0 +1,636 @@
+"""Faults around a recording process, by the rows of the matrix in docs/reliability.md.
+
+Rows that are claims of one module are tested beside it; `tests/fault_matrix.py` knows
+where each is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.filenames import parse
+from aqltelemetry.journal.format import SEGMENT_BYTES
+from aqltelemetry.journal.orphans import claim_orphans
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.verification import Verdict, verify
+from fakes import MemorySink, origin
+from servers import recover
+
+Rows = Callable[..., list[dict[str, str]]]
+Property = Callable[[str, object], None]
+_FORKS = int(os.environ.get("FORKS", "50"))
+_SECONDS = float(os.environ.get("SECONDS", "1"))
+
+
+def _run(program: str, *arguments: object, code: int = 0, prefix: tuple[str, ...] = ()) -> str:
+    """Run a program to its end, which is not to be hung; return what it printed."""
+    command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, check=False, timeout=100, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def _verdicts(directory: Path, journal: Path | None = None) -> list[Verdict]:
+    roots = all_roots(str(directory), "auto" if journal is None else str(journal))
+    verdicts = list(verify(directory, roots))
+    assert [problem for each in verdicts for problem in each.problems] == []
+    return verdicts
+
+
+def _numbers(rows: Rows) -> Counter[int]:
+    return Counter(round(float(row["Measurement"])) for row in rows("custom"))
+
+
+_DIES = """
+import asyncio, ctypes, os, resource, signal, sys
+from aqltelemetry import monitor, record
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+async def main():
+    await monitor.start(sys.argv[1], with_runtime=False)
+    for number in range(100):
+        record("x", number)
+    exec(sys.argv[2])
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("death", "code"),
+    [
+        ("os._exit(3)", 3),
+        ("ctypes.string_at(0)", -signal.SIGSEGV),
+        ("os.kill(os.getpid(), signal.SIGABRT)", -signal.SIGABRT),
+        ("sys.exit(4)", 4),
+    ],
+    ids=["_exit", "SIGSEGV", "SIGABRT", "sys.exit"],
+)
+async def test_row_06_however_a_process_dies_nothing_is_lost(
+    directory: Path, rows: Rows, death: str, code: int
+) -> None:
+    _run(_DIES, directory, death, code=code)
+    await recover(directory)
+    assert _numbers(rows) == Counter(range(100))
+    _verdicts(directory)
+
+
+def test_row_11_forks_of_a_recording_process_with_threads_hang_nobody(
+    directory: Path, rows: Rows, record_property: Property
+) -> None:
+    """FORKS=1000 for the long run; each child records, and so does the parent meanwhile."""
+    record_property("runs", _FORKS)
+    program = """
+import asyncio, os, sys, threading
+from aqltelemetry import Monitor, record
+forks = int(sys.argv[2])
+def work():
+    while not over.is_set():
+        record("parent", 1)
+        over.wait(0.001)
+over = threading.Event()
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False, flush_interval_s=0.05)
+    await mine.start()
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for number in range(forks):
+        pid = os.fork()
+        if pid == 0:
+            record("child", number)
+            os._exit(0)
+        await asyncio.sleep(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    over.set()
+    for thread in threads:
+        thread.join()
+    while mine.stats().recovered < forks:
+        await asyncio.sleep(0.01)
+    print(os.getpid(), mine.stats().recorded)
+    await mine.stop()
+asyncio.run(main())
+"""
+    pid, recorded = map(int, _run(program, directory, _FORKS).split())
+    found = Counter((row["Label"], int(row["PID"]) == pid) for row in rows("custom"))
+    assert found == {("child", False): _FORKS, ("parent", True): recorded}
+    _verdicts(directory)
+
+
+def test_row_13_a_segment_is_free_while_a_child_of_its_dead_owner_lives(tmp_path: Path) -> None:
+    """And while its owner is a zombie: row 15."""
+    pid = os.fork()
+    if pid == 0:
+        Writer.in_journal(tmp_path / "root", origin()).new_segment()
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    (orphans,) = claim_orphans(tmp_path / "root")
+    orphans.close()
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def root() -> None:
+    """Skip where system administration is not allowed."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount file systems and make namespaces")
+
+
+_OWN_PIDS = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.usefixtures("root")
+async def test_row_14_two_processes_of_one_pid_steal_nothing_from_each_other(
+    directory: Path, rows: Rows
+) -> None:
+    program = """
+import asyncio, os, sys
+from aqltelemetry import Monitor, record
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False, flush_interval_s=0.01, max_file_age_s=0.05)
+    await mine.start()
+    for number in range(200):
+        record(sys.argv[2], number)
+        await asyncio.sleep(0.001)
+    print(os.getpid())
+    os.kill(os.getpid(), 9) if os.getpid() != 1 else os._exit(9)
+asyncio.run(main())
+"""
+    if subprocess.run([*_OWN_PIDS, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to make PID namespaces")
+    run = [
+        asyncio.to_thread(_run, program, directory, name, code=9, prefix=_OWN_PIDS) for name in "ab"
+    ]
+    assert await asyncio.gather(*run) == ["1\n", "1\n"]
+    await recover(directory)
+    found = Counter((row["Label"], row["Measurement"]) for row in rows("custom"))
+    assert len(found) == found.total() == 400
+    _verdicts(directory)
+
+
+async def test_row_16_many_starts_within_a_second_replace_no_file(
+    directory: Path, rows: Rows
+) -> None:
+    for number in range(30):
+        async with Monitor(directory, with_runtime=False):
+            record("x", number)
+    assert _numbers(rows) == Counter(range(30))
+    assert len(_verdicts(directory)) == 30
+
+
+@contextlib.contextmanager
+def _mounted(path: Path, size: str) -> Iterator[Path]:
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(path)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount file systems")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), (path / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("full", ["journal", "monitoring"])
+async def test_row_17_18_19_a_full_disk_costs_what_does_not_fit_and_is_counted(
+    tmp_path: Path, full: str
+) -> None:
+    """Of the journal: when a segment is to be made. Of the files: when rows are written."""
+    with _mounted(tmp_path / "disk", "16m") as disk:
+        place = {"journal": tmp_path / "journal", "monitoring": tmp_path / "monitoring"}
+        place[full] = disk / full
+        directory, journal = place["monitoring"], place["journal"]
+        mine = Monitor(directory, journal_dir=journal, with_runtime=False, flush_interval_s=0.05)
+        await mine.start()
+        _fill(disk)
+        for number in range(150_000):  # more than fits into the segments that are there
+            record("x", number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(mine.flush(), 5)
+        assert all(path.read_bytes().endswith(b"\n") for path in directory.glob("*.csv"))
+        (disk / "filler").unlink()
+        async with asyncio.timeout(60):
+            while mine.stats().in_journal:
+                await mine.flush()
+        record("x", -1)
+        stats = await mine.stop()
+        (verdict,) = _verdicts(directory, journal)
+        dropped = {each.reason: each.total for each in verdict.dropped}
+        assert dropped == stats.dropped
+        assert verdict.rows + sum(dropped.values()) == 150_001
+        assert (verdict.in_journal, verdict.removed) == (0, 0)
+
+
+@pytest.mark.usefixtures("root")
+async def test_row_23_on_a_read_only_file_system_recording_goes_on(tmp_path: Path) -> None:
+    with _mounted(tmp_path / "disk", "16m") as disk:
+        directory = disk / "monitoring"
+        journal = tmp_path / "journal"
+        async with Monitor(directory, journal_dir=journal, with_runtime=False) as mine:
+            record("x", 1)
+            await mine.flush()
+            _remount(disk, "ro")
+            record("x", 2)
+            await mine.flush()
+            assert mine.stats().in_journal == 1
+            assert mine.stats().sink_errors >= 1
+            _remount(disk, "rw")
+        (verdict,) = _verdicts(directory, journal)
+        assert verdict.rows == 2
+
+
+def _remount(path: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(path)], check=True)
+
+
+async def test_row_21_files_may_be_deleted_at_any_time(directory: Path) -> None:
+    over, deleted = threading.Event(), Counter[str]()
+
+    def delete() -> None:
+        while not over.wait(0.001):
+            for path in directory.glob("*.csv"):
+                text = path.read_bytes()
+                path.unlink()
+                deleted[path.name.split(".")[0]] += text.count(b"\n") - 1
+
+    reader = threading.Thread(target=delete)
+    async with Monitor(
+        directory, with_runtime=False, flush_interval_s=0.01, max_file_age_s=0.02
+    ) as mine:
+        reader.start()
+        for number in range(10_000):
+            record("x", number)
+            if number % 100 == 0:
+                await asyncio.sleep(0.002)
+        await mine.flush()
+        assert (mine.stats().sink_errors, mine.stats().dropped) == (0, {})
+        over.set()
+        reader.join()
+        record("x", -1)
+    left = sum(path.read_bytes().count(b"\n") - 1 for path in directory.glob("custom.*.csv"))
+    assert deleted["custom"] + left == 10_001
+    (verdict,) = _verdicts(directory)
+    assert (verdict.accepted, verdict.rows) == (10_001, left)
+
+
+async def test_row_22_a_directory_that_is_removed_and_made_again_costs_nothing_unpublished(
+    directory: Path, tmp_path: Path, rows: Rows
+) -> None:
+    journal = tmp_path / "journal"
+    async with Monitor(directory, with_runtime=False, journal_dir=journal) as mine:
+        record("x", 1)
+        await mine.flush()
+        record("x", 2)
+        shutil.rmtree(directory)
+        await mine.flush()
+        record("x", 3)
+        shutil.rmtree(directory)
+        directory.mkdir()
+    assert _numbers(rows) == Counter([3])
+    (verdict,) = _verdicts(directory, journal)
+    assert (verdict.rows, verdict.removed) == (1, 2)
+
+
+async def test_row_25_a_write_that_hangs_holds_up_the_publisher_alone(
+    directory: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate: Future[None] = Future()
+    real = CsvSink._write_chunk
+
+    mine = Monitor(directory, with_runtime=False, flush_interval_s=0.01)
+    await mine.start()
+    assert mine._session is not None
+    thread = mine._session._parts.sink_thread
+
+    async def hanging(file: Any, chunk: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, gate.result)
+        await real(file, chunk)
+
+    monkeypatch.setattr(CsvSink, "_write_chunk", staticmethod(hanging))
+    record("x", 0)
+    flush = asyncio.create_task(mine.flush())
+    for number in range(1, 1_000):
+        record("x", number)
+        await asyncio.sleep(0)
+    assert not flush.done()
+    gate.set_result(None)
+    await mine.stop()
+    assert _numbers(rows) == Counter(range(1_000))
+
+
+def test_row_27_without_descriptors_recording_goes_on_and_publishing_is_made_up_for(
+    directory: Path, rows: Rows
+) -> None:
+    program = """
+import asyncio, os, resource, sys
+from aqltelemetry import Monitor, record
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False, flush_interval_s=0.01, max_file_age_s=0.01)
+    await mine.start()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    for number in range(1_000):
+        record("x", number)
+        if number % 100 == 0:
+            await asyncio.sleep(0.05)
+    for fd in held:
+        os.close(fd)
+    for number in range(1_000, 1_100):
+        record("x", number)
+    stats = await mine.stop()
+    print(stats.dropped.get("unreadable", 0), stats.dropped.get("no segment", 0))
+asyncio.run(main())
+"""
+    unreadable, without = map(int, _run(program, directory).split())
+    found = _numbers(rows)
+    assert unreadable == 0
+    assert len(found) == found.total() == 1_100 - without
+    (verdict,) = _verdicts(directory)
+    assert sum(each.total for each in verdict.dropped) == without
+
+
+def test_row_28_a_limit_to_the_size_of_files_is_as_a_full_disk(directory: Path, rows: Rows) -> None:
+    program = """
+import asyncio, resource, sys
+from aqltelemetry import Monitor, record
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False)
+    await mine.start()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+    for number in range(20_000):
+        record("x", number)
+    await mine.flush()
+    assert mine.stats().in_journal == 20_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await mine.flush()
+    await mine.stop()
+asyncio.run(main())
+"""
+    _run(program, directory)
+    assert _numbers(rows) == Counter(range(20_000))
+    _verdicts(directory)
+
+
+async def test_row_29_files_on_another_file_system_than_the_journal(
+    directory: Path, rows: Rows
+) -> None:
+    with contextlib.suppress(FileExistsError):
+        Path("/dev/shm/aqltelemetry-test").mkdir()
+    async with Monitor(directory, with_runtime=False, journal_dir="/dev/shm/aqltelemetry-test"):
+        record("x", 1)
+    assert _numbers(rows) == Counter([1])
+    shutil.rmtree("/dev/shm/aqltelemetry-test")
+
+
+async def test_row_32_a_start_is_not_held_up_by_what_thousands_left(
+    directory: Path, tmp_path: Path, rows: Rows
+) -> None:
+    """Recovery goes on beside, some segments at a time."""
+    root = all_roots(str(directory), str(tmp_path / "journal"))[0]
+    root.mkdir(parents=True, mode=0o700)
+    for _ in range(40):
+        writer = Writer.in_journal(root, origin(str(directory)))
+        for _ in range(2):
+            writer.new_segment(rest=lambda: None)
+        writer.close()
+    async with Monitor(directory, with_runtime=False, journal_dir=tmp_path / "journal") as mine:
+        record("x", 1)
+        assert mine.stats().recorded == 1
+        await mine.flush()
+        assert _numbers(rows) == Counter([1])
+
+
+@pytest.mark.timeout(1_000)
+async def test_row_33_a_stuck_sink_costs_a_bounded_journal_and_an_exact_count(
+    directory: Path, record_property: Property
+) -> None:
+    """SECONDS=600 for the long run, at full rate."""
+
+    class Stuck(MemorySink):
+        async def write(self, batch: Batch) -> Sequence[SegmentId]:
+            await asyncio.Event().wait()
+            return ()
+
+    limit = 8 << 20
+    mine = Monitor(
+        directory,
+        with_runtime=False,
+        flush_interval_s=0.05,
+        journal_bytes=limit,
+        stop_timeout_s=0.5,
+        sinks=[Stuck()],
+    )
+    await mine.start()
+    loop = asyncio.get_running_loop()
+    until, told, most = loop.time() + _SECONDS, 0, 0
+    before = _rss_bytes()
+    while loop.time() < until or not mine.stats().dropped:
+        for number in range(5_000):
+            record("x", number)
+        told += 5_000
+        most = max(most, _bytes_below(directory.parent))
+        await asyncio.sleep(0)
+    grown = _rss_bytes() - before
+    stats = await mine.stop()
+    assert stats.recorded == told
+    assert stats.published + stats.in_journal + sum(stats.dropped.values()) == told
+    assert most <= limit + SEGMENT_BYTES
+    assert grown < limit + (16 << 20)
+    (verdict,) = _verdicts(directory)
+    assert sum(each.total for each in verdict.dropped) == stats.dropped["no segment"]
+    got = f"{told:,} in {_SECONDS:.0f} s, {stats.dropped['no segment']:,} dropped, all counted; "
+    got += f"RSS grew by {grown / 2**20:.1f} MiB, the journal to {most / 2**20:.1f} of 8 MiB"
+    record_property("got", got)
+
+
+def _rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _bytes_below(path: Path) -> int:
+    found = 0
+    for each in path.rglob("*.seg"):
+        with contextlib.suppress(FileNotFoundError):
+            found += each.stat().st_size
+    return found
+
+
+async def test_row_34_what_nobody_deletes_is_bounded_and_its_removal_counted(
+    directory: Path,
+) -> None:
+    keep, file = 200_000, 16 << 10
+    async with Monitor(
+        directory, with_runtime=False, keep_bytes=keep, max_file_bytes=file, flush_interval_s=0.01
+    ) as mine:
+        for _ in range(40):
+            for number in range(1_500):
+                record("x", number)
+            await mine.flush()
+            assert (
+                sum(path.stat().st_size for path in directory.glob("*.csv")) <= keep + SEGMENT_BYTES
+            )
+    (verdict,) = _verdicts(directory)
+    assert verdict.accepted == 60_000
+    assert verdict.removed > 40_000
+    assert verdict.retired_files
+
+
+async def test_row_39_an_applications_full_executor_does_not_hold_up_publishing(
+    directory: Path, rows: Rows
+) -> None:
+    gate = threading.Event()
+    async with Monitor(directory, with_runtime=False) as mine:
+        jobs = [asyncio.to_thread(gate.wait) for _ in range(40)]
+        blocked = [asyncio.create_task(job) for job in jobs]
+        record("x", 1)
+        await mine.flush()
+        assert _numbers(rows) == Counter([1])
+        gate.set()
+        await asyncio.gather(*blocked)
+
+
+def test_row_38_a_blocked_loop_is_seen_and_loses_nothing(directory: Path, rows: Rows) -> None:
+    program = """
+import asyncio, sys, time
+from aqltelemetry import Monitor, record
+async def main():
+    async with Monitor(sys.argv[1], interval_s=0.05):
+        await asyncio.sleep(0.3)
+        record("x", 1)
+        time.sleep(1.5)
+        record("x", 2)
+        await asyncio.sleep(0.3)
+for _ in range(2):
+    asyncio.run(main())
+"""
+    _run(program, directory)
+    assert _numbers(rows) == Counter({1: 2, 2: 2})
+    lags = [float(row["Measurement"]) for row in rows("runtime") if "lag" in row["Label"]]
+    assert sum(lag >= 1.3 for lag in lags) == 2
+
+
+async def test_row_20_segments_are_where_nobody_else_may_cut_them(directory: Path) -> None:
+    """A mapped file that is cut kills its process: so nobody else may get at it."""
+    async with Monitor(directory, with_runtime=False):
+        (root,) = (root for root in all_roots(str(directory)) if root.exists())
+        for path in (root, *root.rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0
+            assert path.stat().st_uid == os.geteuid()
+
+
+def test_row_07_an_exit_without_a_stop_loses_nothing(directory: Path, rows: Rows) -> None:
+    program = (
+        "from aqltelemetry import sync, record; import sys; sync.start(sys.argv[1]); record('x', 1)"
+    )
+    _run(program, directory)
+    assert _numbers(rows) == Counter([1])
+    assert all(parse(path.name) for path in directory.iterdir())
+
+
+async def test_row_37_time_goes_on_as_a_sink_is_cancelled(directory: Path, rows: Rows) -> None:
+    """The drain is cancelled amid a write: what was in it is published by the next start."""
+    mine = Monitor(directory, with_runtime=False, stop_timeout_s=0)
+    await mine.start()
+    for number in range(100):
+        with time_block("x"):
+            record("x", number)
+    await mine.stop()
+    await recover(directory)
+    assert _numbers(rows) == Counter(range(100))
+
+
+@contextlib.contextmanager
+def _looped(image: Path, at: Path) -> Iterator[None]:
+    """Mount an image, made if there is none, as a file system of its own."""
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(32 << 20)
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    at.mkdir(exist_ok=True)
+    command = ["mount", "-o", "loop", str(image), str(at)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount file systems, and a loop device")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
+
+
+@pytest.mark.usefixtures("root")
+async def test_row_26_a_frozen_file_system_holds_up_no_record(tmp_path: Path) -> None:
+    """With the journal on a memory file system, as it is by default outside containers."""
+    journal = Path("/dev/shm") / f"aqltelemetry-test-{os.getpid()}"
+    disk = tmp_path / "disk"
+    with _looped(tmp_path / "image", disk):
+        directory = disk / "monitoring"
+        async with Monitor(directory, with_runtime=False, journal_dir=journal) as mine:
+            record("x", 0)
+            await mine.flush()
+            subprocess.run(["fsfreeze", "--freeze", str(disk)], check=True)
+            try:
+                flush = asyncio.create_task(mine.flush())
+                for number in range(1, 1_000):
+                    record("x", number)
+                    await asyncio.sleep(0)
+                assert not flush.done()
+            finally:
+                subprocess.run(["fsfreeze", "--unfreeze", str(disk)], check=True)
+            await flush
+        (verdict,) = _verdicts(directory, journal)
+        assert (verdict.rows, verdict.dropped) == (1_000, [])
+    shutil.rmtree(journal, ignore_errors=True)
+
+
+@pytest.mark.usefixtures("root")
+async def test_row_45_after_a_power_loss_every_file_is_whole_and_a_start_works(
+    tmp_path: Path,
+) -> None:
+    """What the kernel had written, that is: the image is copied as it is on the disk."""
+    disk, image, copy = tmp_path / "disk", tmp_path / "image", tmp_path / "copy"
+    with _looped(image, disk):
+        directory = disk / "monitoring"
+        mine = Monitor(directory, with_runtime=False, journal_dir=disk / "j", flush_interval_s=0.01)
+        await mine.start()
+        for number in range(20):
+            record("x", number)
+            await mine.flush()
+        os.sync()
+        for number in range(20, 40):
+            record("x", number)
+            await mine.flush()
+        shutil.copy(image, copy)
+        await mine.stop()
+    with _looped(copy, disk):
+        files = list(directory.glob("custom.*.csv"))
+        assert len(files) >= 20
+        assert all(path.read_bytes().endswith(b"\n") for path in files)
+        async with Monitor(directory, with_runtime=False, journal_dir=disk / "j"):
+            record("x", 40)
