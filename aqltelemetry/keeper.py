@@ -23,7 +23,7 @@ from aqltelemetry.threads import WorkerThread, native
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _SPARES_PER_FILLED = 4
-_MAX_SPARES = 8
+_MAX_SPARES = 16
 
 
 @dataclass(frozen=True, slots=True)
