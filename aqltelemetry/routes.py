@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _NOT_FOUND = 404
@@ -90,5 +91,6 @@ def _django_template(path: str) -> str | None:
     return "/" + _braced(route)
 
 
+@lru_cache(maxsize=1000)
 def _braced(rule: str) -> str:
     return _VARIABLE.sub(r"{\1}", rule)
