@@ -15,8 +15,10 @@ from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import (
+    ANSWERING,
     EVENTS,
     RECORDED_BY,
+    TEMPLATE,
     WEBSOCKET,
     Exchange,
     InFlight,
@@ -87,18 +89,21 @@ class TelemetryMiddleware:
             return
         exchange = _Exchange(self, scope, receive, send)
         self._in_flight.begin()
+        ANSWERING.set(scope)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as exc:
             exchange.fail(exc)
             raise
         finally:
+            # Not reset by a token, which another context than this would not have.
+            ANSWERING.set(None)
             exchange.record()
             self._in_flight.end()
 
     def labels(self, scope: Scope, root_path: str, exchange: Exchange) -> Labels:
         """Return the labels of an exchange that has ended."""
-        template = self._template(scope, root_path, exchange.status)
+        template = scope.get(TEMPLATE) or self._template(scope, root_path, exchange.status)
         return self._labels.of(template, str(scope.get("method", "GET")), exchange.kind)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

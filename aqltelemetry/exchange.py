@@ -8,8 +8,9 @@ an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVarTuple
+from collections.abc import Callable, MutableMapping, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVarTuple
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.segment import Counter
@@ -31,6 +32,12 @@ BESIDE = ("ttfb", "4xx", "5xx", "disconnect")
 IN_FLIGHT = "requests in flight"
 RECORDED_BY = "aqltelemetry.recorded_by"
 """What a middleware leaves in a request's environment, so that it is recorded once."""
+
+ANSWERING: ContextVar[MutableMapping[str, Any] | None] = ContextVar("answering", default=None)
+"""The scope of the ASGI request being answered, of which one to a WSGI application below it
+is a part, and no request of its own."""
+TEMPLATE = "aqltelemetry.template"
+"""What a WSGI application below leaves there: its request's route."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, Unpack
@@ -16,8 +16,10 @@ from typing import Any, TypeAlias, Unpack
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import (
+    ANSWERING,
     EVENTS,
     RECORDED_BY,
+    TEMPLATE,
     Exchange,
     InFlight,
     RequestLabels,
@@ -71,6 +73,9 @@ class TelemetryMiddleware:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Handle a request; whatever the application raises passes through."""
+        outer = ANSWERING.get()
+        if outer is not None:
+            return self._app(environ, self._telling(outer, environ, start_response))
         if self._started_in != os.getpid():
             self._start()
         # Within another one of its kind, only the outer one records.
@@ -101,6 +106,22 @@ class TelemetryMiddleware:
             exchange.status = _FAILED
             end()
             raise
+
+    def _telling(
+        self,
+        outer: MutableMapping[str, Any],
+        environ: Environ,
+        start_response: Callable[..., Any],
+    ) -> Callable[..., Any]:
+        """Have the ASGI request that this is a part of know the route."""
+
+        def start(*arguments: Any) -> Any:
+            template = self._template(environ)
+            if template is not None:
+                outer[TEMPLATE] = environ.get("SCRIPT_NAME", "") + template
+            return start_response(*arguments)
+
+        return start
 
     def _start(self) -> None:
         # Threads that come at once wait in `start`, where all but one are told that

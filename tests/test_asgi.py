@@ -17,7 +17,9 @@ import aiohttp
 import litestar
 import pytest
 import uvicorn
+from asgiref.wsgi import WsgiToAsgi
 from fastapi import APIRouter, FastAPI
+from flask import Flask
 from litestar import Litestar, get
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -27,6 +29,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+import aqltelemetry.wsgi
 from aqltelemetry import Monitor, recorder
 from aqltelemetry.asgi import Application, Message, Receive, Scope, Send, TelemetryMiddleware
 from aqltelemetry.errors import OptionError
@@ -421,6 +424,25 @@ async def _called(app: Application, scope: Scope) -> None:
         pass
 
     await app({"type": "http", "method": "GET", "headers": [], **scope}, receive, send)
+
+
+async def test_a_request_to_a_wsgi_application_below_is_one_with_its_route(
+    directory: Path, counts: Counts
+) -> None:
+    inner = Flask("inner")
+    inner.add_url_rule("/users/<int:user>", view_func=lambda user: f"{user}")
+    inner.wsgi_app = aqltelemetry.wsgi.TelemetryMiddleware(inner.wsgi_app)  # type: ignore[method-assign]
+    mounted: Any = WsgiToAsgi(inner)  # type: ignore[no-untyped-call]
+    app = Starlette(routes=[Mount("/old", mounted), Route("/new", _hello)])
+    async with _serving(_timed(app, directory)) as client:
+        found = await _get(client, "/old/users/1", "/old/users/2", "/old/none", "/new")
+    assert found == [200, 200, 404, 200]
+    assert counts() == {
+        "/old/users/{user} [GET]": 2,
+        "/new [GET]": 1,
+        "unmatched": 1,
+        "unmatched 4xx": 1,
+    }
 
 
 async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(

@@ -236,7 +236,7 @@ def test_without_a_line_of_code_and_what_is_asked_while_it_runs(tmp_path: Path, 
         if "aqltelemetry" not in line and "TelemetryMiddleware" not in line
     )
     (tmp_path / "main.py").write_text(plain)
-    run, _, doctor, off, on, profile = _commands("README.md")[7:]
+    run, _, doctor, off, on, profile, verify, recover = _commands("README.md")[7:]
     command = run.replace("8000", str(port)).split()
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, cwd=tmp_path, env=_environment()) as server:
@@ -254,6 +254,8 @@ def test_without_a_line_of_code_and_what_is_asked_while_it_runs(tmp_path: Path, 
             server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
     assert (tmp_path / "_monitoring" / f"profiler.{pid}.data").exists()
+    assert "all is explained" in _run(*verify.split(), cwd=tmp_path)
+    assert "0 segments of killed processes" in _run(*recover.split(), cwd=tmp_path)
     db = TelemetryDB(tmp_path / "_monitoring")
     assert len(db.runtime().pids()) == 4
     assert "/users/{user} [GET]" in db.duration().labels()
@@ -289,7 +291,7 @@ def test_a_sink_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_command_and_program_is_run_by_a_test() -> None:
-    assert len(_commands("README.md")) == 13
+    assert len(_commands("README.md")) == 15
     assert set(_programs()) == {
         *("app.py", "main.py", "flask_app.py", "conf.py", "program.py", "legacy.py", "read.py"),
         *("queue_sampler.py", "slow_sink.py"),
