@@ -17,7 +17,7 @@ import aiohttp
 import litestar
 import pytest
 import uvicorn
-from asgiref.wsgi import WsgiToAsgi
+from a2wsgi import WSGIMiddleware
 from fastapi import APIRouter, FastAPI
 from flask import Flask
 from litestar import Litestar, get
@@ -432,7 +432,7 @@ async def test_a_request_to_a_wsgi_application_below_is_one_with_its_route(
     inner = Flask("inner")
     inner.add_url_rule("/users/<int:user>", view_func=lambda user: f"{user}")
     inner.wsgi_app = aqltelemetry.wsgi.TelemetryMiddleware(inner.wsgi_app)  # type: ignore[method-assign]
-    mounted: Any = WsgiToAsgi(inner)  # type: ignore[no-untyped-call]
+    mounted: Any = WSGIMiddleware(inner)  # type: ignore[arg-type]
     app = Starlette(routes=[Mount("/old", mounted), Route("/new", _hello)])
     async with _serving(_timed(app, directory)) as client:
         found = await _get(client, "/old/users/1", "/old/users/2", "/old/none", "/new")
