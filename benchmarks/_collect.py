@@ -51,7 +51,8 @@ def run(name: str) -> dict[str, Any] | None:
         facts = [json.loads(line) for line in kept]
     machine = [line for fact in facts for line in fact.get("machine", ())]
     tables = [fact for fact in facts if "title" in fact]
-    return {"machine": machine, "tables": tables, "printed": "" if tables else "".join(printed)}
+    quoted = "" if tables else "".join(printed)
+    return {"about": _docstring(name), "machine": machine, "tables": tables, "printed": quoted}
 
 
 def render(results: Results) -> str:
@@ -59,7 +60,7 @@ def render(results: Results) -> str:
     parts = [HEAD]
     for name, found in sorted(results.items()):
         parts.append(f"## {name}\n")
-        parts.append(f"{_docstring(name)}\n")
+        parts.append(f"{found['about']}\n")
         if found["tables"]:
             parts += [f"{line}  " for line in found["machine"][:-1]]
             parts.append(f"{found['machine'][-1]}\n")

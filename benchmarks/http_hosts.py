@@ -39,7 +39,7 @@ HOSTS = {
     "FastAPI": ("bare", "aqltelemetry", *PEERS),
     "Flask": ("bare", "aqltelemetry", *PEERS),
 }
-ROUNDS = 3
+ROUNDS = 11
 SECONDS = 1
 CONNECTIONS = 16
 HERE = Path(__file__).parent
