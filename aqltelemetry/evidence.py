@@ -90,7 +90,7 @@ def _take(evidence: Evidence, name: FileName, data: bytes) -> None:
         evidence.damaged.append(str(name))
     elif name.prefix == ACCOUNT:
         try:
-            evidence.claims.append(_claim(name, data))
+            evidence.claims.append(read_claim(name, data))
         except (ValueError, KeyError):
             evidence.damaged.append(str(name))
 
@@ -102,7 +102,7 @@ def _rows(data: bytes, pid: int) -> int | None:
     return rows if whole and data.endswith(b"\n") else None
 
 
-def _claim(name: FileName, data: bytes) -> Claim:
+def read_claim(name: FileName, data: bytes) -> Claim:
     """Read an account; raises ValueError or KeyError where it is none."""
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}
