@@ -66,8 +66,8 @@ async def test_row_10_a_killed_masters_workers_and_those_of_the_next_share_no_fi
 ) -> None:
     """All serve one socket; most orphans end by themselves, uvicorn's when they are told to."""
     (tmp_path / "app.py").write_text(PROGRAMS[WORKERS[worker]])
-    command = ("--config", "python:aqltelemetry.gunicorn", "app:app", "--worker-class", worker)
-    command += ("--workers", str(_WORKERS))
+    common = ("--config", "python:aqltelemetry.gunicorn", "--workers", str(_WORKERS))
+    command = (*common, "--worker-class", worker, "app:app")
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         clients = Clients(listening.getsockname()[1])
         environ = _environ(directory)
