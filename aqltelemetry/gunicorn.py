@@ -28,6 +28,7 @@ from typing import Any
 
 from aqltelemetry import sync
 from aqltelemetry.errors import NotRunningError, StateError
+from aqltelemetry.threads import no_greenlet_goes_on
 
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
 
@@ -73,7 +74,9 @@ def worker_exit(server: object, worker: object) -> None:
     """Publish what a worker recorded, where its exit comes by here."""
     del server, worker
     try:
-        sync.stop()
+        # gevent's workers go on with requests amid this, where they were told to be quick.
+        with no_greenlet_goes_on():
+            sync.stop()
     except NotRunningError:
         pass
     except Exception as exc:  # noqa: BLE001 - as above

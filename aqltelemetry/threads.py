@@ -12,8 +12,9 @@ import sys
 import threading
 from _queue import Empty, SimpleQueue
 from _thread import RLock
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -62,9 +63,25 @@ def start_thread(work: Callable[[], None], name: str) -> None:
         threading.Thread(target=work, name=name, daemon=True).start()
 
 
+class _Waiting:
+    """How other threads are waited for; `alone` holds up the greenlets meanwhile."""
+
+    alone = False
+
+
+@contextmanager
+def no_greenlet_goes_on() -> Iterator[None]:
+    """Hold up all greenlets while we wait, at an exit: what they did would go unrecorded."""
+    _Waiting.alone = True
+    try:
+        yield
+    finally:
+        _Waiting.alone = False
+
+
 def take(queue: SimpleQueue[_R]) -> _R:
     """Wait for something that another thread puts into a queue."""
-    while are_greenlets():
+    while are_greenlets() and not _Waiting.alone:
         try:
             return queue.get_nowait()
         except Empty:

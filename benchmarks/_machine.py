@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from _table import keep
 
 
-def describe(*packages: str) -> None:
-    """Print the machine, its load, and the versions of Python and of packages."""
+def describe(*packages: str) -> Sequence[str]:
+    """Print, and return, the machine, its load, and the versions of Python and of packages."""
     lines = [
         f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}",
         f"{platform.system()} {platform.release()}, {_python()}",
@@ -19,6 +20,7 @@ def describe(*packages: str) -> None:
     ]
     print("\n".join(lines), end="\n\n")
     keep({"machine": lines})
+    return lines
 
 
 def _python() -> str:

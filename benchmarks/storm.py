@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
+from _document import RELIABILITY, put, table
 from _machine import describe
 
 from aqltelemetry import Monitor, record
@@ -53,6 +55,7 @@ class Result:
     """What a storm has come to; `extra` are observations that nobody was told of."""
 
     file_system: str
+    threads: int
     kills: int = 0
     recoverer_kills: int = 0
     accepted: int = 0
@@ -65,6 +68,7 @@ class Result:
     most_extra: int = 0
     left_over: int = 0
     hangs: int = 0
+    collections: int = 0
 
 
 class Place:
@@ -93,6 +97,8 @@ def write(place: Place, witness: memoryview, number: int, threads: int) -> None:
             record(label, count)
             count += 1
             witness[slot] = count
+            knot: list[object] = []  # garbage: the collector calls back amid records
+            knot.append(knot)
 
     async def main() -> None:
         mine = Monitor(
@@ -233,9 +239,16 @@ def check(
         result.rows += got
         result.dropped += told - got
         result.lost += max(0, told - got - dropped)
+    result.collections += _collections(place)
     result.damaged += sum(len(each.problems) + each.damaged_segments for each in verdicts)
     result.left_over += sum(1 for root in place.roots() for _ in root.rglob("*"))
     place.clear()
+
+
+def _collections(place: Place) -> int:
+    """Count the collections that called back, and were recorded."""
+    files = place.directory.glob("runtime.*.csv")
+    return sum(path.read_bytes().count(b",gc pause,") for path in files)
 
 
 def _dropped(verdicts: Sequence[Verdict], pid: int) -> int:
@@ -246,7 +259,7 @@ def storm(base: Path, kills: int | None, seconds: float | None, threads: int) ->
     """Kill so many writers, or for so long, with their files below a directory."""
     from aqltelemetry.journal.placement import file_system  # noqa: PLC0415
 
-    result = Result(file_system(base) or "unknown")
+    result = Result(file_system(base) or "unknown", threads)
     deadline = monotonic() + seconds if seconds else None
     with tempfile.TemporaryDirectory(dir=base, prefix="storm-") as path:
         place = Place(Path(path))
@@ -262,20 +275,38 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="instead of a number of kills")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--write", action="store_true", help="the table in docs/reliability.md")
     parser.add_argument("directories", nargs="*", type=Path, help="on the file systems to try")
     arguments = parser.parse_args()
     random.seed(arguments.seed)
-    describe()
+    machine = describe()
     directories = arguments.directories or [Path("/dev/shm"), Path(tempfile.gettempdir())]
     seconds = arguments.minutes * 60 / len(directories) if arguments.minutes else None
-    failed = False
+    results = []
     for base in directories:
-        result = storm(base, arguments.kills, seconds, arguments.threads)
-        print(json.dumps(asdict(result)))
-        failed |= bool(
-            result.lost or result.duplicated or result.damaged or result.hangs or result.left_over
-        )
-    sys.exit(failed)
+        results.append(storm(base, arguments.kills, seconds, arguments.threads))
+        print(json.dumps(asdict(results[-1])))
+    if arguments.write:
+        put(RELIABILITY, "storm", render(machine, results))
+    sys.exit(any(is_wrong(result) for result in results))
+
+
+def is_wrong(result: Result) -> bool:
+    """Say whether anything was found that must not be."""
+    faults = (result.lost, result.duplicated, result.damaged, result.left_over, result.hangs)
+    return any(faults) or result.most_extra > 1
+
+
+def render(machine: Sequence[str], results: Sequence[Result]) -> str:
+    """Return what was found as Markdown, a column for each file system."""
+    columns = ["", *(result.file_system for result in results)]
+    lines = [
+        [told.replace("_", " "), *(f"{getattr(result, told):,}" for result in results)]
+        for told in asdict(results[0])
+        if told != "file_system"
+    ]
+    when = time.strftime("%d %B %Y", time.gmtime())
+    return f"{'; '.join(machine)}; {when}.\n\n{table(columns, lines)}"
 
 
 if __name__ == "__main__":

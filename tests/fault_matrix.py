@@ -361,7 +361,7 @@ def main() -> None:
     names = sorted({name for row in ROWS for name in row.tests})
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-k", " or ".join(names)]
-        command += ["-o", "timeout=0", f"--junit-xml={report.name}"]
+        command += ["-o", "timeout=0", "-o", "junit_family=xunit1", f"--junit-xml={report.name}"]
         done = subprocess.run(command, cwd=_ROOT, env=environment, check=False, stdout=sys.stderr)
         cases = list(_cases(report.name))
     print(

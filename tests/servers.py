@@ -77,15 +77,25 @@ def gunicorn(
     """Run a server; yield it and its port, and have it stop at the end."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         port = listening.getsockname()[1]
-        fd = listening.fileno()
-        command = (sys.executable, "-m", "gunicorn", *arguments, "--bind", f"fd://{fd}")
-        command += ("--log-level", "critical")
-        server = subprocess.Popen(command, cwd=cwd, pass_fds=(fd,), env=environ)
+        server = start_gunicorn(arguments, cwd, listening, environ)
     try:
         yield server, port
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(_TIMEOUT_S) == 0
+
+
+def start_gunicorn(
+    arguments: tuple[str, ...],
+    cwd: Path,
+    listening: socket.socket,
+    environ: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a server on a socket, which others may serve too."""
+    fd = listening.fileno()
+    command = (sys.executable, "-m", "gunicorn", *arguments, "--bind", f"fd://{fd}")
+    command += ("--log-level", "critical")
+    return subprocess.Popen(command, cwd=cwd, pass_fds=(fd,), env=environ)
 
 
 def run_gunicorn(
@@ -123,10 +133,15 @@ def _send_until_all_record(url: str, directory: Path, workers: int) -> int:
 
 def children(pid: int) -> set[int]:
     """Return the PIDs of a process's children that are no zombies."""
-    return {each.pid for each in psutil.Process(pid).children() if _is_alive(each)}
+    return {each.pid for each in psutil.Process(pid).children() if _runs(each)}
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(pid: int) -> bool:
+    """Say whether there is such a process, and it is no zombie."""
+    return psutil.pid_exists(pid) and _runs(psutil.Process(pid))
+
+
+def _runs(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

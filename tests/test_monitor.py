@@ -365,7 +365,10 @@ class SteppingClock:
 
 
 async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
-    directory: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    directory: Path,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     hour_ns = 3600 * 10**9
     stepping = SteppingClock()
@@ -374,17 +377,22 @@ async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
     async with Monitor(directory, with_runtime=False), asyncio.timeout(30):
         with time_block("before"):
             pass
+        before_ns = clock.epoch_ns()
         stepping.ahead_ns = hour_ns
         known = stepping.readings
         while stepping.readings < known + 2:
             await asyncio.sleep(0.01)
         with time_block("after"):
             pass
+        after_ns = clock.epoch_ns() + hour_ns
     times = {row["Label"]: int(row["Timepoint"]) for row in rows()}
     assert 0 <= times["after"] - times["before"] - hour_ns < 30 * 10**9
     (step,) = rows("runtime")
     assert step["Label"] == "telemetry clock step"
     assert float(step["Measurement"]) == pytest.approx(3600, abs=1)
+    errors = [before_ns - times["before"], after_ns - times["after"]]
+    before, after = (f"{error / 1e6:.2f} ms" for error in errors)
+    record_property("got", f"a timepoint is {before} off before the step, {after} after it")
 
 
 async def test_drops_are_a_series(directory: Path, counts: Counts, rows: Rows) -> None:

@@ -59,6 +59,8 @@ async def test_what_was_answered_is_in_the_files_once(
 ) -> None:
     await recover(directory)
     found = Counter(int(row["PID"]) for row in rows() if row["Label"] == matrix.RECORDED)
+    record_property("sum requests answered", cell.answered.total())
+    record_property("sum of them in the files", found.total())
     record_property(matrix.CELL, (worker, end, cell.answered.total(), found.total()))
     matrix.check(cell, found)
     assert "unmatched" not in {row["Label"] for row in rows()}
