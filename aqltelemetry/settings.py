@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     with_runtime: bool
     with_event_loop: bool
     with_profiler: bool
+    with_fsync: bool
     interval_s: float
     flush_interval_s: float
     max_file_bytes: int
@@ -52,6 +53,8 @@ class Settings:
     """Whether the event loop is among that: its lag, and the number of tasks."""
     with_profiler: bool = False
     """Whether to profile the event loop's thread by cProfile, until the stop."""
+    with_fsync: bool = False
+    """Whether files are on the disk when they appear, lest a loss of power empty them."""
     interval_s: float = 1.0
     """Seconds between two samples."""
     flush_interval_s: float = 5.0
@@ -112,6 +115,7 @@ _RULES = {
     "with_runtime": _BOOLEAN,
     "with_event_loop": _BOOLEAN,
     "with_profiler": _BOOLEAN,
+    "with_fsync": _BOOLEAN,
     "interval_s": _Rule(
         "must be a number of seconds, at least 0.01",
         lambda v: _is_number(v) and v >= _MIN_INTERVAL_S,

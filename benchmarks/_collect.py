@@ -1,6 +1,6 @@
 """Runs the benchmarks and writes what they found: README.md, results.json, results.svg.
 
-Every file here without a leading underscore is one, but for the storm; what it shows by
+Every file here without a leading underscore is one, but for the rigs of faults; what it shows by
 `_table.show` becomes a table of the report, and what it prints by itself is quoted.
 `_collect.py loading` runs one of them, and leaves what is known of the others.
 """
@@ -36,7 +36,7 @@ _OURS = (
 )
 """How the names of what is ours begin."""
 _CURVE_LINES = 8
-_RIGS = {"storm"}
+_RIGS = {"storm", "fault_matrix"}
 """What measures no cost."""
 Results: TypeAlias = dict[str, dict[str, Any]]
 

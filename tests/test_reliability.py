@@ -1,0 +1,59 @@
+"""That docs/reliability.md says what was tested, of every fault."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from _document import RELIABILITY, put
+from fault_matrix import ROWS, Row, matching
+
+_TESTS = Path(__file__).parent
+_FAULTS = range(1, 46)
+
+
+def _names() -> set[str]:
+    """Return the names of all tests, and of Hypothesis's state machines."""
+    return {
+        node.name
+        for path in _TESTS.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    } | {"runTest"}
+
+
+def _numbers(text: str) -> set[int]:
+    return {int(number) for number in re.findall(r"\d+", text)}
+
+
+def test_every_fault_has_a_row() -> None:
+    assert set[int]().union(*(_numbers(row.number) for row in ROWS)) == set(_FAULTS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.number)
+def test_a_row_is_held_by_tests_that_there_are(row: Row) -> None:
+    names = _names()
+    assert [each for each in row.tests if not matching(row._replace(tests=[each]), names)] == []
+
+
+def test_a_test_of_a_row_is_in_the_matrix() -> None:
+    named = {name for name in _names() if name.startswith("test_row_")}
+    assert named == {name for row in ROWS for name in matching(row, named)}
+
+
+def test_the_report_holds_each_row_and_no_failure() -> None:
+    text = RELIABILITY.read_text()
+    lines = re.findall(r"^\| ([\d, ]+|all) \|", text, re.MULTILINE)
+    assert lines == [row.number for row in ROWS]
+    assert "**failed" not in text
+
+
+def test_what_is_put_into_a_document_replaces_what_stood_there(tmp_path: Path) -> None:
+    path = tmp_path / "document.md"
+    path.write_text("a\n<!-- x: of old -->\nold\n<!-- end of x -->\nb\n")
+    put(path, "x", "new")
+    assert path.read_text() == "a\n<!-- x: of old -->\n\nnew\n\n<!-- end of x -->\nb\n"
+    with pytest.raises(ValueError, match="pair of markers for 'y'"):
+        put(path, "y", "new")
