@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.protocols import Sampler, Sink
@@ -86,8 +86,7 @@ class Settings:
                 raise OptionError(shown, value, rule.text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
     text: str
     holds: Callable[[Any], bool]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
@@ -52,7 +51,7 @@ class CsvSink:
         self._with_fsync = with_fsync
         self._executor = executor
         self._retention = retention
-        self._publisher = secrets.token_hex(8)
+        self._publisher = os.urandom(8).hex()
         self._number = 0
         self._generation: Generation | None = None
         # Segments of which a part may be published already, by a dead process
