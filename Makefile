@@ -35,10 +35,10 @@ format: $(VENV)/lint ## put the code in its usual form
 bench: $(VENV)/bench ## measure what it costs, beside its peers; ARGS="loading http_hosts"
 	$(BIN)/python benchmarks/_collect.py $(ARGS)
 
-storm: $(VENV)/bench ## kill recording processes and their recoverers at random; MINUTES=30
-	$(BIN)/python benchmarks/storm.py --minutes $(or $(MINUTES),1)
+storm: $(VENV)/bench ## kill recording processes at random, into docs/reliability.md; MINUTES=30, KILLS=1000
+	$(BIN)/python benchmarks/storm.py --write $(if $(KILLS),--kills $(KILLS),--minutes $(or $(MINUTES),1))
 
-matrix: $(VENV)/test ## run the fault matrix and print its table; LONG=1 for all repetitions
+matrix: $(VENV)/test ## run the fault matrix, into docs/reliability.md; LONG=1 for all repetitions
 	$(BIN)/python tests/fault_matrix.py $(if $(LONG),--long)
 
 clean: ## remove what the other targets made
