@@ -97,6 +97,7 @@ def test_what_living_processes_record_is_waited_for_if_asked(
         waiting.stdout.readline()
         process.stdin.close()
         output, _ = waiting.communicate(timeout=60)
+    assert "1 processes are recording: waiting for their end" in output
     assert "recovered 10 observations" in output
     assert counts() == {"x": 10}
 
