@@ -35,11 +35,11 @@ format: $(VENV)/lint ## put the code in its usual form
 bench: $(VENV)/bench ## measure what it costs, beside its peers; ARGS="loading http_hosts"
 	$(BIN)/python benchmarks/_collect.py $(ARGS)
 
-storm: $(VENV)/bench ## kill recording processes at random, into docs/reliability.md; MINUTES=30, KILLS=1000
-	$(BIN)/python benchmarks/storm.py --write $(if $(KILLS),--kills $(KILLS),--minutes $(or $(MINUTES),1))
+storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
+	$(BIN)/python benchmarks/storm.py $(if $(MINUTES),--minutes $(MINUTES) --write)
 
-matrix: $(VENV)/test ## run the fault matrix, into docs/reliability.md; LONG=1 for all repetitions
-	$(BIN)/python tests/fault_matrix.py $(if $(LONG),--long)
+matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
+	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring

@@ -52,14 +52,13 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
         settings.keep_s / 86400,
     )
     sink_thread = WorkerThread("aqltelemetry-sink")
-    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
     return Parts(
         new_writer=new_writer,
         journal_roots=all_roots(settings.directory, settings.journal_dir),
         controls=Controls(settings.directory),
         keeper_thread=keeper_thread,
         sink_thread=sink_thread,
-        sinks=(CsvSink(settings.directory, sink_thread, retention), *settings.sinks),
+        sinks=(_csv_sink(settings, sink_thread), *settings.sinks),
         samplers=(*_runtime_samplers(settings, keeper_thread, stats), *settings.samplers),
         interval_s=settings.interval_s,
         flush_interval_s=settings.flush_interval_s,
@@ -72,9 +71,12 @@ def offline_recoverer(settings: Settings, roots: Sequence[Path], share: float) -
     """Make what recovers without a monitor; raises as `assemble` does."""
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
+    return Recoverer(roots, _csv_sink(settings, sink_thread), share, sink_thread)
+
+
+def _csv_sink(settings: Settings, thread: WorkerThread) -> CsvSink:
     retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
-    sink = CsvSink(settings.directory, sink_thread, retention)
-    return Recoverer(roots, sink, share, sink_thread)
+    return CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
 
 
 def check_directory(directory: str) -> None:

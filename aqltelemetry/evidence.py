@@ -95,7 +95,7 @@ def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) ->
         evidence.damaged.append(str(name))
     elif name.prefix == ACCOUNT:
         try:
-            evidence.claims.append(_claim(name, begin))
+            evidence.claims.append(read_claim(name, begin))
         except (ValueError, KeyError):
             evidence.damaged.append(str(name))
 
@@ -137,7 +137,7 @@ def _count(fd: int, pid: int) -> tuple[int | None, bytes]:
     return rows if is_whole else None, begin
 
 
-def _claim(name: FileName, data: bytes) -> Claim:
+def read_claim(name: FileName, data: bytes) -> Claim:
     """Read an account; raises ValueError or KeyError where it is none."""
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}

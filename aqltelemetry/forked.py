@@ -9,7 +9,6 @@ start one, the parent's, or a later one.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,7 +22,7 @@ from aqltelemetry.recorder import Recording
 
 _RETRY_NS = 1_000_000_000
 # So that a float, as it stands in a CSV file, holds it exactly.
-_NAME_BITS = 48
+_NAME_BYTES = 6
 
 
 class ChildFeeder:
@@ -38,7 +37,7 @@ class ChildFeeder:
         self._new_writer = new_writer
         self._writers: list[tuple[Writer, Segment]] = []
         self._retry_ns = 0
-        self._name = secrets.randbits(_NAME_BITS)
+        self._name = int.from_bytes(os.urandom(_NAME_BYTES))
         # Popping is atomic, so one caller at a time makes a segment; another
         # thread, or a collector callback amid the making, finds it gone.
         self._turn = [True]

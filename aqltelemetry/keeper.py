@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.journal.marks import TORN, UNREADABLE, Mark
@@ -26,8 +26,7 @@ _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """Where the records accepted by a writer are, at one moment."""
 
     in_journal: int

@@ -66,8 +66,7 @@ class Series(NamedTuple):
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """The observations of one series within a batch.
 
     `timepoints_ns` are nanoseconds since the epoch; `values` are integer
@@ -94,8 +93,7 @@ class Dropped(NamedTuple):
     last_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentAccount:
+class SegmentAccount(NamedTuple):
     """What a segment tells of its recording, beside the observations.
 
     `accepted` observations went into it, and `before` into the earlier segments of

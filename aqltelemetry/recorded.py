@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aqltelemetry import filenames
-from aqltelemetry.observation import ACCOUNT, RUNTIME
-
-_DROPPED = b",telemetry dropped "
+from aqltelemetry.evidence import Claim, read_claim
+from aqltelemetry.observation import ACCOUNT
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Recorded:
     processes: set[tuple[int, str]] = field(default_factory=set)
     """By PID and writer."""
     dropped: int = 0
-    """Observations that were not kept, by the last samples."""
+    """Observations that were not kept, by the accounts."""
 
 
 def names(directory: str) -> list[str]:
@@ -37,29 +37,31 @@ def names(directory: str) -> list[str]:
 def count(directory: str, wanted: Collection[str]) -> Recorded:
     """Count what files of these names hold; those that vanish in the meantime don't count."""
     recorded = Recorded()
-    drops: dict[tuple[str, bytes], tuple[int, int]] = {}
+    drops: dict[tuple[object, str], int] = {}
     for name in wanted:
         parsed = filenames.parse(name)
-        if parsed is None or parsed.prefix == ACCOUNT:
+        if parsed is None:
             continue
         try:
             with open(os.path.join(directory, name), "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             continue
+        if parsed.prefix == ACCOUNT:
+            with suppress(ValueError, KeyError):  # damaged: `verify` tells
+                claim = read_claim(parsed, data)
+                recorded.dropped += claim.torn
+                _note_drops(parsed.writer, claim, drops)
+            continue
         recorded.files += 1
         recorded.rows[parsed.prefix] += data.count(b"\n") - 1
         recorded.processes.add((parsed.pid, parsed.writer))
-        if parsed.prefix == RUNTIME and _DROPPED in data:
-            _note_drops(parsed.writer, data, drops)
-    recorded.dropped = sum(total for _, total in drops.values())
+    recorded.dropped += sum(drops.values())
     return recorded
 
 
-def _note_drops(writer: str, data: bytes, drops: dict[tuple[str, bytes], tuple[int, int]]) -> None:
-    for line in data.splitlines():
-        if _DROPPED in line:
-            timepoint, total, label, *_ = line.split(b",")
-            # They are totals: the last one counts.
-            latest = max(drops.get((writer, label), (0, 0)), (int(timepoint), int(float(total))))
-            drops[writer, label] = latest
+def _note_drops(writer: str, claim: Claim, drops: dict[tuple[object, str], int]) -> None:
+    # The writers of a forked child all tell the same totals.
+    teller = writer if claim.child is None else claim.child
+    for reason, total, _ in claim.dropped:
+        drops[teller, reason] = max(drops.get((teller, reason), 0), total)

@@ -73,12 +73,14 @@ def workers(db: TelemetryDB) -> pd.DataFrame:
     every = counted.index.union(sampled.index)
     pauses, rss = _sampled(runtime, "gc pause"), _sampled(runtime, "rss")
     lag = _sampled(runtime, "event loop lag")
+    collections = _sampled(runtime, "gc collections").last()
     return pd.DataFrame(
         {
             "durations": counted.reindex(every, fill_value=0),
-            "gc_collections": _sampled(runtime, "gc collections").last(),
-            "gc_pauses": pauses.count(),
-            "gc_pause_s": pauses.sum(),
+            "gc_collections": collections,
+            # Where the collector was watched, no pause is a count too.
+            "gc_pauses": pauses.count().combine_first(collections * 0),
+            "gc_pause_s": pauses.sum().combine_first(collections * 0),
             "gc_pause_max_s": pauses.max(),
             "cpu_s": _sampled(runtime, "user time").last()
             + _sampled(runtime, "system time").last(),

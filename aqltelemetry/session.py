@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import CLOCK_STEP_NS, follow, read_anchor
@@ -41,8 +40,7 @@ _END_S = 0.1
 _R = TypeVar("_R")
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What a session is put together from; its times are in seconds."""
 
     new_writer: Callable[[], Writer]

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.protocols import Sampler, Sink
@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     with_runtime: bool
     with_event_loop: bool
     with_profiler: bool
+    with_fsync: bool
     interval_s: float
     flush_interval_s: float
     max_file_bytes: int
@@ -52,6 +53,8 @@ class Settings:
     """Whether the event loop is among that: its lag, and the number of tasks."""
     with_profiler: bool = False
     """Whether to profile the event loop's thread by cProfile, until the stop."""
+    with_fsync: bool = False
+    """Whether files are on the disk when they appear, lest a loss of power empty them."""
     interval_s: float = 1.0
     """Seconds between two samples."""
     flush_interval_s: float = 5.0
@@ -83,8 +86,7 @@ class Settings:
                 raise OptionError(shown, value, rule.text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
     text: str
     holds: Callable[[Any], bool]
 
@@ -112,6 +114,7 @@ _RULES = {
     "with_runtime": _BOOLEAN,
     "with_event_loop": _BOOLEAN,
     "with_profiler": _BOOLEAN,
+    "with_fsync": _BOOLEAN,
     "interval_s": _Rule(
         "must be a number of seconds, at least 0.01",
         lambda v: _is_number(v) and v >= _MIN_INTERVAL_S,

@@ -66,6 +66,11 @@ def truncate(path: AnyPath, size_bytes: int) -> None:
     os.truncate(path, size_bytes)
 
 
+def synchronise(fd: int) -> None:
+    """Have a file or directory survive a loss of power, by `fsync`."""
+    os.fsync(fd)
+
+
 def link(path: AnyPath, other: AnyPath) -> None:
     """Give a file another name, which must be free, by `link`."""
     os.link(path, other)

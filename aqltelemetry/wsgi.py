@@ -91,21 +91,22 @@ class TelemetryMiddleware:
             exchange.answered = True
             return start_response(status, headers, *exc_info)
 
-        def end() -> None:
-            if not exchange.ended:
-                if not exchange.answered:  # it raised before
-                    exchange.template = self._template(environ)
-                method = environ.get("REQUEST_METHOD", "GET")
-                labels = self._labels.of(exchange.template, method, exchange.kind)
-                exchange.end(labels, self._with_ttfb)
-                self._in_flight.end()
-
+        end = partial(self._end, exchange, environ)
         try:
             return _watched(self._app(environ, watched_start), environ, exchange, end)
         except BaseException:
             exchange.status = _FAILED
             end()
             raise
+
+    def _end(self, exchange: _Exchange, environ: Environ) -> None:
+        if not exchange.ended:
+            if not exchange.answered:  # it raised before
+                exchange.template = self._template(environ)
+            method = environ.get("REQUEST_METHOD", "GET")
+            labels = self._labels.of(exchange.template, method, exchange.kind)
+            exchange.end(labels, self._with_ttfb)
+            self._in_flight.end()
 
     def _telling(
         self,

@@ -17,10 +17,12 @@ def show(
     rows: Sequence[Sequence[str | float | None]],
     *,
     drawn: str = "",
+    is_curve: bool = False,
 ) -> None:
     """Print a table; `columns` are names and formats of numbers, the first names the rows.
 
-    None is a cell without a figure. `drawn` is the column that a picture shows.
+    None is a cell without a figure. `drawn` is the column that a picture shows, as
+    bars or as a curve over the first column's numbers.
     """
     cells = [
         [_text(cell, kind) for cell, kind in zip(row, columns.values(), strict=True)]
@@ -32,7 +34,15 @@ def show(
         first, *rest = (cell for cell in zip(row, widths, strict=True))
         print("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
     print()
-    keep({"title": title, "columns": list(columns), "cells": cells, "drawn": drawn})
+    keep(
+        {
+            "title": title,
+            "columns": list(columns),
+            "cells": cells,
+            "drawn": drawn,
+            "is_curve": is_curve,
+        }
+    )
 
 
 def keep(fact: Mapping[str, object]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from time import process_time_ns
 
 from _machine import describe
+from _table import show
 
 from aqltelemetry import csv_format, twins
 from aqltelemetry.csv_format import Memory, format_batch
@@ -120,7 +121,7 @@ Contender = Callable[[list[Batch], Path], None]
 
 
 def main() -> None:
-    """Print one table."""
+    """Show one table."""
     describe()
     batches = {
         is_compiled: [made_batch(number, is_compiled=is_compiled) for number in range(SEGMENTS)]
@@ -147,13 +148,14 @@ def main() -> None:
                 contender(batches[is_compiled], Path(directory))
                 if number >= 0:
                     taken_s[name].append((process_time_ns() - started_ns) / 1e9)
-    print(f"{ROWS:,} rows, {len(text) / ROWS:.0f} bytes each")
-    print(f"{'':34}{'M rows/s':>10}{'spread':>14}{'x csv.writer':>14}")
     medians = {name: ROWS / statistics.median(times) / 1e6 for name, times in taken_s.items()}
+    rows = []
     for name, rate in medians.items():
         low, high = (ROWS / pick(taken_s[name]) / 1e6 for pick in (max, min))
-        spread = f"{low:.1f} - {high:.1f}"
-        print(f"{name:34}{rate:10.1f}{spread:>14}{rate / medians['csv.writer']:14.1f}")
+        rows.append((name, rate, f"{low:.1f}-{high:.1f}", rate / medians["csv.writer"]))
+    columns = {"": "", "M rows/s": ".1f", "least and most": "", "x csv.writer": ".1f"}
+    title = f"Writing {ROWS:,} rows of {len(text) / ROWS:.0f} bytes, on one core"
+    show(title, columns, rows, drawn="x csv.writer")
 
 
 if __name__ == "__main__":

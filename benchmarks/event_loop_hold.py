@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 import uvloop
 from _machine import describe
+from _table import show
 
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.clock import read_anchor
@@ -42,6 +42,8 @@ TURN_S = 0.01
 PROBE_S = 0.001
 ROUND_S = 4.0
 ROUNDS = 6
+SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+RUNS = 21
 
 
 async def load(until_s: float) -> None:
@@ -89,8 +91,8 @@ async def one_round(directory: str | None) -> tuple[list[Tick], Stats]:
     return ticks, monitor.stats()
 
 
-async def measure() -> None:
-    """Print the figures of one kind of loop."""
+async def measure(loop: str) -> None:
+    """Show the figures of one kind of loop."""
     found: dict[bool, list[Tick]] = {False: [], True: []}
     recorded = dropped = 0
     with tempfile.TemporaryDirectory() as directory:
@@ -100,22 +102,27 @@ async def measure() -> None:
             found[on] += ticks
             recorded += stats.recorded
             dropped += sum(stats.dropped.values())
-    show("late, without", [tick.late_ns for tick in found[False]])
-    show("late, with", [tick.late_ns for tick in found[True]])
-    show("  of that ours, at most", [tick.others_ns for tick in found[True]])
+    rows = [
+        percentiles("late, without", [tick.late_ns for tick in found[False]]),
+        percentiles("late, with", [tick.late_ns for tick in found[True]]),
+        percentiles("of that ours, at most", [tick.others_ns for tick in found[True]]),
+    ]
     rate = recorded / ROUNDS / ROUND_S
-    print(f"  recorded {recorded} observations, {rate:,.0f} per second; dropped {dropped}\n")
-
-
-def show(name: str, times_ns: list[int]) -> None:
-    """Print a row of percentiles."""
-    times_ns.sort()
-    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-    columns = (
-        f"{title} {times_ns[int(share * (len(times_ns) - 1))] / 1e6:6.2f}"
-        for title, share in shares.items()
+    title = (
+        f"Lateness of a tick, in ms, on {loop}: {rate:,.0f} observations per second, "
+        f"{dropped} dropped"
     )
-    print(f"  {name:24}{len(times_ns):7} ticks   {'   '.join(columns)} ms")
+    show(title, {"": "", "ticks": ",", **dict.fromkeys(SHARES, ".2f")}, rows)
+
+
+def percentiles(name: str, times_ns: list[int]) -> tuple[str, float, *tuple[float, ...]]:
+    """Return a row."""
+    times_ns.sort()
+    return (
+        name,
+        len(times_ns),
+        *(times_ns[int(share * (len(times_ns) - 1))] / 1e6 for share in SHARES.values()),
+    )
 
 
 class Steps:
@@ -133,18 +140,20 @@ class Steps:
 
 
 def steps() -> None:
-    """Print the longest step of each work: the median and the maximum over some runs."""
+    """Show the longest step of each work: the median and the maximum over some runs."""
     longest_ns: dict[str, list[int]] = {}
-    for _ in range(21):
+    for _ in range(RUNS):
         for name, work in _works():
             rest = Steps()
             work(rest)
             rest()
             longest_ns.setdefault(name, []).append(rest.longest_ns)
-    print("longest step between two releases of the interpreter's lock, in each of 21 runs:")
-    for name, found in longest_ns.items():
-        median_ms, max_ms = statistics.median(found) / 1e6, max(found) / 1e6
-        print(f"  {name:40}median {median_ms:5.2f}   max {max_ms:5.2f} ms")
+    title = f"Longest step between two releases of the interpreter's lock, in ms, of {RUNS} runs"
+    rows = [
+        (name, statistics.median(found) / 1e6, max(found) / 1e6)
+        for name, found in longest_ns.items()
+    ]
+    show(title, {"": "", "median": ".2f", "max": ".2f"}, rows)
 
 
 def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
@@ -176,12 +185,9 @@ def main() -> None:
         "uvloop": uvloop.new_event_loop,
         "the stock loop": asyncio.new_event_loop,
     }
-    print("lateness of a tick on the event loop:")
     for name, new_loop in loops.items():
-        print(name)
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(measure())
-        sys.stdout.flush()
+            runner.run(measure(name))
     steps()
 
 

@@ -5,7 +5,7 @@ as it goes; the pauses between its turns do not count. A cost is processor time 
 recording thread per block, beyond an empty loop's, the median over the turns; the ratio
 is to the least of its table.
 
-Arguments: the power of ten of the most observations (7).
+Arguments: the power of ten of the most observations (8).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, sleep, thread_time_ns
 
 from _machine import describe
+from _table import show
 
 from aqltelemetry import Monitor, time_block, twins
 
@@ -72,8 +73,7 @@ async def run(labels: int, threads: int, observations: int) -> tuple[float, floa
 
 
 def table(title: str, rows: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
-    """Print what each row costs."""
-    print(f"{title:24}{'ns, median':>12}{'ns, mean':>10}{'x least':>9}{'dropped':>10}")
+    """Show what each row costs."""
     costs: list[tuple[str, float, float, int]] = []
     for name, arguments in rows:
         done = subprocess.run(
@@ -85,17 +85,19 @@ def table(title: str, rows: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
         median_ns, mean_ns, dropped = json.loads(done.stdout)
         costs.append((name, median_ns, mean_ns, dropped))
     least_ns = min(median_ns for _, median_ns, *_ in costs)
-    for name, median_ns, mean_ns, dropped in costs:
-        ratio = median_ns / least_ns
-        print(f"  {name:22}{median_ns:12.0f}{mean_ns:10.0f}{ratio:9.2f}{dropped:10,}")
-    print(flush=True)
+    costed = [
+        (name, median_ns, mean_ns, median_ns / least_ns, dropped)
+        for name, median_ns, mean_ns, dropped in costs
+    ]
+    kinds = {"ns, median": ".0f", "ns, mean": ".0f", "x least": ".2f", "dropped": ","}
+    cost = f"Cost of a block by the number of {title}, {twins.IN_USE} twin"
+    show(cost, {title: "", **kinds}, costed, drawn="x least", is_curve=True)
 
 
 def main() -> None:
-    """Print one table for each question."""
-    most = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    """Show one table for each question."""
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     describe()
-    print(f"hot path: {twins.IN_USE}\n")
     table(
         "labels",
         [(f"{10**power:,}", (10**power, 1, 10**6)) for power in range(4)]

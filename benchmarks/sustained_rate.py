@@ -24,23 +24,23 @@ from typing import Any
 
 import uvloop
 from _machine import describe
+from _table import show
 
 from aqltelemetry import Monitor, time_block, twins
 
 MEMORY = "/dev/shm"
 TURN_S = 0.001
 KEEP_BYTES = 64 << 20
-COLUMNS = (
-    "per s",
-    "dropped",
-    "CPU s/s",
-    "late p50",
-    "p99",
-    "p99.9",
-    "max",
-    "ours p99.9",
-    "RSS MiB",
-)
+COLUMNS = {
+    "": "",
+    "per s": ",.0f",
+    "dropped": ",",
+    "CPU s/s": ".2f",
+    **{f"late {share}, ms": ".2f" for share in ("p50", "p99", "p99.9", "max")},
+    "ours p99.9, ms": ".2f",
+    "RSS MiB": "",
+}
+Row = list[str | float | None]
 
 
 def rss_mib() -> float:
@@ -109,8 +109,8 @@ async def run(directory: str, rate: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def measure(title: str, processes: int, rate: int, seconds: float, *, is_on: bool) -> None:
-    """Run processes at a time; print a row for each."""
+def measure(title: str, processes: int, rate: int, seconds: float, *, is_on: bool) -> list[Row]:
+    """Run processes at a time; return a row for each."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         place = directory if is_on else ""
         arguments = [sys.executable, __file__, "--child", place, str(rate), str(seconds)]
@@ -118,41 +118,34 @@ def measure(title: str, processes: int, rate: int, seconds: float, *, is_on: boo
             subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(processes)
         ]
         found = [json.loads(child.communicate()[0]) for child in children]
+    rows: list[Row] = []
     for each in found:
         late, ours = each["late"], each["ours"]
-        shares = (late[int(share * (len(late) - 1))] / 1e6 for share in (0.5, 0.99, 0.999, 1))
-        times = " ".join(f"{time_ms:8.2f}" for time_ms in shares)
+        times = (late[int(share * (len(late) - 1))] / 1e6 for share in (0.5, 0.99, 0.999, 1))
         # Files that the loop's first seconds fill with begin are over by then.
         memory = each["memory"]
-        rss = f"{memory[len(memory) // 4]:.0f} - {memory[-1]:.0f}"
-        print(
-            f"{title:22}{each['rate']:10,.0f}{each['dropped']:10,}{each['cpu']:10.2f} "
-            f"{times}{ours[int(0.999 * (len(ours) - 1))] / 1e6:12.2f}{rss:>12}"
-        )
+        rss = f"{memory[len(memory) // 4]:.0f}-{memory[-1]:.0f}"
+        ours_ms = ours[int(0.999 * (len(ours) - 1))] / 1e6
+        rows.append([title, each["rate"], each["dropped"], each["cpu"], *times, ours_ms, rss])
     if processes > 1:
-        print(f"{'  together':22}{sum(each['rate'] for each in found):10,.0f}")
-    sys.stdout.flush()
+        together = sum(each["rate"] for each in found)
+        rows.append([f"{title}, together", together, *[None] * (len(COLUMNS) - 2)])
+    return rows
 
 
 def main() -> None:
-    """Print one table."""
+    """Show one table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     rate = int(sys.argv[2]) if len(sys.argv) > 2 else 500_000
     describe("uvloop")
-    print(
-        f"{twins.IN_USE}; {rate:,} per second wanted of each process, for {seconds:g} s; late in ms"
-    )
-    print(
-        f"{'':22}"
-        + "".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
-    )
-    measure("without recording", 1, rate, seconds / 3, is_on=False)
-    measure("with recording", 1, rate, seconds, is_on=True)
-    measure("4 without recording", 4, rate, seconds / 3, is_on=False)
-    measure("4 with recording", 4, rate, seconds, is_on=True)
-
-
-WIDTHS = (10, 10, 10, 9, 9, 9, 9, 12, 12)
+    rows = [
+        *measure("without recording", 1, rate, seconds / 3, is_on=False),
+        *measure("with recording", 1, rate, seconds, is_on=True),
+        *measure("4 without recording", 4, rate, seconds / 3, is_on=False),
+        *measure("4 with recording", 4, rate, seconds, is_on=True),
+    ]
+    title = f"{rate:,} per second wanted of each process, for {seconds:g} s, {twins.IN_USE} twin"
+    show(title, COLUMNS, rows)
 
 
 def child() -> None:

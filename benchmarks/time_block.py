@@ -24,6 +24,7 @@ from contextlib import nullcontext
 from time import perf_counter_ns
 
 from _machine import describe
+from _table import show
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -244,23 +245,25 @@ def measure() -> dict[str, list[dict[str, float]]]:
     }
 
 
-def show(title: str, times_ns: dict[str, float]) -> None:
-    """Print a table."""
+def tell(title: str, times_ns: dict[str, float]) -> None:
+    """Show a table."""
     empty_ns = times_ns.pop(EMPTY)
     costs_ns = {name: time_ns - empty_ns for name, time_ns in times_ns.items()}
-    print(f"{title:40}{'ns':>7}{'x nullcontext':>15}{'x time_block':>14}")
-    for name, cost_ns in costs_ns.items():
-        to_nothing, to_ours = cost_ns / costs_ns[NOTHING], cost_ns / costs_ns[next(iter(OURS))]
-        print(f"  {name:38}{cost_ns:7.0f}{to_nothing:15.2f}{to_ours:14.2f}")
-    print()
+    ours_ns, nothing_ns = costs_ns[next(iter(OURS))], costs_ns[NOTHING]
+    columns = {"": "", "ns": ".0f", "x nullcontext": ".2f", "x time_block": ".2f"}
+    rows = [
+        (f"`{name}`", cost_ns, cost_ns / nothing_ns, cost_ns / ours_ns)
+        for name, cost_ns in costs_ns.items()
+    ]
+    show(title, columns, rows, drawn="x nullcontext")
 
 
 def main() -> None:
-    """Print two tables for each twin."""
+    """Show two tables for each twin."""
     describe("prometheus-client", "opentelemetry-sdk")
     for twin, (off, on) in measure().items():
-        show(f"{twin}, recording", on)
-        show(f"{twin}, off", off)
+        tell(f"One block or value, {twin} twin, recording", on)
+        tell(f"One block or value, {twin} twin, off", off)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from _machine import describe
+from _table import show
 
 ROUNDS = 9
 REQUESTS = 20
@@ -146,14 +147,13 @@ def check(directory: Path, recorded: int) -> None:
 def spread(times_s: list[float]) -> str:
     """Show the median, and the least and the most."""
     ms = sorted(time_s * 1e3 for time_s in times_s)
-    return f"{statistics.median(ms):6.0f} ({ms[0]:.0f} to {ms[-1]:.0f})"
+    return f"{statistics.median(ms):.0f} ({ms[0]:.0f} to {ms[-1]:.0f})"
 
 
 def main() -> None:
-    """Print one table."""
+    """Show one table."""
     describe("gunicorn", "gevent", "aiohttp", "uvloop", "uvicorn", "uvicorn-worker")
-    title = f"ms, median of {ROUNDS} (least to most)"
-    print(f"{title:36}{'exit without':24}{'delay with':24}delay with {BLOCKS:,} blocks")
+    rows = []
     for worker in WORKERS:
         found: dict[str, list[float]] = {name: [] for name in VARIANTS}
         for _ in range(ROUNDS):
@@ -166,8 +166,10 @@ def main() -> None:
             ]
             for name in ("with", "blocks")
         )
-        row = "".join(f"{spread(times_s):24}" for times_s in (found["without"], *delays))
-        print(f"{worker:36}{row}", flush=True)
+        rows.append((worker, *(spread(times_s) for times_s in (found["without"], *delays))))
+    columns = ("worker", "exit without", "delay with", f"delay with {BLOCKS:,} blocks")
+    title = f"Exit of a worker, in ms: the median of {ROUNDS} (least to most)"
+    show(title, dict.fromkeys(columns, ""), rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Faults around a recording process, by the rows of the matrix in docs/reliability.md.
 
-Rows that are claims of one module are tested beside it; `tests/fault_matrix.py` knows
+Rows that are claims of one module are tested beside it; `benchmarks/fault_matrix.py` knows
 where each is.
 """
 

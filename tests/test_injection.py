@@ -38,7 +38,11 @@ Property = Callable[[str, object], None]
 async def _record(directory: Path, witness: Witness) -> Stats:
     """Record through all of a monitor's life: several segments, several files, a stop."""
     mine = Monitor(
-        directory, journal_dir=journal_of(directory), with_runtime=False, stop_timeout_s=2
+        directory,
+        journal_dir=journal_of(directory),
+        with_runtime=False,
+        with_fsync=True,
+        stop_timeout_s=2,
     )
     await mine.start()
     for _ in range(3):

@@ -81,7 +81,7 @@ def _make(line: str, arguments: str) -> str:
 @pytest.mark.timeout(600)
 def test_make_demo(tmp_path: Path) -> None:
     assert _commands("README.md")[0] == "make demo"
-    output = _make("make demo", f"--dir {tmp_path}/demo --requests 100")
+    output = _make("make demo", f"--dir {tmp_path}/demo --requests 500")
     _same_report(output)
 
 

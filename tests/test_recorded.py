@@ -28,16 +28,30 @@ async def test_what_was_recorded_is_counted_by_prefix_and_process(directory: Pat
 
 def test_drops_are_totals_of_each_process_and_reason(tmp_path: Path) -> None:
     names = [
-        _write(tmp_path, "runtime", "a", "2,5.0,telemetry dropped no segment", "1,3.0,rss"),
-        _write(tmp_path, "runtime", "b", "3,1.0,telemetry dropped no segment"),
-        _write(tmp_path, "runtime", "c", "1,1.0,telemetry dropped torn"),
+        _write(tmp_path, "account", "a", "2,9,accepted", "2,5,dropped no segment"),
+        _write(tmp_path, "account", "b", "3,9,accepted", "3,1,dropped no segment"),
+        _write(tmp_path, "account", "c", "1,9,accepted", "1,1,dropped torn"),
     ]
     again = _STAMPS.replace("2018", "2019")
     (tmp_path / names[0].replace(_STAMPS, again)).write_text(
-        _HEADER + "9,8.0,telemetry dropped no segment,7\n"
+        _HEADER + "9,9,accepted,7\n9,8,dropped no segment,7\n9,2,dropped busy,7\n"
     )
     found = recorded.count(str(tmp_path), recorded.names(str(tmp_path)))
-    assert found.dropped == 8 + 1 + 1
+    assert (found.dropped, found.files) == (8 + 2 + 1 + 1, 0)
+
+
+def test_drops_of_a_forked_child_count_once(tmp_path: Path) -> None:
+    """Each of its segments has a writer of its own, and all tell the same totals."""
+    for writer, drops in ("a", 3), ("b", 5):
+        rows = ("2,9,accepted", "2,77,child", f"2,{drops},dropped no segment")
+        _write(tmp_path, "account", writer, *rows)
+    assert recorded.count(str(tmp_path), recorded.names(str(tmp_path))).dropped == 5
+
+
+def test_a_damaged_account_counts_nothing(tmp_path: Path) -> None:
+    _write(tmp_path, "account", "a", "2,x,accepted")
+    _write(tmp_path, "account", "b", "2,3,dropped no segment")
+    assert recorded.count(str(tmp_path), recorded.names(str(tmp_path))).dropped == 0
 
 
 def test_files_of_others_and_vanished_ones_do_not_count(tmp_path: Path) -> None:

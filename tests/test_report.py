@@ -27,6 +27,7 @@ def db(tmp_path: Path) -> TelemetryDB:
         "runtime.1.csv",
         [
             *((1, 10, "gc collections", 7), (2, 13, "gc collections", 7)),
+            (1, 4, "gc collections", 8),
             *((1, 0.002, "gc pause", 7), (2, 0.004, "gc pause", 7)),
             *((1, 0.002, "gc pause gen0", 7), (2, 0.004, "gc pause gen2", 7)),
             *((1, 1.0, "user time", 7), (2, 1.5, "user time", 7), (2, 0.25, "system time", 7)),
@@ -91,6 +92,8 @@ def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
     assert first["lag_max_s"] == 0.003
     assert first["lag_p99_s"] == pytest.approx(0.00298)
     assert (first["dropped"], second["dropped"]) == (5, 1)
+    assert (second["gc_pauses"], second["gc_pause_s"]) == (0, 0)
+    assert np.isnan(second["gc_pause_max_s"])
     assert np.isnan(second["rss_bytes"])
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
-from dataclasses import dataclass, replace
 from itertools import compress
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
@@ -37,8 +36,7 @@ _WORDS = fmt.RECORD_BYTES // 8
 _ID_WORD = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a segment holds: its batch, and the number of slots that are damaged.
 
     `records` counts whole records, `damaged` the slots in use that hold none;
@@ -88,7 +86,7 @@ def read_segment(
         max_file_bytes=header.max_file_bytes,
         columns=_merged(columns, series, rest),
         recovered=recovered,
-        account=replace(account, is_damaged=is_damaged) if is_used else None,
+        account=account._replace(is_damaged=is_damaged) if is_used else None,
     )
     return Reading(batch, records, damaged)
 

@@ -32,8 +32,8 @@ def read_recovered(
     account = reading.batch.account
     if account is None or not is_last:
         return reading
-    batch = replace(reading.batch, account=replace(account, is_last=True))
-    return replace(reading, batch=batch)
+    batch = replace(reading.batch, account=account._replace(is_last=True))
+    return reading._replace(batch=batch)
 
 
 def _read(data: bytes, segment: SegmentId, pid: int, at_ns: int) -> Reading:
@@ -56,7 +56,7 @@ def _salvage(data: bytes, segment: SegmentId, pid: int, at_ns: int) -> Reading:
             segment.writer, segment.sequence, pid, id_base, _MAX_FILE_BYTES, at_ns, ""
         )
         reading = read_segment(data, recovered=True, header=header)
-        return replace(reading, is_whole=False)
+        return reading._replace(is_whole=False)
     account = SegmentAccount(accepted=0, is_damaged=True, at_ns=at_ns)
     batch = Batch(segment, pid, _MAX_FILE_BYTES, (), recovered=True, account=account)
     return Reading(batch, 0, 0, is_whole=False)

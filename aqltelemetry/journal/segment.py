@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import operator
-import secrets
+import os
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -197,7 +197,7 @@ def _slots(mapped: mmap.mmap, ids: dict[Key, int], positions: range) -> Iterator
 
 def random_id_base() -> int:
     """Draw the id base of a new segment."""
-    return 1 + secrets.randbelow(fmt.MAX_ID_BASE)
+    return 1 + int.from_bytes(os.urandom(8)) % fmt.MAX_ID_BASE
 
 
 def _series(key: Key) -> Series:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,12 +66,12 @@ class Writer:
     @classmethod
     def in_memory(cls, origin: Origin) -> Writer:
         """Make a writer without files."""
-        return cls(secrets.token_hex(8), origin, None, -1)
+        return cls(os.urandom(8).hex(), origin, None, -1)
 
     @classmethod
     def in_journal(cls, root: Path, origin: Origin) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
-        path = root / secrets.token_hex(8)
+        path = root / os.urandom(8).hex()
         return cls(path.name, origin, path, _make_locked(path))
 
     def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
@@ -20,7 +19,7 @@ from aqltelemetry.csv_format import Block, Memory, format_batch, joined
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks.account import Account
 from aqltelemetry.sinks.generation import File, Generation
-from aqltelemetry.sinks.publication import publish
+from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.sinks.retention import Retention
 
 _R = TypeVar("_R")
@@ -37,14 +36,22 @@ class CsvSink:
     derive from the segments in them: what is published again, by whoever recovers
     it after its process's death, appears once. A file is published at a flush,
     or before it would exceed a batch's `max_file_bytes`. All formatting and file
-    work is done on `executor`, one job after the other.
+    work is done on `executor`, one job after the other. `with_fsync` as in `Settings`.
     """
 
-    def __init__(self, directory: str, executor: Executor, retention: Retention) -> None:
+    def __init__(
+        self,
+        directory: str,
+        executor: Executor,
+        retention: Retention,
+        *,
+        with_fsync: bool = False,
+    ) -> None:
         self._directory = directory
+        self._with_fsync = with_fsync
         self._executor = executor
         self._retention = retention
-        self._publisher = secrets.token_hex(8)
+        self._publisher = os.urandom(8).hex()
         self._number = 0
         self._generation: Generation | None = None
         # Segments of which a part may be published already, by a dead process
@@ -160,10 +167,13 @@ class CsvSink:
             await file.file.close()
         publications = generation.publications()
         self._suspects.update(generation.segments)
-        await self._run(lambda: self._retention.added(publish(self._directory, publications)))
+        await self._run(lambda: self._retention.added(self._name(publications)))
         self._suspects.difference_update(generation.segments)
         self._generation = None
         return generation.segments
+
+    def _name(self, publications: Sequence[Publication]) -> int:
+        return publish(self._directory, publications, with_fsync=self._with_fsync)
 
     async def _account_for(self, generation: Generation) -> None:
         # Published after what it tells of: one that is there has its files beside it.

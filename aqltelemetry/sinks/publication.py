@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -22,13 +22,19 @@ class Publication(NamedTuple):
     name: FileName
 
 
-def publish(directory: str, publications: Iterable[Publication]) -> int:
+def publish(
+    directory: str, publications: Sequence[Publication], *, with_fsync: bool = False
+) -> int:
     """Give complete files their names; return how many bytes appeared by that.
 
-    A name that exists means that the same rows were published before. Raises
-    OSError where a file can't be named; those before it are published then.
+    A name that exists means that the same rows were published before. With `with_fsync`
+    content and names outlive a loss of power once this returns. Raises OSError where
+    a file can't be named; those before it are published then.
     """
     size_bytes = 0
+    if with_fsync:
+        for publication in publications:
+            _synchronise(publication.path)
     for publication in publications:
         final = os.path.join(directory, str(publication.name))
         file_bytes = system.look_at(publication.path).st_size
@@ -37,7 +43,19 @@ def publish(directory: str, publications: Iterable[Publication]) -> int:
             size_bytes += file_bytes
         with suppress(OSError):
             system.unlink(publication.path)
+    if with_fsync:
+        _synchronise(directory)
     return size_bytes
+
+
+def _synchronise(path: str) -> None:
+    # Not tried again where it fails: what the kernel could not write, it may have
+    # forgotten. The rows are written anew, from the journal, into another file.
+    fd = system.open_file(path, os.O_RDONLY)
+    try:
+        system.synchronise(fd)
+    finally:
+        system.close(fd)
 
 
 def _link(path: str, final: str) -> None:

@@ -285,3 +285,28 @@ async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
     sink = _sink(directory, thread)
     await work(sink)
     assert len(rows("duration")) == len(rows("runtime")) == 3
+
+
+async def test_a_file_that_can_not_be_synchronised_is_written_anew_and_not_tried_again(
+    directory: Path, thread: WorkerThread, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.mkdir()
+    retention = Retention(str(directory), 1 << 40, 10**9)
+    sink = CsvSink(str(directory), thread, retention, with_fsync=True)
+    tried: list[str] = []
+
+    def failing(fd: int) -> None:
+        tried.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if len(tried) == 1:
+            raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    await sink.write(_batch(1))
+    with pytest.raises(OSError, match="broken"):
+        await sink.flush()
+    assert rows("duration") == []
+    await sink.write(_batch(1))
+    assert await sink.flush() == [SegmentId(_WRITER, 1)]
+    await sink.close()
+    assert len(rows("duration")) == 3
+    assert tried.count(tried[0]) == 1

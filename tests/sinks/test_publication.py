@@ -68,3 +68,21 @@ def test_a_full_disk_is_reported(
     with pytest.raises(OSError, match="no space"):
         publish(str(tmp_path), [made])
     assert _names(tmp_path) == ["made.tmp"]
+
+
+def test_what_is_synchronised_is_so_before_it_has_its_name_and_its_directory_after(
+    tmp_path: Path, made: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        told.append((path, " ".join(_names(tmp_path))))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert publish(str(tmp_path), [made], with_fsync=True) == 4
+    assert told == [(made.path, "made.tmp"), (str(tmp_path), str(_NAME))]
+    publish(str(tmp_path), [], with_fsync=False)
+    assert len(told) == 2
