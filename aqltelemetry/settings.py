@@ -159,9 +159,12 @@ def settings(
     """Return checked settings: what is given, else the environment's, else the default.
 
     Each option of a simple type is also a variable, AQLTELEMETRY_INTERVAL_S for
-    `interval_s`; sizes may end in k, m or g. Raises OptionError.
+    `interval_s`; sizes may end in k, m or g. A program that runs as another user than
+    the one who started it takes nothing of the environment. Raises OptionError.
     """
-    environ = os.environ if environ is None else environ
+    if environ is None:
+        # What another user may have set does not say where this one writes.
+        environ = os.environ if os.geteuid() == os.getuid() else {}
     known = {field.name: field.type for field in fields(Settings)}
     values = dict(_from_environment(known, environ))
     for name, value in (options or {}).items():

@@ -240,7 +240,7 @@ async def dead():
         pass
     os._exit(0)
 async def claims():
-    def fork(directory, publications):
+    def fork(directory, publications, with_fsync):
         if os.fork():
             os._exit(0)
         os.write(1, b"alive")

@@ -221,7 +221,7 @@ import asyncio, os, signal, sys
 from aqltelemetry import Monitor
 from aqltelemetry.sinks import csv_file
 publish = csv_file.publish
-def killed(directory, publications):
+def killed(directory, publications, with_fsync):
     if sys.argv[2] == "after":
         publish(directory, publications)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -249,7 +249,7 @@ import asyncio, os, signal, sys
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.sinks import csv_file
 publish = csv_file.publish
-def killed(directory, publications):
+def killed(directory, publications, with_fsync):
     publish(directory, publications)
     os.kill(os.getpid(), signal.SIGKILL)
 csv_file.publish = killed

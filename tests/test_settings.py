@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aqltelemetry.errors import OptionError
-from aqltelemetry.settings import _RULES, Options, Settings, settings
+from aqltelemetry.settings import _RULES, DEFAULT_DIRECTORY, Options, Settings, settings
 from fakes import FakeSampler, MemorySink
 
 
@@ -144,3 +144,13 @@ def test_samplers_and_sinks_of_ones_own_are_taken() -> None:
     sampler, sink = FakeSampler(), MemorySink()
     chosen = settings("x", {"samplers": [sampler], "sinks": (sink,)}, {})
     assert (list(chosen.samplers), list(chosen.sinks)) == ([sampler], [sink])
+
+
+def test_a_program_run_as_another_user_takes_nothing_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AQLTELEMETRY_DIR", "/elsewhere")
+    assert settings().directory == "/elsewhere"
+    other = os.getuid() + 1
+    monkeypatch.setattr("os.geteuid", lambda: other)
+    assert settings().directory == os.path.abspath(DEFAULT_DIRECTORY)
