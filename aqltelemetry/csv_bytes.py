@@ -147,7 +147,9 @@ class GroupReader:
         head = self._head
         # A byte is left for the end of the last line.
         room = self._plain.view[self._plain.end : -1]
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+        # A pipe would have an open wait for its other end.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory_fd)
         try:
             size_bytes = os.readv(fd, (head, room))
             if size_bytes < _HEADER_BYTES:

@@ -7,6 +7,7 @@ of the two places, or in both, and never in none.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
 from aqltelemetry.sinks import account as labels
+
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +71,70 @@ class Evidence:
 
 
 def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
-    """Return the evidence by writer; raises OSError where the directory can't be read."""
+    """Return the evidence by writer; raises OSError where a directory can't be read.
+
+    A file that can't be, or is a link, a pipe or whatever else, is a damaged one.
+    """
     found = look_into(roots)
     for entry in sorted(os.listdir(directory)):
         name = filenames.parse(entry)
         if name is None:
             continue
         with suppress(FileNotFoundError):  # a reader was faster
-            data = (directory / entry).read_bytes()
+            rows, begin = _read_rows(directory / entry, name.pid)
             evidence = found.setdefault(name.writer, Evidence(name.writer))
             evidence.pid = name.pid
-            _take(evidence, name, data)
+            _take(evidence, name, rows, begin)
     return found
 
 
-def _take(evidence: Evidence, name: FileName, data: bytes) -> None:
-    rows = _rows(data, name.pid)
+def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) -> None:
     if name.prefix != ACCOUNT:
         evidence.files.append(DataFile(name, rows))
     if rows is None:
         evidence.damaged.append(str(name))
     elif name.prefix == ACCOUNT:
         try:
-            evidence.claims.append(read_claim(name, data))
+            evidence.claims.append(read_claim(name, begin))
         except (ValueError, KeyError):
             evidence.damaged.append(str(name))
 
 
-def _rows(data: bytes, pid: int) -> int | None:
-    """Count the rows; None where one of them is none."""
-    rows = data.count(b"\n") - 1
-    whole = data.startswith(CSV_HEADER) and data.count(b",%d\n" % pid) == rows
-    return rows if whole and data.endswith(b"\n") else None
+def _read_rows(path: Path, pid: int) -> tuple[int | None, bytes]:
+    """Count a file's rows, and return its first piece; None where it is damaged.
+
+    Raises FileNotFoundError.
+    """
+    try:
+        fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None, b""
+    try:
+        return _count(fd, pid) if stat.S_ISREG(system.describe(fd).st_mode) else (None, b"")
+    except OSError:
+        return None, b""
+    finally:
+        system.close(fd)
+
+
+def _count(fd: int, pid: int) -> tuple[int | None, bytes]:
+    """Count rows piece by piece, since others' files may be of any size."""
+    mark = b",%d\n" % pid
+    begin = rest = b""
+    lines = rows = 0
+    while piece := system.read(fd, _PIECE_BYTES):
+        begin = begin or piece
+        text = rest + piece
+        end = text.rfind(b"\n") + 1
+        lines += text.count(b"\n", 0, end)
+        rows += text.count(mark, 0, end)
+        rest = text[end:]
+        if len(rest) > _PIECE_BYTES:  # no row is as long
+            return None, begin
+    is_whole = begin.startswith(CSV_HEADER) and rows == lines - 1 and not rest
+    return rows if is_whole else None, begin
 
 
 def read_claim(name: FileName, data: bytes) -> Claim:
@@ -148,6 +183,10 @@ def look_into(roots: Iterable[Path]) -> dict[str, Evidence]:
 
 
 def _look_into(root: Path, found: dict[str, Evidence]) -> None:
+    try:
+        owner = system.look_at(root).st_uid  # not this user, where root looks
+    except FileNotFoundError:
+        return
     for path in find_writers(root):
         evidence = found.setdefault(path.name, Evidence(path.name))
         lock_fd = lock(path)
@@ -158,14 +197,14 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
         with suppress(FileNotFoundError):  # it was recovered meanwhile
             for name in system.list_directory(path):
                 if name.endswith(SEGMENT_SUFFIX):
-                    _read(evidence, path / name)
+                    _read(evidence, path / name, owner)
     for writer, number in find_set_aside(root):
         found.setdefault(writer, Evidence(writer)).set_aside.add(number)
 
 
-def _read(evidence: Evidence, path: Path) -> None:
+def _read(evidence: Evidence, path: Path, owner: int) -> None:
     try:
-        reading = read_segment(read_file(path), recovered=True, rest=_no_rest)
+        reading = read_segment(read_file(path, uid=owner), recovered=True, rest=_no_rest)
     except FileNotFoundError:
         return
     except (OSError, SegmentError, ValueError):

@@ -50,6 +50,15 @@ def test_a_file_is_whole_whatever_its_end(
     assert not left_out
 
 
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+def test_what_is_no_file_is_left_out_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_bytes(CSV_HEADER + _row("x"))
+    groups, left_out = _read(tmp_path, ["a.csv", "b.csv"])
+    assert groups == [{"b.csv": _row("x")}]
+    assert list(left_out) == ["a.csv"]
+
+
 def test_a_header_alone_needs_no_line_end(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(CSV_HEADER.strip())
     assert _read(tmp_path, ["a.csv"]) == ([{"a.csv": b""}], {})

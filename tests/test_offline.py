@@ -96,7 +96,10 @@ def test_what_living_processes_record_is_waited_for_if_asked(
         assert waiting.stdout is not None
         waiting.stdout.readline()
         process.stdin.close()
-        output, _ = waiting.communicate(timeout=60)
+        output = waiting.stdout.read()  # not communicate, which misses what readline has buffered
+        waiting.stdout.close()
+        assert waiting.wait(60) == 0
+    assert "1 processes are recording: waiting for their end" in output
     assert "recovered 10 observations" in output
     assert counts() == {"x": 10}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from _document import RELIABILITY, put
-from fault_matrix import ROWS, Row, matching
+from fault_matrix import ROWS, Row, _Case, _cells, matching
 
 _TESTS = Path(__file__).parent
 _FAULTS = range(1, 46)
@@ -57,3 +57,20 @@ def test_what_is_put_into_a_document_replaces_what_stood_there(tmp_path: Path) -
     assert path.read_text() == "a\n<!-- x: of old -->\n\nnew\n\n<!-- end of x -->\nb\n"
     with pytest.raises(ValueError, match="pair of markers for 'y'"):
         put(path, "y", "new")
+
+
+def test_each_test_that_the_report_names_is_there() -> None:
+    named = set(re.findall(r"\btest_\w+", RELIABILITY.read_text()))
+    assert named
+    assert named - _names() == set()
+
+
+def test_what_failed_skipped_or_was_not_counted_is_no_zero() -> None:
+    row = Row("1", "a fault", "so", "lost 0", ("test_a",), counted=("lost",))
+    passed = _Case("test_a[1]", True, "", {"runs": "7", "got": "it", "sum kills": "2"})
+    skipped = _Case("test_a[2]", False, "needs root", {})
+    failed = _Case("test_a[3]", False, "", {})
+    assert _cells(row, [passed])[2:] == ["7", "0", "-", "-", "0", "lost 0", "it; 2 kills"]
+    assert _cells(row, [skipped])[2:] == ["0", "-", "-", "-", "-", "lost 0", "needs root"]
+    assert _cells(row, [passed, failed])[3:7] == ["-"] * 4
+    assert _cells(row, [passed, failed])[-1] == "**failed: test_a[3]**"

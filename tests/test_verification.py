@@ -240,6 +240,52 @@ asyncio.run(main())
     assert sum(_dropped(verdict).get("invalid", 0) for verdict in verdicts) == 7
 
 
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link", "endless line"])
+def test_what_is_no_file_of_ours_is_damaged_and_never_waited_for_or_followed(
+    directory: Path, stopped: Verdict, tmp_path: Path, kind: str
+) -> None:
+    path = _files(directory, "duration")[1]
+    copy = tmp_path / "copy"
+    path.rename(copy)
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "link":
+            path.symlink_to(copy)
+        case _:
+            with path.open("wb") as file:
+                file.write(copy.read_bytes())
+                file.truncate(1 << 30)
+    verdict = _the_one(directory)
+    assert f"{path.name} is damaged" in verdict.problems
+    assert verdict.rows < stopped.rows
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
+def test_root_reads_the_journal_of_another_user_as_it_is(directory: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    program = _PROGRAM.replace(
+        "interval_s=0.01,", f"interval_s=0.01, journal_dir={str(journal)!r},", 1
+    )
+    command = [sys.executable, "-c", program, str(directory), _KILL]
+    done = subprocess.run(command, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    for path in (directory, *directory.rglob("*"), *journal.rglob("*")):
+        os.chown(path, 65534, 65534)
+    found = CliRunner().invoke(main, ["verify", "--journal-dir", str(journal), str(directory)])
+    assert found.exit_code == 0, found.output
+    assert "killed, not yet recovered" in found.output
+
+
+def test_a_directory_without_a_recording_is_no_proof(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "data.csv").write_text("foreign")
+    found = CliRunner().invoke(main, ["verify", str(directory)])
+    assert (found.exit_code, found.output) == (0, f"{directory}: nothing is recorded there\n")
+
+
 def test_the_command_ends_with_1_for_what_it_can_not_explain(
     directory: Path, stopped: Verdict
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 import matrix
 from aqltelemetry.filenames import parse
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.verification import verify
 from servers import WORKERS, recover
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -66,3 +68,5 @@ async def test_what_was_answered_is_in_the_files_once(
     assert "unmatched" not in {row["Label"] for row in rows()}
     # What a killed process was writing is removed later.
     assert cell.killed or all(parse(path.name) for path in directory.rglob("*"))
+    verdicts = verify(directory, all_roots(str(directory)))
+    assert [problem for each in verdicts for problem in each.problems] == []

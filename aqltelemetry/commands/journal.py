@@ -13,6 +13,7 @@ import click
 from aqltelemetry.clock import pause, utc
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.evidence import look_into
+from aqltelemetry.journal.census import census
 from aqltelemetry.journal.orphans import BAD_SUFFIX
 from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.offline import Recovered, Recoverer
@@ -46,7 +47,13 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
     """
     from aqltelemetry import verification  # noqa: PLC0415 - what other commands don't need
 
-    verdicts = verification.verify(directory, _roots(directory, journal_dir))
+    try:
+        verdicts = verification.verify(directory, _roots(directory, journal_dir))
+    except OSError as exc:
+        raise click.ClickException(f"not all can be read: {exc}") from exc
+    if not verdicts:
+        click.echo(f"{directory}: nothing is recorded there")
+        return
     for verdict in verdicts:
         if not quiet or verdict.problems:
             for line in _lines(verdict):
@@ -83,16 +90,20 @@ def recover(
 
     _become_owner(directory, as_owner=as_owner)
     chosen, roots = _settings(directory, journal_dir), _roots(directory, journal_dir)
-    segments, observations, alive = _left(roots)
-    click.echo(f"{segments} segments of killed processes hold {observations:,} observations")
-    if dry_run:
-        click.echo(f"{alive} processes are recording")
-        return
     try:
+        if dry_run:
+            segments, observations, alive = _left(roots)
+            told = f"{segments} segments of killed processes hold {observations:,} observations"
+            click.echo(f"{told}\n{alive} processes are recording")
+            return
+        segments, alive = _count(roots)
+        click.echo(f"{segments} segments of killed processes")
         done = asyncio.run(_recover(offline_recoverer, chosen, roots, segments))
+        if wait and alive:
+            click.echo(f"{alive} processes are recording: waiting for their end")
         while wait:
             # Asked before: what ends meanwhile has its turn in this round or the next.
-            wait = bool(_left(roots)[2])
+            wait = bool(_count(roots)[1])
             more = asyncio.run(_recover(offline_recoverer, chosen, roots, 0))
             done.observations += more.observations
             done.damaged += more.damaged
@@ -112,10 +123,18 @@ async def _recover(
 ) -> Recovered:
     recoverer = recoverer_of(chosen, roots, _SHARE)
     try:
+        if not segments:  # a bar of nothing, again and again
+            return await recoverer.run(lambda _: None)
         with click.progressbar(length=segments, label="segments", file=sys.stderr) as bar:
             return await recoverer.run(bar.update)
     finally:
         await recoverer.close()
+
+
+def _count(roots: Sequence[Path]) -> tuple[int, int]:
+    """Count the segments that dead processes left, and the living processes; read none."""
+    found = census(roots)
+    return sum(each.segments for each in found.dead), sum(each.is_alive for each in found.residents)
 
 
 def _left(roots: Sequence[Path]) -> tuple[int, int, int]:
