@@ -64,6 +64,7 @@ class Keeper:
         self._lost: Counter[str] = Counter()
         self._recording: Recording | None = None
         self._refused = False
+        self._has_many_labels = False
 
     def account(self) -> Account:
         """Say where every record is that was accepted; consistent at any moment."""
@@ -90,6 +91,12 @@ class Keeper:
         """Be told, on any thread and in any context, that a segment is full."""
         self._thread.post(self.tend)
 
+    def provide_table(self) -> None:
+        """Be told, as above, that a segment has many labels, and no table of them."""
+        if not self._has_many_labels:
+            self._has_many_labels = True
+            self.wake()
+
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""
         del full
@@ -104,6 +111,7 @@ class Keeper:
         if recording is None:
             return
         self._clear()
+        self._share_table()
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
         filled = -sealed
@@ -184,11 +192,27 @@ class Keeper:
                 self._chain[0].mark(Mark.UNREADABLE, unreadable, monotonic_ns())
 
     def _journal_bytes(self) -> int:
-        live = sum(segment.size_bytes for segment in self._chain)
+        table = 0 if self._writer.table is None else self._writer.table_bytes
+        live = table + sum(segment.size_bytes for segment in self._chain)
         return live + sum(sealed.size_bytes for sealed in self._sealed)
+
+    def _share_table(self) -> None:
+        """Have all segments use the writer's label table, once one has many labels."""
+        writer = self._writer
+        if not self._has_many_labels or writer.table is not None:
+            return
+        if self._journal_bytes() + writer.table_bytes > self._max_bytes:
+            return  # segments have room for labels of their own
+        with suppress(OSError):
+            table = writer.make_table()
+            for segment in self._chain:
+                # Those made before somebody removed the journal have the table from before.
+                if segment.table is None:
+                    segment.share(table)
 
     def _extend(self) -> bool:
         last = self._chain[-1]
+        self._share_table()
         if self._journal_bytes() + last.size_bytes > self._max_bytes:
             return self._refuse("the journal is at its limit of %d bytes", self._max_bytes)
         try:

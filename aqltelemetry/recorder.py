@@ -17,8 +17,9 @@ from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.drops import Drops
 from aqltelemetry.errors import PrefixError
 from aqltelemetry.journal.format import VALUE_LAYOUT, Layout
+from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.marks import ERROR, INVALID, NO_SEGMENT
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.twins import IS_COMPILED
 
 if TYPE_CHECKING or not IS_COMPILED:
@@ -39,6 +40,10 @@ class Feeder(Protocol):
 
     def wake(self) -> None:
         """Be told, on any thread and in any context, that a segment is full."""
+        ...
+
+    def provide_table(self) -> None:
+        """Be told, in the same way, that a segment has many labels, and no table of them."""
         ...
 
     def successor(self, full: Segment) -> Segment | None:
@@ -129,6 +134,8 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
             if segment is None or recording is None:
                 return
             label_id = segment.id_of(key)
+            if segment.has_many_labels:
+                recording.feeder.provide_table()
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
                 body = layout.pack(at_ns, value, label_id)

@@ -22,8 +22,9 @@ from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal import reader
 from aqltelemetry.journal.format import Layout
+from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.reader import Reading
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
 from fakes import EPOCH_NS, FakeClock, header, memory_segments
 

@@ -8,7 +8,7 @@ import pytest
 
 from aqltelemetry import recorder
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.salvage import read_recovered
+from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.observation import SegmentId
 from fakes import memory_segments, recording
 
@@ -56,7 +56,7 @@ def test_without_its_header_it_gives_every_record_all_the_same() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(1 << 20), os.urandom(1 << 19)])
 def test_what_is_no_segment_at_all_gives_no_row_but_an_account(data: bytes) -> None:
-    reading = read_recovered(data, _ID, pid=7, at_ns=1, is_last=True)
+    reading = as_last(read_recovered(data, _ID, pid=7, at_ns=1))
     assert (reading.records, reading.is_whole) == (0, False)
     assert reading.batch.account is not None
     assert (reading.batch.account.is_last, reading.batch.account.at_ns) == (True, 1)
