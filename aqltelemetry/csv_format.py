@@ -11,6 +11,7 @@ import mmap
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from aqltelemetry.clock import breathe
@@ -23,6 +24,8 @@ if IS_COMPILED:
 _BLOCK_ROWS = 512
 # Between two rests; to begin a column takes as long as some rows of it.
 _REST_ROWS = 256
+# Whoever has a block to do with each column would have thousands of them.
+_GATHERED_BYTES = 32 << 10
 _COLUMN_ROWS = 8
 _SLACK_BYTES = 64
 _NS_PER_S = 1_000_000_000
@@ -134,11 +137,35 @@ def format_batch(
     columns = sorted(batch.columns, key=lambda column: column.series)
     pace = _Pace(rest)
     pace.step(0)
-    for column in columns:
-        blocks = texts.setdefault(column.series.prefix, [])
-        blocks.extend(_blocks(column, batch, pace, memory))
-        pace.step(_COLUMN_ROWS)
+    max_bytes = min(_GATHERED_BYTES, batch.max_file_bytes // _PIECES)
+    for prefix, group in groupby(columns, key=lambda column: column.series.prefix):
+        blocks = (block for column in group for block in _blocks(column, batch, pace, memory))
+        texts[prefix] = list(_gathered(blocks, max_bytes))
     return texts
+
+
+def _gathered(blocks: Iterable[Block], max_bytes: int) -> Iterator[Block]:
+    """Yield the same text, with small blocks that follow each other as one."""
+    run: list[Block] = []
+    size = 0
+    for block in blocks:
+        if run and (size >= max_bytes // 2 or size + len(block.text) > max_bytes):
+            yield _one(run)
+            run, size = [], 0
+        run.append(block)
+        size += len(block.text)
+    if run:
+        yield _one(run)
+
+
+def _one(run: Sequence[Block]) -> Block:
+    if len(run) == 1:
+        return run[0]
+    texts = list(joined(run))
+    from_ns, to_ns = min(block.from_ns for block in run), max(block.to_ns for block in run)
+    if len(texts) == 1:
+        return Block(texts[0], from_ns, to_ns, run[0].at)
+    return Block(b"".join(texts), from_ns, to_ns)
 
 
 def _max_bytes(column: Column, pid: int) -> int:
@@ -148,6 +175,7 @@ def _max_bytes(column: Column, pid: int) -> int:
 def _blocks(column: Column, batch: Batch, pace: _Pace, memory: Memory) -> Iterator[Block]:
     tail = _tail(column.series.label, batch.pid)
     row_bytes = _NUMBERS_BYTES + len(tail)
+    pace.step(_COLUMN_ROWS)
     rows = max(1, min(_BLOCK_ROWS, batch.max_file_bytes // _PIECES // row_bytes))
     if IS_COMPILED and (found := memory.write(column, tail, rows)) is not None:
         yield from found

@@ -24,6 +24,8 @@ _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
+_MAX_BREATHS = 256
+_BREATH_S = 50e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Keeper:
         self._recording: Recording | None = None
         self._refused = False
         self._has_many_labels = False
+        self._breaths = iter(range(_MAX_BREATHS))
 
     def account(self) -> Account:
         """Say where every record is that was accepted; consistent at any moment."""
@@ -92,10 +95,17 @@ class Keeper:
         self._thread.post(self.tend)
 
     def provide_table(self) -> None:
-        """Be told, as above, that a segment has many labels, and no table of them."""
+        """Be told, as above, that a segment has many labels, and no table of them.
+
+        Thousands of new labels within a few milliseconds would fill all spares before
+        the thread has had its turns at the interpreter; so it is let have them, by a
+        moment for a label, and some ten milliseconds in all of a process's life.
+        """
         if not self._has_many_labels:
             self._has_many_labels = True
             self.wake()
+        elif next(self._breaths, None) is not None:
+            native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
 
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""

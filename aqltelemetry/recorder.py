@@ -1,7 +1,8 @@
 """Around the hot path: what one recording owns, and the slow way of a record.
 
-Nothing here waits, locks, logs or raises into the application: it may run on any
-thread, in a signal handler or collector callback, and in the middle of itself.
+Nothing here waits, but for moments while a table for many new labels is made, and nothing
+locks, logs or raises into the application: it may run on any thread, in a signal handler or
+collector callback, and in the middle of itself.
 The hot path itself is in `hot_path`, of which there is a compiled twin; here it is
 chosen, and here the rest of the package gets it from.
 """
