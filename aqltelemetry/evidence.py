@@ -157,7 +157,7 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
         else:
             os.close(lock_fd)
         with suppress(FileNotFoundError):  # it was recovered meanwhile
-            labels = read_table(path)
+            labels = read_table(path, _no_rest)
             for name in system.list_directory(path):
                 if name.endswith(SEGMENT_SUFFIX):
                     _read(evidence, path / name, labels)

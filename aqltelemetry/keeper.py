@@ -99,7 +99,7 @@ class Keeper:
 
         Thousands of new labels within a few milliseconds would fill all spares before
         the thread has had its turns at the interpreter; so it is let have them, by a
-        moment for a label, and some ten milliseconds in all of a process's life.
+        moment for a label, as often as that is allowed for all of a process's life.
         """
         if not self._has_many_labels:
             self._has_many_labels = True

@@ -15,15 +15,16 @@ stored whole before the first record that uses it, and never changed.
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from aqltelemetry.clock import breathe
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.files import read_file
@@ -44,6 +45,7 @@ _MIN_ID_BASE = 2**31 + fmt.LABEL_SLOTS
 _ID_BASES = range(_MIN_ID_BASE, 2**32 - TABLE_SLOTS)
 # Texts that are cleaned to the same label have an id each in memory; of these there is no end.
 _MAX_KEYS = 2 * TABLE_SLOTS
+_PIECE_LABELS = 64
 
 
 class TableLabels(NamedTuple):
@@ -95,7 +97,7 @@ class LabelTable:
 
 def random_table_base() -> int:
     """Draw the id base of a new table."""
-    return secrets.choice(_ID_BASES)
+    return _ID_BASES[int.from_bytes(os.urandom(8), "little") % len(_ID_BASES)]
 
 
 def pack_table_header(writer: str, id_base: int) -> bytes:
@@ -104,16 +106,17 @@ def pack_table_header(writer: str, id_base: int) -> bytes:
     return body + _CRC.pack(crc32(body))
 
 
-def read_table(directory: Path, uid: int | None = None) -> TableLabels:
+def read_table(directory: Path, rest: Callable[[], None] = breathe) -> TableLabels:
     """Return the labels in a writer's table, as far as they are there and whole.
 
-    Never raises: what is missing or damaged costs the records that use it.
+    Never raises: what is missing or damaged costs the records that use it. `rest` is
+    called between pieces of the work.
     """
     try:
-        data = read_file(directory / TABLE_NAME, TABLE_BYTES, uid)
+        data = read_file(directory / TABLE_NAME, TABLE_BYTES)
     except (OSError, SegmentError):
         return NO_LABELS
-    entries = dict(_entries(data))
+    entries = dict(_entries(data, rest))
     id_base = _id_base(data, directory.name, entries)
     if id_base not in _ID_BASES:
         return NO_LABELS
@@ -122,13 +125,15 @@ def read_table(directory: Path, uid: int | None = None) -> TableLabels:
     return TableLabels(id_base, series)
 
 
-def _entries(data: bytes) -> Iterator[tuple[int, tuple[int, Series]]]:
+def _entries(data: bytes, rest: Callable[[], None]) -> Iterator[tuple[int, tuple[int, Series]]]:
     """Yield the entries that are whole, by slot."""
     last = len(data) - fmt.LABEL_SLOT_BYTES + 1
     for slot, at in enumerate(range(_ENTRIES_AT, last, fmt.LABEL_SLOT_BYTES)):
         entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
         if entry is not None:
             yield slot, entry
+            if slot % _PIECE_LABELS == 0:
+                rest()
 
 
 def _id_base(data: bytes, writer: str, entries: Mapping[int, tuple[int, Series]]) -> int:
