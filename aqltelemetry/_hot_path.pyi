@@ -3,10 +3,12 @@ from mmap import mmap
 
 from aqltelemetry.hot_path import Slow
 from aqltelemetry.hot_path import time_block as time_block
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.segment import Segment
 
 class Slots(Iterator[int]):
     def __init__(self, mapped: mmap, ids: dict[Key, int], positions: range) -> None: ...
+    def share(self, ids: dict[Key, int]) -> None: ...
     def __next__(self) -> int: ...
     def __length_hint__(self) -> int: ...
 

@@ -123,7 +123,7 @@ cdef class Slots:
 
     cdef Py_buffer _buffer
     cdef char* _base
-    cdef dict _ids
+    cdef dict _ids, _first_ids
     cdef Py_ssize_t _next, _stop
 
     def __cinit__(self, mapped, dict ids, positions):
@@ -136,6 +136,12 @@ cdef class Slots:
 
     def __dealloc__(self):
         PyBuffer_Release(&self._buffer)
+
+    def share(self, dict ids):
+        """Look series up in other ids from here on; once."""
+        # Those before are kept, since a look-up may be amid them.
+        self._first_ids = self._ids
+        self._ids = ids
 
     def __iter__(self):
         return self

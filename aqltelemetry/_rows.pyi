@@ -1,5 +1,5 @@
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from mmap import mmap
 
 from aqltelemetry.clock import Anchor
@@ -8,10 +8,11 @@ def touch(mapped: mmap, start: int, page_bytes: int) -> None: ...
 def read_records(
     data: bytes | memoryview,
     positions: tuple[int, int],
-    first_id: int,
+    first_ids: tuple[int, int, int],
     ids: Iterable[int],
     anchors: Sequence[Anchor],
     check: bool,
+    rest: Callable[[], None],
 ) -> tuple[list[tuple[int, array[int], array[int]]], int] | None: ...
 def format_rows(
     timepoints: array[int],

@@ -9,7 +9,7 @@ of the application go on meanwhile, and nothing has to be cut into small pieces.
 
 from cpython cimport array
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int16_t, int64_t, uint32_t
+from libc.stdint cimport INT16_MAX, int16_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 import array
@@ -170,6 +170,7 @@ make_crc_table()
 cdef enum:
     RECORD_BYTES = 24
     LABEL_SLOTS = 1024
+    COLUMNS = 512
     NUMBERS_BYTES = 48
 
 cdef array.array _INTEGERS = array.array("q")
@@ -185,6 +186,12 @@ cdef struct Block:
 cdef struct Anchor:
     int64_t at_ns
     int64_t offset_ns
+
+
+cdef struct Ids:
+    uint32_t first_id
+    uint32_t table_id
+    uint32_t all
 
 
 cdef struct Target:
@@ -206,18 +213,23 @@ def touch(mapped, Py_ssize_t start, Py_ssize_t page_bytes):
     PyBuffer_Release(&view)
 
 
-def read_records(data, tuple positions, uint32_t first_id, ids, anchors, bint check):
+def read_records(data, tuple positions, tuple first_ids, ids, anchors, bint check, rest):
     """Return `(id, timepoints, values)` of each series in a run of slots, and the damaged.
 
     The series are in the order of their first records, their values as integers,
-    whatever they mean; `anchors` are in order. None where only the pure twin can do it.
+    whatever they mean; `anchors` are in order. `first_ids` are the segment's, of which
+    `ids` are known, the table's, and how many of the table's there may be: whether those
+    are known is left to the caller. `rest` is called between pieces of the work that hold
+    the interpreter's lock. None where only the pure twin can do it.
     """
     cdef Py_ssize_t start = positions[0], stop = positions[1]
+    cdef Ids named
     cdef Py_ssize_t slots = max((stop - start) // RECORD_BYTES, 0), slot, index, count
     cdef Py_ssize_t damaged = 0, seen = 0, known = len(anchors)
     cdef array.array timepoints, values
-    cdef Py_ssize_t order[LABEL_SLOTS]
-    cdef Target* targets = <Target*>malloc(LABEL_SLOTS * sizeof(Target))
+    named.first_id, named.table_id, named.all = first_ids[0], first_ids[1], LABEL_SLOTS + first_ids[2]
+    cdef Py_ssize_t* order = <Py_ssize_t*>malloc(named.all * sizeof(Py_ssize_t))
+    cdef Target* targets = <Target*>malloc(named.all * sizeof(Target))
     cdef Anchor* table = <Anchor*>malloc(known * sizeof(Anchor))
     cdef int16_t* series = <int16_t*>malloc(slots * sizeof(int16_t) + 1)
     cdef const Row* rows
@@ -227,19 +239,21 @@ def read_records(data, tuple positions, uint32_t first_id, ids, anchors, bint ch
     try:
         if start % 8 or stop > view.len:
             raise ValueError("these are not the slots of a segment")
-        if targets is NULL or table is NULL or series is NULL:
+        if named.all > INT16_MAX:
+            raise ValueError("too many series")
+        if order is NULL or targets is NULL or table is NULL or series is NULL:
             raise MemoryError
-        for index in range(LABEL_SLOTS):
-            targets[index].is_known = False
+        for index in range(named.all):
+            targets[index].is_known = index >= LABEL_SLOTS
             targets[index].count = 0
         for label_id in ids:
-            if not first_id <= label_id < first_id + LABEL_SLOTS:
+            if not named.first_id <= label_id < named.first_id + LABEL_SLOTS:
                 return None
-            targets[<uint32_t>label_id - first_id].is_known = True
+            targets[<uint32_t>label_id - named.first_id].is_known = True
         for index, (at_ns, offset_ns) in enumerate(anchors):
             table[index] = Anchor(at_ns, offset_ns)
         with nogil:
-            damaged = count_rows(rows, slots, start, first_id, targets, order, &seen, series, check)
+            damaged = count_rows(rows, slots, start, named, targets, order, &seen, series, check)
         columns = []
         for slot in range(seen):
             index = order[slot]
@@ -248,20 +262,38 @@ def read_records(data, tuple positions, uint32_t first_id, ids, anchors, bint ch
             targets[index].timepoints = <int64_t*>timepoints.data.as_longlongs
             targets[index].values = <int64_t*>values.data.as_longlongs
             targets[index].count = 0
-            columns.append((first_id + index, timepoints, values))
+            columns.append((id_of(named, index), timepoints, values))
+            if slot % COLUMNS == COLUMNS - 1:
+                rest()
         with nogil:
             if not fill(rows, slots, targets, series, table, known):
                 damaged = -1
         return None if damaged < 0 else (columns, damaged)
     finally:
         PyBuffer_Release(&view)
+        free(order)
         free(targets)
         free(table)
         free(series)
 
 
+cdef inline uint32_t index_of(Ids named, uint32_t label_id) noexcept nogil:
+    """Say which of all series an id is of; that of a segment's own comes before the table's."""
+    cdef uint32_t index = label_id - named.first_id
+    if index < LABEL_SLOTS:
+        return index
+    index = label_id - named.table_id
+    return LABEL_SLOTS + index if index < named.all - LABEL_SLOTS else named.all
+
+
+cdef inline uint32_t id_of(Ids named, Py_ssize_t index) noexcept nogil:
+    if index < LABEL_SLOTS:
+        return named.first_id + <uint32_t>index
+    return named.table_id + <uint32_t>(index - LABEL_SLOTS)
+
+
 cdef Py_ssize_t count_rows(
-    const Row* rows, Py_ssize_t slots, Py_ssize_t start, uint32_t first_id,
+    const Row* rows, Py_ssize_t slots, Py_ssize_t start, Ids named,
     Target* targets, Py_ssize_t* order, Py_ssize_t* seen, int16_t* series, bint check
 ) noexcept nogil:
     """Note the series of each slot, -1 for none, count them, return how many are damaged."""
@@ -272,8 +304,8 @@ cdef Py_ssize_t count_rows(
         if check and not is_intact(&rows[slot], start + slot * RECORD_BYTES):
             damaged += is_used(&rows[slot])
         elif rows[slot].label_id:
-            index = rows[slot].label_id - first_id
-            if index < LABEL_SLOTS and targets[index].is_known:
+            index = index_of(named, rows[slot].label_id)
+            if index < named.all and targets[index].is_known:
                 series[slot] = index
                 if not targets[index].count:
                     order[seen[0]] = index

@@ -11,6 +11,7 @@ import mmap
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from aqltelemetry.clock import breathe
@@ -21,7 +22,11 @@ if IS_COMPILED:
     from aqltelemetry import _rows
 
 _BLOCK_ROWS = 512
-_COLUMNS = 32
+# Between two rests; to begin a column takes as long as some rows of it.
+_REST_ROWS = 256
+# Whoever has a block to do with each column would have thousands of them.
+_GATHERED_BYTES = 32 << 10
+_COLUMN_ROWS = 8
 _SLACK_BYTES = 64
 _NS_PER_S = 1_000_000_000
 # A timepoint of 20 characters and a float of 25, with their commas.
@@ -39,6 +44,21 @@ class Block(NamedTuple):
     from_ns: int
     to_ns: int
     at: int | None = None
+
+
+class _Pace:
+    """Rests after each so many rows, however many columns they are in."""
+
+    def __init__(self, rest: Callable[[], None]) -> None:
+        self._rest = rest
+        self._rows = _REST_ROWS
+
+    def step(self, rows: int) -> None:
+        """Have some rows done."""
+        self._rows += rows
+        if self._rows >= _REST_ROWS:
+            self._rows = 0
+            self._rest()
 
 
 class Memory:
@@ -114,23 +134,48 @@ def format_batch(
     memory = memory or Memory()
     if IS_COMPILED:
         memory.clear(_SLACK_BYTES + sum(_max_bytes(column, batch.pid) for column in batch.columns))
-    for number, column in enumerate(sorted(batch.columns, key=lambda column: column.series)):
-        blocks = texts.setdefault(column.series.prefix, [])
-        blocks.extend(_blocks(column, batch, rest, memory))
-        if number % _COLUMNS == 0:
-            rest()
+    columns = sorted(batch.columns, key=lambda column: column.series)
+    pace = _Pace(rest)
+    pace.step(0)
+    max_bytes = min(_GATHERED_BYTES, batch.max_file_bytes // _PIECES)
+    for prefix, group in groupby(columns, key=lambda column: column.series.prefix):
+        blocks = (block for column in group for block in _blocks(column, batch, pace, memory))
+        texts[prefix] = list(_gathered(blocks, max_bytes))
     return texts
+
+
+def _gathered(blocks: Iterable[Block], max_bytes: int) -> Iterator[Block]:
+    """Yield the same text, with small blocks that follow each other as one."""
+    run: list[Block] = []
+    size = 0
+    for block in blocks:
+        if run and (size >= max_bytes // 2 or size + len(block.text) > max_bytes):
+            yield _one(run)
+            run, size = [], 0
+        run.append(block)
+        size += len(block.text)
+    if run:
+        yield _one(run)
+
+
+def _one(run: Sequence[Block]) -> Block:
+    if len(run) == 1:
+        return run[0]
+    texts = list(joined(run))
+    from_ns, to_ns = min(block.from_ns for block in run), max(block.to_ns for block in run)
+    if len(texts) == 1:
+        return Block(texts[0], from_ns, to_ns, run[0].at)
+    return Block(b"".join(texts), from_ns, to_ns)
 
 
 def _max_bytes(column: Column, pid: int) -> int:
     return len(column.timepoints_ns) * (_NUMBERS_BYTES + len(_tail(column.series.label, pid)))
 
 
-def _blocks(
-    column: Column, batch: Batch, rest: Callable[[], None], memory: Memory
-) -> Iterator[Block]:
+def _blocks(column: Column, batch: Batch, pace: _Pace, memory: Memory) -> Iterator[Block]:
     tail = _tail(column.series.label, batch.pid)
     row_bytes = _NUMBERS_BYTES + len(tail)
+    pace.step(_COLUMN_ROWS)
     rows = max(1, min(_BLOCK_ROWS, batch.max_file_bytes // _PIECES // row_bytes))
     if IS_COMPILED and (found := memory.write(column, tail, rows)) is not None:
         yield from found
@@ -142,10 +187,10 @@ def _blocks(
         values = column.values[start : start + rows]
         write = _durations if exact else _floats
         yield Block(write(timepoints, values, template).encode(), min(timepoints), max(timepoints))
-        rest()
+        pace.step(len(timepoints))
 
 
-@lru_cache(4096)
+@lru_cache(16_384)
 def _tail(label: str, pid: int) -> bytes:
     """Return the end of each row of a series, which is the same for all of its batches."""
     return f",{quote_field(label)},{pid}\n".encode()

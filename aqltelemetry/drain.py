@@ -15,8 +15,8 @@ from concurrent.futures import Executor
 from aqltelemetry.clock import monotonic_ns, pause
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.feed import Feed
-from aqltelemetry.journal.reader import Reading, read_segment
-from aqltelemetry.journal.salvage import read_recovered
+from aqltelemetry.journal.reader import Context, Reading, read_segment
+from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.protocols import Sink
@@ -169,7 +169,12 @@ def read_sealed(sealed: SealedSegment) -> Reading:
     for _ in range(_LATE_TRIES):
         if sealed.accepted is None:
             return _read_recovered(sealed)
-        reading = read_segment(sealed.read(), recovered=False, accepted=sealed.accepted)
+        reading = read_segment(
+            sealed.read(),
+            recovered=False,
+            accepted=sealed.accepted,
+            context=Context(labels=sealed.labels()),
+        )
         if reading.records >= sealed.accepted:
             break
         pause(_LATE_S)
@@ -182,7 +187,7 @@ def _read_recovered(sealed: SealedSegment) -> Reading:
         sealed.id,
         pid=sealed.pid,
         at_ns=sealed.made_ns,
-        is_last=sealed.is_last,
+        labels=sealed.labels(),
     )
     sealed.is_whole = reading.is_whole
-    return reading
+    return as_last(reading) if sealed.is_last else reading

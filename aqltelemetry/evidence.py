@@ -17,8 +17,9 @@ from aqltelemetry import filenames, system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.filenames import FileName
 from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.label_table import TableLabels, read_table
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
-from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
 from aqltelemetry.sinks import account as labels
@@ -195,16 +196,22 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
         else:
             os.close(lock_fd)
         with suppress(FileNotFoundError):  # it was recovered meanwhile
+            labels = read_table(path, _no_rest, uid=owner)
             for name in system.list_directory(path):
                 if name.endswith(SEGMENT_SUFFIX):
-                    _read(evidence, path / name, owner)
+                    _read(evidence, path / name, owner, labels)
     for writer, number in find_set_aside(root):
         found.setdefault(writer, Evidence(writer)).set_aside.add(number)
 
 
-def _read(evidence: Evidence, path: Path, owner: int) -> None:
+def _read(evidence: Evidence, path: Path, owner: int, labels: TableLabels) -> None:
     try:
-        reading = read_segment(read_file(path, uid=owner), recovered=True, rest=_no_rest)
+        reading = read_segment(
+            read_file(path, uid=owner),
+            recovered=True,
+            context=Context(labels=labels),
+            rest=_no_rest,
+        )
     except FileNotFoundError:
         return
     except (OSError, SegmentError, ValueError):

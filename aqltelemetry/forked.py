@@ -50,6 +50,9 @@ class ChildFeeder:
     def wake(self) -> None:
         """Wake nobody: no thread of ours survives a fork."""
 
+    def provide_table(self) -> None:
+        """Provide none: each segment has a writer of its own."""
+
     def successor(self, full: Segment) -> Segment | None:
         """Make the segment after `full`; None where that fails, or is being done."""
         try:

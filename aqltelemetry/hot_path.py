@@ -15,7 +15,8 @@ from zlib import crc32
 from aqltelemetry import clock as clocks
 from aqltelemetry.entries import FINISHED, Entries
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import CUSTOM
 
 Slow: TypeAlias = Callable[[Key, int, float, Layout], None]

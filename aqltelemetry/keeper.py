@@ -24,6 +24,8 @@ _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
+_MAX_BREATHS = 256
+_BREATH_S = 50e-6
 
 
 class Account(NamedTuple):
@@ -63,6 +65,8 @@ class Keeper:
         self._lost: Counter[str] = Counter()
         self._recording: Recording | None = None
         self._refused = False
+        self._has_many_labels = False
+        self._breaths = iter(range(_MAX_BREATHS))
 
     def account(self) -> Account:
         """Say where every record is that was accepted; consistent at any moment."""
@@ -89,6 +93,19 @@ class Keeper:
         """Be told, on any thread and in any context, that a segment is full."""
         self._thread.post(self.tend)
 
+    def provide_table(self) -> None:
+        """Be told, as above, that a segment has many labels, and no table of them.
+
+        Thousands of new labels within a few milliseconds would fill all spares before
+        the thread has had its turns at the interpreter; so it is let have them, by a
+        moment for a label, as often as that is allowed for all of a process's life.
+        """
+        if not self._has_many_labels:
+            self._has_many_labels = True
+            self.wake()
+        elif next(self._breaths, None) is not None:
+            native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
+
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""
         del full
@@ -103,6 +120,7 @@ class Keeper:
         if recording is None:
             return
         self._clear()
+        self._share_table()
         # By number, since a late thread may set the recorder back for a moment.
         current = recording.segment.header.sequence
         filled = -sealed
@@ -183,11 +201,27 @@ class Keeper:
                 self._chain[0].mark(Mark.UNREADABLE, unreadable, monotonic_ns())
 
     def _journal_bytes(self) -> int:
-        live = sum(segment.size_bytes for segment in self._chain)
+        table = 0 if self._writer.table is None else self._writer.table_bytes
+        live = table + sum(segment.size_bytes for segment in self._chain)
         return live + sum(sealed.size_bytes for sealed in self._sealed)
+
+    def _share_table(self) -> None:
+        """Have all segments use the writer's label table, once one has many labels."""
+        writer = self._writer
+        if not self._has_many_labels or writer.table is not None:
+            return
+        if self._journal_bytes() + writer.table_bytes > self._max_bytes:
+            return  # segments have room for labels of their own
+        with suppress(OSError):
+            table = writer.make_table()
+            for segment in self._chain:
+                # Those made before somebody removed the journal have the table from before.
+                if segment.table is None:
+                    segment.share(table)
 
     def _extend(self) -> bool:
         last = self._chain[-1]
+        self._share_table()
         if self._journal_bytes() + last.size_bytes > self._max_bytes:
             return self._refuse("the journal is at its limit of %d bytes", self._max_bytes)
         try:

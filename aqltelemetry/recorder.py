@@ -1,7 +1,8 @@
 """Around the hot path: what one recording owns, and the slow way of a record.
 
-Nothing here waits, locks, logs or raises into the application: it may run on any
-thread, in a signal handler or collector callback, and in the middle of itself.
+Nothing here waits, but for moments while a table for many new labels is made, and nothing
+locks, logs or raises into the application: it may run on any thread, in a signal handler or
+collector callback, and in the middle of itself.
 The hot path itself is in `hot_path`, of which there is a compiled twin; here it is
 chosen, and here the rest of the package gets it from.
 """
@@ -17,8 +18,9 @@ from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.drops import Drops
 from aqltelemetry.errors import PrefixError
 from aqltelemetry.journal.format import VALUE_LAYOUT, Layout
+from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.marks import ERROR, INVALID, NO_SEGMENT
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.twins import IS_COMPILED
 
 if TYPE_CHECKING or not IS_COMPILED:
@@ -39,6 +41,10 @@ class Feeder(Protocol):
 
     def wake(self) -> None:
         """Be told, on any thread and in any context, that a segment is full."""
+        ...
+
+    def provide_table(self) -> None:
+        """Be told, in the same way, that a segment has many labels, and no table of them."""
         ...
 
     def successor(self, full: Segment) -> Segment | None:
@@ -129,6 +135,8 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
             if segment is None or recording is None:
                 return
             label_id = segment.id_of(key)
+            if segment.has_many_labels:
+                recording.feeder.provide_table()
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
                 body = layout.pack(at_ns, value, label_id)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from aqltelemetry.journal.segment import Key
+from aqltelemetry.journal.labels import Key
 from aqltelemetry.protocols import Sampler
 
 _log = logging.getLogger("aqltelemetry")

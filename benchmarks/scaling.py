@@ -100,8 +100,7 @@ def main() -> None:
     describe()
     table(
         "labels",
-        [(f"{10**power:,}", (10**power, 1, 10**6)) for power in range(4)]
-        + [("10,000", (10_000, 1, 10**5))],
+        [(f"{10**power:,}", (10**power, 1, 10**6)) for power in range(5)],
     )
     table("threads", [(str(2**power), (10, 2**power, 10**6)) for power in range(7)])
     table("observations", [(f"{10**power:,}", (10, 1, 10**power)) for power in range(3, most + 1)])

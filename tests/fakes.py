@@ -75,14 +75,18 @@ class FakeSampler:
 
 
 class ManualFeeder:
-    """Hands out the segments that a test gives it, and counts how often it is woken."""
+    """Hands out the segments that a test gives it, and counts how often it is asked for what."""
 
     def __init__(self, *segments: Segment) -> None:
         self.segments = list(segments)
         self.woken = 0
+        self.tables_wanted = 0
 
     def wake(self) -> None:
         self.woken += 1
+
+    def provide_table(self) -> None:
+        self.tables_wanted += 1
 
     def successor(self, full: Segment) -> Segment | None:
         if self.segments:

@@ -122,6 +122,17 @@ class Accounting(RuleBasedStateMachine):
         self.dropped += sum(self.process.recording.drops.values()) - before
 
     @precondition(lambda self: self.process is not None)
+    @rule(labels=st.sampled_from((200, 300)))
+    def observe_labels(self, labels: int) -> None:
+        """So many that there is a table of them from some time on."""
+        assert self.process is not None
+        before = sum(self.process.recording.drops.values())
+        for number in range(labels):
+            record(f"label {number}", self.recorded)
+            self.recorded += 1
+        self.dropped += sum(self.process.recording.drops.values()) - before
+
+    @precondition(lambda self: self.process is not None)
     @rule()
     def seal(self) -> None:
         assert self.process is not None

@@ -19,6 +19,7 @@ import pytest
 
 from aqltelemetry import Monitor, record
 from aqltelemetry.filenames import is_temporary, parse
+from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.stats import Stats
 from aqltelemetry.verification import verify
 from injection import (
@@ -36,7 +37,17 @@ Rows = Callable[[str], list[dict[str, str]]]
 Property = Callable[[str, object], None]
 
 
-async def _record(directory: Path, witness: Witness) -> Stats:
+FEW, MANY = 1, 300
+"""Labels: with many, there is a table of them."""
+
+
+def _observe(witness: Witness, labels: int) -> None:
+    for _ in range(max(5, labels)):
+        record(f"x {witness.value % labels}", witness.value)
+        witness.count()
+
+
+async def _record(directory: Path, witness: Witness, labels: int) -> Stats:
     """Record through all of a monitor's life: several segments, several files, a stop."""
     mine = Monitor(
         directory,
@@ -46,13 +57,10 @@ async def _record(directory: Path, witness: Witness) -> Stats:
         stop_timeout_s=2,
     )
     await mine.start()
-    for _ in range(3):
-        for _ in range(5):
-            record("x", witness.value)
-            witness.count()
+    for _ in range(3 if labels == FEW else 1):
+        _observe(witness, labels)
         await mine.flush()
-    record("x", witness.value)
-    witness.count()
+    _observe(witness, labels)
     return await mine.stop()
 
 
@@ -89,8 +97,9 @@ async def _check(directory: Path, rows: Rows, witness: Witness, where: str) -> N
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("labels", [FEW, MANY])
 async def test_row_03_a_kill_at_each_call_loses_and_duplicates_nothing(
-    directory: Path, rows: Rows, record_property: Property
+    directory: Path, rows: Rows, record_property: Property, labels: int
 ) -> None:
     for nth in itertools.count(1):
         _reset(directory)
@@ -98,20 +107,21 @@ async def test_row_03_a_kill_at_each_call_loses_and_duplicates_nothing(
 
         def work(fault: Fault = fault, witness: Witness = witness) -> None:
             with injected(fault):
-                asyncio.run(_record(directory, witness))
+                asyncio.run(_record(directory, witness, labels))
 
         code = await asyncio.to_thread(in_fork, work)
         await _check(directory, rows, witness, f"killed before call {nth}")
         if code == 0:
             break
         assert code == -signal.SIGKILL
-    assert nth > 100
+    assert nth > 90
     record_property("runs", nth)
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("labels", [FEW, MANY])
 async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_nothing(
-    directory: Path, rows: Rows, tmp_path: Path, record_property: Property
+    directory: Path, rows: Rows, tmp_path: Path, record_property: Property, labels: int
 ) -> None:
     witness = Witness()
 
@@ -120,9 +130,7 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
             mine = Monitor(directory, journal_dir=journal_of(directory), with_runtime=False)
             await mine.start()
             for _ in range(3):
-                for _ in range(5):
-                    record("x", witness.value)
-                    witness.count()
+                _observe(witness, labels)
                 assert mine._session is not None
                 await mine._session._on_keeper(mine._session._keeper.seal)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -130,6 +138,8 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
         asyncio.run(work())
 
     assert await asyncio.to_thread(in_fork, leave) == -signal.SIGKILL
+    tables = [path for root in roots_of(directory) for path in root.rglob(TABLE_NAME)]
+    assert len(tables) == (labels == MANY)
     for path in (directory, journal_of(directory)):
         shutil.copytree(path, tmp_path / "kept" / path.name)
     for nth in itertools.count(1):
@@ -151,6 +161,7 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("labels", [FEW, MANY])
 @pytest.mark.parametrize(
     ("number", "lasting"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["once", "lasting"]
 )
@@ -161,6 +172,7 @@ async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
     record_property: Property,
     number: int,
     lasting: bool,
+    labels: int,
 ) -> None:
     """And reaches nobody; but that a monitor may not start."""
     caplog.set_level(logging.CRITICAL, "aqltelemetry")  # what is logged is kept, with its frames
@@ -172,7 +184,7 @@ async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
         stats = Stats()
         with injected(fault):
             try:
-                stats = await _record(directory, witness)
+                stats = await _record(directory, witness, labels)
             except OSError:
                 assert witness.value == 0, f"the application saw call {nth} fail: {fault.struck}"
                 _await_our_threads()  # which give up what was begun behind the error
@@ -190,7 +202,7 @@ async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
         assert all(parse(name) or is_temporary(name) for name in names), where
         if not fault.struck:
             break
-    assert nth > 100
+    assert nth > 90
     record_property("runs", nth)
     gc.collect()  # a mapping has a descriptor
     assert len(os.listdir("/proc/self/fd")) <= fds + 2

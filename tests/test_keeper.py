@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -10,8 +11,11 @@ import pytest
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
-from aqltelemetry.journal.format import SEGMENT_BYTES
+from aqltelemetry.drain import read_sealed
+from aqltelemetry.journal.format import LABELS_AT, RECORDS_AT, SEGMENT_BYTES
+from aqltelemetry.journal.label_table import TABLE_BYTES, TABLE_NAME, LabelTable, read_table
 from aqltelemetry.journal.marks import NO_SEGMENT, TORN, UNREADABLE
+from aqltelemetry.journal.salvage import read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -203,3 +207,110 @@ def test_closing_hands_on_everything(kept: Kept) -> None:
     kept.on_thread(kept.keeper.close)
     assert [sealed.accepted for sealed in kept.handed] == [1]
     assert kept.files() == ["000001.seg"]
+
+
+def _record_labels(count: int) -> None:
+    for number in range(count):
+        record(f"label {number}", 1.0)
+
+
+def test_a_process_with_few_labels_makes_no_label_table(kept: Kept) -> None:
+    _record_labels(256)
+    kept.on_thread(kept.keeper.seal)
+    kept.settle()
+    assert TABLE_NAME not in kept.files()
+    assert kept.writer.table is None
+
+
+def test_many_labels_are_in_a_table_that_all_segments_share(kept: Kept) -> None:
+    _record_labels(300)
+    kept.settle()
+    assert TABLE_NAME in kept.files()
+    assert {segment.table for segment in kept.keeper._chain} == {kept.writer.table}
+    assert kept.keeper.account().journal_bytes == 3 * SEGMENT_BYTES + TABLE_BYTES
+    _record_labels(10_000)
+    for _ in range(20_000):
+        record("label 0", 1.0)
+    assert kept.recording.segment.header.sequence == 1
+    assert kept.recording.drops == {}
+
+
+def test_no_later_segment_registers_a_label_again(kept: Kept) -> None:
+    _record_labels(300)
+    kept.settle()
+    for _ in range(3):
+        _record_labels(300)
+        kept.on_thread(kept.keeper.seal)
+    kept.settle()
+    assert kept.recording.segment.header.sequence == 4
+    assert kept.writer.table is not None
+    assert len(kept.writer.table.labels.series) == 300
+    for sealed in kept.handed[1:]:
+        data = sealed.read()
+        assert not any(data[LABELS_AT:RECORDS_AT])
+        assert read_sealed(sealed).records == 300
+
+
+def test_a_burst_of_new_labels_is_kept_whole(kept: Kept) -> None:
+    """Though no other thread gets the interpreter lock but what is given away."""
+    _record_labels(10_000)
+    assert kept.recording.drops == {}
+
+
+def test_no_label_table_is_made_beyond_the_journals_limit(
+    tmp_path: Path, thread: WorkerThread
+) -> None:
+    for kept in _kept(tmp_path, thread, 4 * SEGMENT_BYTES):
+        _record_labels(2_000)
+        kept.settle()
+        assert kept.keeper.account().journal_bytes <= 4 * SEGMENT_BYTES
+        assert TABLE_NAME not in kept.files()
+        assert kept.keeper.account().in_journal == 2_000
+
+
+def test_a_label_table_that_can_not_be_made_is_tried_again(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> LabelTable:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept.writer, "make_table", full)
+        _record_labels(300)
+        kept.settle()
+    assert TABLE_NAME not in kept.files()
+    kept.on_thread(kept.keeper.tend)
+    assert TABLE_NAME in kept.files()
+    assert kept.recording.drops == {}
+
+
+def test_a_journal_that_is_removed_costs_its_label_table_no_record(kept: Kept) -> None:
+    _record_labels(300)
+    kept.settle()
+    before = kept.writer.table
+    assert kept.writer.path is not None
+    shutil.rmtree(kept.writer.path)
+    for _ in range(6):
+        _record_labels(300)
+        kept.on_thread(kept.keeper.seal)
+    kept.settle()
+    assert kept.writer.table is not before
+    assert TABLE_NAME in kept.files()
+    assert [read_sealed(sealed).records for sealed in kept.handed] == [600] + 5 * [300]
+    on_disk = [sealed for sealed in kept.handed if sealed.path and sealed.path.exists()]
+    labels = read_table(kept.writer.path)
+    for sealed in on_disk:
+        reading = read_recovered(sealed.read(), sealed.id, pid=1, at_ns=EPOCH_NS, labels=labels)
+        assert (reading.records, reading.damaged) == (300, 0)
+    assert on_disk
+
+
+def test_a_writer_in_memory_has_its_labels_there(thread: WorkerThread) -> None:
+    kept = Kept(thread, Writer.in_memory(origin()))
+    _record_labels(10_000)
+    kept.settle()
+    assert kept.writer.table is not None
+    recorder.remove(kept.recording)
+    kept.on_thread(kept.keeper.close)
+    assert sum(read_sealed(sealed).records for sealed in kept.handed) == 10_000
+    assert kept.recording.drops == {}

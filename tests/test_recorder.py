@@ -14,7 +14,8 @@ from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal import marks
-from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.journal.label_table import LabelTable, random_table_base
+from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.recorder import Recording, record, time_block
 from fakes import FakeClock, ManualFeeder, memory_segments, recording
@@ -425,3 +426,64 @@ class TestOff:
         newer, _ = recording(*memory_segments(1))
         recorder.remove(newer)
         assert recorder.is_on()
+
+
+def test_a_segment_with_many_labels_has_a_table_asked_for(
+    on: tuple[Recording, ManualFeeder], segments: list[Segment]
+) -> None:
+    for number in range(fmt.LABEL_SLOTS // 4):
+        record(f"label {number}", 1.0)
+    assert on[1].tables_wanted == 0
+    record("one more", 1.0)
+    record("and one more", 1.0)
+    assert on[1].tables_wanted == 2
+    segments[0].share(LabelTable(None, random_table_base()))
+    record("not again", 1.0)
+    assert on[1].tables_wanted == 2
+
+
+def test_a_table_may_be_shared_while_a_segment_is_recorded_to(
+    segments: list[Segment],
+) -> None:
+    """By any thread, at any moment: each record is under its label all the same."""
+    table = LabelTable(None, random_table_base())
+    begun = threading.Event()
+
+    def work() -> None:
+        for number in range(20_000):
+            record(f"label {number % 900}", number)
+            if number == 1_000:
+                begun.set()
+
+    thread = threading.Thread(target=work)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        assert begun.wait(60)
+        segments[0].share(table)
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    reading = read_segment(
+        segments[0].map[:],
+        recovered=True,
+        context=Context(labels=table.labels),
+        rest=lambda: None,
+    )
+    assert (reading.records, reading.damaged) == (20_000, 0)
+    assert len(reading.batch.columns) == 900
+    for column in reading.batch.columns:
+        assert {f"label {int(value) % 900}" for value in column.values} == {column.series.label}
+
+
+def test_keys_that_come_to_one_label_are_one_series_of_a_table(
+    segments: list[Segment],
+) -> None:
+    table = LabelTable(None, random_table_base())
+    segments[0].share(table)
+    for _ in range(2):
+        for label in ("a\nb", r"a\nb"):
+            record(label, 1.0)
+    assert len(table.labels.series) == 1
+    assert len(table.ids) == 2

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aqltelemetry.journal.segment import Key
+from aqltelemetry.journal.labels import Key
 from aqltelemetry.schedule import Schedule
 from fakes import FakeSampler
 

@@ -22,8 +22,15 @@ from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal import reader
 from aqltelemetry.journal.format import Layout
-from aqltelemetry.journal.reader import Reading
-from aqltelemetry.journal.segment import Key, Segment
+from aqltelemetry.journal.label_table import (
+    NO_LABELS,
+    TABLE_SLOTS,
+    LabelTable,
+    random_table_base,
+)
+from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.reader import Context, Reading
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
 from fakes import EPOCH_NS, FakeClock, header, memory_segments
 
@@ -226,7 +233,7 @@ def _plain(reading: Reading) -> object:
 
 _EVENTS = st.lists(
     st.tuples(
-        st.integers(0, 4),
+        st.integers(0, 8),
         st.one_of(st.integers(0, 3000), st.integers(-(2**63), 2**63 - 1)),
         st.integers(-(2**63), 2**63 - 1),
     ),
@@ -249,6 +256,11 @@ def test_both_twins_read_the_same_from_any_segment(
         segment.append_anchor(Anchor(at_ns, offset_ns))
     keys: list[Key] = ["a", "b", ("custom", "a"), ("custom", "b")]
     ids = [*(segment.register(key) for key in keys), segment.header.id_base + 900]
+    table = LabelTable(None, random_table_base())
+    segment.share(table)
+    first_id = table.labels.first_id
+    # Of the table, the last of which names nothing, and behind it.
+    ids += [*(segment.register(key) for key in ("a", "c")), first_id + 9, first_id + TABLE_SLOTS]
     for number, at_ns, value in events:
         label_id, at = ids[number] or 0, next(segment.slots)
         body = fmt.DURATION_LAYOUT.pack(at_ns, value, label_id)
@@ -257,11 +269,17 @@ def test_both_twins_read_the_same_from_any_segment(
     for at, byte in damages:
         segment.map[fmt.RECORDS_AT + at] = byte
     for check in (False, True):
-        found = [
-            _plain(reader.read_segment(segment.map[:], recovered=check, rest=lambda: None))
-            for _ in _both()
-        ]
-        assert found[0] == found[1]
+        for labels in (table.labels, NO_LABELS):
+            context = Context(labels=labels)
+            found = [
+                _plain(
+                    reader.read_segment(
+                        segment.map[:], recovered=check, context=context, rest=lambda: None
+                    )
+                )
+                for _ in _both()
+            ]
+            assert found[0] == found[1]
 
 
 _INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -311,3 +329,23 @@ def test_both_twins_cut_a_long_column_into_the_same_blocks() -> None:
         found = [_blocks(batch) for _ in _both()]
         assert found[0] == found[1]
         assert len(found[0]["custom"]) == -(-rows // 512)
+
+
+def test_both_twins_look_labels_up_in_a_table_once_it_is_shared(compiled: ModuleType) -> None:
+    table = LabelTable(None, random_table_base())
+    for twin in (hot_path, compiled):
+        with _On(twin, compiled) as on:
+            own = on.segment.ids["a"]
+            twin.append_duration("a", 1, 1)
+            on.segment.slots.share(table.ids)  # type: ignore[attr-defined]
+            on.segment.ids = table.ids
+            table.register("a", Series("duration", "a", Kind.NANOSECONDS))
+            twin.append_duration("a", 2, 2)
+            twin.append_duration("b", 3, 3)
+            begin = fmt.RECORDS_AT
+            records = [
+                fmt.unpack_duration(on.segment.map[at : at + fmt.RECORD_BYTES])
+                for at in range(begin, begin + 2 * fmt.RECORD_BYTES, fmt.RECORD_BYTES)
+            ]
+            assert records == [(1, 1, own), (2, 2, table.ids["a"])]
+            assert [call[0] for call in on.slow.calls] == ["b"]

@@ -11,6 +11,7 @@ from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
 from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 
@@ -91,7 +92,7 @@ def _resident(path: Path, uid: int | None) -> Resident:
         fd is None,
         header.directory if header else "",
         len(segments),
-        sum(_size_bytes(each) for each in segments),
+        sum(_size_bytes(each) for each in (*segments, path / TABLE_NAME)),
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from aqltelemetry.observation import Series
 
+Key: TypeAlias = str | tuple[str, str]
+"""How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
 MAX_LABELS = 10_000
 OTHER_LABELS = "other labels"
 """The label of observations whose own is beyond the limit."""

@@ -16,8 +16,15 @@ from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
+from aqltelemetry.journal.label_table import NO_LABELS, TABLE_NAME, TableLabels, read_table
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import NEW_SUFFIX, SEGMENT_SUFFIX, lock, remove_empty
+from aqltelemetry.journal.writer import (
+    NEW_SUFFIX,
+    SEGMENT_SUFFIX,
+    lock,
+    remove_empty,
+    remove_table,
+)
 from aqltelemetry.observation import SegmentId
 
 BAD_SUFFIX = ".bad"
@@ -32,12 +39,15 @@ class Orphans:
     def __init__(self, path: Path, lock_fd: int) -> None:
         self._path = path
         self._lock_fd = lock_fd
+        self._has_table = False
+        self._labels: TableLabels | None = None
         paths = {int(path.stem): path for path in self._find()}
         last, pid = _last_entered(paths), _pid(paths)
         self.segments: list[SealedSegment] = []
         for number in sorted(paths):
             sealed = SealedSegment(SegmentId(path.name, number), paths[number])
             sealed.is_last, sealed.pid = number == last, pid
+            sealed.labels = self._read_labels
             self.segments.append(sealed)
 
     def discard(self, sealed: SealedSegment) -> None:
@@ -66,16 +76,27 @@ class Orphans:
         """Release the claim."""
         if self._lock_fd >= 0:
             lock_fd, self._lock_fd = self._lock_fd, -1
+            if self._has_table and not self.segments:
+                remove_table(self._path)
             remove_empty(self._path)
             with suppress(OSError):
                 system.close(lock_fd)
 
+    def _read_labels(self) -> TableLabels:
+        """Return the labels of the writer's table, read once, by the thread that reads segments."""
+        if self._labels is None:
+            self._labels = read_table(self._path) if self._has_table else NO_LABELS
+        return self._labels
+
     def _find(self) -> Iterator[Path]:
         for name in system.list_directory(self._path):
             path = self._path / name
-            if path.suffix == SEGMENT_SUFFIX and path.stem.isdecimal():
+            is_table = name == TABLE_NAME
+            if is_table or (path.suffix == SEGMENT_SUFFIX and path.stem.isdecimal()):
                 if stat.S_ISREG(system.look_at(path).st_mode):
-                    yield path
+                    self._has_table = self._has_table or is_table
+                    if not is_table:
+                        yield path
                 else:  # a directory, a pipe, a link: put there by somebody else
                     self._put_aside(path)
             elif path.suffix == NEW_SUFFIX:

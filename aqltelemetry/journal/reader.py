@@ -7,12 +7,13 @@ holds up the event loop for as long as it runs without letting go.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from itertools import compress
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.label_table import NO_LABELS, TABLE_SLOTS, TableLabels
 from aqltelemetry.journal.marks import DROP_MARKS, Mark, read_marks
 from aqltelemetry.observation import (
     Batch,
@@ -49,12 +50,25 @@ class Reading(NamedTuple):
     is_whole: bool = True
 
 
+class Context(NamedTuple):
+    """What is known of a segment from elsewhere.
+
+    `header` takes the place of a damaged one; `labels` are those of its writer's table.
+    """
+
+    header: fmt.Header | None = None
+    labels: TableLabels = NO_LABELS
+
+
+_NOTHING = Context()
+
+
 def read_segment(
     data: bytes | memoryview,
     *,
     recovered: bool,
     accepted: int | None = None,
-    header: fmt.Header | None = None,
+    context: Context = _NOTHING,
     rest: Callable[[], None] = breathe,
 ) -> Reading:
     """Read a segment's bytes; raises SegmentError where the header is not whole.
@@ -62,10 +76,9 @@ def read_segment(
     A recovered one is believed slot by slot only, by CRC; one of our own, whose
     stores are known to be done, is read without. `accepted` is how many records it
     was given, where that is known.
-    `header` takes the place of a damaged one. `rest` is called between blocks.
+    `rest` is called between blocks.
     """
-    is_damaged = header is not None
-    header = header or fmt.unpack_header(data)
+    header, labels = context.header or fmt.unpack_header(data), context.labels
     anchors = _anchors(data, header)
     series = _labels(data, rest)
     # One without an anchor was never recorded to; were it damaged later, its creation
@@ -73,10 +86,15 @@ def read_segment(
     known_anchors = anchors or (Anchor(0, header.created_ns),)
     found: _Found | None = None
     if IS_COMPILED:
-        slots, first_id = (fmt.RECORDS_AT, _end(data)), header.id_base + 1
-        found = _rows.read_records(data, slots, first_id, series, known_anchors, recovered)
-    columns, damaged = found or _read(data, series, known_anchors, rest, check=recovered)
-    records = sum(len(timepoints) for _, timepoints, _ in columns)
+        slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
+        shared = TABLE_SLOTS if labels.series else 0
+        found = _rows.read_records(
+            data, slots, (*ids, shared), series, known_anchors, recovered, rest
+        )
+    columns, damaged = found or _read(data, known_anchors, rest, check=recovered)
+    named = _named(columns, series, labels.series)
+    records = sum(len(timepoints) for _, timepoints, _ in named)
+    damaged += sum(len(timepoints) for _, timepoints, _ in columns) - records
     given = records + damaged if accepted is None else accepted
     account = _account(data, header, known_anchors, given)
     is_used = records > 0 or (bool(anchors) and not _is_blank(account))
@@ -84,11 +102,24 @@ def read_segment(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
         max_file_bytes=header.max_file_bytes,
-        columns=_merged(columns, series, rest),
+        columns=_merged(named, rest),
         recovered=recovered,
-        account=account._replace(is_damaged=is_damaged) if is_used else None,
+        account=account._replace(is_damaged=context.header is not None) if is_used else None,
     )
     return Reading(batch, records, damaged)
+
+
+def _named(
+    columns: Sequence[tuple[int, _Integers, _Integers]],
+    own: Mapping[int, Series],
+    shared: Mapping[int, Series],
+) -> Sequence[tuple[Series, _Integers, _Integers]]:
+    """Return the columns whose ids are known, by their series."""
+    return [
+        (series, timepoints, values)
+        for label_id, timepoints, values in columns
+        if (series := own.get(label_id) or shared.get(label_id)) is not None
+    ]
 
 
 def _is_blank(account: SegmentAccount) -> bool:
@@ -128,13 +159,12 @@ def _end(data: bytes | memoryview) -> int:
 
 def _read(
     data: bytes | memoryview,
-    series: dict[int, Series],
     anchors: Sequence[Anchor],
     rest: Callable[[], None],
     *,
     check: bool,
 ) -> _Found:
-    """Return the columns by label id, and the number of damaged slots."""
+    """Return the columns by label id, known or not, and the number of damaged slots."""
     columns: dict[int, tuple[list[int], list[int]]] = {}
     damaged, end = 0, _end(data)
     for start in range(fmt.RECORDS_AT, end, _BLOCK_RECORDS * fmt.RECORD_BYTES):
@@ -146,10 +176,8 @@ def _read(
                 timepoints, kept = columns[label_id]
                 timepoints.append(at_ns)
                 kept.append(value)
-            elif label_id in series:
-                columns[label_id] = ([at_ns], [value])
             else:
-                damaged += 1
+                columns[label_id] = ([at_ns], [value])
         rest()
     return [(label_id, *column) for label_id, column in columns.items()], damaged
 
@@ -207,14 +235,12 @@ def _block(
 
 
 def _merged(
-    columns: Sequence[tuple[int, _Integers, _Integers]],
-    series: dict[int, Series],
-    rest: Callable[[], None],
+    columns: Sequence[tuple[Series, _Integers, _Integers]], rest: Callable[[], None]
 ) -> Sequence[Column]:
     # Two threads that meet a new label at once may each give it an id.
     merged: dict[Series, tuple[_Integers, _Integers]] = {}
-    for label_id, timepoints, values in columns:
-        known = merged.setdefault(series[label_id], (timepoints, values))
+    for name, timepoints, values in columns:
+        known = merged.setdefault(name, (timepoints, values))
         if known[0] is not timepoints:
             known[0].extend(timepoints)
             known[1].extend(values)

@@ -1,8 +1,8 @@
 """What can be had of a segment whose header is damaged: every record that is whole.
 
 The header only says things once for all that are also elsewhere: the id base is in
-each label's entry, writer and number are in the segment's name, and the process is
-in the headers of the writer's other segments.
+each label's entry and in each anchor, writer and number are in the segment's name, and
+the process is in the headers of the writer's other segments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.reader import Reading, read_segment
+from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
+from aqltelemetry.journal.reader import Context, Reading, read_segment
 from aqltelemetry.observation import Batch, SegmentAccount, SegmentId
 
 UNKNOWN_PID = 0
@@ -21,24 +22,20 @@ _MAX_FILE_BYTES = 16 << 20
 
 
 def read_recovered(
-    data: bytes, segment: SegmentId, *, pid: int, at_ns: int, is_last: bool = False
+    data: bytes,
+    segment: SegmentId,
+    *,
+    pid: int,
+    at_ns: int,
+    labels: TableLabels = NO_LABELS,
 ) -> Reading:
     """Read a dead writer's segment, whatever befell it; never raises.
 
     `pid` and `at_ns` are the process and a time of it, for what has lost its header;
-    `is_last` says that it was its writer's last.
+    `labels` are those of the writer's table.
     """
-    reading = _read(data, segment, pid, at_ns)
-    account = reading.batch.account
-    if account is None or not is_last:
-        return reading
-    batch = replace(reading.batch, account=account._replace(is_last=True))
-    return reading._replace(batch=batch)
-
-
-def _read(data: bytes, segment: SegmentId, pid: int, at_ns: int) -> Reading:
     try:
-        reading = read_segment(data, recovered=True)
+        reading = read_segment(data, recovered=True, context=Context(labels=labels))
     except SegmentError:
         pass
     else:
@@ -46,24 +43,35 @@ def _read(data: bytes, segment: SegmentId, pid: int, at_ns: int) -> Reading:
             return reading
         # A copy of another segment would be that one's rows again.
         data = b""
-    return _salvage(data, segment, pid, at_ns)
+    return _salvage(data, segment, pid, at_ns, labels)
 
 
-def _salvage(data: bytes, segment: SegmentId, pid: int, at_ns: int) -> Reading:
+def as_last(reading: Reading) -> Reading:
+    """Return the reading of a segment that was its writer's last."""
+    account = reading.batch.account
+    if account is None:
+        return reading
+    batch = replace(reading.batch, account=account._replace(is_last=True))
+    return reading._replace(batch=batch)
+
+
+def _salvage(data: bytes, segment: SegmentId, pid: int, at_ns: int, labels: TableLabels) -> Reading:
     id_base = _id_base(data)
-    if id_base is not None:
+    # Without any of its own that is told, the table may still name what is in it.
+    if id_base is not None or (labels.series and len(data) > fmt.RECORDS_AT):
         header = fmt.Header(
-            segment.writer, segment.sequence, pid, id_base, _MAX_FILE_BYTES, at_ns, ""
+            segment.writer, segment.sequence, pid, id_base or 0, _MAX_FILE_BYTES, at_ns, ""
         )
-        reading = read_segment(data, recovered=True, header=header)
-        return reading._replace(is_whole=False)
+        reading = read_segment(data, recovered=True, context=Context(header, labels))
+        if id_base is not None or reading.records:
+            return reading._replace(is_whole=False)
     account = SegmentAccount(accepted=0, is_damaged=True, at_ns=at_ns)
     batch = Batch(segment, pid, _MAX_FILE_BYTES, (), recovered=True, account=account)
     return Reading(batch, 0, 0, is_whole=False)
 
 
 def _id_base(data: bytes) -> int | None:
-    """Return the id base that most of the labels' entries tell; None where none does."""
+    """Return the id base that most labels' entries and anchors tell; None where none does."""
     if len(data) <= fmt.RECORDS_AT:
         return None
     told: Counter[int] = Counter()
@@ -72,4 +80,9 @@ def _id_base(data: bytes) -> int | None:
         entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
         if entry is not None and entry[0] > slot + 1:
             told[entry[0] - 1 - slot] += 1
+    for at in range(fmt.ANCHORS_AT, fmt.MARKS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
+        record = data[at : at + fmt.RECORD_BYTES]
+        label_id = fmt.unpack_duration(record)[2]
+        if 0 < label_id <= fmt.MAX_ID_BASE and fmt.is_intact(record, at):
+            told[label_id] += 1
     return told.most_common(1)[0][0] if told else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry import system
 from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
 
@@ -39,6 +41,8 @@ class SealedSegment:
         """Whose one found is, as its writer's others say; 0 if unknown."""
         self.is_whole = True
         """Whether it could be read without a guess; known once it was read."""
+        self.labels: Callable[[], TableLabels] = lambda: NO_LABELS
+        """Returns the labels of its writer's table, which may have to be read."""
         self.size_bytes = _size_bytes(path) if live is None else live.size_bytes
         self._live = live
 
@@ -86,6 +90,9 @@ def seal(segment: Segment) -> SealedSegment:
         with suppress(OSError):
             system.truncate(segment.path, end)
     sealed = SealedSegment(segment.id, segment.path, segment, segment.taken)
+    table = segment.table
+    if table is not None:
+        sealed.labels = lambda: table.labels
     # What is behind, in the mapping, must not be touched any more.
     sealed.size_bytes = segment.size_bytes if end is None else end
     return sealed

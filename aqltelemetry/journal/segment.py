@@ -10,11 +10,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
 from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.labels import LabelLimit
+from aqltelemetry.journal.label_table import LabelTable
+from aqltelemetry.journal.labels import Key, LabelLimit
 from aqltelemetry.journal.marks import Mark, store_mark
 from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
 from aqltelemetry.twins import IS_COMPILED
@@ -22,12 +22,11 @@ from aqltelemetry.twins import IS_COMPILED
 if IS_COMPILED:
     from aqltelemetry import _hot_path
 
-Key: TypeAlias = str | tuple[str, str]
-"""How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
-
 # Exhausting the slots in pieces keeps each hold of the interpreter lock short.
 _PIECE = 2048
 _MAX_KEY_CHARS = 200
+# With more labels than these, a process has many.
+_MANY_LABELS = fmt.LABEL_SLOTS // 4
 
 
 class Counter:
@@ -54,14 +53,16 @@ class Segment:
     """A mapped segment that takes records from any thread, without locks.
 
     `slots` yields the positions of free record slots: whoever gets one owns it.
-    `ids` names the series known to this segment. `successor` is the segment that
-    recording goes on in once this one is full; set before it is needed.
+    `ids` names the series known to this segment, or, once it shares its writer's
+    `table`, to all of them. `successor` is the segment that recording goes on in once
+    this one is full; set before it is needed.
     """
 
     __slots__ = (
         "_anchor_slots",
         "_label_slots",
         "_limit",
+        "_own_ids",
         "_unused",
         "_withdrawn",
         "capacity",
@@ -72,6 +73,7 @@ class Segment:
         "size_bytes",
         "slots",
         "successor",
+        "table",
     )
 
     def __init__(
@@ -85,7 +87,8 @@ class Segment:
         self.header = header
         self.path = path
         self.size_bytes = len(mapped)
-        self.ids: dict[Key, int] = {}
+        self.ids = self._own_ids = dict[Key, int]()
+        self.table: LabelTable | None = None
         self.successor: Segment | None = None
         self._unused: int | None = None
         self._withdrawn = array("I")
@@ -124,12 +127,42 @@ class Segment:
         except (KeyError, TypeError):  # what can't be a key is a label all the same
             return self.register(key)
 
+    @property
+    def has_many_labels(self) -> bool:
+        """Whether there are so many that their writer should have a table."""
+        free = operator.length_hint(self._label_slots)
+        return self.table is None and free < fmt.LABEL_SLOTS - _MANY_LABELS
+
+    def share(self, table: LabelTable) -> None:
+        """Use the ids of its writer's table from here on, beside those in use; once.
+
+        May be called while the segment is recorded to.
+        """
+        self.table = table
+        if IS_COMPILED:
+            self.slots.share(table.ids)  # type: ignore[attr-defined]
+        self.ids = table.ids
+
     def register(self, key: Key) -> int | None:
-        """Give a series an id of this segment; None when the label table is full."""
+        """Give a series an id, the table's or this segment's; None when both are full."""
         wanted = _series(key)
         series = self._limit.admit(wanted)
         known = _key(series)
-        label_id = self.ids.get(known)
+        # Of labels beyond the limit there is no end: they are looked up each time.
+        is_alias = key != known and series is wanted and _is_small(key)
+        table = self.table
+        label_id = None if table is None else table.register(known, series)
+        if label_id is None:
+            label_id = self._register(known, series)
+            if label_id is not None and is_alias:
+                self._own_ids[key] = label_id
+        elif table is not None and is_alias:
+            table.alias(key, label_id)
+        return label_id
+
+    def _register(self, known: Key, series: Series) -> int | None:
+        # Never by way of `ids`, which may be the table's from one moment to the next.
+        label_id = self._own_ids.get(known)
         if label_id is None:
             slot = next(self._label_slots, None)
             if slot is None:
@@ -138,10 +171,7 @@ class Segment:
             at = fmt.LABELS_AT + slot * fmt.LABEL_SLOT_BYTES
             entry = fmt.pack_label(label_id, series)
             self.map[at : at + len(entry)] = entry
-            self.ids[known] = label_id
-        # Of labels beyond the limit there is no end: they are looked up each time.
-        if key != known and series is wanted and _is_small(key):
-            self.ids[key] = label_id
+            self._own_ids[known] = label_id
         return label_id
 
     def append_anchor(self, anchor: Anchor) -> bool:

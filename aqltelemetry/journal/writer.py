@@ -19,6 +19,13 @@ from pathlib import Path
 from aqltelemetry import system
 from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.label_table import (
+    TABLE_BYTES,
+    TABLE_NAME,
+    LabelTable,
+    pack_table_header,
+    random_table_base,
+)
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import Segment, random_id_base
 from aqltelemetry.twins import IS_COMPILED
@@ -52,13 +59,16 @@ class Writer:
     """Makes and removes the segments of one recording process.
 
     `path` is None for a writer whose segments are anonymous memory: the same
-    recording with a weaker promise, since they die with the process.
+    recording with a weaker promise, since they die with the process. `table` is its
+    label table, None until one is made, and where its directory was removed since.
     """
 
     def __init__(self, writer: str, origin: Origin, path: Path | None, lock_fd: int) -> None:
         self.name = writer
         self.path = path
         self.pid = os.getpid()
+        self.table: LabelTable | None = None
+        self._may_have_table = False
         self._origin = origin
         self._lock_fd = lock_fd
         self._sequence = 0
@@ -96,18 +106,45 @@ class Writer:
             else self._mapped(header, self.path, labels)
         )
         self._sequence = header.sequence
-        _touch(segment.map, rest)
+        _touch(segment.map, fmt.LABELS_AT, rest)
+        if self.table is not None:
+            segment.share(self.table)
         return segment
 
+    @property
+    def table_bytes(self) -> int:
+        """How much of the journal its label table is, or would be."""
+        return 0 if self.path is None else TABLE_BYTES
+
+    def make_table(self, rest: Callable[[], None] = breathe) -> LabelTable:
+        """Make the label table, which all segments made from here on share.
+
+        Raises OSError and leaves nothing behind, as for a segment.
+        """
+        id_base = random_table_base()
+        mapped = None
+        if self.path is not None:
+            self._may_have_table = True
+            header = pack_table_header(self.name, id_base)
+            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header)
+            _touch(mapped, mmap.PAGESIZE, rest)
+        self.table = LabelTable(mapped, id_base)
+        return self.table
+
     def _mapped(self, header: fmt.Header, path: Path, labels: LabelLimit) -> Segment:
+        final = path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
+        return Segment(self._file(final, fmt.SEGMENT_BYTES, header.pack()), header, final, labels)
+
+    def _file(self, final: Path, size_bytes: int, header: bytes) -> mmap.mmap:
         try:
-            return _mapped(header, path, labels)
+            return _make_file(final, size_bytes, header)
         except FileNotFoundError:
-            # Somebody removed the directory; recording outlives that.
+            # Somebody removed the directory, and the table in it; recording outlives that.
+            self.table = None
             lock_fd, self._lock_fd = self._lock_fd, -1
             system.close(lock_fd)
-            self._lock_fd = _make_locked(path)
-            return _mapped(header, path, labels)
+            self._lock_fd = _make_locked(final.parent)
+            return _make_file(final, size_bytes, header)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
@@ -119,6 +156,9 @@ class Writer:
         """Release the lock; the directory goes if it is empty, else others recover it."""
         lock_fd, self._lock_fd = self._lock_fd, -1
         if lock_fd >= 0 and self.path is not None:
+            if self._may_have_table:
+                remove_table(self.path)
+                self.table = None
             remove_empty(self.path)
             with suppress(OSError):
                 system.close(lock_fd)
@@ -132,18 +172,16 @@ def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:
     return Segment(mapped, header, None, labels)
 
 
-def _mapped(header: fmt.Header, directory: Path, labels: LabelLimit) -> Segment:
-    data = header.pack()
-    final = directory / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
+def _make_file(final: Path, size_bytes: int, header: bytes) -> mmap.mmap:
     made = final.with_suffix(NEW_SUFFIX)
     fd = system.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        _check_room(fd)
+        _check_room(fd, size_bytes)
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
-        system.allocate(fd, fmt.SEGMENT_BYTES)
-        mapped = system.map_file(fd, fmt.SEGMENT_BYTES)
-        mapped[: len(data)] = data
+        system.allocate(fd, size_bytes)
+        mapped = system.map_file(fd, size_bytes)
+        mapped[: len(header)] = header
         system.rename(made, final)
     except BaseException:
         with suppress(OSError):
@@ -151,10 +189,10 @@ def _mapped(header: fmt.Header, directory: Path, labels: LabelLimit) -> Segment:
         raise
     finally:
         system.close(fd)
-    return Segment(mapped, header, final, labels)
+    return mapped
 
 
-def _touch(mapped: mmap.mmap, rest: Callable[[], None]) -> None:
+def _touch(mapped: mmap.mmap, start: int, rest: Callable[[], None]) -> None:
     """Have each page in memory and writable, so that no record waits for one.
 
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
@@ -162,10 +200,10 @@ def _touch(mapped: mmap.mmap, rest: Callable[[], None]) -> None:
     The compiled twin needs neither pieces nor the lock.
     """
     if IS_COMPILED:
-        _rows.touch(mapped, fmt.LABELS_AT, mmap.PAGESIZE)
+        _rows.touch(mapped, start, mmap.PAGESIZE)
         return
-    for piece in range(fmt.LABELS_AT, fmt.SEGMENT_BYTES, _PIECE_BYTES):
-        for at in range(piece, min(piece + _PIECE_BYTES, fmt.SEGMENT_BYTES), mmap.PAGESIZE):
+    for piece in range(start, len(mapped), _PIECE_BYTES):
+        for at in range(piece, min(piece + _PIECE_BYTES, len(mapped)), mmap.PAGESIZE):
             mapped[at] = 0
         rest()
 
@@ -225,8 +263,15 @@ def remove_empty(directory: Path) -> None:
         system.remove_directory(directory)
 
 
-def _check_room(fd: int) -> None:
+def remove_table(directory: Path) -> None:
+    """Remove the label table of a writer of which no segment is left; its lock is ours."""
+    with suppress(OSError):
+        if not any(name.endswith(SEGMENT_SUFFIX) for name in system.list_directory(directory)):
+            system.unlink(directory / TABLE_NAME)
+
+
+def _check_room(fd: int, size_bytes: int) -> None:
     room = system.free_space(fd)
     free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-    if free - fmt.SEGMENT_BYTES < min(_FREE_BYTES, total // _FREE_SHARE):
+    if free - size_bytes < min(_FREE_BYTES, total // _FREE_SHARE):
         raise OSError(errno.ENOSPC, "the journal leaves the last of the free space alone")

@@ -67,7 +67,8 @@ class Account:
         self._damaged += told.is_damaged
         for column in batch.columns:
             self._rows[column.series.prefix] += len(column.timepoints_ns)
-            self._span_ns += [min(column.timepoints_ns), max(column.timepoints_ns)]
+            times_ns = (min(column.timepoints_ns), max(column.timepoints_ns), *self._span_ns)
+            self._span_ns = [min(times_ns), max(times_ns)]
         self._dropped |= {dropped.reason: dropped for dropped in told.dropped}
         if told.is_last:
             self._end = int(told.in_order)

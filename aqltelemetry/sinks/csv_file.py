@@ -105,7 +105,7 @@ class CsvSink:
             account = None if ACCOUNT in covered else Account()
             generation = Generation(batch.segment.writer, batch.pid, alone, account)
             self._generation = generation
-        generation.add(batch)
+        await self._run(partial(generation.add, batch))  # there may be thousands of columns
         for prefix, blocks in texts.items():
             await self._append(generation, prefix, blocks, batch.max_file_bytes)
         return published

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal.census import census, mapped_by
+from aqltelemetry.journal.label_table import TABLE_BYTES
 from aqltelemetry.journal.orphans import claim_orphans
 from aqltelemetry.journal.writer import Writer
 from fakes import origin
@@ -73,3 +74,12 @@ def test_a_process_is_asked_which_segments_it_has_in_memory(root: Path) -> None:
 def test_a_process_that_there_is_not_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(mapped_by(1, tmp_path))
+
+
+def test_a_label_table_counts_among_what_a_writer_holds(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    writer.new_segment()
+    before = census([root]).residents[0].size_bytes
+    writer.make_table()
+    assert census([root]).residents[0].size_bytes == before + TABLE_BYTES
+    writer.close()

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from aqltelemetry import system
+from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.orphans import claim_orphans
 from aqltelemetry.journal.writer import Writer
+from aqltelemetry.observation import Kind, Series
 from fakes import origin
 
 
@@ -93,3 +96,81 @@ def test_what_is_no_writer_is_left_alone(root: Path) -> None:
 
 def test_a_missing_journal_holds_nothing(root: Path) -> None:
     assert list(claim_orphans(root / "missing")) == []
+
+
+def _with_table(path: Path) -> Path:
+    (path / TABLE_NAME).write_bytes(b"")
+    return path
+
+
+def test_a_label_table_goes_with_the_last_segment_and_the_writer(root: Path) -> None:
+    path = _with_table(_dead(root, 2))
+    (orphans,) = claim_orphans(root)
+    for sealed in tuple(orphans.segments):
+        assert (path / TABLE_NAME).exists()
+        orphans.discard(sealed)
+    assert not path.exists()
+
+
+def test_a_label_table_stays_for_segments_that_are_given_up(root: Path) -> None:
+    path = _with_table(_dead(root, 2))
+    (orphans,) = claim_orphans(root)
+    orphans.discard(orphans.segments[0])
+    orphans.close()
+    assert sorted(each.name for each in path.iterdir()) == ["000002.seg", TABLE_NAME]
+
+
+def test_a_label_table_stays_for_a_segment_that_can_not_be_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise PermissionError(path)
+
+    path = _with_table(_dead(root, 1))
+    (orphans,) = claim_orphans(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "unlink", fail)
+        orphans.discard(orphans.segments[0])
+    assert sorted(each.name for each in path.iterdir()) == ["000001.seg", TABLE_NAME]
+
+
+def test_a_label_table_without_segments_is_cleared_away(root: Path) -> None:
+    path = _with_table(_dead(root, 1))
+    (path / "000001.seg").unlink()
+    (path / "labels.new").write_bytes(b"half")
+    assert list(claim_orphans(root)) == []
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_label_table_outlives_a_segment_set_aside_if_there_are_others(
+    root: Path, is_last: bool
+) -> None:
+    path = _with_table(_dead(root, 1 if is_last else 2))
+    (orphans,) = claim_orphans(root)
+    orphans.set_aside(orphans.segments[0])
+    assert (path / TABLE_NAME).exists() is not is_last
+    orphans.close()
+    assert path.exists() is not is_last
+
+
+def test_what_is_no_file_in_the_place_of_a_label_table_is_put_aside(root: Path) -> None:
+    path = _dead(root, 1)
+    (path / TABLE_NAME).mkdir()
+    (orphans,) = claim_orphans(root)
+    orphans.discard(orphans.segments[0])
+    assert [each.name for each in root.iterdir()] == [f"{path.name}-labels.bad"]
+
+
+def test_the_label_table_is_read_once_for_all_segments(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    table = writer.make_table()
+    table.register("/a", Series("duration", "/a", Kind.NANOSECONDS))
+    for _ in range(2):
+        writer.new_segment()
+    writer.close()
+    (orphans,) = claim_orphans(root)
+    first, second = (sealed.labels() for sealed in orphans.segments)
+    assert first == table.labels
+    assert first is second
+    orphans.close()

@@ -11,7 +11,13 @@ from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.journal.label_table import (
+    NO_LABELS,
+    LabelTable,
+    TableLabels,
+    random_table_base,
+)
+from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import DURATION, Kind, Series
 from fakes import EPOCH_NS, memory_segments, recording
 
@@ -149,3 +155,54 @@ def test_no_damage_makes_a_false_row(dice: random.Random) -> None:
         return
     values = {(label, value) for _, label, _, value in found}
     assert values <= {(label, value) for _, label, _, value in _TRUTH}
+
+
+def _shared(count: int) -> tuple[bytes, TableLabels]:
+    """Record durations of as many labels of a table as of the segment's own, in turn."""
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    table = LabelTable(None, random_table_base())
+    recorder.install(session)
+    try:
+        for number in range(count):
+            recorder.append_duration(f"/own {number}", 2 * number, number)
+        segment.share(table)
+        for number in range(count):
+            recorder.append_duration(f"/{number}", 2 * number + 1, number)
+    finally:
+        recorder.remove(session)
+    return segment.map[:], table.labels
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+def test_labels_of_the_table_are_read_beside_the_segments_own(recovered: bool) -> None:
+    data, labels = _shared(700)
+    reading = read_segment(
+        data, recovered=recovered, context=Context(labels=labels), rest=lambda: None
+    )
+    assert (reading.records, reading.damaged) == (1400, 0)
+    found = {each.series.label: list(each.values) for each in reading.batch.columns}
+    assert found == {
+        f"{name}{number}": [number] for name in ("/", "/own ") for number in range(700)
+    }
+
+
+def test_labels_that_the_table_does_not_name_cost_their_records_alone() -> None:
+    data, labels = _shared(100)
+    some = dict(list(labels.series.items())[30:])
+    for known, lost in ((labels._replace(series=some), 30), (NO_LABELS, 100)):
+        reading = read_segment(
+            data, recovered=True, context=Context(labels=known), rest=lambda: None
+        )
+        assert (reading.records, reading.damaged) == (200 - lost, lost)
+        assert reading.batch.account is not None
+        assert reading.batch.account.accepted == 200
+
+
+def test_the_interpreter_is_let_go_of_between_many_labels() -> None:
+    data, labels = _shared(1024)
+    rests: list[int] = []
+    read_segment(
+        data, recovered=False, context=Context(labels=labels), rest=lambda: rests.append(1)
+    )
+    assert len(rests) > 2 * 1024 // 512

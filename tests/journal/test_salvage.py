@@ -9,9 +9,10 @@ import pytest
 
 from aqltelemetry import recorder
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.salvage import read_recovered
+from aqltelemetry.journal.label_table import LabelTable, TableLabels, random_table_base
+from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.observation import SegmentId
-from fakes import memory_segments, recording
+from fakes import EPOCH_NS, memory_segments, recording
 from figures import spread
 
 _MUTANTS = int(os.environ.get("MUTANTS", "2000"))
@@ -58,7 +59,7 @@ def test_without_its_header_it_gives_every_record_all_the_same() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(1 << 20), os.urandom(1 << 19)])
 def test_what_is_no_segment_at_all_gives_no_row_but_an_account(data: bytes) -> None:
-    reading = read_recovered(data, _ID, pid=7, at_ns=1, is_last=True)
+    reading = as_last(read_recovered(data, _ID, pid=7, at_ns=1))
     assert (reading.records, reading.is_whole) == (0, False)
     assert reading.batch.account is not None
     assert (reading.batch.account.is_last, reading.batch.account.at_ns) == (True, 1)
@@ -120,3 +121,35 @@ def _damaged(dice: random.Random) -> bytes:
             case _ if dice.random() < 0.2:  # cut, or with a hole at its end
                 return bytes(data[:at]).ljust(dice.choice((0, len(_GOOD))), b"\0")
     return bytes(data)
+
+
+def _with_table() -> tuple[bytes, SegmentId, TableLabels]:
+    """Record under labels of a table alone."""
+    table = LabelTable(None, random_table_base())
+    (segment,) = memory_segments(1)
+    segment.share(table)
+    session, _ = recording(segment)
+    recorder.install(session)
+    for number in range(300):
+        recorder.append_duration(f"/{number % 5}", number, number)
+    recorder.remove(session)
+    return segment.map[: fmt.RECORDS_AT + 320 * fmt.RECORD_BYTES], segment.id, table.labels
+
+
+@pytest.mark.parametrize("lost_bytes", [fmt.ANCHORS_AT, fmt.LABELS_AT])
+def test_without_its_header_it_gives_what_the_table_names_all_the_same(lost_bytes: int) -> None:
+    data, segment, labels = _with_table()
+    data = bytes(lost_bytes) + data[lost_bytes:]
+    reading = read_recovered(data, segment, pid=7, at_ns=1, labels=labels)
+    assert (reading.records, reading.damaged, reading.is_whole) == (300, 0, False)
+    times = {each for column in reading.batch.columns for each in column.timepoints_ns}
+    # With the anchors, the base that they are found by is known.
+    assert (min(times) >= EPOCH_NS) is (lost_bytes == fmt.ANCHORS_AT)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(1 << 20), os.urandom(1 << 19)])
+def test_what_is_no_segment_gives_no_row_with_a_table_either(data: bytes) -> None:
+    _, segment, labels = _with_table()
+    reading = read_recovered(data, segment, pid=7, at_ns=1, labels=labels)
+    assert (reading.records, reading.is_whole) == (0, False)
+    assert reading.batch.account is not None

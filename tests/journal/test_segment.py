@@ -7,7 +7,10 @@ from itertools import pairwise
 
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.label_table import TABLE_SLOTS, LabelTable, random_table_base
+from aqltelemetry.journal.labels import OTHER_LABELS, LabelLimit
 from aqltelemetry.journal.segment import BlankSegment, Counter, Segment
+from aqltelemetry.observation import Kind, Series
 from fakes import header, memory_segments
 
 
@@ -127,3 +130,58 @@ def test_a_blank_segment_takes_no_record_and_no_label() -> None:
     assert next(segment.slots, None) is None
     assert segment.register("/a") is None
     assert segment.taken == 0
+
+
+def test_a_segment_that_shares_a_table_gives_out_its_ids() -> None:
+    table = LabelTable(None, random_table_base())
+    (segment,) = memory_segments(1)
+    own = segment.register("/a")
+    segment.share(table)
+    assert segment.id_of("/a") == table.ids["/a"] != own
+    assert segment.id_of(("custom", "a\nb")) == table.ids["custom", "a\nb"]
+    assert segment.ids is table.ids
+
+
+def test_all_segments_of_a_table_know_what_one_of_them_registered() -> None:
+    table = LabelTable(None, random_table_base())
+    first, second = memory_segments(2)
+    for segment in (first, second):
+        segment.share(table)
+    assert first.register("/a") == second.ids["/a"]
+
+
+def test_a_full_table_leaves_a_segment_its_own_labels() -> None:
+    table = LabelTable(None, random_table_base())
+    first, second = memory_segments(2)
+    for number in range(TABLE_SLOTS):
+        table.register(f"label {number}", Series("duration", f"{number}", Kind.NANOSECONDS))
+    for segment in (first, second):
+        segment.share(table)
+        ids = [segment.id_of(f"own {number}") for number in range(fmt.LABEL_SLOTS)]
+        assert ids == [segment.header.id_base + 1 + slot for slot in range(fmt.LABEL_SLOTS)]
+        assert segment.id_of("one more") is None
+        assert segment.id_of("own 5") == ids[5]
+        assert segment.id_of("label 7") == table.ids["label 7"]
+    assert "own 5" not in table.ids  # the other's would be a false name there
+
+
+def test_a_segment_has_many_labels_when_a_quarter_of_its_table_is_full() -> None:
+    (segment,) = memory_segments(1)
+    for number in range(fmt.LABEL_SLOTS // 4):
+        segment.register(f"label {number}")
+    found = [segment.has_many_labels]
+    segment.register("one more")
+    found.append(segment.has_many_labels)
+    segment.share(LabelTable(None, random_table_base()))
+    assert [*found, segment.has_many_labels] == [False, True, False]
+
+
+def test_the_limit_of_labels_holds_beside_a_table() -> None:
+    (made,) = memory_segments(1)
+    segment = Segment(made.map, made.header, None, LabelLimit(3))
+    table = LabelTable(None, random_table_base())
+    segment.register("/0")
+    segment.share(table)
+    for number in range(100):
+        segment.register(f"/{number}")
+    assert set(table.ids) == {"/0", "/1", "/2", OTHER_LABELS}

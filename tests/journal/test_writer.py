@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.writer import Writer, lock
 from fakes import origin
 
@@ -150,3 +152,64 @@ for _ in range(200):
 """
     processes = [subprocess.Popen([sys.executable, "-c", program, str(root)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
+
+
+def test_segments_made_after_a_label_table_share_it(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    before = writer.new_segment()
+    table = writer.make_table()
+    after = writer.new_segment()
+    assert (before.table, after.table) == (None, table)
+    for segment in (before, after):
+        assert segment.path is not None
+        segment.path.unlink()
+    writer.close()
+    assert not root.exists()
+
+
+def test_a_label_table_is_left_to_whoever_recovers_the_segments(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    writer.make_table()
+    writer.new_segment()
+    writer.close()
+    assert writer.path is not None
+    assert sorted(each.name for each in writer.path.iterdir()) == ["000001.seg", TABLE_NAME]
+
+
+def test_a_label_table_that_can_not_be_allocated_leaves_no_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    writer = Writer.in_journal(root, origin())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", fail)
+        with pytest.raises(OSError, match="no space"):
+            writer.make_table()
+    assert writer.path is not None
+    assert list(writer.path.iterdir()) == []
+    assert writer.table is None
+    writer.close()
+
+
+def test_a_label_table_of_a_writer_in_memory_needs_no_file() -> None:
+    writer = Writer.in_memory(origin())
+    table = writer.make_table()
+    assert writer.table_bytes == 0
+    assert writer.new_segment().table is table
+    writer.close()
+
+
+def test_a_label_table_that_somebody_removed_is_used_no_more(root: Path) -> None:
+    writer = Writer.in_journal(root, origin())
+    writer.make_table()
+    shutil.rmtree(root)
+    segment = writer.new_segment()
+    assert (writer.table, segment.table) == (None, None)
+    shutil.rmtree(root)
+    table = writer.make_table()
+    assert writer.new_segment().table is table
+    assert writer.path is not None
+    assert sorted(each.name for each in writer.path.iterdir()) == ["000002.seg", TABLE_NAME]
+    writer.close()

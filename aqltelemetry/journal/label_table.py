@@ -1,0 +1,149 @@
+"""A writer's label table: what a process with many labels calls them, in all of its segments.
+
+A segment has room for 1,024 labels of its own. Were there more in use, each segment would
+end with these, and each label be registered in each segment. So once a process shows that
+it has many, its writer gets a table beside its segments, of which all of them use the ids.
+
+| bytes | what |
+|---|---|
+| 0-4095 | header: magic, writer, id base, CRC-32 |
+| 4096-end | 10,240 label entries of 256 bytes, as in a segment |
+
+Its ids begin at a random base above those that a segment or a mark can have. An entry is
+stored whole before the first record that uses it, and never changed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from mmap import mmap
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from aqltelemetry.clock import breathe
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.labels import Key
+from aqltelemetry.observation import Series
+
+TABLE_NAME = "labels.tab"
+_MAGIC = b"AQLLAB01"
+_HEADER = struct.Struct("<8s8sI")
+_CRC = struct.Struct("<I")
+_ENTRIES_AT = 4096
+# The labels that a process may have, and some for those that two threads register at
+# once, and for `other labels` of each prefix.
+TABLE_SLOTS = 10_240
+TABLE_BYTES = _ENTRIES_AT + TABLE_SLOTS * fmt.LABEL_SLOT_BYTES
+# The marks of a segment have the ids behind its labels'.
+_MIN_ID_BASE = 2**31 + fmt.LABEL_SLOTS
+_ID_BASES = range(_MIN_ID_BASE, 2**32 - TABLE_SLOTS)
+# Texts that are cleaned to the same label have an id each in memory; of these there is no end.
+_MAX_KEYS = 2 * TABLE_SLOTS
+_PIECE_LABELS = 64
+
+
+class TableLabels(NamedTuple):
+    """The series that a table names, by id; its ids are `first_id` and those behind it."""
+
+    first_id: int
+    series: Mapping[int, Series]
+
+
+NO_LABELS = TableLabels(0, {})
+"""Those of a writer that has no table."""
+
+
+class LabelTable:
+    """Gives series ids that hold in all segments of a writer, from any thread, without locks.
+
+    `mapped` is the table's file, None for a writer in memory, where the ids suffice.
+    `ids` names the series known, and is what the hot path looks them up in.
+    """
+
+    def __init__(self, mapped: mmap | None, id_base: int) -> None:
+        self._map = mapped
+        self._series: dict[int, Series] = {}
+        self._slots = iter(range(TABLE_SLOTS))
+        self.ids: dict[Key, int] = {}
+        self.labels = TableLabels(id_base, self._series)
+
+    def register(self, key: Key, series: Series) -> int | None:
+        """Return the id of a series, given now if need be; None when the table is full."""
+        label_id = self.ids.get(key)
+        if label_id is None:
+            slot = next(self._slots, None)
+            if slot is None:
+                return None
+            label_id = self.labels.first_id + slot
+            if self._map is not None:
+                at = _ENTRIES_AT + slot * fmt.LABEL_SLOT_BYTES
+                entry = fmt.pack_label(label_id, series)
+                self._map[at : at + len(entry)] = entry
+            self._series[label_id] = series
+            self.ids[key] = label_id
+        return label_id
+
+    def alias(self, key: Key, label_id: int) -> None:
+        """Have a series looked up by another key too, if there is room for one."""
+        if len(self.ids) < _MAX_KEYS:
+            self.ids[key] = label_id
+
+
+def random_table_base() -> int:
+    """Draw the id base of a new table."""
+    return _ID_BASES[int.from_bytes(os.urandom(8), "little") % len(_ID_BASES)]
+
+
+def pack_table_header(writer: str, id_base: int) -> bytes:
+    """Return the header of a writer's table."""
+    body = _HEADER.pack(_MAGIC, bytes.fromhex(writer), id_base)
+    return body + _CRC.pack(crc32(body))
+
+
+def read_table(
+    directory: Path, rest: Callable[[], None] = breathe, *, uid: int | None = None
+) -> TableLabels:
+    """Return the labels in a writer's table, as far as they are there and whole.
+
+    Never raises: what is missing or damaged costs the records that use it. `rest` is
+    called between pieces of the work.
+    """
+    try:
+        data = read_file(directory / TABLE_NAME, TABLE_BYTES, uid)
+    except (OSError, SegmentError):
+        return NO_LABELS
+    entries = dict(_entries(data, rest))
+    id_base = _id_base(data, directory.name, entries)
+    if id_base not in _ID_BASES:
+        return NO_LABELS
+    ids = range(id_base, id_base + TABLE_SLOTS)
+    series = dict(entry for entry in entries.values() if entry[0] in ids)
+    return TableLabels(id_base, series)
+
+
+def _entries(data: bytes, rest: Callable[[], None]) -> Iterator[tuple[int, tuple[int, Series]]]:
+    """Yield the entries that are whole, by slot."""
+    last = len(data) - fmt.LABEL_SLOT_BYTES + 1
+    for slot, at in enumerate(range(_ENTRIES_AT, last, fmt.LABEL_SLOT_BYTES)):
+        entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
+        if entry is not None:
+            yield slot, entry
+            if slot % _PIECE_LABELS == 0:
+                rest()
+
+
+def _id_base(data: bytes, writer: str, entries: Mapping[int, tuple[int, Series]]) -> int:
+    """Return the id base, by the header, or by most of the entries where that is damaged."""
+    head = data[: _HEADER.size]
+    if len(data) >= _ENTRIES_AT and _CRC.unpack_from(data, _HEADER.size)[0] == crc32(head):
+        magic, told, id_base = _HEADER.unpack(head)
+        # That of another writer has other ids; here they would name nothing.
+        return int(id_base) if (magic, told.hex()) == (_MAGIC, writer) else 0
+    told_by = Counter(entry[0] - slot for slot, entry in entries.items())
+    return told_by.most_common(1)[0][0] if told_by else 0
