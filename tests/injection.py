@@ -99,6 +99,11 @@ class Witness:
 
 def in_fork(work: Callable[[], object]) -> int:
     """Do something in a forked process; return how that ended, as `waitstatus_to_exitcode`."""
+    return forked(work)[1]
+
+
+def forked(work: Callable[[], object]) -> tuple[int, int]:
+    """Do something in a forked process that ends without a clean-up; return its PID, too."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -107,7 +112,7 @@ def in_fork(work: Callable[[], object]) -> int:
             code = 0
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def journal_of(directory: Path) -> Path:

@@ -15,22 +15,15 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, recorder, time_block
+from injection import forked
 
 Rows = Callable[..., list[dict[str, str]]]
 
 
 def _fork(work: Callable[[], object]) -> int:
     """Run `work` in a forked child that ends without any clean-up; return its PID."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    assert status == 0
+    pid, code = forked(work)
+    assert code == 0
     return pid
 
 
