@@ -155,7 +155,8 @@ def _preload(
     cwd: Path, directory: Path, *arguments: str, hups: int
 ) -> tuple[tuple[int, int], int, Clients]:
     """Run a master; return its threads and descriptors at the end, its PID, and its clients."""
-    command = (*arguments, "--preload", "--workers", str(_PRELOADED))
+    # Its control socket has a thread that starts some time after the first workers.
+    command = (*arguments, "--no-control-socket", "--preload", "--workers", str(_PRELOADED))
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         clients = Clients(listening.getsockname()[1])
         master = start_gunicorn(command, cwd, listening, _environ(directory))
