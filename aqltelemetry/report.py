@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
@@ -11,14 +12,25 @@ from rich.text import Text
 
 from aqltelemetry.csv_frames import WRITER
 from aqltelemetry.exchange import BESIDE
+from aqltelemetry.journal.marks import TORN
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
-from aqltelemetry.observation import DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+from aqltelemetry.observation import (
+    ACCOUNT,
+    DURATION,
+    LABEL,
+    MEASUREMENT,
+    PID,
+    RUNTIME,
+    TIMEPOINT,
+)
+from aqltelemetry.sinks import account
 
 if TYPE_CHECKING:
     from pandas.core.groupby import SeriesGroupBy
     from rich.console import Console
 
 _DROPPED = "telemetry dropped "
+_REASON = "reason"
 _MS = 1e3
 _MIB = 1 << 20
 _FINE_MS = 0.01
@@ -109,14 +121,41 @@ def values(db: TelemetryDB) -> pd.DataFrame:
 
 
 def dropped(db: TelemetryDB) -> pd.Series[float]:
-    """Return how many observations were dropped, by PID, writer and reason, at the last sample.
+    """Return how many observations were dropped, by PID, writer and reason.
 
-    A process killed after that may have dropped more.
+    By the accounts beside the files, and by the last sample where that tells more, as
+    while a process records. A forked child that had several writers is under one of them.
     """
+    told = pd.concat([_accounted_drops(db), _sampled_drops(db)])
+    return told.groupby(level=[PID, WRITER, _REASON]).max()
+
+
+def _sampled_drops(db: TelemetryDB) -> pd.Series[float]:
     data = db.runtime().data_by_process().astype({LABEL: str, WRITER: str})
     rows = data[data[LABEL].str.startswith(_DROPPED)].sort_values(TIMEPOINT, kind="stable")
-    reasons = rows[LABEL].str.removeprefix(_DROPPED).rename("reason")
+    reasons = rows[LABEL].str.removeprefix(_DROPPED).rename(_REASON)
     return rows.groupby([rows[PID], rows[WRITER], reasons])[MEASUREMENT].last()
+
+
+def _accounted_drops(db: TelemetryDB) -> pd.Series[float]:
+    data = db.frame(ACCOUNT).data_by_process().astype({LABEL: str, WRITER: str})
+    rows = data[data[LABEL].str.startswith(account.DROPPED)]
+    writers = rows[WRITER].map(_tellers(data)).rename(WRITER)
+    reasons = rows[LABEL].str.removeprefix(account.DROPPED).rename(_REASON)
+    grouped = rows.groupby([rows[PID], writers, reasons])[MEASUREMENT]
+    # Of what is torn, each account tells its own; of all else, the total so far.
+    is_torn = grouped.max().index.get_level_values(_REASON) == TORN
+    return grouped.sum().where(is_torn, grouped.max())
+
+
+def _tellers(data: pd.DataFrame) -> Mapping[str, str]:
+    """Map each writer to itself, but those of a forked child, which tell the same, to one."""
+    writers = data[WRITER].unique()
+    children = data[data[LABEL] == account.CHILD].drop_duplicates(WRITER)
+    first = children.groupby(MEASUREMENT)[WRITER].transform("min")
+    return dict(zip(writers, writers, strict=True)) | dict(
+        zip(children[WRITER], first, strict=True)
+    )
 
 
 def render(db: TelemetryDB, console: Console) -> None:
@@ -128,7 +167,7 @@ def render(db: TelemetryDB, console: Console) -> None:
         console.print(_values_table(own))
     losses = dropped(db)
     if losses.sum():
-        reasons = losses.groupby(level="reason").sum()
+        reasons = losses.groupby(level=_REASON).sum()
         told = ", ".join(f"{reason} {count:.0f}" for reason, count in reasons.items())
         console.print(f"dropped: {losses.sum():.0f} observations ({told})", style="bold red")
     else:

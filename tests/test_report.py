@@ -104,17 +104,52 @@ def test_drops_are_the_last_totals_per_process_and_reason(db: TelemetryDB) -> No
 def test_processes_of_the_same_pid_are_told_apart(tmp_path: Path) -> None:
     """As of two containers that share the directory."""
     for number, (lost, cpu) in enumerate([(500.0, 3.0), (1.0, 0.5)]):
-        span = enclosing(EPOCH_NS, EPOCH_NS + number)
-        name = FileName("runtime", *span, 7, f"{number:016x}", 1, 1, 0)
-        (tmp_path / str(name)).write_text(
-            "Timepoint,Measurement,Label,PID\n"
-            f"{EPOCH_NS + number},{lost},telemetry dropped no segment,7\n"
-            f"{EPOCH_NS},{cpu},user time,7\n{EPOCH_NS},0.0,system time,7\n"
-        )
+        text = f"{EPOCH_NS},{lost},telemetry dropped no segment,7\n"
+        text += f"{EPOCH_NS},{cpu},user time,7\n{EPOCH_NS},0.0,system time,7\n"
+        _published(tmp_path, "runtime", str(number), 1, text)
     db = TelemetryDB(tmp_path)
     assert list(workers(db)["cpu_s"]) == [3.0, 0.5]
     assert dropped(db).sum() == 501
     assert "dropped: 501 observations" in _rendered(db)
+
+
+def test_drops_after_the_last_sample_are_in_the_accounts(tmp_path: Path) -> None:
+    """Totals by the latest account, but of what is torn each account has its own."""
+    _account(tmp_path, "a", 1, (2, "dropped torn"), (3, "dropped no segment"))
+    _account(tmp_path, "a", 2, (1, "dropped torn"), (9, "dropped no segment"), (4, "rows custom"))
+    _account(tmp_path, "b", 1, (7, "dropped no segment"))
+    sampled = f"{EPOCH_NS},5.0,telemetry dropped no segment,7\n"
+    sampled += f"{EPOCH_NS},2.0,telemetry dropped invalid,7\n"
+    _published(tmp_path, "runtime", "a", 1, sampled)
+    a, b = "a" * 16, "b" * 16
+    assert dropped(TelemetryDB(tmp_path)).to_dict() == {
+        (7, a, "invalid"): 2,
+        (7, a, "no segment"): 9,
+        (7, a, "torn"): 3,
+        (7, b, "no segment"): 7,
+    }
+    assert "dropped: 21 observations" in _rendered(TelemetryDB(tmp_path))
+
+
+def test_drops_of_a_forked_child_count_once(tmp_path: Path) -> None:
+    """Each of its writers tells the child's totals."""
+    for writer, drops in ("a", 3), ("b", 5):
+        _account(tmp_path, writer, 1, (77, "child"), (drops, "dropped no segment"))
+    _account(tmp_path, "c", 1, (78, "child"), (1, "dropped no segment"))
+    assert dropped(TelemetryDB(tmp_path)).to_dict() == {
+        (7, "a" * 16, "no segment"): 5,
+        (7, "c" * 16, "no segment"): 1,
+    }
+
+
+def _account(directory: Path, writer: str, sequence: int, *rows: tuple[int, str]) -> None:
+    text = "".join(f"{EPOCH_NS},{value},{label},7\n" for value, label in rows)
+    _published(directory, "account", writer, sequence, text)
+
+
+def _published(directory: Path, prefix: str, writer: str, sequence: int, text: str) -> None:
+    name = FileName(prefix, *enclosing(EPOCH_NS, EPOCH_NS), 7, writer * 16, sequence, sequence, 0)
+    (directory / str(name)).write_text("Timepoint,Measurement,Label,PID\n" + text)
 
 
 def _rendered(db: TelemetryDB) -> str:
