@@ -4,7 +4,7 @@ from mmap import mmap
 
 from aqltelemetry.clock import Anchor
 
-def touch(mapped: mmap, start: int, page_bytes: int) -> None: ...
+def touch(mapped: mmap, start: int, stop: int, page_bytes: int) -> None: ...
 def read_records(
     data: bytes | memoryview,
     positions: tuple[int, int],

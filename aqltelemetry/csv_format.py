@@ -27,6 +27,9 @@ _REST_ROWS = 256
 # Whoever has a block to do with each column would have thousands of them.
 _GATHERED_BYTES = 32 << 10
 _COLUMN_ROWS = 8
+# What the compiled twin writes in some 0.2 ms, and by how much it is faster.
+_COMPILED_BLOCKS = 16
+_COMPILED_SPEED = 16
 _SLACK_BYTES = 64
 _NS_PER_S = 1_000_000_000
 # A timepoint of 20 characters and a float of 25, with their commas.
@@ -35,12 +38,13 @@ _PIECES = 4
 
 
 class Block(NamedTuple):
-    """Some rows as text, and the first and last of their timepoints.
+    """Some rows as text, how many, and the first and last of their timepoints.
 
     `at` is where in a `Memory` the text is, None where it is by itself.
     """
 
     text: bytes | memoryview
+    rows: int
     from_ns: int
     to_ns: int
     at: int | None = None
@@ -93,9 +97,10 @@ class Memory:
         if found is None:
             return None
         self._end = found[-1][1]
+        counts = (min(rows, len(timepoints) - start) for start in range(0, len(timepoints), rows))
         return [
-            Block(self._view[begin:end], from_ns, to_ns, begin)
-            for begin, end, from_ns, to_ns in found
+            Block(self._view[begin:end], count, from_ns, to_ns, begin)
+            for count, (begin, end, from_ns, to_ns) in zip(counts, found, strict=True)
         ]
 
 
@@ -162,10 +167,11 @@ def _one(run: Sequence[Block]) -> Block:
     if len(run) == 1:
         return run[0]
     texts = list(joined(run))
+    rows = sum(block.rows for block in run)
     from_ns, to_ns = min(block.from_ns for block in run), max(block.to_ns for block in run)
     if len(texts) == 1:
-        return Block(texts[0], from_ns, to_ns, run[0].at)
-    return Block(b"".join(texts), from_ns, to_ns)
+        return Block(texts[0], rows, from_ns, to_ns, run[0].at)
+    return Block(b"".join(texts), rows, from_ns, to_ns)
 
 
 def _max_bytes(column: Column, pid: int) -> int:
@@ -177,17 +183,35 @@ def _blocks(column: Column, batch: Batch, pace: _Pace, memory: Memory) -> Iterat
     row_bytes = _NUMBERS_BYTES + len(tail)
     pace.step(_COLUMN_ROWS)
     rows = max(1, min(_BLOCK_ROWS, batch.max_file_bytes // _PIECES // row_bytes))
-    if IS_COMPILED and (found := memory.write(column, tail, rows)) is not None:
-        yield from found
+    if not IS_COMPILED:
+        yield from _pure_blocks(column, tail, rows, pace)
         return
+    for piece in _pieces(column, rows * _COMPILED_BLOCKS):
+        found = memory.write(piece, tail, rows)
+        if found is None:
+            yield from _pure_blocks(piece, tail, rows, pace)
+        else:
+            yield from found
+            pace.step(len(piece.values) // _COMPILED_SPEED)
+
+
+def _pure_blocks(column: Column, tail: bytes, rows: int, pace: _Pace) -> Iterator[Block]:
     template = tail.decode().replace("%", "%%")
-    exact = column.series.kind is Kind.NANOSECONDS
-    for start in range(0, len(column.timepoints_ns), rows):
-        timepoints = column.timepoints_ns[start : start + rows]
-        values = column.values[start : start + rows]
-        write = _durations if exact else _floats
-        yield Block(write(timepoints, values, template).encode(), min(timepoints), max(timepoints))
+    write = _durations if column.series.kind is Kind.NANOSECONDS else _floats
+    for piece in _pieces(column, rows):
+        timepoints = piece.timepoints_ns
+        text = write(timepoints, piece.values, template).encode()
+        yield Block(text, len(timepoints), min(timepoints), max(timepoints))
         pace.step(len(timepoints))
+
+
+def _pieces(column: Column, rows: int) -> Iterator[Column]:
+    if len(column.values) <= rows:
+        yield column
+        return
+    for start in range(0, len(column.values), rows):
+        stop = start + rows
+        yield Column(column.series, column.timepoints_ns[start:stop], column.values[start:stop])
 
 
 @lru_cache(16_384)

@@ -35,6 +35,7 @@ from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.recorder import Recording, install, remove
+from aqltelemetry.sinks.account import Account
 from aqltelemetry.stats import Stats
 
 PER_TURN = 500
@@ -175,6 +176,8 @@ def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
         )
         batch = read_segment(data, recovered=False).batch
         yield "formatting its observations", lambda rest: format_batch(batch, rest=rest)
+        texts = format_batch(batch)
+        yield "adding it to the account", lambda _: Account().add(batch.account, texts)
         writer.close()
 
 

@@ -99,6 +99,16 @@ def test_the_pure_twin_lets_go_of_the_interpreter_between_blocks(
     assert len(rests) > len(blocks["duration"]) >= 9
 
 
+def test_a_long_column_is_written_in_pieces_that_leave_no_trace() -> None:
+    rests = []
+    values = list(range(40_000))
+    blocks = format_batch(_batch(_column("/a", values)), rest=lambda: rests.append(1))["duration"]
+    assert len(rests) > 40_000 // 8_192
+    assert sum(block.rows for block in blocks) == 40_000
+    lines = b"".join(block.text for block in blocks).decode().splitlines()
+    assert [line.split(",")[1] for line in lines] == [f"0.{value:09d}" for value in values]
+
+
 def test_the_interpreter_is_let_go_of_between_many_columns() -> None:
     rests = []
     columns = [_column(f"/{number}", [1]) for number in range(320)]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry import system
+from aqltelemetry.clock import breathe
 from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
 from aqltelemetry.journal.segment import Segment
@@ -68,6 +69,7 @@ class SealedSegment:
                 if live is None or exc.errno not in _MAPPED_ALL_THE_SAME:
                     raise
             else:
+                breathe()  # to unmap it takes as long again
                 self._live = None
                 return data
         return live.map[: self.size_bytes] if live is not None else b""

@@ -103,7 +103,7 @@ class Writer:
         segment = (
             _anonymous(header, labels)
             if self.path is None
-            else self._mapped(header, self.path, labels)
+            else self._mapped(header, self.path, labels, rest)
         )
         self._sequence = header.sequence
         _touch(segment.map, fmt.LABELS_AT, rest)
@@ -126,25 +126,30 @@ class Writer:
         if self.path is not None:
             self._may_have_table = True
             header = pack_table_header(self.name, id_base)
-            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header)
+            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, rest)
             _touch(mapped, mmap.PAGESIZE, rest)
         self.table = LabelTable(mapped, id_base)
         return self.table
 
-    def _mapped(self, header: fmt.Header, path: Path, labels: LabelLimit) -> Segment:
+    def _mapped(
+        self, header: fmt.Header, path: Path, labels: LabelLimit, rest: Callable[[], None]
+    ) -> Segment:
         final = path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
-        return Segment(self._file(final, fmt.SEGMENT_BYTES, header.pack()), header, final, labels)
+        mapped = self._file(final, fmt.SEGMENT_BYTES, header.pack(), rest)
+        return Segment(mapped, header, final, labels)
 
-    def _file(self, final: Path, size_bytes: int, header: bytes) -> mmap.mmap:
+    def _file(
+        self, final: Path, size_bytes: int, header: bytes, rest: Callable[[], None]
+    ) -> mmap.mmap:
         try:
-            return _make_file(final, size_bytes, header)
+            return _make_file(final, size_bytes, header, rest)
         except FileNotFoundError:
             # Somebody removed the directory, and the table in it; recording outlives that.
             self.table = None
             lock_fd, self._lock_fd = self._lock_fd, -1
             system.close(lock_fd)
             self._lock_fd = _make_locked(final.parent)
-            return _make_file(final, size_bytes, header)
+            return _make_file(final, size_bytes, header, rest)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
@@ -172,14 +177,16 @@ def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:
     return Segment(mapped, header, None, labels)
 
 
-def _make_file(final: Path, size_bytes: int, header: bytes) -> mmap.mmap:
+def _make_file(final: Path, size_bytes: int, header: bytes, rest: Callable[[], None]) -> mmap.mmap:
     made = final.with_suffix(NEW_SUFFIX)
     fd = system.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _check_room(fd, size_bytes)
+        rest()
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
         system.allocate(fd, size_bytes)
+        rest()
         mapped = system.map_file(fd, size_bytes)
         mapped[: len(header)] = header
         system.rename(made, final)
@@ -197,15 +204,15 @@ def _touch(mapped: mmap.mmap, start: int, rest: Callable[[], None]) -> None:
 
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
     lock held, and leaves the pages of a disk file to be made writable one by one.
-    The compiled twin needs neither pieces nor the lock.
     """
-    if IS_COMPILED:
-        _rows.touch(mapped, start, mmap.PAGESIZE)
-        return
     for piece in range(start, len(mapped), _PIECE_BYTES):
-        for at in range(piece, min(piece + _PIECE_BYTES, len(mapped)), mmap.PAGESIZE):
-            mapped[at] = 0
         rest()
+        stop = min(piece + _PIECE_BYTES, len(mapped))
+        if IS_COMPILED:
+            _rows.touch(mapped, piece, stop, mmap.PAGESIZE)
+        else:
+            for at in range(piece, stop, mmap.PAGESIZE):
+                mapped[at] = 0
 
 
 def _make_locked(path: Path) -> int:

@@ -7,10 +7,11 @@ rows be counted against what was recorded: see `verification`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aqltelemetry.csv_format import Block
-from aqltelemetry.observation import Batch, Dropped
+from aqltelemetry.observation import Dropped, SegmentAccount
 
 ACCEPTED = "accepted"
 """Label: observations that went into the segments in the file's name."""
@@ -55,9 +56,8 @@ class Account:
         self._segments = 0
         self._damaged = 0
 
-    def add(self, batch: Batch) -> None:
-        """Add a segment; one that tells nothing was never recorded to."""
-        told = batch.account
+    def add(self, told: SegmentAccount | None, texts: Mapping[str, Sequence[Block]]) -> None:
+        """Add what a segment tells, and its rows; None tells that it was never recorded to."""
         if told is None:
             return
         if not self._segments:
@@ -65,9 +65,10 @@ class Account:
         self._segments += 1
         self._accepted += told.accepted
         self._damaged += told.is_damaged
-        for column in batch.columns:
-            self._rows[column.series.prefix] += len(column.timepoints_ns)
-            times_ns = (min(column.timepoints_ns), max(column.timepoints_ns), *self._span_ns)
+        for prefix, blocks in texts.items():
+            self._rows[prefix] += sum(block.rows for block in blocks)
+            times_ns = [*self._span_ns, *(block.from_ns for block in blocks)]
+            times_ns += (block.to_ns for block in blocks)
             self._span_ns = [min(times_ns), max(times_ns)]
         self._dropped |= {dropped.reason: dropped for dropped in told.dropped}
         if told.is_last:
@@ -87,7 +88,7 @@ class Account:
         text = "".join(f"{row.at_ns},{row.value},{row.label},{pid}\n" for row in rows)
         times_ns = [row.at_ns for row in rows] + self._span_ns
         # Retention goes by the end in the name: the account outlives what it tells of.
-        return Block(text.encode(), min(times_ns), max(times_ns) + _NS_PER_US)
+        return Block(text.encode(), len(rows), min(times_ns), max(times_ns) + _NS_PER_US)
 
     def _told(self, files: Counter[str], removed: int) -> list[_Row]:
         numbers = {ACCEPTED: self._accepted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
@@ -15,6 +15,7 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry import filenames, system
+from aqltelemetry.clock import breathe
 from aqltelemetry.csv_format import Block, Memory, format_batch, joined
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks.account import Account
@@ -24,7 +25,8 @@ from aqltelemetry.sinks.retention import Retention
 
 _R = TypeVar("_R")
 _BUFFER_BYTES = 256 << 10
-_HEADER = Block(CSV_HEADER, 2**63, 0)
+_PIECE_BYTES = 256 << 10
+_HEADER = Block(CSV_HEADER, 0, 2**63, 0)
 _FILE_MODE = 0o640
 _DIRECTORY_MODE = 0o750
 
@@ -90,7 +92,7 @@ class CsvSink:
             await asyncio.wait(self._cleaning)
 
     async def _write(self, batch: Batch) -> Sequence[SegmentId]:
-        texts = await self._run(lambda: format_batch(batch, memory=self._memory))
+        all_texts = texts = await self._run(lambda: format_batch(batch, memory=self._memory))
         alone = batch.recovered or batch.segment in self._suspects
         covered: frozenset[str] = frozenset()
         if alone:
@@ -105,7 +107,7 @@ class CsvSink:
             account = None if ACCOUNT in covered else Account()
             generation = Generation(batch.segment.writer, batch.pid, alone, account)
             self._generation = generation
-        await self._run(partial(generation.add, batch))  # there may be thousands of columns
+        generation.add(batch, all_texts)
         for prefix, blocks in texts.items():
             await self._append(generation, prefix, blocks, batch.max_file_bytes)
         return published
@@ -135,8 +137,7 @@ class CsvSink:
     @staticmethod
     async def _write_chunk(file: File, chunk: Sequence[Block]) -> None:
         if chunk:
-            # In one job, which lets go of the interpreter as often as the buffer is full.
-            await file.file.writelines(list(joined(chunk)))
+            await file.file.writelines(_with_rests(joined(chunk)))
 
     async def _open(self, prefix: str, part: int) -> File:
         self._number += 1
@@ -220,6 +221,22 @@ class CsvSink:
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+
+def _with_rests(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield pieces that are soon written, and let others go on between them.
+
+    The kernel may run nothing else on a processor while it copies one.
+    """
+    written = 0
+    for text in texts:
+        for start in range(0, len(text), _PIECE_BYTES):
+            if written >= _PIECE_BYTES:
+                written = 0
+                breathe()
+            piece = memoryview(text)[start : start + _PIECE_BYTES]
+            written += len(piece)
+            yield piece
 
 
 async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:

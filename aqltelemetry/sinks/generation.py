@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
@@ -44,7 +44,7 @@ class Generation:
     files: dict[str, File] = field(default_factory=dict)
     full: list[File] = field(default_factory=list)
 
-    def takes(self, batch: Batch, texts: dict[str, list[Block]], *, alone: bool) -> bool:
+    def takes(self, batch: Batch, texts: Mapping[str, Sequence[Block]], *, alone: bool) -> bool:
         """Say whether a batch may be added without any file growing too large."""
         if alone or self.alone or self.full:
             return False
@@ -57,11 +57,11 @@ class Generation:
             for prefix, blocks in texts.items()
         )
 
-    def add(self, batch: Batch) -> None:
-        """Count a batch among those in the files."""
+    def add(self, batch: Batch, texts: Mapping[str, Sequence[Block]]) -> None:
+        """Count a batch, of which these are all the rows, among those in the files."""
         self.segments.append(batch.segment)
         if self.account is not None:
-            self.account.add(batch)
+            self.account.add(batch.account, texts)
 
     def _size_bytes(self, prefix: str) -> int:
         return self.files[prefix].size_bytes if prefix in self.files else len(CSV_HEADER)

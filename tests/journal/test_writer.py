@@ -34,6 +34,18 @@ def test_a_segment_has_its_full_size_and_is_private(root: Path) -> None:
     writer.close()
 
 
+def test_making_a_segment_is_cut_into_pieces(root: Path) -> None:
+    """Else the event loop would wait for all of it, where both have but one processor."""
+    writer = Writer.in_journal(root, origin())
+    rests: list[int] = []
+    segment = writer.new_segment(rest=lambda: rests.append(1))
+    touched = fmt.SEGMENT_BYTES - fmt.LABELS_AT
+    assert len(rests) >= 2 + touched // (128 << 10)
+    assert segment.path is not None
+    segment.path.unlink()
+    writer.close()
+
+
 def test_segments_are_numbered_and_say_where_they_belong(root: Path) -> None:
     writer = Writer.in_journal(root, origin("/data", 4096))
     segments = [writer.new_segment() for _ in range(3)]

@@ -52,6 +52,18 @@ def _batch(
     return Batch(SegmentId(writer, sequence), 4711, max_file_bytes, columns, recovered)
 
 
+async def test_a_large_text_is_written_whole_and_in_pieces(
+    sink: CsvSink, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may run nothing else on a processor while it copies one."""
+    rests: list[int] = []
+    monkeypatch.setattr(csv_file, "breathe", lambda: rests.append(1))
+    await sink.write(_batch(1, rows=40_000))
+    await sink.flush()
+    assert len(rests) >= 4
+    assert len(rows("duration")) == 40_000
+
+
 def _names(directory: Path) -> list[str]:
     return sorted(each.name for each in directory.iterdir())
 
