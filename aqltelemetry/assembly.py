@@ -1,6 +1,6 @@
-"""From settings to the parts of a session: which sampler, which sink, which journal.
+"""From settings to the parts of a session: which journal, which threads.
 
-This is the only module that names concrete samplers and sinks.
+This module and `fittings` are the only ones that know how all is put together.
 """
 
 from __future__ import annotations
@@ -9,26 +9,23 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
 from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.placement import all_roots, journal_root
-from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.offline import Recoverer
-from aqltelemetry.protocols import Sampler
-from aqltelemetry.samplers.event_loop import EventLoopSampler
-from aqltelemetry.samplers.garbage import GarbageSampler
-from aqltelemetry.samplers.health import HealthSampler
-from aqltelemetry.samplers.process import ProcessSampler
-from aqltelemetry.session import Parts
+from aqltelemetry.parts import Fittings, Parts, Place
 from aqltelemetry.settings import Settings
-from aqltelemetry.sinks.csv_file import CsvSink
-from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import WorkerThread
+
+if TYPE_CHECKING:
+    from aqltelemetry.offline import Recoverer
 
 _log = logging.getLogger("aqltelemetry")
 _DIRECTORY_MODE = 0o750
@@ -41,25 +38,29 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     or can't be written to.
     """
     check_directory(settings.directory)
-    origin = Origin(settings.directory, settings.max_file_bytes, epoch_ns)
-    new_writer, where = _journal(settings, origin)
+    sink_thread = WorkerThread("aqltelemetry-sink")
+    fittings = sink_thread.submit(_make_fittings, settings, stats, keeper_thread, sink_thread)
+    try:
+        place = _place(settings)
+    except BaseException:
+        sink_thread.shutdown(wait=False)
+        raise
+    path = place.writer.path
     _log.info(
         "recording process %d into %s (journal %s, keeping %d MiB or %g days)",
         os.getpid(),
         settings.directory,
-        where,
+        "in memory" if path is None else path.parent,
         settings.keep_bytes >> 20,
         settings.keep_s / 86400,
     )
-    sink_thread = WorkerThread("aqltelemetry-sink")
     return Parts(
-        new_writer=new_writer,
+        place=place,
         journal_roots=all_roots(settings.directory, settings.journal_dir),
         controls=Controls(settings.directory),
         keeper_thread=keeper_thread,
         sink_thread=sink_thread,
-        sinks=(_csv_sink(settings, sink_thread), *settings.sinks),
-        samplers=(*_runtime_samplers(settings, keeper_thread, stats), *settings.samplers),
+        fittings=fittings,
         interval_s=settings.interval_s,
         flush_interval_s=settings.flush_interval_s,
         max_age_s=settings.max_file_age_s,
@@ -67,16 +68,25 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     )
 
 
+def _make_fittings(
+    settings: Settings,
+    stats: Callable[[], Stats],
+    keeper_thread: WorkerThread,
+    sink_thread: WorkerThread,
+) -> Fittings:
+    from aqltelemetry.fittings import make_fittings  # noqa: PLC0415 - while the journal is made
+
+    return make_fittings(settings, stats, keeper_thread, sink_thread)
+
+
 def offline_recoverer(settings: Settings, roots: Sequence[Path], share: float) -> Recoverer:
     """Make what recovers without a monitor; raises as `assemble` does."""
+    from aqltelemetry.fittings import csv_sink  # noqa: PLC0415
+    from aqltelemetry.offline import Recoverer  # noqa: PLC0415 - which no monitor needs
+
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
-    return Recoverer(roots, _csv_sink(settings, sink_thread), share, sink_thread)
-
-
-def _csv_sink(settings: Settings, thread: WorkerThread) -> CsvSink:
-    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
-    return CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
+    return Recoverer(roots, csv_sink(settings, sink_thread), share, sink_thread)
 
 
 def check_directory(directory: str) -> None:
@@ -95,28 +105,21 @@ def check_directory(directory: str) -> None:
         raise MonitoringDirectoryError(directory, rule) from exc
 
 
-def _journal(settings: Settings, origin: Origin) -> tuple[Callable[[], Writer], str]:
+def _place(settings: Settings) -> Place:
+    origin = Origin(settings.directory, settings.max_file_bytes, epoch_ns, LabelLimit())
     try:
         root = journal_root(settings.directory, settings.journal_dir)
-        _try(Writer.in_journal(root, origin))
+        return _begin(partial(Writer.in_journal, root, origin))
     except OSError as exc:
+        # A journal that can't be had now won't be had later.
         _log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
-        return lambda: Writer.in_memory(origin), "in memory"
-    return lambda: Writer.in_journal(root, origin), str(root)
+        return _begin(partial(Writer.in_memory, origin))
 
 
-def _try(writer: Writer) -> None:
-    # Once, at the start: a journal that can't be had now won't be had later.
+def _begin(new_writer: Callable[[], Writer]) -> Place:
+    writer = new_writer()
     try:
-        seal(writer.new_segment()).discard()
-    finally:
+        return Place(new_writer, writer, writer.new_segment())
+    except BaseException:
         writer.close()
-
-
-def _runtime_samplers(
-    settings: Settings, keeper_thread: WorkerThread, stats: Callable[[], Stats]
-) -> Sequence[Sampler]:
-    if not settings.with_runtime:
-        return ()
-    event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
-    return (GarbageSampler(), ProcessSampler(keeper_thread), *event_loop, HealthSampler(stats))
+        raise

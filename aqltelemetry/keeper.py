@@ -79,9 +79,8 @@ class Keeper:
                 journal_bytes=self._journal_bytes(),
             )
 
-    def open(self, anchor: Anchor) -> Recording:
-        """Make the first segments and the recording; raises OSError without room for one."""
-        first = self._writer.new_segment()
+    def open(self, first: Segment, anchor: Anchor) -> Recording:
+        """Make the recording, which begins in the writer's first segment."""
         first.mark(Mark.BEFORE, 0)
         with self._lock:
             self._chain.append(first)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from aqltelemetry import recorder
 from aqltelemetry.errors import AlreadyRunningError, NotRunningError
 from aqltelemetry.forked import ChildFeeder
-from aqltelemetry.session import Parts, Session
+from aqltelemetry.parts import Parts
+from aqltelemetry.session import Session
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import WorkerThread
@@ -264,7 +265,7 @@ def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:
 
 def _disassemble(assembling: Future[Parts]) -> None:
     if not assembling.cancelled() and assembling.exception() is None:
-        assembling.result().sink_thread.shutdown(wait=False)
+        assembling.result().discard()
 
 
 monitor = Monitor()

@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import CLOCK_STEP_NS, follow, read_anchor
-from aqltelemetry.control import Controls
 from aqltelemetry.drain import Drain, Flush
 from aqltelemetry.errors import StateError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import Writer
 from aqltelemetry.keeper import Keeper
-from aqltelemetry.protocols import Attached, Sampler, Sink
+from aqltelemetry.parts import Parts
+from aqltelemetry.protocols import Attached, Sampler
 from aqltelemetry.recovery import Recovery
 from aqltelemetry.remote import Remote
 from aqltelemetry.schedule import Schedule
 from aqltelemetry.stats import Stats
-from aqltelemetry.threads import NativeFuture, WorkerThread
+from aqltelemetry.threads import NativeFuture
 
 if TYPE_CHECKING:
     from aqltelemetry.profiler import Profiler
@@ -40,22 +38,6 @@ _END_S = 0.1
 _R = TypeVar("_R")
 
 
-class Parts(NamedTuple):
-    """What a session is put together from; its times are in seconds."""
-
-    new_writer: Callable[[], Writer]
-    journal_roots: Sequence[Path]
-    controls: Controls
-    keeper_thread: WorkerThread
-    sink_thread: WorkerThread
-    sinks: Sequence[Sink]
-    samplers: Sequence[Sampler]
-    interval_s: float
-    flush_interval_s: float
-    max_age_s: float
-    journal_bytes: int
-
-
 class Session:
     """Records from `open` to `close`, on the event loop it was opened on."""
 
@@ -63,9 +45,6 @@ class Session:
         self._parts = parts
         self._make_profiler = make_profiler
         self._loop = asyncio.get_running_loop()
-        self._drain = Drain(
-            parts.sinks, parts.sink_thread, self._release, parts.max_age_s, self._is_journal_full
-        )
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
         self._undo = ExitStack()
@@ -76,15 +55,24 @@ class Session:
         parts = self._parts
         try:
             await self._on_keeper(self._begin)
+            # Made while the journal was.
+            self._fittings = await asyncio.wrap_future(parts.fittings)
         except BaseException:
             # Behind the beginning, which cancelling this does not end.
             parts.keeper_thread.post(self._undo.close)
             for thread in (parts.keeper_thread, parts.sink_thread):
                 thread.shutdown(wait=False)
             raise
+        self._drain = Drain(
+            self._fittings.sinks,
+            parts.sink_thread,
+            self._release,
+            parts.max_age_s,
+            self._is_journal_full,
+        )
         if not self._remote.is_off:
             recorder.install(self._recording)
-        for sampler in parts.samplers:
+        for sampler in self._fittings.samplers:
             self._take_on(sampler)
         self._draining = self._start(self._drain.run())
         self._tasks = [
@@ -96,11 +84,11 @@ class Session:
 
     def _begin(self) -> None:
         parts = self._parts
-        self._writer = parts.new_writer()
+        self._writer = parts.place.writer
         self._undo.callback(self._writer.close)
         self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
         self._undo.callback(self._keeper.close)
-        self._recording = self._keeper.open(read_anchor())
+        self._recording = self._keeper.open(parts.place.first, read_anchor())
         remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)
         self._remote = remote
         self._undo.callback(remote.end)
@@ -145,7 +133,7 @@ class Session:
                 published = self._drain.depth == 0
             await _cancel(self._draining)
             async with _within(deadline_s):
-                for sink in self._parts.sinks:
+                for sink in self._fittings.sinks:
                     await sink.close()
         finally:
             self._switch_off()
@@ -165,7 +153,7 @@ class Session:
         self._detach()
         self._writer.abandon_in_child()
         self._recovery.close()
-        return ChildFeeder(self._parts.new_writer)
+        return ChildFeeder(self._parts.place.new_writer)
 
     def stats(self) -> Stats:
         """Return the account of the recording at this moment."""
@@ -229,7 +217,7 @@ class Session:
         recorder.remove(self._recording)
 
     def _detach(self) -> None:
-        for sampler in self._parts.samplers:
+        for sampler in self._fittings.samplers:
             if isinstance(sampler, Attached):
                 try:
                     sampler.detach()

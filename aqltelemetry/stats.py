@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """A monitor's account of its recording, at one moment.
 
     `recorded` counts the observations made since the start; each of them is
@@ -19,7 +18,7 @@ class Stats:
     recorded: int = 0
     published: int = 0
     in_journal: int = 0
-    dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    dropped: Mapping[str, int] = MappingProxyType({})
     recovered: int = 0
     """Observations of dead processes that were published by this one."""
     journal_bytes: int = 0

@@ -32,6 +32,7 @@ from aqltelemetry import Monitor, time_block
 from aqltelemetry.clock import read_anchor
 from aqltelemetry.csv_format import format_batch
 from aqltelemetry.forked import ChildFeeder
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.recorder import Recording, install, remove
@@ -159,7 +160,9 @@ def steps() -> None:
 
 def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
     with tempfile.TemporaryDirectory() as directory:
-        writer = Writer.in_journal(Path(directory), Origin(directory, 16 << 20, time_ns))
+        writer = Writer.in_journal(
+            Path(directory), Origin(directory, 16 << 20, time_ns, LabelLimit())
+        )
         yield "making a segment", writer.new_segment
         segment = writer.new_segment()
         recording = Recording(ChildFeeder(lambda: writer), segment, read_anchor())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aqltelemetry.clock import Anchor
 from aqltelemetry.journal.format import Header
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import Segment, random_id_base
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.observation import Batch, Measurement, SegmentId
@@ -96,7 +97,7 @@ class ManualFeeder:
 
 def origin(directory: str = "/somewhere", max_file_bytes: int = 16 << 20) -> Origin:
     """Return what the segments of a test say."""
-    return Origin(directory, max_file_bytes, lambda: EPOCH_NS)
+    return Origin(directory, max_file_bytes, lambda: EPOCH_NS, LabelLimit())
 
 
 def memory_segments(count: int) -> list[Segment]:

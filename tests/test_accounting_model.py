@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from aqltelemetry import record, recorder, system
 from aqltelemetry.clock import Anchor, epoch_ns, read_anchor
 from aqltelemetry.drain import read_sealed
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.keeper import Keeper
@@ -59,9 +60,11 @@ class _Process:
         self.handed: list[SealedSegment] = []
         self.taken: dict[Any, tuple[SealedSegment, int]] = {}
         # Of today, or retention would take what is dated by it.
-        self.writer = Writer.in_journal(root, Origin(str(directory), 16 << 20, epoch_ns))
+        self.writer = Writer.in_journal(
+            root, Origin(str(directory), 16 << 20, epoch_ns, LabelLimit())
+        )
         self.keeper = Keeper(inline, self.writer, self.handed.append, 8 << 20)
-        self.recording = self.keeper.open(read_anchor())
+        self.recording = self.keeper.open(self.writer.new_segment(), read_anchor())
         self.sink = CsvSink(str(directory), inline, Retention(str(directory), 1 << 40, 10**9))
         recorder.install(self.recording)
 

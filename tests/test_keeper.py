@@ -37,7 +37,9 @@ class Kept:
         self.thread = thread
         self.writer = writer
         self.keeper = Keeper(thread, writer, self.handed.append, max_bytes)
-        self.recording: Recording = self.on_thread(lambda: self.keeper.open(_ANCHOR))
+        self.recording: Recording = self.on_thread(
+            lambda: self.keeper.open(self.writer.new_segment(), _ANCHOR)
+        )
         recorder.install(self.recording)
 
     def on_thread(self, job: Callable[[], _T]) -> _T:

@@ -13,11 +13,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
-from aqltelemetry import Monitor, clock, monitor, record, recorder, session, time_block, time_it
+from aqltelemetry import (
+    Monitor,
+    assembly,
+    clock,
+    monitor,
+    record,
+    recorder,
+    session,
+    time_block,
+    time_it,
+)
 from aqltelemetry.clock import Anchor
 from aqltelemetry.errors import (
     AlreadyRunningError,
@@ -28,9 +39,9 @@ from aqltelemetry.errors import (
     StateError,
 )
 from aqltelemetry.filenames import parse
+from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.observation import Batch, SegmentId
-from aqltelemetry.recorder import Recording
 from aqltelemetry.stats import Stats
 from fakes import FakeSampler, MemorySink
 
@@ -518,20 +529,21 @@ async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s:
         assert mine.is_running
 
 
-async def test_a_start_that_is_cancelled_amid_its_first_segment_leaves_nothing(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("owner", "name"), [(assembly, "_place"), (Keeper, "open")])
+async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     gate, reached = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    real = Keeper.open
+    real = getattr(owner, name)
 
-    def gated(keeper: Keeper, anchor: Anchor) -> Recording:
-        recording = real(keeper, anchor)
+    def gated(*arguments: object) -> object:
+        made = real(*arguments)
         loop.call_soon_threadsafe(reached.set)
         gate.wait()
-        return recording
+        return made
 
-    monkeypatch.setattr(Keeper, "open", gated)
+    monkeypatch.setattr(owner, name, gated)
     task = asyncio.create_task(Monitor(directory).start())
     await reached.wait()
     task.cancel()
@@ -539,7 +551,8 @@ async def test_a_start_that_is_cancelled_amid_its_first_segment_leaves_nothing(
     with pytest.raises(asyncio.CancelledError):
         await task
     await _settle()
-    assert list(directory.rglob("*")) == []
+    left = [path for root in all_roots(str(directory)) for path in root.glob("*")]
+    assert [*directory.rglob("*"), *left] == []
 
 
 async def test_a_monitor_shows_what_it_does(directory: Path) -> None:

@@ -13,8 +13,8 @@ import mmap
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from aqltelemetry import system
 from aqltelemetry.clock import breathe
@@ -42,8 +42,7 @@ _OUTER_MODE = 0o750
 _PIECE_BYTES = 128 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What every segment of a writer says: where it is to be published, and how.
 
     `labels` is shared by all segments of a process.
@@ -52,7 +51,7 @@ class Origin:
     directory: str
     max_file_bytes: int
     epoch_ns: Callable[[], int]
-    labels: LabelLimit = field(default_factory=LabelLimit)
+    labels: LabelLimit
 
 
 class Writer:

@@ -105,7 +105,7 @@ class CsvSink:
             generation = None
         if generation is None:
             account = None if ACCOUNT in covered else Account()
-            generation = Generation(batch.segment.writer, batch.pid, alone, account)
+            generation = Generation(batch.segment.writer, batch.pid, account, alone=alone)
             self._generation = generation
         generation.add(batch, all_texts)
         for prefix, blocks in texts.items():

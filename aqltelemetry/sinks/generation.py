@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
@@ -16,33 +15,35 @@ from aqltelemetry.sinks.account import Account
 from aqltelemetry.sinks.publication import Publication
 
 
-@dataclass(slots=True)
 class File:
     """A file that is being written, of one prefix; `part` as in `FileName`."""
 
-    prefix: str
-    part: int
-    path: str
-    file: AsyncBufferedIOBase
-    size_bytes: int = 0
-    from_ns: int = 2**63
-    to_ns: int = 0
+    __slots__ = ("file", "from_ns", "part", "path", "prefix", "size_bytes", "to_ns")
+
+    def __init__(self, prefix: str, part: int, path: str, file: AsyncBufferedIOBase) -> None:
+        self.prefix = prefix
+        self.part = part
+        self.path = path
+        self.file = file
+        self.size_bytes = 0
+        self.from_ns = 2**63
+        self.to_ns = 0
 
 
-@dataclass(slots=True)
 class Generation:
     """The files that hold the same run of a writer's segments.
 
     `account` is None where one of these segments is published already.
     """
 
-    writer: str
-    pid: int
-    alone: bool
-    account: Account | None
-    segments: list[SegmentId] = field(default_factory=list)
-    files: dict[str, File] = field(default_factory=dict)
-    full: list[File] = field(default_factory=list)
+    def __init__(self, writer: str, pid: int, account: Account | None, *, alone: bool) -> None:
+        self.writer = writer
+        self.pid = pid
+        self.alone = alone
+        self.account = account
+        self.segments: list[SegmentId] = []
+        self.files: dict[str, File] = {}
+        self.full: list[File] = []
 
     def takes(self, batch: Batch, texts: Mapping[str, Sequence[Block]], *, alone: bool) -> bool:
         """Say whether a batch may be added without any file growing too large."""

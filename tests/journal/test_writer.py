@@ -120,8 +120,9 @@ def test_a_kill_frees_the_lock_while_a_forked_child_lives(root: Path, tmp_path: 
     program = """
 import os, signal, sys
 from pathlib import Path
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.writer import Origin, Writer
-writer = Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0))
+writer = Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0, LabelLimit()))
 segment = writer.new_segment()
 os.register_at_fork(after_in_child=writer.abandon_in_child)
 read, write = os.pipe()
@@ -158,9 +159,10 @@ def test_processes_that_come_and_go_at_once_do_not_disturb_each_other(root: Path
     program = """
 import sys
 from pathlib import Path
+from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.writer import Origin, Writer
 for _ in range(200):
-    Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0)).close()
+    Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0, LabelLimit())).close()
 """
     processes = [subprocess.Popen([sys.executable, "-c", program, str(root)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]

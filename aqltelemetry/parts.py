@@ -1,0 +1,51 @@
+"""What a session is put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple
+
+from aqltelemetry.control import Controls
+from aqltelemetry.journal.sealed import seal
+from aqltelemetry.journal.segment import Segment
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.protocols import Sampler, Sink
+from aqltelemetry.threads import WorkerThread
+
+
+class Fittings(NamedTuple):
+    """What a session samples, and where it writes."""
+
+    samplers: Sequence[Sampler]
+    sinks: Sequence[Sink]
+
+
+class Place(NamedTuple):
+    """Where a session records to: its writer, with a first segment, and how others are made."""
+
+    new_writer: Callable[[], Writer]
+    writer: Writer
+    first: Segment
+
+
+class Parts(NamedTuple):
+    """What a session is put together from; its times are in seconds."""
+
+    place: Place
+    journal_roots: Sequence[Path]
+    controls: Controls
+    keeper_thread: WorkerThread
+    sink_thread: WorkerThread
+    fittings: Future[Fittings]
+    interval_s: float
+    flush_interval_s: float
+    max_age_s: float
+    journal_bytes: int
+
+    def discard(self) -> None:
+        """Give up what was made, for a session that there won't be."""
+        self.sink_thread.shutdown(wait=False)
+        seal(self.place.first).discard()
+        self.place.writer.close()
