@@ -1,6 +1,6 @@
-"""From settings to the parts of a session: which journal, which threads.
+"""From settings to the parts of a session: which sampler, which sink, which journal.
 
-This module and `fittings` are the only ones that know how all is put together.
+This is the only module that names concrete samplers and sinks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.placement import all_roots, journal_root
 from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.parts import Fittings, Parts, Place
+from aqltelemetry.parts import Parts, Place
+from aqltelemetry.protocols import Sampler
+from aqltelemetry.samplers.event_loop import EventLoopSampler
+from aqltelemetry.samplers.garbage import GarbageSampler
+from aqltelemetry.samplers.health import HealthSampler
+from aqltelemetry.samplers.process import ProcessSampler, open_process
 from aqltelemetry.settings import Settings
+from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import WorkerThread
 
@@ -39,7 +46,8 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     """
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
-    fittings = sink_thread.submit(_make_fittings, settings, stats, keeper_thread, sink_thread)
+    samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)
+    sink = _csv_sink(settings, sink_thread)
     try:
         place = _place(settings)
     except BaseException:
@@ -60,7 +68,8 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
         controls=Controls(settings.directory),
         keeper_thread=keeper_thread,
         sink_thread=sink_thread,
-        fittings=fittings,
+        samplers=(*samplers, *settings.samplers),
+        sinks=(sink, *settings.sinks),
         interval_s=settings.interval_s,
         flush_interval_s=settings.flush_interval_s,
         max_age_s=settings.max_file_age_s,
@@ -68,25 +77,18 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     )
 
 
-def _make_fittings(
-    settings: Settings,
-    stats: Callable[[], Stats],
-    keeper_thread: WorkerThread,
-    sink_thread: WorkerThread,
-) -> Fittings:
-    from aqltelemetry.fittings import make_fittings  # noqa: PLC0415 - while the journal is made
-
-    return make_fittings(settings, stats, keeper_thread, sink_thread)
-
-
 def offline_recoverer(settings: Settings, roots: Sequence[Path], share: float) -> Recoverer:
     """Make what recovers without a monitor; raises as `assemble` does."""
-    from aqltelemetry.fittings import csv_sink  # noqa: PLC0415
     from aqltelemetry.offline import Recoverer  # noqa: PLC0415 - which no monitor needs
 
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
-    return Recoverer(roots, csv_sink(settings, sink_thread), share, sink_thread)
+    return Recoverer(roots, _csv_sink(settings, sink_thread), share, sink_thread)
+
+
+def _csv_sink(settings: Settings, thread: WorkerThread) -> CsvSink:
+    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
+    return CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
 
 
 def check_directory(directory: str) -> None:
@@ -123,3 +125,16 @@ def _begin(new_writer: Callable[[], Writer]) -> Place:
     except BaseException:
         writer.close()
         raise
+
+
+def _runtime_samplers(
+    settings: Settings,
+    keeper_thread: WorkerThread,
+    sink_thread: WorkerThread,
+    stats: Callable[[], Stats],
+) -> Sequence[Sampler]:
+    if not settings.with_runtime:
+        return ()
+    event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
+    process = ProcessSampler(keeper_thread, sink_thread, open_process)
+    return (GarbageSampler(), process, *event_loop, HealthSampler(stats))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -115,8 +114,7 @@ class SegmentAccount(NamedTuple):
     at_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The observations of one journal segment, by series.
 
     A batch read again after a crash has the same `segment`, so a sink can tell
@@ -132,7 +130,9 @@ class Batch:
     recovered: bool = False
     account: SegmentAccount | None = None
 
-    def __len__(self) -> int:
+    @property
+    def rows(self) -> int:
+        """How many observations there are."""
         return sum(len(column.timepoints_ns) for column in self.columns)
 
 

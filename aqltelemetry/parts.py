@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +12,6 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Sampler, Sink
 from aqltelemetry.threads import WorkerThread
-
-
-class Fittings(NamedTuple):
-    """What a session samples, and where it writes."""
-
-    samplers: Sequence[Sampler]
-    sinks: Sequence[Sink]
 
 
 class Place(NamedTuple):
@@ -38,7 +30,8 @@ class Parts(NamedTuple):
     controls: Controls
     keeper_thread: WorkerThread
     sink_thread: WorkerThread
-    fittings: Future[Fittings]
+    samplers: Sequence[Sampler]
+    sinks: Sequence[Sink]
     interval_s: float
     flush_interval_s: float
     max_age_s: float

@@ -45,6 +45,9 @@ class Session:
         self._parts = parts
         self._make_profiler = make_profiler
         self._loop = asyncio.get_running_loop()
+        self._drain = Drain(
+            parts.sinks, parts.sink_thread, self._release, parts.max_age_s, self._is_journal_full
+        )
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
         self._undo = ExitStack()
@@ -55,24 +58,15 @@ class Session:
         parts = self._parts
         try:
             await self._on_keeper(self._begin)
-            # Made while the journal was.
-            self._fittings = await asyncio.wrap_future(parts.fittings)
         except BaseException:
             # Behind the beginning, which cancelling this does not end.
             parts.keeper_thread.post(self._undo.close)
             for thread in (parts.keeper_thread, parts.sink_thread):
                 thread.shutdown(wait=False)
             raise
-        self._drain = Drain(
-            self._fittings.sinks,
-            parts.sink_thread,
-            self._release,
-            parts.max_age_s,
-            self._is_journal_full,
-        )
         if not self._remote.is_off:
             recorder.install(self._recording)
-        for sampler in self._fittings.samplers:
+        for sampler in parts.samplers:
             self._take_on(sampler)
         self._draining = self._start(self._drain.run())
         self._tasks = [
@@ -133,7 +127,7 @@ class Session:
                 published = self._drain.depth == 0
             await _cancel(self._draining)
             async with _within(deadline_s):
-                for sink in self._fittings.sinks:
+                for sink in self._parts.sinks:
                     await sink.close()
         finally:
             self._switch_off()
@@ -217,7 +211,7 @@ class Session:
         recorder.remove(self._recording)
 
     def _detach(self) -> None:
-        for sampler in self._fittings.samplers:
+        for sampler in self._parts.samplers:
             if isinstance(sampler, Attached):
                 try:
                     sampler.detach()

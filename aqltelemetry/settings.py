@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypedDict
 
 from aqltelemetry.errors import OptionError
@@ -41,9 +40,8 @@ class Options(TypedDict, total=False):
     sinks: Sequence[Sink]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The options of a recording, checked. Raises OptionError naming value and rule."""
+class Settings(NamedTuple):
+    """The options of a recording; what `settings` returns is checked."""
 
     directory: str = DEFAULT_DIRECTORY
     """The monitoring directory, AQLTELEMETRY_DIR; made absolute."""
@@ -78,12 +76,8 @@ class Settings:
     sinks: Sequence[Sink] = ()
     """Sinks beside the CSV files."""
 
-    def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
-            value = getattr(self, name)
-            if not rule.holds(value):
-                shown = "monitoring_dir" if name == "directory" else name
-                raise OptionError(shown, value, rule.text)
+
+_DEFAULTS = Settings._field_defaults
 
 
 class _Rule(NamedTuple):
@@ -165,10 +159,9 @@ def settings(
     if environ is None:
         # What another user may have set does not say where this one writes.
         environ = os.environ if os.geteuid() == os.getuid() else {}
-    known = {field.name: field.type for field in fields(Settings)}
-    values = dict(_from_environment(known, environ))
+    values = dict(_from_environment(environ))
     for name, value in (options or {}).items():
-        if name not in known or name == "directory":
+        if name not in _RULES or name == "directory":
             names = ", ".join(sorted({*_RULES} - {"directory"}))
             raise OptionError(name, value, f"unknown; there are {names}")
         values[name] = value
@@ -181,6 +174,10 @@ def settings(
     if isinstance(chosen, str) and chosen:
         # Absolute from here on: a later change of the working directory moves nothing.
         values["directory"] = os.path.abspath(chosen)
+    for name, value in values.items():
+        if not _RULES[name].holds(value):
+            shown = "monitoring_dir" if name == "directory" else name
+            raise OptionError(shown, value, _RULES[name].text)
     return Settings(**values)
 
 
@@ -192,9 +189,9 @@ def variables(options: Mapping[str, str]) -> dict[str, str]:
 def text_options() -> Mapping[str, tuple[str, object]]:
     """Return the options that a text can give: by name, what the text is, and the default."""
     return {
-        field.name: (_PARSERS[field.type][2], field.default)
-        for field in fields(Settings)
-        if field.type in _PARSERS
+        name: (_PARSERS[type(default)][2], default)
+        for name, default in _DEFAULTS.items()
+        if type(default) in _PARSERS
     }
 
 
@@ -202,10 +199,10 @@ def _variable(name: str) -> str:
     return _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
 
 
-def _from_environment(known: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
     values: dict[str, Any] = {}
-    for name, kind in known.items():
-        variable = _variable(name)
+    for name, default in _DEFAULTS.items():
+        variable, kind = _variable(name), type(default)
         if kind in _PARSERS and (text := environ.get(variable, "")):
             parse, form, _ = _PARSERS[kind]
             try:
@@ -230,9 +227,10 @@ def _parse_int(text: str) -> int:
     return int(text) if unit is None else int(text[:-1]) * unit
 
 
-_PARSERS: dict[Any, tuple[Callable[[str], object], str, str]] = {
-    "str": (str, "a path", "PATH"),
-    "bool": (_parse_bool, "1, true, yes, on, 0, false, no or off", "yes|no"),
-    "int": (_parse_int, "a whole number of bytes, after which k, m or g may stand", "BYTES"),
-    "float": (float, "a number of seconds", "SECONDS"),
+# By the type of an option's default.
+_PARSERS: dict[type, tuple[Callable[[str], object], str, str]] = {
+    str: (str, "a path", "PATH"),
+    bool: (_parse_bool, "1, true, yes, on, 0, false, no or off", "yes|no"),
+    int: (_parse_int, "a whole number of bytes, after which k, m or g may stand", "BYTES"),
+    float: (float, "a number of seconds", "SECONDS"),
 }

@@ -8,7 +8,6 @@ the process is in the headers of the writer's other segments.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
@@ -51,7 +50,7 @@ def as_last(reading: Reading) -> Reading:
     account = reading.batch.account
     if account is None:
         return reading
-    batch = replace(reading.batch, account=account._replace(is_last=True))
+    batch = reading.batch._replace(account=account._replace(is_last=True))
     return reading._replace(batch=batch)
 
 

@@ -25,8 +25,8 @@ if IS_COMPILED:
 # Exhausting the slots in pieces keeps each hold of the interpreter lock short.
 _PIECE = 2048
 _MAX_KEY_CHARS = 200
-# With more labels than these, a process has many.
-_MANY_LABELS = fmt.LABEL_SLOTS // 4
+MANY_LABELS = fmt.LABEL_SLOTS // 4
+"""With more labels than these, a process has many, and its writer gets a label table."""
 
 
 class Counter:
@@ -131,7 +131,7 @@ class Segment:
     def has_many_labels(self) -> bool:
         """Whether there are so many that their writer should have a table."""
         free = operator.length_hint(self._label_slots)
-        return self.table is None and free < fmt.LABEL_SLOTS - _MANY_LABELS
+        return self.table is None and free < fmt.LABEL_SLOTS - MANY_LABELS
 
     def share(self, table: LabelTable) -> None:
         """Use the ids of its writer's table from here on, beside those in use; once.

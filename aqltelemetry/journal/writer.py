@@ -27,7 +27,7 @@ from aqltelemetry.journal.label_table import (
     random_table_base,
 )
 from aqltelemetry.journal.labels import LabelLimit
-from aqltelemetry.journal.segment import Segment, random_id_base
+from aqltelemetry.journal.segment import MANY_LABELS, Segment, random_id_base
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
@@ -39,7 +39,12 @@ _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
 _TRIES = 8
 _OUTER_MODE = 0o750
-_PIECE_BYTES = 128 << 10
+_PIECE_BYTES = 256 << 10 if IS_COMPILED else 128 << 10
+# Of the room for labels, what serves once there is a table of them is left alone.
+_USED = (
+    (fmt.LABELS_AT, fmt.LABELS_AT + MANY_LABELS * fmt.LABEL_SLOT_BYTES),
+    (fmt.RECORDS_AT, fmt.SEGMENT_BYTES),
+)
 
 
 class Origin(NamedTuple):
@@ -84,7 +89,7 @@ class Writer:
         return cls(path.name, origin, path, _make_locked(path))
 
     def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
-        """Make the next segment, of full size, with every page in memory.
+        """Make the next segment, of full size, with the pages in memory that will be used.
 
         `rest` is called between pieces of the work. Raises OSError where there is no
         room for it; nothing is left behind then.
@@ -105,7 +110,8 @@ class Writer:
             else self._mapped(header, self.path, labels, rest)
         )
         self._sequence = header.sequence
-        _touch(segment.map, fmt.LABELS_AT, rest)
+        for start, stop in _USED:
+            _touch(segment.map, start, stop, rest)
         if self.table is not None:
             segment.share(self.table)
         return segment
@@ -126,7 +132,7 @@ class Writer:
             self._may_have_table = True
             header = pack_table_header(self.name, id_base)
             mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, rest)
-            _touch(mapped, mmap.PAGESIZE, rest)
+            _touch(mapped, mmap.PAGESIZE, TABLE_BYTES, rest)
         self.table = LabelTable(mapped, id_base)
         return self.table
 
@@ -198,19 +204,19 @@ def _make_file(final: Path, size_bytes: int, header: bytes, rest: Callable[[], N
     return mapped
 
 
-def _touch(mapped: mmap.mmap, start: int, rest: Callable[[], None]) -> None:
-    """Have each page in memory and writable, so that no record waits for one.
+def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -> None:
+    """Have pages in memory and writable, so that no record waits for one.
 
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
     lock held, and leaves the pages of a disk file to be made writable one by one.
     """
-    for piece in range(start, len(mapped), _PIECE_BYTES):
+    for piece in range(start, stop, _PIECE_BYTES):
         rest()
-        stop = min(piece + _PIECE_BYTES, len(mapped))
+        end = min(piece + _PIECE_BYTES, stop)
         if IS_COMPILED:
-            _rows.touch(mapped, piece, stop, mmap.PAGESIZE)
+            _rows.touch(mapped, piece, end, mmap.PAGESIZE)
         else:
-            for at in range(piece, stop, mmap.PAGESIZE):
+            for at in range(piece, end, mmap.PAGESIZE):
                 mapped[at] = 0
 
 

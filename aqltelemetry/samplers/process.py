@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-
-import psutil
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING
 
 from aqltelemetry.observation import RUNTIME, Measurement
+
+if TYPE_CHECKING:
+    import psutil
 
 USER_TIME = "user time"
 SYSTEM_TIME = "system time"
@@ -29,25 +31,31 @@ class ProcessSampler:
     is kilobytes on Linux and bytes on macOS, as getrusage(2) has it; `rss` is
     bytes; `cpu percent` is of one processor, over the time since the last sample.
     All is read on `executor`: listing the files of a busy server takes a while.
+    The first sample has `open_process` called on `loader`.
     """
 
     prefix = RUNTIME
     interval_s: float | None = None
 
     def __init__(
-        self, executor: Executor, process: Callable[[], psutil.Process] = psutil.Process
+        self, executor: Executor, loader: Executor, open_process: Callable[[], psutil.Process]
     ) -> None:
         self._executor = executor
-        self._process = process()
-        self._process.cpu_percent()  # the first call only begins the measurement
+        self._loader = loader
+        self._open_process = open_process
+        self._process: Future[psutil.Process] | None = None
 
     async def sample(self) -> Sequence[Measurement]:
         """Return what the process has used and holds now."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read)
+        if self._process is None:
+            self._process = self._loader.submit(self._open_process)
+        # Of a sample that is cancelled, the next one waits for the same.
+        process = await asyncio.shield(asyncio.wrap_future(self._process))
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, process)
 
-    def _read(self) -> Sequence[Measurement]:
+    @staticmethod
+    def _read(process: psutil.Process) -> Sequence[Measurement]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        process = self._process
         with process.oneshot():
             return (
                 Measurement(USER_TIME, usage.ru_utime),
@@ -60,3 +68,13 @@ class ProcessSampler:
                 Measurement(VOLUNTARY_SWITCHES, usage.ru_nvcsw),
                 Measurement(INVOLUNTARY_SWITCHES, usage.ru_nivcsw),
             )
+
+
+def open_process() -> psutil.Process:
+    """Return this process, of which the next `cpu percent` is over the time from now on."""
+    # Loaded by whoever calls this, which takes as long as much of a start.
+    import psutil  # noqa: PLC0415
+
+    process = psutil.Process()
+    process.cpu_percent()
+    return process

@@ -69,7 +69,7 @@ def test_a_batch_says_whose_it_is() -> None:
     head = fmt.unpack_header(data)
     assert reading.batch.segment == (head.writer, head.sequence)
     assert (reading.batch.pid, reading.batch.recovered) == (head.pid, True)
-    assert (reading.records, reading.damaged, len(reading.batch)) == (1, 0, 1)
+    assert (reading.records, reading.damaged, reading.batch.rows) == (1, 0, 1)
 
 
 def test_a_segment_of_many_blocks_is_read_whole() -> None:

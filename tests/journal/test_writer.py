@@ -39,8 +39,8 @@ def test_making_a_segment_is_cut_into_pieces(root: Path) -> None:
     writer = Writer.in_journal(root, origin())
     rests: list[int] = []
     segment = writer.new_segment(rest=lambda: rests.append(1))
-    touched = fmt.SEGMENT_BYTES - fmt.LABELS_AT
-    assert len(rests) >= 2 + touched // (128 << 10)
+    touched = fmt.SEGMENT_BYTES - fmt.RECORDS_AT
+    assert len(rests) >= 2 + touched // (256 << 10)
     assert segment.path is not None
     segment.path.unlink()
     writer.close()

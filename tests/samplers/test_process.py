@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aqltelemetry.samplers.process import ProcessSampler
+from aqltelemetry.samplers.process import ProcessSampler, open_process
 
 
 @pytest.fixture
@@ -19,12 +20,16 @@ def executor() -> Iterator[Executor]:
         yield executor
 
 
+def _sampler(executor: Executor) -> ProcessSampler:
+    return ProcessSampler(executor, executor, open_process)
+
+
 async def _sample(sampler: ProcessSampler) -> dict[str, float]:
     return {each.label: each.value for each in await sampler.sample()}
 
 
 async def test_it_gives_the_labels_that_readers_know(executor: Executor) -> None:
-    assert set(await _sample(ProcessSampler(executor))) == {
+    assert set(await _sample(_sampler(executor))) == {
         "user time",
         "system time",
         "max rss",
@@ -38,7 +43,7 @@ async def test_it_gives_the_labels_that_readers_know(executor: Executor) -> None
 
 
 async def test_times_and_switches_lie_between_two_readings_of_ones_own(executor: Executor) -> None:
-    sampler = ProcessSampler(executor)
+    sampler = _sampler(executor)
     before = resource.getrusage(resource.RUSAGE_SELF)
     sample = await _sample(sampler)
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -50,7 +55,7 @@ async def test_times_and_switches_lie_between_two_readings_of_ones_own(executor:
 
 
 async def test_memory_is_current_and_in_bytes(executor: Executor) -> None:
-    sampler = ProcessSampler(executor)
+    sampler = _sampler(executor)
     before = (await _sample(sampler))["rss"]
     block = bytearray(os.urandom(1)) * (64 << 20)
     during = (await _sample(sampler))["rss"]
@@ -60,7 +65,7 @@ async def test_memory_is_current_and_in_bytes(executor: Executor) -> None:
 
 
 async def test_files_and_threads_are_counted(executor: Executor) -> None:
-    sampler = ProcessSampler(executor)
+    sampler = _sampler(executor)
     before = await _sample(sampler)
     gate = threading.Event()
     thread = threading.Thread(target=gate.wait)
@@ -81,6 +86,24 @@ async def test_nothing_is_read_on_the_event_loops_thread(executor: Executor) -> 
             readers.add(threading.current_thread().name)
             return super().num_fds()
 
-    await ProcessSampler(executor, Process).sample()
+    await ProcessSampler(executor, executor, Process).sample()
     assert readers
     assert threading.current_thread().name not in readers
+
+
+async def test_a_sample_that_is_given_up_while_psutil_is_loaded_costs_no_later_one(
+    executor: Executor,
+) -> None:
+    gate = threading.Event()
+
+    def open_slowly() -> psutil.Process:
+        gate.wait()
+        return open_process()
+
+    with ThreadPoolExecutor(1) as loader:
+        sampler = ProcessSampler(executor, loader, open_slowly)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sampler.sample()
+        gate.set()
+        assert (await _sample(sampler))["rss"] > 0
