@@ -9,11 +9,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, Unpack
 
 from aqltelemetry import sync
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import (
     ANSWERING,
@@ -35,6 +35,8 @@ Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]
 Template: TypeAlias = Callable[[Environ], str | None]
 
 _FAILED = 500
+_TYPE, _LENGTH = "content-type", "content-length"
+_TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
 class TelemetryMiddleware:
@@ -62,11 +64,8 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._template = guarded(template or partial(wsgi_template, app=app))
-        self._with_ttfb = with_ttfb
-        self._labels = RequestLabels()
-        self._in_flight = InFlight()
-        options["samplers"] = (*options.get("samplers", ()), self._in_flight)
+        self._requests = _Requests(guarded(template or partial(wsgi_template, app=app)), with_ttfb)
+        options["samplers"] = (*options.get("samplers", ()), self._requests.in_flight)
         self._directory = monitoring_dir
         self._options = options
         self._started_in = 0
@@ -81,32 +80,13 @@ class TelemetryMiddleware:
         # Within another one of its kind, only the outer one records.
         if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self._app(environ, start_response)
-        exchange = _Exchange()
-        self._in_flight.begin()
-
-        def watched_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            _note(exchange, status, headers)
-            # Flask forgets the route before the body is sent.
-            exchange.template = self._template(environ)
-            exchange.answered = True
-            return start_response(status, headers, *exc_info)
-
-        end = partial(self._end, exchange, environ)
+        answer = _Answer(self._requests, environ, start_response)
         try:
-            return _watched(self._app(environ, watched_start), environ, exchange, end)
+            return answer.watched(self._app(environ, answer.start))
         except BaseException:
-            exchange.status = _FAILED
-            end()
+            answer.status = _FAILED
+            answer.done()
             raise
-
-    def _end(self, exchange: _Exchange, environ: Environ) -> None:
-        if not exchange.ended:
-            if not exchange.answered:  # it raised before
-                exchange.template = self._template(environ)
-            method = environ.get("REQUEST_METHOD", "GET")
-            labels = self._labels.of(exchange.template, method, exchange.kind)
-            exchange.end(labels, self._with_ttfb)
-            self._in_flight.end()
 
     def _telling(
         self,
@@ -117,7 +97,7 @@ class TelemetryMiddleware:
         """Have the ASGI request that this is a part of know the route."""
 
         def start(*arguments: Any) -> Any:
-            template = self._template(environ)
+            template = self._requests.template(environ)
             if template is not None:
                 outer[TEMPLATE] = environ.get("SCRIPT_NAME", "") + template
             return start_response(*arguments)
@@ -136,22 +116,77 @@ class TelemetryMiddleware:
         self._started_in = os.getpid()
 
 
-class _Exchange(Exchange):
-    template: str | None = None
-    answered = False
-    length_bytes: str | None = None
+class _Requests:
+    """What the requests of a middleware have in common."""
+
+    def __init__(self, template: Template, with_ttfb: bool) -> None:
+        self.template = template
+        self.with_ttfb = with_ttfb
+        self.labels = RequestLabels()
+        self.in_flight = InFlight()
 
 
-class _Body:
-    """A response's body; ends its exchange when it is closed."""
+class _Answer(Exchange):
+    """One request's `start_response`, and the body of its response, whose close ends it.
 
-    def __init__(self, body: Iterable[bytes], exchange: _Exchange, end: Callable[[], None]) -> None:
+    One object is all of it, since to make each takes a request some time.
+    """
+
+    # On the class, as those of any exchange.
+    _answered = _exhausted = False
+    _body: Iterable[bytes] = ()
+    _given_bytes = 0
+    _length_bytes: str | None = None
+    _template: str | None = None
+
+    def __init__(
+        self, requests: _Requests, environ: Environ, start_response: Callable[..., Any]
+    ) -> None:
+        self.started_ns = monotonic_ns()
+        self._requests = requests
+        self._environ = environ
+        self._start_response = start_response
+        requests.in_flight.begin()
+
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Note what the response is, and have it begin."""
+        try:
+            self.status = int(status.split(" ", 1)[0])
+            self._note(headers)
+        except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
+            pass
+        # Flask forgets the route before the body is sent.
+        self._template = self._requests.template(self._environ)
+        self._answered = True
+        return self._start_response(status, headers, *exc_info)
+
+    def _note(self, headers: list[tuple[str, str]]) -> None:
+        self.kind, self._length_bytes = "", None
+        for name, value in headers:
+            # By its length at first, since most are others.
+            if len(name) == _TYPE_CHARS and name.lower() == _TYPE:
+                self.kind = EVENTS if value.startswith("text/event-stream") else ""
+            elif len(name) == _LENGTH_CHARS and name.lower() == _LENGTH:
+                self._length_bytes = value
+
+    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return what a server is given for the application's body."""
         self._body = body
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper):
+            # A server sends a file by the kernel, if it gets it as it is.
+            self.first_byte()
+            body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
+            return body
         self._chunks = iter(body)
-        self._exchange = exchange
-        self._end = end
-        self._exhausted = False
-        self._given_bytes = 0
+        return self
+
+    def _close_file(self, close: Callable[[], None] | None) -> None:
+        try:
+            if close is not None:
+                close()
+        finally:
+            self.done()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -165,11 +200,11 @@ class _Body:
         except SystemExit:
             raise
         except BaseException:
-            self._exchange.status = _FAILED
+            self.status = _FAILED
             self._exhausted = True
             raise
         if chunk:
-            self._exchange.first_byte()
+            self.first_byte()
             self._given_bytes += len(chunk)
         return chunk
 
@@ -179,43 +214,21 @@ class _Body:
             if hasattr(self._body, "close"):
                 self._body.close()
         finally:
-            self._exchange.disconnected = not (self._exhausted or self._is_quit_after_all())
-            self._end()
+            self.disconnected = not (self._exhausted or self._is_quit_after_all())
+            self.done()
 
     def _is_quit_after_all(self) -> bool:
         # A worker that is told to quit may be so between the last chunk and the end.
         is_quit = isinstance(sys.exc_info()[1], SystemExit)
-        return is_quit and self._exchange.length_bytes == str(self._given_bytes)
+        return is_quit and self._length_bytes == str(self._given_bytes)
 
-
-def _watched(
-    body: Iterable[bytes], environ: Environ, exchange: _Exchange, end: Callable[[], None]
-) -> Iterable[bytes]:
-    wrapper = environ.get("wsgi.file_wrapper")
-    if not isinstance(wrapper, type) or not isinstance(body, wrapper):
-        return _Body(body, exchange, end)
-    # A server sends a file by the kernel, if it gets it as it is.
-    exchange.first_byte()
-    close = getattr(body, "close", None)
-
-    def watched_close() -> None:
-        try:
-            if close is not None:
-                close()
-        finally:
-            end()
-
-    body.close = watched_close  # type: ignore[attr-defined]
-    return body
-
-
-def _note(exchange: _Exchange, status: str, headers: list[tuple[str, str]]) -> None:
-    with suppress(Exception):  # the server tells what is wrong with them
-        exchange.status = int(status.split(" ", 1)[0])
-        is_stream = (_header(headers, "content-type") or "").startswith("text/event-stream")
-        exchange.kind = EVENTS if is_stream else ""
-        exchange.length_bytes = _header(headers, "content-length")
-
-
-def _header(headers: list[tuple[str, str]], wanted: str) -> str | None:
-    return next((value for name, value in headers if name.lower() == wanted), None)
+    def done(self) -> None:
+        """Record the request, once."""
+        if self.ended:
+            return
+        requests, environ = self._requests, self._environ
+        if not self._answered:  # it raised before
+            self._template = requests.template(environ)
+        method = environ.get("REQUEST_METHOD", "GET")
+        self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
+        requests.in_flight.end()

@@ -3,10 +3,11 @@
 aiohttp on uvloop, FastAPI under uvicorn (uvloop, httptools), and Flask under Gunicorn's
 gthread with four threads. Each contender is a service of its own in a process of its own,
 alive all the time, on one processor; `wrk` (the Debian package) keeps it busy from another,
-for a second at a time, in rounds of random order. Requests per second and p99 are medians
-over the rounds of the ratio to the bare service of the same round, with quartiles; so is
-the processor time per request, of all threads, which other load on the machine disturbs
-least. All samplers are on.
+for a second at a time, in rounds of random order, and the bare service before and after
+each. Requests per second and p99 are medians over the rounds of the ratio to the mean of
+these two, with quartiles, since a machine's speed may change within seconds; so is the
+processor time per request, of all threads, which other load on the machine disturbs least.
+All samplers are on.
 """
 
 from __future__ import annotations
@@ -121,9 +122,21 @@ class Service:
         return sum(int(path.read_text().split()[0]) for path in threads)
 
 
-def measure(host: str) -> dict[str, list[Figures]]:
-    """Return the figures of each round by contender."""
-    found: dict[str, list[Figures]] = {name: [] for name in HOSTS[host]}
+class Slice(NamedTuple):
+    """A contender's figures, and those of the bare service just before and after."""
+
+    figures: Figures
+    before: Figures
+    after: Figures
+
+    def ratio(self, at: int) -> float:
+        """Return one of the figures over the bare service's."""
+        return 2 * self.figures[at] / (self.before[at] + self.after[at])
+
+
+def measure(host: str) -> dict[str, list[Slice]]:
+    """Return what was found in each round by contender."""
+    found: dict[str, list[Slice]] = {name: [] for name in HOSTS[host]}
     with tempfile.TemporaryDirectory() as root:
         services = {
             name: Service(host, name, f"{root}/{number}") for number, name in enumerate(found)
@@ -132,20 +145,23 @@ def measure(host: str) -> dict[str, list[Figures]]:
             for service in services.values():
                 service.wait()
                 service.measure(SECONDS)
+            before = services["bare"].measure(SECONDS)
             for _ in range(ROUNDS):
                 for name in random.sample(list(services), len(services)):
-                    found[name].append(services[name].measure(SECONDS))
+                    figures = services[name].measure(SECONDS)
                     time.sleep(0.1)  # for what it has yet to write
+                    after = services["bare"].measure(SECONDS)
+                    found[name].append(Slice(figures, before, after))
+                    before = after
         finally:
             for service in services.values():
                 service.stop()
     return found
 
 
-def ratios(ours: list[Figures], bare: list[Figures], at: int) -> tuple[float, str]:
+def ratios(slices: list[Slice], at: int) -> tuple[float, str]:
     """Return the median of the ratios to bare, and their quartiles."""
-    each = [one[at] / other[at] for one, other in zip(ours, bare, strict=True)]
-    low, middle, high = statistics.quantiles(each, n=4)
+    low, middle, high = statistics.quantiles([each.ratio(at) for each in slices], n=4)
     return middle, f"{low:.2f}-{high:.2f}"
 
 
@@ -164,9 +180,12 @@ def main() -> None:
         found = measure(host)
         rows: list[list[str | float | None]] = []
         for name, each in found.items():
-            row: list[str | float | None] = [name, statistics.median(one.per_s for one in each)]
+            row: list[str | float | None] = [
+                name,
+                statistics.median(one.figures.per_s for one in each),
+            ]
             for at in range(len(Figures._fields)):
-                row += ratios(each, found["bare"], at)
+                row += ratios(each, at)
             rows.append(row)
         columns = {"": "", "requests/s": ",.0f"}
         for figure in ("requests/s, x bare", "p99, x bare", "CPU per request, x bare"):
