@@ -24,8 +24,9 @@ _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
-_MAX_BREATHS = 256
 _BREATH_S = 50e-6
+_LABELS_A_BREATH = 32
+_MAX_BREATHS = 32
 
 
 class Account(NamedTuple):
@@ -66,7 +67,7 @@ class Keeper:
         self._recording: Recording | None = None
         self._refused = False
         self._has_many_labels = False
-        self._breaths = iter(range(_MAX_BREATHS))
+        self._waiting_labels = iter(range(_MAX_BREATHS * _LABELS_A_BREATH))
 
     def account(self) -> Account:
         """Say where every record is that was accepted; consistent at any moment."""
@@ -96,13 +97,14 @@ class Keeper:
         """Be told, as above, that a segment has many labels, and no table of them.
 
         Thousands of new labels within a few milliseconds would fill all spares before
-        the thread has had its turns at the interpreter; so it is let have them, by a
-        moment for a label, as often as that is allowed for all of a process's life.
+        the thread has had its turns at the interpreter; so it is let have some, by a
+        moment for every so many labels, and a few of these in all of a process's life.
         """
         if not self._has_many_labels:
             self._has_many_labels = True
             self.wake()
-        elif next(self._breaths, None) is not None:
+        number = next(self._waiting_labels, None)
+        if number is not None and number % _LABELS_A_BREATH == 0:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
 
     def successor(self, full: Segment) -> Segment | None:

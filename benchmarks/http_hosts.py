@@ -5,9 +5,11 @@ gthread with four threads. Each contender is a service of its own in a process o
 alive all the time, on one processor; `wrk` (the Debian package) keeps it busy from another,
 for a second at a time, in rounds of random order, and the bare service before and after
 each. Requests per second and p99 are medians over the rounds of the ratio to the mean of
-these two, with quartiles, since a machine's speed may change within seconds; so is the
-processor time per request, of all threads, which other load on the machine disturbs least.
-All samplers are on.
+these two, with quartiles. All samplers are on.
+
+A machine whose speed changes from second to second disturbs these. So at last all services
+are kept busy at once, on that same processor, and the processor time that each takes for a
+request, of all its threads, tells how many it answers in a second of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -40,9 +43,12 @@ HOSTS = {
     "FastAPI": ("bare", "aqltelemetry", *PEERS),
     "Flask": ("bare", "aqltelemetry", *PEERS),
 }
-ROUNDS = 11
+ROUNDS = 9
 SECONDS = 1
+AT_ONCE_SECONDS = 4
+PAUSE_S = 0.2
 CONNECTIONS = 16
+DRAWN = "requests per CPU second, x bare"
 HERE = Path(__file__).parent
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -75,18 +81,28 @@ class Service:
             env={**os.environ, "AQLTELEMETRY_DIR": directory},
         )
 
-    def measure(self, seconds: float) -> Figures:
+    def measure(self, seconds: int) -> Figures:
         """Keep it busy, from the second processor."""
-        cpu_ns = self._cpu_ns()
-        found = subprocess.run(
+        time.sleep(PAUSE_S)  # for what was left to write
+        self.begin(seconds)
+        return self.end()
+
+    def begin(self, seconds: int) -> None:
+        """Begin to keep it busy."""
+        self._before_ns = self._cpu_ns()
+        self._load = subprocess.Popen(
             (
                 *("taskset", "--cpu-list", "1", "wrk", "--latency", "--threads", "1"),
                 *("--connections", str(CONNECTIONS), "--duration", f"{seconds}s", self._url),
             ),
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-        ).stdout
+        )
+
+    def end(self) -> Figures:
+        """Return what was found once that is over."""
+        found, _ = self._load.communicate()
+        assert self._load.returncode == 0, found
         assert "Socket errors" not in found, found
         assert "Non-2xx" not in found, found
         requests, per_s = (
@@ -95,7 +111,7 @@ class Service:
         )
         p99 = re.search(r"99% +([\d.]+)(us|ms|s)", found)
         assert requests and per_s and p99, found  # noqa: PT018 - the output tells which
-        cpu_s = (self._cpu_ns() - cpu_ns) / 1e9 / int(requests[1])
+        cpu_s = (self._cpu_ns() - self._before_ns) / 1e9 / int(requests[1])
         return Figures(float(per_s[1]), float(p99[1]) * _UNITS[p99[2]], cpu_s)
 
     def wait(self) -> None:
@@ -134,9 +150,10 @@ class Slice(NamedTuple):
         return 2 * self.figures[at] / (self.before[at] + self.after[at])
 
 
-def measure(host: str) -> dict[str, list[Slice]]:
-    """Return what was found in each round by contender."""
+def measure(host: str) -> tuple[dict[str, list[Slice]], dict[str, list[Figures]]]:
+    """Return what was found in each round by contender, one by one and at once."""
     found: dict[str, list[Slice]] = {name: [] for name in HOSTS[host]}
+    at_once: dict[str, list[Figures]] = {name: [] for name in HOSTS[host]}
     with tempfile.TemporaryDirectory() as root:
         services = {
             name: Service(host, name, f"{root}/{number}") for number, name in enumerate(found)
@@ -149,19 +166,23 @@ def measure(host: str) -> dict[str, list[Slice]]:
             for _ in range(ROUNDS):
                 for name in random.sample(list(services), len(services)):
                     figures = services[name].measure(SECONDS)
-                    time.sleep(0.1)  # for what it has yet to write
                     after = services["bare"].measure(SECONDS)
                     found[name].append(Slice(figures, before, after))
                     before = after
+            for _ in range(ROUNDS):
+                for service in services.values():
+                    service.begin(AT_ONCE_SECONDS)
+                for name, service in services.items():
+                    at_once[name].append(service.end())
         finally:
             for service in services.values():
                 service.stop()
-    return found
+    return found, at_once
 
 
-def ratios(slices: list[Slice], at: int) -> tuple[float, str]:
-    """Return the median of the ratios to bare, and their quartiles."""
-    low, middle, high = statistics.quantiles([each.ratio(at) for each in slices], n=4)
+def quartiles(ratios: Iterable[float]) -> tuple[float, str]:
+    """Return the median of some ratios, and their quartiles."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
     return middle, f"{low:.2f}-{high:.2f}"
 
 
@@ -177,20 +198,22 @@ def main() -> None:
         *("opentelemetry-sdk", "opentelemetry-instrumentation"),
     )
     for host in sys.argv[1:] or HOSTS:
-        found = measure(host)
+        found, at_once = measure(host)
         rows: list[list[str | float | None]] = []
         for name, each in found.items():
             row: list[str | float | None] = [
                 name,
                 statistics.median(one.figures.per_s for one in each),
             ]
-            for at in range(len(Figures._fields)):
-                row += ratios(each, at)
+            for at in range(2):
+                row += quartiles(one.ratio(at) for one in each)
+            pairs = zip(at_once["bare"], at_once[name], strict=True)
+            row += quartiles(bare.cpu_s / ours.cpu_s for bare, ours in pairs)
             rows.append(row)
         columns = {"": "", "requests/s": ",.0f"}
-        for figure in ("requests/s, x bare", "p99, x bare", "CPU per request, x bare"):
+        for figure in ("requests/s, x bare", "p99, x bare", DRAWN):
             columns |= {figure: ".3f", f"quartiles of {figure.partition(',')[0]}": ""}
-        show(f"{host}: {ROUNDS} rounds", columns, rows, drawn="requests/s, x bare")
+        show(f"{host}: {ROUNDS} rounds", columns, rows, drawn=DRAWN)
 
 
 if __name__ == "__main__":

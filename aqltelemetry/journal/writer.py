@@ -121,9 +121,10 @@ class Writer:
         """How much of the journal its label table is, or would be."""
         return 0 if self.path is None else TABLE_BYTES
 
-    def make_table(self, rest: Callable[[], None] = breathe) -> LabelTable:
+    def make_table(self) -> LabelTable:
         """Make the label table, which all segments made from here on share.
 
+        Without a rest, as it is needed soon; its pages come with the labels, many to one.
         Raises OSError and leaves nothing behind, as for a segment.
         """
         id_base = random_table_base()
@@ -131,8 +132,7 @@ class Writer:
         if self.path is not None:
             self._may_have_table = True
             header = pack_table_header(self.name, id_base)
-            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, rest)
-            _touch(mapped, mmap.PAGESIZE, TABLE_BYTES, rest)
+            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, _no_rest)
         self.table = LabelTable(mapped, id_base)
         return self.table
 
@@ -218,6 +218,10 @@ def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -
         else:
             for at in range(piece, end, mmap.PAGESIZE):
                 mapped[at] = 0
+
+
+def _no_rest() -> None:
+    pass
 
 
 def _make_locked(path: Path) -> int:
