@@ -111,20 +111,11 @@ def _place(settings: Settings) -> Place:
     origin = Origin(settings.directory, settings.max_file_bytes, epoch_ns, LabelLimit())
     try:
         root = journal_root(settings.directory, settings.journal_dir)
-        return _begin(partial(Writer.in_journal, root, origin))
+        return Place(partial(Writer.in_journal, root, origin))
     except OSError as exc:
         # A journal that can't be had now won't be had later.
         _log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
-        return _begin(partial(Writer.in_memory, origin))
-
-
-def _begin(new_writer: Callable[[], Writer]) -> Place:
-    writer = new_writer()
-    try:
-        return Place(new_writer, writer, writer.new_segment())
-    except BaseException:
-        writer.close()
-        raise
+        return Place(partial(Writer.in_memory, origin))
 
 
 def _runtime_samplers(

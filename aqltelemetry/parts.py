@@ -14,12 +14,24 @@ from aqltelemetry.protocols import Sampler, Sink
 from aqltelemetry.threads import WorkerThread
 
 
-class Place(NamedTuple):
-    """Where a session records to: its writer, with a first segment, and how others are made."""
+class Place:
+    """Where a session records to: its writer, and how others are made."""
 
-    new_writer: Callable[[], Writer]
-    writer: Writer
-    first: Segment
+    def __init__(self, new_writer: Callable[[], Writer]) -> None:
+        self.new_writer = new_writer
+        self.writer = new_writer()
+        try:
+            self._first = [self.writer.new_segment()]
+        except BaseException:
+            self.writer.close()
+            raise
+
+    def take_first(self) -> Segment:
+        """Return the writer's first segment, and forget it; once.
+
+        It refers to the one after it, and that to the next: kept, it would keep all.
+        """
+        return self._first.pop()
 
 
 class Parts(NamedTuple):
@@ -40,5 +52,5 @@ class Parts(NamedTuple):
     def discard(self) -> None:
         """Give up what was made, for a session that there won't be."""
         self.sink_thread.shutdown(wait=False)
-        seal(self.place.first).discard()
+        seal(self.place.take_first()).discard()
         self.place.writer.close()

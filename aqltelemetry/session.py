@@ -82,7 +82,7 @@ class Session:
         self._undo.callback(self._writer.close)
         self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
         self._undo.callback(self._keeper.close)
-        self._recording = self._keeper.open(parts.place.first, read_anchor())
+        self._recording = self._keeper.open(parts.place.take_first(), read_anchor())
         remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)
         self._remote = remote
         self._undo.callback(remote.end)

@@ -40,6 +40,7 @@ from aqltelemetry.errors import (
 )
 from aqltelemetry.filenames import parse
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.segment import Segment
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.stats import Stats
@@ -553,6 +554,17 @@ async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothin
     await _settle()
     left = [path for root in all_roots(str(directory)) for path in root.glob("*")]
     assert [*directory.rglob("*"), *left] == []
+
+
+async def test_a_segment_that_was_published_is_in_memory_no_more(directory: Path) -> None:
+    """Each refers to the next one, so whoever keeps one keeps all that follow."""
+    async with Monitor(directory, with_runtime=False) as mine:
+        for _ in range(12):
+            record("x", 1.0)
+            await mine.flush()
+        gc.collect()
+        segments = [each for each in gc.get_objects() if isinstance(each, Segment)]
+    assert len(segments) < 6
 
 
 async def test_a_monitor_shows_what_it_does(directory: Path) -> None:
