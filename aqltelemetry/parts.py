@@ -33,6 +33,12 @@ class Place:
         """
         return self._first.pop()
 
+    def close(self) -> None:
+        """Let go of the journal; a segment that nobody took is removed."""
+        while self._first:
+            seal(self._first.pop()).discard()
+        self.writer.close()
+
 
 class Parts(NamedTuple):
     """What a session is put together from; its times are in seconds."""
@@ -52,5 +58,4 @@ class Parts(NamedTuple):
     def discard(self) -> None:
         """Give up what was made, for a session that there won't be."""
         self.sink_thread.shutdown(wait=False)
-        seal(self.place.take_first()).discard()
-        self.place.writer.close()
+        self.place.close()

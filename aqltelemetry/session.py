@@ -51,6 +51,7 @@ class Session:
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
         self._undo = ExitStack()
+        self._undo.callback(parts.place.close)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -79,7 +80,6 @@ class Session:
     def _begin(self) -> None:
         parts = self._parts
         self._writer = parts.place.writer
-        self._undo.callback(self._writer.close)
         self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
         self._undo.callback(self._keeper.close)
         self._recording = self._keeper.open(parts.place.take_first(), read_anchor())

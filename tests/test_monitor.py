@@ -556,6 +556,29 @@ async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothin
     assert [*directory.rglob("*"), *left] == []
 
 
+async def test_a_start_that_is_cancelled_before_its_beginning_is_begun_leaves_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reached = threading.Event(), asyncio.Event()
+    real = session.Session._on_keeper
+
+    async def gated(self: session.Session, job: Callable[[], object]) -> object:
+        self._parts.keeper_thread.post(gate.wait)
+        reached.set()
+        return await real(self, job)
+
+    monkeypatch.setattr(session.Session, "_on_keeper", gated)
+    task = asyncio.create_task(Monitor(directory).start())
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await _settle()
+    left = [path for root in all_roots(str(directory)) for path in root.glob("*")]
+    assert [*directory.rglob("*"), *left] == []
+
+
 async def test_a_segment_that_was_published_is_in_memory_no_more(directory: Path) -> None:
     """Each refers to the next one, so whoever keeps one keeps all that follow."""
     async with Monitor(directory, with_runtime=False) as mine:
