@@ -24,8 +24,8 @@ from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.sinks.retention import Retention
 
 _R = TypeVar("_R")
-_BUFFER_BYTES = 256 << 10
-_PIECE_BYTES = 256 << 10
+_BUFFER_BYTES = 128 << 10  # less than a piece, which is then copied by the kernel alone
+_PIECE_BYTES = 512 << 10
 _HEADER = Block(CSV_HEADER, 0, 2**63, 0)
 _FILE_MODE = 0o640
 _DIRECTORY_MODE = 0o750
