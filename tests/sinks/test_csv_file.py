@@ -58,10 +58,10 @@ async def test_a_large_text_is_written_whole_and_in_pieces(
     """The kernel may run nothing else on a processor while it copies one."""
     rests: list[int] = []
     monkeypatch.setattr(csv_file, "breathe", lambda: rests.append(1))
-    await sink.write(_batch(1, rows=40_000))
+    await sink.write(_batch(1, rows=80_000))
     await sink.flush()
     assert len(rests) >= 4
-    assert len(rows("duration")) == 40_000
+    assert len(rows("duration")) == 80_000
 
 
 def _names(directory: Path) -> list[str]:
