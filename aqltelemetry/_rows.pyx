@@ -4,8 +4,8 @@
 """The compiled twins of what works on many records: reading a segment, writing its rows.
 
 The work itself is done without the interpreter's lock: the event loop and the threads
-of the application go on meanwhile. Where there is no processor left for them, they wait for a piece of the
-work all the same, so none takes half a millisecond.
+of the application go on meanwhile. Where there is no processor left for them, they wait
+for a piece of the work all the same, so none should take half a millisecond.
 """
 
 from cpython cimport array
@@ -273,7 +273,6 @@ def read_records(data, tuple positions, tuple first_ids, ids, anchors, bint chec
             columns.append((id_of(named, index), timepoints, values))
             if slot % COLUMNS == COLUMNS - 1:
                 rest()
-        rest()
         with nogil:
             if not fill(rows, slots, targets, series, table, known):
                 damaged = -1

@@ -24,7 +24,7 @@ from aqltelemetry.protocols import Sampler
 from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.samplers.garbage import GarbageSampler
 from aqltelemetry.samplers.health import HealthSampler
-from aqltelemetry.samplers.process import ProcessSampler, open_process
+from aqltelemetry.samplers.process import ProcessSampler
 from aqltelemetry.settings import Settings
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
@@ -127,5 +127,5 @@ def _runtime_samplers(
     if not settings.with_runtime:
         return ()
     event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
-    process = ProcessSampler(keeper_thread, sink_thread, open_process)
+    process = ProcessSampler(keeper_thread, sink_thread)
     return (GarbageSampler(), process, *event_loop, HealthSampler(stats))

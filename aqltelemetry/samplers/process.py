@@ -24,6 +24,16 @@ VOLUNTARY_SWITCHES = "context switches voluntary"
 INVOLUNTARY_SWITCHES = "context switches involuntary"
 
 
+def open_process() -> psutil.Process:
+    """Return this process, of which the next `cpu percent` is over the time from now on."""
+    # Loaded by whoever calls this, which takes as long as much of a start.
+    import psutil  # noqa: PLC0415
+
+    process = psutil.Process()
+    process.cpu_percent()
+    return process
+
+
 class ProcessSampler:
     """Samples getrusage(2) and what psutil reads of the process.
 
@@ -31,18 +41,21 @@ class ProcessSampler:
     is kilobytes on Linux and bytes on macOS, as getrusage(2) has it; `rss` is
     bytes; `cpu percent` is of one processor, over the time since the last sample.
     All is read on `executor`: listing the files of a busy server takes a while.
-    The first sample has `open_process` called on `loader`.
+    The first sample has `process` called on `loader`, which loads psutil.
     """
 
     prefix = RUNTIME
     interval_s: float | None = None
 
     def __init__(
-        self, executor: Executor, loader: Executor, open_process: Callable[[], psutil.Process]
+        self,
+        executor: Executor,
+        loader: Executor,
+        process: Callable[[], psutil.Process] = open_process,
     ) -> None:
         self._executor = executor
         self._loader = loader
-        self._open_process = open_process
+        self._open_process = process
         self._process: Future[psutil.Process] | None = None
 
     async def sample(self) -> Sequence[Measurement]:
@@ -68,13 +81,3 @@ class ProcessSampler:
                 Measurement(VOLUNTARY_SWITCHES, usage.ru_nvcsw),
                 Measurement(INVOLUNTARY_SWITCHES, usage.ru_nivcsw),
             )
-
-
-def open_process() -> psutil.Process:
-    """Return this process, of which the next `cpu percent` is over the time from now on."""
-    # Loaded by whoever calls this, which takes as long as much of a start.
-    import psutil  # noqa: PLC0415
-
-    process = psutil.Process()
-    process.cpu_percent()
-    return process

@@ -21,7 +21,7 @@ def executor() -> Iterator[Executor]:
 
 
 def _sampler(executor: Executor) -> ProcessSampler:
-    return ProcessSampler(executor, executor, open_process)
+    return ProcessSampler(executor, executor)
 
 
 async def _sample(sampler: ProcessSampler) -> dict[str, float]:
