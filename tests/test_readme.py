@@ -248,7 +248,7 @@ def test_without_a_line_of_code_and_what_is_asked_while_it_runs(tmp_path: Path, 
             pid = re.findall(r"recording    process (\d+)", found)[0]
             assert "switched off" in _run(*off.split(), cwd=tmp_path)
             assert "switched on" in _run(*on.split(), cwd=tmp_path)
-            asked = profile.replace("4123", pid).replace("30", "1").split()
+            asked = profile.replace("--seconds 30", "--seconds 1").replace("4123", pid).split()
             assert f"profiler.{pid}.data" in _run(*asked, cwd=tmp_path)
         finally:
             server.send_signal(signal.SIGINT)
