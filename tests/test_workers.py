@@ -65,7 +65,9 @@ async def test_what_was_answered_is_in_the_files_once(
     record_property("sum of them in the files", found.total())
     record_property(matrix.CELL, (worker, end, cell.answered.total(), found.total()))
     matrix.check(cell, found)
-    assert "unmatched" not in {row["Label"] for row in rows()}
+    # A request may be broken off before its route was found, never one that was answered.
+    unmatched = sum(row["Label"] == "unmatched" for row in rows())
+    assert unmatched <= cell.unsure * len(cell.killed)
     # What a killed process was writing is removed later.
     assert cell.killed or all(parse(path.name) for path in directory.rglob("*"))
     verdicts = verify(directory, all_roots(str(directory)))
