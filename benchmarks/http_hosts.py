@@ -219,15 +219,15 @@ def main() -> None:
         *("opentelemetry-sdk", "opentelemetry-instrumentation"),
     )
     for host in sys.argv[1:] or HOSTS:
-        one, pairs = measure(host)
+        slices, pairs = measure(host)
         rows: list[list[str | float | None]] = []
-        for name, each in one.items():
+        for name, each in slices.items():
             row: list[str | float | None] = [
                 name,
-                statistics.median(slice_.figures.per_s for slice_ in each),
+                statistics.median(one.figures.per_s for one in each),
             ]
             for at in range(2):
-                row += quartiles(slice_.ratio(at) for slice_ in each)
+                row += quartiles(one.ratio(at) for one in each)
             row += quartiles(pairs[name])
             rows.append(row)
         columns = {"": "", "requests/s": ",.0f"}

@@ -60,13 +60,14 @@ async def test_what_was_answered_is_in_the_files_once(
     end: str,
 ) -> None:
     await recover(directory)
-    found = Counter(int(row["PID"]) for row in rows() if row["Label"] == matrix.RECORDED)
+    recorded = rows()
+    found = Counter(int(row["PID"]) for row in recorded if row["Label"] == matrix.RECORDED)
     record_property("sum requests answered", cell.answered.total())
     record_property("sum of them in the files", found.total())
     record_property(matrix.CELL, (worker, end, cell.answered.total(), found.total()))
     matrix.check(cell, found)
     # A request may be broken off before its route was found, never one that was answered.
-    unmatched = sum(row["Label"] == "unmatched" for row in rows())
+    unmatched = sum(row["Label"] == "unmatched" for row in recorded)
     assert unmatched <= cell.unsure * len(cell.killed)
     # What a killed process was writing is removed later.
     assert cell.killed or all(parse(path.name) for path in directory.rglob("*"))
