@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx)
+FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.px[yd])
 # What is tested with the pure twins too, once all was with the compiled ones.
 TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
-	csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))
+	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench storm matrix clean

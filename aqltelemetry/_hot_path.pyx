@@ -196,8 +196,16 @@ def is_on():
     return _slots is not None
 
 
+cdef bint is_recording() noexcept:
+    return _slots is not None
+
+
 cdef inline int64_t _now() except? -1:
     return native_monotonic_ns() if _clock is None else _clock()
+
+
+cdef int64_t monotonic_ns() except? -1:
+    return _now()
 
 
 cdef inline bint _store(Slots slots, PyObject* key, int64_t at_ns, uint64_t value) except -1:
@@ -232,6 +240,10 @@ cdef inline int _append(object label, int64_t end_ns, int64_t duration_ns) excep
     if slots is not None and not _store(slots, <PyObject*>label, end_ns, <uint64_t>duration_ns):
         _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
     return 0
+
+
+cdef int append(object label, int64_t end_ns, int64_t duration_ns) except -1:
+    return _append(label, end_ns, duration_ns)
 
 
 def append_duration(label, end_ns, duration_ns):

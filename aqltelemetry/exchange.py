@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, MutableMapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVarTuple
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.segment import Counter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recorder import append_duration
+from aqltelemetry.twins import IS_COMPILED
 
 _log = logging.getLogger("aqltelemetry")
 _Ts = TypeVarTuple("_Ts")
@@ -116,6 +117,26 @@ class RequestLabels:
         return labels
 
 
+if TYPE_CHECKING or not IS_COMPILED:
+
+    class Gauge:
+        """What was begun and has not ended; both may be told on any thread."""
+
+        def __init__(self) -> None:
+            self._begun = Counter()
+            self._ended = Counter()
+            self.begin, self.end = self._begun.step, self._ended.step
+
+        @property
+        def value(self) -> int:
+            """How many there are."""
+            ended = self._ended.value
+            return self._begun.value - ended
+
+else:
+    from aqltelemetry._requests import Gauge
+
+
 class InFlight:
     """Counts the requests that are being answered, and samples that number."""
 
@@ -123,15 +144,13 @@ class InFlight:
     interval_s: float | None = None
 
     def __init__(self) -> None:
-        self._begun = Counter()
-        self._ended = Counter()
+        self.gauge = Gauge()
         # From any thread: count a request; count its end.
-        self.begin, self.end = self._begun.step, self._ended.step
+        self.begin, self.end = self.gauge.begin, self.gauge.end
 
     async def sample(self) -> Sequence[Measurement]:
         """Return the number of requests in flight."""
-        ended = self._ended.value
-        return (Measurement(IN_FLIGHT, self._begun.value - ended),)
+        return (Measurement(IN_FLIGHT, self.gauge.value),)
 
 
 class Exchange:

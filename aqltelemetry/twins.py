@@ -17,7 +17,7 @@ def _has_compiled() -> bool:
     if os.environ.get(VARIABLE, "").lower() in {"1", "true", "yes", "on"}:
         return False
     try:
-        from aqltelemetry import _hot_path, _rows  # noqa: F401, PLC0415 - to see whether they load
+        from aqltelemetry import _hot_path, _requests, _rows  # noqa: F401, PLC0415 - do they load?
     except ImportError:
         return False
     return True

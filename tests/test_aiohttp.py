@@ -769,3 +769,37 @@ async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
     async with _serving(app) as client:
         assert (await client.post("/x")).status == 200
     assert counts() == {"/x [POST] events": 1, "/x [POST] events ttfb": 1}
+
+
+@pytest.mark.parametrize("recording", [True, False])
+async def test_what_applications_do_before_a_response_is_done_in_their_order(
+    directory: Path, recording: bool
+) -> None:
+    done = []
+
+    def doing(what: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+        async def do(request: web.Request, response: web.StreamResponse) -> None:
+            done.append((what, type(request).__name__))
+
+        return do
+
+    app, inner = _app(directory, web.get("/x", _hello)), web.Application()
+    inner.router.add_get("/y", _hello)
+    app.on_response_prepare.append(doing("outer"))
+    inner.on_response_prepare.append(doing("inner"))
+    app.add_subapp("/in", inner)
+    async with _serving(app) as client:
+        if not recording:
+            await app[_MONITOR].stop()
+        for path in ("/x", "/in/y", "/no"):
+            await (await client.get(path)).read()
+    assert done == [(what, "Request") for what in ("outer", "outer", "inner", "outer")]
+
+
+async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: Counts) -> None:
+    async def events(request: web.Request) -> web.Response:
+        return web.Response(text="data: 1\n\n", content_type="text/event-stream")
+
+    async with _serving(_app(directory, web.get("/x", events))) as client:
+        await (await client.get("/x")).read()
+    assert counts() == {"/x [GET]": 1}

@@ -1,0 +1,298 @@
+"""How long a request to an aiohttp application takes, and what becomes of it.
+
+Of this there is a compiled twin, in `_requests`, for the usual request: one that a
+handler answers by returning a plain response. What goes another way it leaves to this one.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import signature
+from typing import Any, NoReturn
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.exchange import (
+    EVENTS,
+    WEBSOCKET,
+    Exchange,
+    InFlight,
+    Labels,
+    RequestLabels,
+    guarded,
+)
+from aqltelemetry.recorder import is_on
+from aqltelemetry.twins import IS_COMPILED
+
+if IS_COMPILED:
+    from aqltelemetry import _requests
+
+# What the compiled twin needs of aiohttp that is not of its documented interface.
+_IS_KNOWN = (
+    hasattr(web.Request, "_prepare_hook")
+    and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
+)
+_FAILED = 500
+_UPGRADED = 101
+_STATUS = slice(9, 12)  # as in "HTTP/1.1 200 OK"
+_EVENT_STREAM = "text/event-stream"
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""What an application handles a request by."""
+
+
+def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool) -> None:
+    """Have an application record each request; before it is started."""
+    # Around all middlewares. As a middleware it would cost several times as much:
+    # with the first one, aiohttp takes a longer way through every request.
+    timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
+    handle: Handle = timer.handle
+    if IS_COMPILED and _IS_KNOWN:
+        object.__setattr__(app, "_make_request", _maker(app._make_request))  # noqa: SLF001
+        handle = _requests.RequestTimer(timer, app._handle, TimedRequest, _awaited).handle  # noqa: SLF001
+    object.__setattr__(app, "_handle", handle)
+
+
+def _maker(make_request: Callable[..., web.Request]) -> Callable[..., web.Request]:
+    # Not a partial, which takes a slower way for arguments with names.
+    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+        return make_request(message, payload, protocol, writer, task, TimedRequest)
+
+    return make
+
+
+async def _awaited(awaitable: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    return await awaitable
+
+
+class RequestTimer:
+    """Handles a request as an application does, and records what became of it."""
+
+    plain: type[web.Response] = web.Response
+    """What is sent whole by a timer itself, so never a stream."""
+
+    def __init__(self, handle: Handle, in_flight: InFlight, *, with_ttfb: bool) -> None:
+        self._handle = handle
+        self.in_flight = in_flight
+        self.with_ttfb = with_ttfb
+        self._labels = RequestLabels()
+        self._template = guarded(_template)
+        self._known: dict[tuple[web.AbstractRoute, str, str], Labels] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request; whatever the application raises passes through."""
+        if not is_on():
+            return await self._handle(request)
+        self.in_flight.begin()
+        exchange = Request(self, request, monotonic_ns())
+        try:
+            response = await self._handle(request)
+        except BaseException as exc:
+            exchange.broke(exc)
+            raise
+        if type(response) is not self.plain or exchange.first_ns:
+            exchange.answer(response)
+            return response
+        try:
+            exchange.unhook("write_headers")
+            await response.prepare(request)
+            exchange.first_ns, exchange.status = monotonic_ns(), response.status
+            await response.write_eof()
+        except BaseException as exc:
+            exchange.broke_sending(response, exc)
+            if not isinstance(exc, Exception):
+                raise
+        else:
+            exchange.record()
+        return response
+
+    def unusual(self, request: web.Request, started_ns: int) -> Request:
+        """Return a request that the compiled twin leaves to this one."""
+        return Request(self, request, started_ns)
+
+    def labels(self, request: web.Request, kind: str) -> Labels:
+        """Return the labels of a request, which those of a route share."""
+        try:
+            return self._known[request.match_info.route, request.method, kind]
+        except Exception:  # noqa: BLE001 - a router may have failed
+            return self._learn(request, kind)
+
+    def knows(self, request: web.Request) -> bool:
+        """Say whether the labels of a request stay those of its route and method."""
+        return (request.match_info.route, request.method, "") in self._known
+
+    def _learn(self, request: web.Request, kind: str) -> Labels:
+        template, method = self._template(request), request.method
+        labels = self._labels.of(template, method, kind)
+        # What no route answers has a new one each time, and clients may invent methods.
+        if template is not None and self._labels.keeps(method):
+            self._known[request.match_info.route, method, kind] = labels
+        return labels
+
+
+if IS_COMPILED and _IS_KNOWN:
+
+    class TimedRequest(web.Request):
+        """A request that tells the compiled twin of a response that begins amid its handler."""
+
+        __slots__ = ("_handling",)
+        ATTRS = web.Request.ATTRS | {"_handling"}
+        _prepare_hook_coroutine = web.Request._prepare_hook  # noqa: SLF001
+        _prepare_hook = _requests.prepare_hook  # type: ignore[assignment]
+
+        def clone(self, **changes: Any) -> web.Request:
+            """Return a changed copy, which tells as well."""
+            copy = super().clone(**changes)
+            object.__setattr__(copy, "_handling", getattr(self, "_handling", None))
+            return copy
+
+    # As it shows itself in logs.
+    TimedRequest.__name__ = TimedRequest.__qualname__ = web.Request.__name__
+
+
+class Request(Exchange):
+    """A request and its response.
+
+    A plain response is sent by the timer, in the coroutine that waited for the handler;
+    aiohttp, which does so when it gets it, finds that sent. Of any other the `prepare` and
+    `write_eof`, which may do more than once what they do, are wrapped on the response
+    itself, so the request ends when the last of them does. What the head of the response
+    is written by is wrapped on the request's writer, since a handler may stream a
+    response before it returns it.
+    """
+
+    _response: web.StreamResponse | None = None
+
+    def __init__(self, timer: RequestTimer, request: web.Request, started_ns: int) -> None:
+        self._timer = timer
+        self._request = request
+        self._writer = writer = request.writer
+        writer.write_headers = self.begin  # type: ignore[method-assign, assignment]
+        self.started_ns = started_ns
+
+    def answer(self, response: web.StreamResponse) -> None:
+        """Wait until what the handler returned is sent."""
+        if self.ended:
+            return
+        try:
+            self._prepare, self._write_eof = response.prepare, response.write_eof
+            response.prepare = self._timed_prepare  # type: ignore[method-assign]
+            response.write_eof = self._timed_write_eof  # type: ignore[method-assign]
+        except AttributeError:  # a handler's mistake, which aiohttp answers by an error
+            self.status = _FAILED
+            self.complete()
+        else:
+            self._response = response
+
+    def broke(self, exc: BaseException) -> None:
+        """Be told what the handler raised."""
+        if isinstance(exc, web.HTTPException):
+            self.answer(exc)
+        else:
+            self.fail(exc, disconnected=_is_gone(self._request))
+
+    def broke_sending(self, response: web.Response, exc: BaseException) -> None:
+        """Be told what was raised amid a response that the timer sent."""
+        self.fail(exc, disconnected=True)
+        if isinstance(exc, Exception):
+            # For aiohttp to meet it where it would have.
+            response.prepare = partial(_raise, exc)  # type: ignore[method-assign]
+
+    def fail(self, exc: BaseException, *, disconnected: bool) -> None:
+        """End by an exception, which aiohttp answers by an error if there is a client."""
+        if isinstance(exc, CancelledError) or (disconnected and isinstance(exc, ConnectionError)):
+            self.disconnected = True
+        else:
+            self.status = _FAILED
+        self.complete()
+
+    def take_head(self, status: int, headers: CIMultiDict[str], first_ns: int) -> None:
+        """Note what the response's head says, and when it was written."""
+        self.first_ns = first_ns
+        self.status = status
+        if status == _UPGRADED:
+            self.kind = WEBSOCKET
+        elif headers.get(hdrs.CONTENT_TYPE, "").startswith(_EVENT_STREAM):
+            self.kind = EVENTS
+
+    def unhook(self, name: str) -> None:
+        """Leave a method of the request's writer as it was."""
+        # Not by its `__dict__`, since an object of which that was asked for is a slow one.
+        try:
+            delattr(self._writer, name)
+        except AttributeError:
+            return
+
+    def record(self) -> None:
+        """Record what became of the request, which has ended."""
+        timer = self._timer
+        self.end(timer.labels(self._request, self.kind), timer.with_ttfb)
+        timer.in_flight.end()
+
+    def begin(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+        """Note that the head is written, and write it."""
+        try:
+            status = int(status_line[_STATUS])
+        except ValueError:  # a handler that writes a head of its own
+            status = 0
+        self.take_head(status, headers, monotonic_ns())
+        writer = self._writer
+        self.unhook("write_headers")
+        if self._response is None:
+            # Amid the handler, which may end the response and go on.
+            self._finish = writer.write_eof
+            writer.write_eof = self._timed_finish  # type: ignore[method-assign]
+        return writer.write_headers(status_line, headers)
+
+    # What fails while a response is sent, aiohttp takes for a client gone if it is a
+    # ConnectionError, and so do we: the transport of a file may not know it yet.
+
+    async def _timed_prepare(self, request: web.BaseRequest) -> Any:
+        try:
+            return await self._prepare(request)
+        except BaseException as exc:
+            self.fail(exc, disconnected=True)
+            raise
+
+    async def _timed_write_eof(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await self._write_eof(*args, **kwargs)
+        except BaseException as exc:
+            self.fail(exc, disconnected=True)
+            raise
+        self.complete()
+
+    async def _timed_finish(self, *args: Any, **kwargs: Any) -> None:
+        await self._finish(*args, **kwargs)
+        self.complete()
+
+    def complete(self) -> None:
+        """Leave all as it was, and record, once."""
+        if self.ended:
+            return
+        self.unhook("write_headers")
+        self.unhook("write_eof")
+        if self._response is not None:
+            wrapped = self._response.__dict__
+            wrapped.pop("prepare", None)
+            wrapped.pop("write_eof", None)
+        self.record()
+
+
+async def _raise(exc: Exception, _: web.BaseRequest) -> NoReturn:
+    raise exc
+
+
+def _template(request: web.Request) -> str | None:
+    resource = request.match_info.route.resource
+    # What no route matches has one that makes the error, of no resource.
+    return resource.canonical if resource is not None else None
+
+
+def _is_gone(request: web.Request) -> bool:
+    transport = request.transport
+    return transport is None or transport.is_closing()
