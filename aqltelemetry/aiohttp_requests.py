@@ -16,16 +16,15 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from aqltelemetry.clock import monotonic_ns
-from aqltelemetry.exchange import (
+from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.recorder import is_on
+from aqltelemetry.request_labels import (
     EVENTS,
     WEBSOCKET,
-    Exchange,
-    InFlight,
     Labels,
     RequestLabels,
     guarded,
 )
-from aqltelemetry.recorder import is_on
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
@@ -53,7 +52,7 @@ def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool)
     handle: Handle = timer.handle
     if IS_COMPILED and _IS_KNOWN:
         object.__setattr__(app, "_make_request", _maker(app._make_request))  # noqa: SLF001
-        handle = _requests.RequestTimer(timer, app._handle, TimedRequest, _awaited).handle  # noqa: SLF001
+        handle = _requests.RequestTimer(timer, app._handle, TimedRequest).handle  # noqa: SLF001
     object.__setattr__(app, "_handle", handle)
 
 
@@ -63,10 +62,6 @@ def _maker(make_request: Callable[..., web.Request]) -> Callable[..., web.Reques
         return make_request(message, payload, protocol, writer, task, TimedRequest)
 
     return make
-
-
-async def _awaited(awaitable: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    return await awaitable
 
 
 class RequestTimer:

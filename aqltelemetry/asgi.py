@@ -10,37 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias, Unpack
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
+from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import (
-    ANSWERING,
-    EVENTS,
-    RECORDED_BY,
-    TEMPLATE,
-    WEBSOCKET,
-    Exchange,
-    InFlight,
-    Labels,
-    RequestLabels,
-    guarded,
-)
+from aqltelemetry.exchange import InFlight
 from aqltelemetry.monitor import Monitor
-from aqltelemetry.recorder import is_on
-from aqltelemetry.routes import asgi_template
 from aqltelemetry.settings import Options, settings
+from aqltelemetry.twins import IS_COMPILED
+
+if TYPE_CHECKING or not IS_COMPILED:
+    from aqltelemetry.asgi_connections import Connections
+else:
+    from aqltelemetry._requests import Connections
 
 _log = logging.getLogger("aqltelemetry")
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_FAILED = 500
-_MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
-_BODY = (*_MAY_BE_LAST, "websocket.accept")
 _LAST_MESSAGES = frozenset(
     {"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"}
 )
@@ -67,10 +54,8 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self.with_ttfb = with_ttfb
-        self._labels = RequestLabels()
-        self._template = guarded(asgi_template)
         self._in_flight = InFlight()
+        self._connections = Connections(ScopeLabels(), self._in_flight, with_ttfb)
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
         self._starting: asyncio.Future[None] | None = None
@@ -82,29 +67,17 @@ class TelemetryMiddleware:
             return
         if self._starting is None or not self._starting.done():
             await self._ready()
-        # Within another one of its kind, only the outer one records.
-        known = scope["type"] in ("http", "websocket")
-        if not (known and is_on()) or scope.setdefault(RECORDED_BY, self) is not self:
+        connection = self._connections.begin(scope, receive, send)
+        if connection is None:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, receive, send)
-        self._in_flight.begin()
-        ANSWERING.set(scope)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(scope, connection.receive, connection.send)
         except BaseException as exc:
-            exchange.fail(exc)
+            connection.fail(exc)
             raise
         finally:
-            # Not reset by a token, which another context than this would not have.
-            ANSWERING.set(None)
-            exchange.record()
-            self._in_flight.end()
-
-    def labels(self, scope: Scope, root_path: str, exchange: Exchange) -> Labels:
-        """Return the labels of an exchange that has ended."""
-        template = scope.get(TEMPLATE) or self._template(scope, root_path, exchange.status)
-        return self._labels.of(template, str(scope.get("method", "GET")), exchange.kind)
+            connection.leave()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         heard = False
@@ -156,61 +129,3 @@ class TelemetryMiddleware:
                 await self._monitor.stop()
             except TelemetryError as exc:
                 _log.error("the recording could not be stopped: %s", exc)
-
-
-class _Exchange(Exchange):
-    """A connection, seen by what its application receives and sends."""
-
-    def __init__(
-        self, middleware: TelemetryMiddleware, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
-        self._middleware = middleware
-        self._scope = scope
-        self._root_path = scope.get("root_path", "")
-        self._receive = receive
-        self._send = send
-
-    async def receive(self) -> Message:
-        """Receive as the application would, and note that the client has gone."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:
-            self.disconnected = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Send as the application would; the exchange ends with its last message."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._begin(message)
-        elif kind in _BODY:
-            self.first_byte()
-        try:
-            await self._send(message)
-        except OSError:  # what a server raises when the client has gone
-            self.disconnected = True
-            raise
-        # A background task may follow the response: it is not the client's time.
-        if kind in _MAY_BE_LAST and not message.get("more_body", False):
-            self.record()
-
-    def fail(self, exc: BaseException) -> None:
-        """Note how the application failed."""
-        # A server cancels what nobody waits for any more; all else it answers by an error.
-        if isinstance(exc, asyncio.CancelledError):
-            self.disconnected = True
-        else:
-            self.status = _FAILED
-
-    def record(self) -> None:
-        """Record what became of it, once."""
-        if not self.ended:
-            middleware = self._middleware
-            labels = middleware.labels(self._scope, self._root_path, self)
-            self.end(labels, middleware.with_ttfb)
-
-    def _begin(self, message: Message) -> None:
-        self.status = message["status"]
-        for name, value in message.get("headers", ()):
-            if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-                self.kind = EVENTS

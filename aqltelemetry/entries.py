@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, current_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+_T = TypeVar("_T")
 _Owner: TypeAlias = tuple[int, Task[Any] | None]
 
 
@@ -19,6 +20,11 @@ def _nothing() -> Generator[Any, None, None]:
 FINISHED: Coroutine[Any, Any, None] = coroutine(_nothing)()  # type: ignore[no-untyped-call]
 """A generator that has ended: it may be awaited again and again, at the cost of a call."""
 next(FINISHED, None)  # type: ignore[call-overload]
+
+
+async def awaited(awaitable: Awaitable[_T]) -> _T:
+    """Return what an awaitable comes to; as a coroutine of Python's, whatever that is."""
+    return await awaitable
 
 
 class Entries:

@@ -1,140 +1,39 @@
-"""What a host records of an HTTP exchange, and under which labels.
+"""What a host records of an HTTP exchange, and of those that are going on.
 
-`<template> [<METHOD>]` is the time from the request's head to the last byte of
-the response, `... ttfb` that to the first one. An exchange that did not go well is
-an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md has all.
+What the compiled twins of these are, is in `_requests.pyx`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, MutableMapping, Sequence
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVarTuple
+from collections.abc import Sequence
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.segment import Counter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recorder import append_duration
+from aqltelemetry.request_labels import Labels
 from aqltelemetry.twins import IS_COMPILED
 
-_log = logging.getLogger("aqltelemetry")
-_Ts = TypeVarTuple("_Ts")
-UNMATCHED = "unmatched"
-"""The label of requests that no route answers."""
-OTHER = "other"
-"""The template of routes beyond the limit of labels, and the method of unusual ones."""
-WEBSOCKET = " websocket"
-"""What is added to the label of a websocket's whole life."""
-EVENTS = " events"
-"""What is added to the label of a stream of server-sent events."""
-BESIDE = ("ttfb", "4xx", "5xx", "disconnect")
-"""What is added, after a space, to a request's label for what is recorded beside its total."""
+if IS_COMPILED:
+    from aqltelemetry import _requests
+
 IN_FLIGHT = "requests in flight"
-RECORDED_BY = "aqltelemetry.recorded_by"
-"""What a middleware leaves in a request's environment, so that it is recorded once."""
-
-ANSWERING: ContextVar[MutableMapping[str, Any] | None] = ContextVar("answering", default=None)
-"""The scope of the ASGI request being answered, of which one to a WSGI application below it
-is a part, and no request of its own."""
-TEMPLATE = "aqltelemetry.template"
-"""What a WSGI application below leaves there: its request's route."""
-
-_METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
-)
-_MAX_TEMPLATES = 1000
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
-def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | None]:
-    """Return `template` such that it never raises, and returns a text or None.
+class Gauge:
+    """What was begun and has not ended; both may be told on any thread."""
 
-    A request whose template can't be had is unmatched; each kind of reason is
-    logged once.
-    """
-    logged: set[str] = set()
+    def __init__(self) -> None:
+        self._begun = Counter()
+        self._ended = Counter()
+        self.begin, self.end = self._begun.step, self._ended.step
 
-    def ask(*arguments: *_Ts) -> str | None:
-        try:
-            found = template(*arguments)
-            return found if found is None else found + ""  # TypeError of what is no text
-        except Exception as exc:  # noqa: BLE001 - the request goes on, whatever befalls its label
-            reason = type(exc).__name__
-            if reason not in logged:
-                logged.add(reason)
-                _log.error("no template for a request, which is unmatched: %r", exc)
-        return None
-
-    return ask
-
-
-class Labels(NamedTuple):
-    """The series of one route, method and kind of connection."""
-
-    total: str
-    first_byte: str
-    client_error: str
-    server_error: str
-    disconnect: str
-
-
-class RequestLabels:
-    """Names the series of requests; knows no more than `max_templates` templates.
-
-    What is named once is kept, so that a request costs a look-up.
-    """
-
-    def __init__(self, max_templates: int = _MAX_TEMPLATES) -> None:
-        self._max_templates = max_templates
-        self._templates: set[str] = set()
-        self._known: dict[tuple[str | None, str, str], Labels] = {}
-
-    def of(self, template: str | None, method: str, kind: str = "") -> Labels:
-        """Return the labels of a request; `template` is None where no route matched."""
-        known = self._known.get((template, method, kind))
-        return known or self._learn(template, method, kind)
-
-    @staticmethod
-    def keeps(method: str) -> bool:
-        """Say whether labels of a method may be kept: not of one that clients invent."""
-        return method in _METHODS
-
-    def _learn(self, template: str | None, method: str, kind: str) -> Labels:
-        if template is None:
-            name = UNMATCHED
-        else:
-            if template not in self._templates:
-                if len(self._templates) >= self._max_templates:
-                    template = OTHER
-                else:
-                    self._templates.add(template)
-            name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
-        total = name + kind
-        labels = Labels(total, *(f"{total} {word}" for word in BESIDE))
-        if self.keeps(method) and template != OTHER:
-            self._known[template, method, kind] = labels
-        return labels
-
-
-if TYPE_CHECKING or not IS_COMPILED:
-
-    class Gauge:
-        """What was begun and has not ended; both may be told on any thread."""
-
-        def __init__(self) -> None:
-            self._begun = Counter()
-            self._ended = Counter()
-            self.begin, self.end = self._begun.step, self._ended.step
-
-        @property
-        def value(self) -> int:
-            """How many there are."""
-            ended = self._ended.value
-            return self._begun.value - ended
-
-else:
-    from aqltelemetry._requests import Gauge
+    @property
+    def value(self) -> int:
+        """How many there are."""
+        ended = self._ended.value
+        return self._begun.value - ended
 
 
 class InFlight:
@@ -144,7 +43,7 @@ class InFlight:
     interval_s: float | None = None
 
     def __init__(self) -> None:
-        self.gauge = Gauge()
+        self.gauge: Gauge = _requests.Gauge() if IS_COMPILED else Gauge()
         # From any thread: count a request; count its end.
         self.begin, self.end = self.gauge.begin, self.gauge.end
 

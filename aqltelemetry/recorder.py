@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
-from aqltelemetry.clock import Anchor, monotonic_ns
+from aqltelemetry.clock import Anchor
 from aqltelemetry.drops import Drops
 from aqltelemetry.errors import PrefixError
-from aqltelemetry.journal.format import VALUE_LAYOUT, Layout
+from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.marks import ERROR, INVALID, NO_SEGMENT
 from aqltelemetry.journal.segment import Segment
@@ -104,10 +104,11 @@ class Recording:
         self.feeder.wake()
         return True
 
-    def append(self, key: Key, value: float) -> None:
-        """Record a value of a series, taken now."""
+    def append(self, key: tuple[str, str], value: float) -> None:
+        """Record a value of a series, by its prefix and label, taken now."""
         if _recording is self:
-            _append(key, monotonic_ns(), value, VALUE_LAYOUT)
+            prefix, label = key
+            record(label, value, prefix)
 
 
 _recording: Recording | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from aqltelemetry import recorder
@@ -25,7 +26,11 @@ SWITCHED_ON = (RUNTIME, "telemetry switched on")
 
 
 class Remote:
-    """Looks at the control files of a recording, as one task, with a thread of its own."""
+    """Does what the control files of a recording ask for, as one task.
+
+    A thread of its own looks at them, so that the event loop is woken when something is
+    asked, and not to look.
+    """
 
     def __init__(
         self,
@@ -39,7 +44,9 @@ class Remote:
         self._writer = writer
         self._recording = recording
         # Neither may the directory's disk hold up the journal, nor the writing of a profile.
-        self._thread = WorkerThread("aqltelemetry-control")
+        self._thread = WorkerThread("aqltelemetry-control", self._glance, POLL_S)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = asyncio.Event()
         self._make_profiler = make_profiler
         self._profiler: Profiler | None = None
         self._profile_until_s = 0.0
@@ -57,15 +64,37 @@ class Remote:
         self._thread.shutdown(wait=False)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look whenever something is asked, until cancelled."""
+        self._loop = asyncio.get_running_loop()
         try:
             while True:
                 await self.look()
-                await asyncio.sleep(POLL_S)
+                # A profile ends by itself.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S if self._profiler else None):
+                        await self._asked.wait()
+                self._asked.clear()
         finally:
+            self._loop = None
             # The recording ends: it does not wait for a profile longer than this.
             async with asyncio.timeout(_LAST_S):
                 await self._end_profile()
+
+    def _glance(self) -> None:
+        """Wake the task, from the thread, if anything is to be done."""
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            wishes = self._controls.wishes(self._writer)
+            is_done = wishes.off == self.is_off and (
+                (wishes.profile_s is None) == (self._profiler is None)
+            )
+        except Exception:  # noqa: BLE001 - the task tells of it, once
+            is_done = self._complained
+        if not is_done:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._asked.set)
 
     async def look(self) -> None:
         """Do what is asked now."""

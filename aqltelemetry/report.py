@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from aqltelemetry.csv_frames import WRITER
-from aqltelemetry.exchange import BESIDE
 from aqltelemetry.journal.marks import TORN
 from aqltelemetry.loader import TelemetryDB, TelemetryFrame
 from aqltelemetry.observation import (
@@ -23,6 +22,7 @@ from aqltelemetry.observation import (
     RUNTIME,
     TIMEPOINT,
 )
+from aqltelemetry.request_labels import BESIDE
 from aqltelemetry.sinks import account
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from aqltelemetry.journal.labels import Key
 from aqltelemetry.protocols import Sampler
 
 _log = logging.getLogger("aqltelemetry")
@@ -21,7 +20,7 @@ class Schedule:
     """
 
     def __init__(
-        self, sampler: Sampler, interval_s: float, append: Callable[[Key, float], None]
+        self, sampler: Sampler, interval_s: float, append: Callable[[tuple[str, str], float], None]
     ) -> None:
         self.sampler = sampler
         self.missed = 0

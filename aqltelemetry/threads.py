@@ -125,7 +125,12 @@ class WorkerThread(Executor):
     would hang the exit; and a saturated application can't make it wait.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, meanwhile: Callable[[], object] | None = None, every_s: float | None = None
+    ) -> None:
+        """Start the thread; with nothing else to do it does `meanwhile` every so often."""
+        self._meanwhile = meanwhile
+        self._every_s = every_s
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
         start_thread(self._run, name)
@@ -160,10 +165,16 @@ class WorkerThread(Executor):
             self._ended.put(None)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             try:
                 job()
             except Exception:  # noqa: BLE001 - the thread outlives its jobs
                 _log.exception("a background job of the telemetry failed")
             del job
         self._ended.put(None)
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._jobs.get(timeout=self._every_s)
+        except Empty:
+            return self._meanwhile

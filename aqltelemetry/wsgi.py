@@ -7,36 +7,26 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
-from typing import Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from aqltelemetry import sync
-from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.exchange import (
-    ANSWERING,
-    EVENTS,
-    RECORDED_BY,
-    TEMPLATE,
-    Exchange,
-    InFlight,
-    RequestLabels,
-    guarded,
-)
 from aqltelemetry.recorder import is_on
+from aqltelemetry.request_labels import ANSWERING, ASKED, RECORDED_BY, TEMPLATE, guarded
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
+from aqltelemetry.twins import IS_COMPILED
+from aqltelemetry.wsgi_answers import Environ, Requests, Template
+
+if TYPE_CHECKING or not IS_COMPILED:
+    from aqltelemetry.wsgi_answers import Answer
+else:
+    from aqltelemetry._requests import Answer
 
 _log = logging.getLogger("aqltelemetry")
-Environ: TypeAlias = dict[str, Any]
 Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-Template: TypeAlias = Callable[[Environ], str | None]
-
-_FAILED = 500
-_TYPE, _LENGTH = "content-type", "content-length"
-_TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
 class TelemetryMiddleware:
@@ -64,9 +54,11 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._requests = _Requests(guarded(template or partial(wsgi_template, app=app)), with_ttfb)
+        self._requests = Requests(guarded(template or partial(wsgi_template, app=app)), with_ttfb)
         options["samplers"] = (*options.get("samplers", ()), self._requests.in_flight)
         self._directory = monitoring_dir
+        if not ASKED:
+            ASKED.append(TelemetryMiddleware)
         self._options = options
         self._started_in = 0
 
@@ -80,12 +72,11 @@ class TelemetryMiddleware:
         # Within another one of its kind, only the outer one records.
         if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self._app(environ, start_response)
-        answer = _Answer(self._requests, environ, start_response)
+        answer = Answer(self._requests, environ, start_response)
         try:
             return answer.watched(self._app(environ, answer.start))
         except BaseException:
-            answer.status = _FAILED
-            answer.done()
+            answer.fail()
             raise
 
     def _telling(
@@ -114,121 +105,3 @@ class TelemetryMiddleware:
         except (TelemetryError, OSError) as exc:
             _log.error("the application runs unrecorded: %s", exc)
         self._started_in = os.getpid()
-
-
-class _Requests:
-    """What the requests of a middleware have in common."""
-
-    def __init__(self, template: Template, with_ttfb: bool) -> None:
-        self.template = template
-        self.with_ttfb = with_ttfb
-        self.labels = RequestLabels()
-        self.in_flight = InFlight()
-
-
-class _Answer(Exchange):
-    """One request's `start_response`, and the body of its response, whose close ends it.
-
-    One object is all of it, since to make each takes a request some time.
-    """
-
-    # On the class, as those of any exchange.
-    _answered = _exhausted = False
-    _body: Iterable[bytes] = ()
-    _given_bytes = 0
-    _length_bytes: str | None = None
-    _template: str | None = None
-
-    def __init__(
-        self, requests: _Requests, environ: Environ, start_response: Callable[..., Any]
-    ) -> None:
-        self.started_ns = monotonic_ns()
-        self._requests = requests
-        self._environ = environ
-        self._start_response = start_response
-        requests.in_flight.begin()
-
-    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        """Note what the response is, and have it begin."""
-        try:
-            self.status = int(status.split(" ", 1)[0])
-            self._note(headers)
-        except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
-            pass
-        # Flask forgets the route before the body is sent.
-        self._template = self._requests.template(self._environ)
-        self._answered = True
-        return self._start_response(status, headers, *exc_info)
-
-    def _note(self, headers: list[tuple[str, str]]) -> None:
-        self.kind, self._length_bytes = "", None
-        for name, value in headers:
-            # By its length at first, since most are others.
-            if len(name) == _TYPE_CHARS and name.lower() == _TYPE:
-                self.kind = EVENTS if value.startswith("text/event-stream") else ""
-            elif len(name) == _LENGTH_CHARS and name.lower() == _LENGTH:
-                self._length_bytes = value
-
-    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Return what a server is given for the application's body."""
-        self._body = body
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
-            # A server sends a file by the kernel, if it gets it as it is.
-            self.first_byte()
-            body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
-            return body
-        self._chunks = iter(body)
-        return self
-
-    def _close_file(self, close: Callable[[], None] | None) -> None:
-        try:
-            if close is not None:
-                close()
-        finally:
-            self.done()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            chunk = next(self._chunks)
-        except StopIteration:
-            self._exhausted = True
-            raise
-        except SystemExit:
-            raise
-        except BaseException:
-            self.status = _FAILED
-            self._exhausted = True
-            raise
-        if chunk:
-            self.first_byte()
-            self._given_bytes += len(chunk)
-        return chunk
-
-    def close(self) -> None:
-        """Close the body, as servers do when they have sent it or can't any more."""
-        try:
-            if hasattr(self._body, "close"):
-                self._body.close()
-        finally:
-            self.disconnected = not (self._exhausted or self._is_quit_after_all())
-            self.done()
-
-    def _is_quit_after_all(self) -> bool:
-        # A worker that is told to quit may be so between the last chunk and the end.
-        is_quit = isinstance(sys.exc_info()[1], SystemExit)
-        return is_quit and self._length_bytes == str(self._given_bytes)
-
-    def done(self) -> None:
-        """Record the request, once."""
-        if self.ended:
-            return
-        requests, environ = self._requests, self._environ
-        if not self._answered:  # it raised before
-            self._template = requests.template(environ)
-        method = environ.get("REQUEST_METHOD", "GET")
-        self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
-        requests.in_flight.end()

@@ -156,7 +156,7 @@ def _outcome(
     timer.plain = _Plain  # type: ignore[assignment]
     timed: Any = timer.handle
     if compiled is not None:
-        timed = compiled.RequestTimer(timer, handle, _Request, handle).handle
+        timed = compiled.RequestTimer(timer, handle, _Request).handle
     (segment,) = memory_segments(1)
     session, _ = recording(segment)
     recorder.install(session)

@@ -23,7 +23,7 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "routes", "system", "twins", "entries"),
+    ("errors", "routes", "system", "twins", "entries", "request_labels"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),
@@ -48,7 +48,7 @@ LAYERS = (
     ("session",),
     ("assembly",),
     ("monitor",),
-    ("aiohttp_requests",),
+    ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
     ("gunicorn", "launch", "autostart.sitecustomize", "autostart.aqltelemetry_autostart"),

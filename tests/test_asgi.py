@@ -31,7 +31,8 @@ from starlette.websockets import WebSocket
 
 import aqltelemetry.wsgi
 from aqltelemetry import Monitor, recorder
-from aqltelemetry.asgi import Application, Message, Receive, Scope, Send, TelemetryMiddleware
+from aqltelemetry.asgi import Application, TelemetryMiddleware
+from aqltelemetry.asgi_connections import Message, Receive, Scope, Send
 from aqltelemetry.errors import OptionError
 from servers import run_gunicorn
 

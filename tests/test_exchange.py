@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from aqltelemetry import exchange, recorder
-from aqltelemetry.exchange import EVENTS, Exchange, InFlight, RequestLabels
+from aqltelemetry.exchange import Exchange, InFlight
 from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.request_labels import EVENTS, RequestLabels
 from fakes import FakeClock, memory_segments, recording
 
 Recorded = Callable[[], dict[str, float]]

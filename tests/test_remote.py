@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, record, recorder, remote, sync, time_block
-from aqltelemetry.control import Answer, Controls
+from aqltelemetry.control import Answer, Controls, Wishes
 from aqltelemetry.errors import ProfilerError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
@@ -157,6 +157,49 @@ async def test_files_that_cannot_be_read_are_told_once(
     await remote_.look()
     await remote_.look()
     assert caplog.text.count("can't do what may be asked of the recording") == 1
+
+
+async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote_, controls, profiler, current = rig
+    recorder.install(current)
+    loop = asyncio.get_running_loop()
+    look, wishes = remote_.look, controls.wishes
+    looks: list[bool] = []
+    glances: list[str] = []
+    glanced = asyncio.Event()
+
+    async def counted() -> None:
+        looks.append(recorder.is_on())
+        await look()
+
+    def noted(writer: str) -> Wishes:
+        glances.append(writer)
+        loop.call_soon_threadsafe(glanced.set)
+        return wishes(writer)
+
+    monkeypatch.setattr(remote_, "look", counted)
+    monkeypatch.setattr(controls, "wishes", noted)
+    task = asyncio.create_task(remote_.run())
+    try:
+        async with asyncio.timeout(30):
+            while len(glances) < 4:
+                glanced.clear()
+                await glanced.wait()
+            assert len(looks) == 1  # the first, before any wait
+            for _ in range(2):
+                # Asked for in the same words as the last, that had its answer.
+                controls.ask_for_profile(_WRITER, 1e-9)
+                while controls.answered(_WRITER) is None:
+                    await asyncio.sleep(0.01)
+            assert profiler.done == ["started", "disabled", "written"] * 2
+            controls.switch(on=False)
+            while recorder.is_on():
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(

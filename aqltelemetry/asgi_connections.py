@@ -1,0 +1,144 @@
+"""How long a connection to an ASGI application takes, and what becomes of it.
+
+This is the pure twin; `_requests.pyx` has the compiled one, which does the same.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.recorder import is_on
+from aqltelemetry.request_labels import (
+    ANSWERING,
+    ASKED,
+    EVENTS,
+    RECORDED_BY,
+    TEMPLATE,
+    WEBSOCKET,
+    Labels,
+    RequestLabels,
+    guarded,
+)
+from aqltelemetry.routes import asgi_template
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+_FAILED = 500
+_MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
+_BODY = (*_MAY_BE_LAST, "websocket.accept")
+
+
+class ScopeLabels:
+    """Names the series of connections by their scopes."""
+
+    def __init__(self) -> None:
+        self._labels = RequestLabels()
+        self._template = guarded(asgi_template)
+
+    def of(self, scope: Scope, root_path: str, status: int, kind: str) -> Labels:
+        """Return the labels of a connection that has ended.
+
+        `root_path` is what its scope began with, `status` that of the response.
+        """
+        template = scope.get(TEMPLATE) or self._template(scope, root_path, status)
+        return self._labels.of(template, str(scope.get("method", "GET")), kind)
+
+    def keeps(self, scope: Scope) -> bool:
+        """Say whether what a scope says of its route says all of its labels."""
+        return self._labels.keeps(scope["method"]) and not hasattr(scope["route"], "routes")
+
+
+class Connections:
+    """What the connections of a middleware have in common."""
+
+    _made = 0
+
+    def __init__(self, labels: ScopeLabels, in_flight: InFlight, with_ttfb: bool) -> None:
+        Connections._made += 1
+        self.labels = labels
+        self.in_flight = in_flight
+        self.with_ttfb = with_ttfb
+
+    def begin(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
+        """Begin a connection; None if it is not to be recorded, or by another middleware."""
+        if scope["type"] not in ("http", "websocket") or not is_on():
+            return None
+        # Within another one of its kind, only the outer one records. A mark may have a scope
+        # grow that else would not, so where there is one middleware there are none.
+        if Connections._made > 1 and scope.setdefault(RECORDED_BY, self) is not self:
+            return None
+        self.in_flight.begin()
+        if ASKED:
+            ANSWERING.set(scope)
+        return Connection(self, scope, receive, send)
+
+
+class Connection(Exchange):
+    """A connection, seen by what its application receives and sends."""
+
+    def __init__(
+        self, connections: Connections, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
+        self._connections = connections
+        self._scope = scope
+        self._root_path = scope.get("root_path", "")
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Receive as the application would, and note that the client has gone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.ended:
+            self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send as the application would; the exchange ends with its last message."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._begin(message)
+        elif kind in _BODY:
+            self.first_byte()
+        try:
+            await self._send(message)
+        except OSError:  # what a server raises when the client has gone
+            self.disconnected = True
+            raise
+        # A background task may follow the response: it is not the client's time.
+        if kind in _MAY_BE_LAST and not message.get("more_body", False):
+            self._record()
+
+    def fail(self, exc: BaseException) -> None:
+        """Note how the application failed."""
+        # A server cancels what nobody waits for any more; all else it answers by an error.
+        if isinstance(exc, CancelledError):
+            self.disconnected = True
+        else:
+            self.status = _FAILED
+
+    def leave(self) -> None:
+        """Record what became of it, if it has not ended before: the application has."""
+        if ASKED:
+            # Not reset by a token, which another context than this would not have.
+            ANSWERING.set(None)
+        self._record()
+        self._connections.in_flight.end()
+
+    def _record(self) -> None:
+        if not self.ended:
+            connections = self._connections
+            labels = connections.labels.of(self._scope, self._root_path, self.status, self.kind)
+            self.end(labels, connections.with_ttfb)
+
+    def _begin(self, message: Message) -> None:
+        self.status = message["status"]
+        for name, value in message.get("headers", ()):
+            if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                self.kind = EVENTS

@@ -1,0 +1,145 @@
+"""How long a request to a WSGI application takes, and what becomes of it.
+
+This is the pure twin; `_requests.pyx` has the compiled one, which does the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeAlias
+
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.request_labels import EVENTS, RequestLabels
+
+Environ: TypeAlias = dict[str, Any]
+Template: TypeAlias = Callable[[Environ], str | None]
+
+_FAILED = 500
+_TYPE, _LENGTH = "content-type", "content-length"
+_TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
+
+
+class Requests:
+    """What the requests of a middleware have in common."""
+
+    def __init__(self, template: Template, with_ttfb: bool) -> None:
+        self.template = template
+        self.with_ttfb = with_ttfb
+        self.labels = RequestLabels()
+        self.in_flight = InFlight()
+
+
+class Answer(Exchange):
+    """One request's `start_response`, and the body of its response, whose close ends it.
+
+    One object is all of it, since to make each takes a request some time.
+    """
+
+    # On the class, as those of any exchange.
+    _answered = _exhausted = False
+    _body: Iterable[bytes] = ()
+    _given_bytes = 0
+    _length_bytes: str | None = None
+    _template: str | None = None
+
+    def __init__(
+        self, requests: Requests, environ: Environ, start_response: Callable[..., Any]
+    ) -> None:
+        self.started_ns = monotonic_ns()
+        self._requests = requests
+        self._environ = environ
+        self._start_response = start_response
+        requests.in_flight.begin()
+
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Note what the response is, and have it begin."""
+        try:
+            self.status = int(status.split(" ", 1)[0])
+            self._note(headers)
+        except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
+            pass
+        # Flask forgets the route before the body is sent.
+        self._template = self._requests.template(self._environ)
+        self._answered = True
+        return self._start_response(status, headers, *exc_info)
+
+    def _note(self, headers: list[tuple[str, str]]) -> None:
+        self.kind, self._length_bytes = "", None
+        for name, value in headers:
+            # By its length at first, since most are others.
+            if len(name) == _TYPE_CHARS and name.lower() == _TYPE:
+                self.kind = EVENTS if value.startswith("text/event-stream") else ""
+            elif len(name) == _LENGTH_CHARS and name.lower() == _LENGTH:
+                self._length_bytes = value
+
+    def fail(self) -> None:
+        """End by an exception, which the server answers by an error."""
+        self.status = _FAILED
+        self.done()
+
+    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return what a server is given for the application's body."""
+        self._body = body
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper):
+            # A server sends a file by the kernel, if it gets it as it is.
+            self.first_byte()
+            body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
+            return body
+        self._chunks = iter(body)
+        return self
+
+    def _close_file(self, close: Callable[[], None] | None) -> None:
+        try:
+            if close is not None:
+                close()
+        finally:
+            self.done()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            self._exhausted = True
+            raise
+        except SystemExit:
+            raise
+        except BaseException:
+            self.status = _FAILED
+            self._exhausted = True
+            raise
+        if chunk:
+            self.first_byte()
+            self._given_bytes += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the body, as servers do when they have sent it or can't any more."""
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            self.disconnected = not (self._exhausted or self._is_quit_after_all())
+            self.done()
+
+    def _is_quit_after_all(self) -> bool:
+        # A worker that is told to quit may be so between the last chunk and the end.
+        is_quit = isinstance(sys.exc_info()[1], SystemExit)
+        return is_quit and self._length_bytes == str(self._given_bytes)
+
+    def done(self) -> None:
+        """Record the request, once."""
+        if self.ended:
+            return
+        requests, environ = self._requests, self._environ
+        if not self._answered:  # it raised before
+            self._template = requests.template(environ)
+        method = environ.get("REQUEST_METHOD", "GET")
+        self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
+        requests.in_flight.end()
