@@ -113,25 +113,31 @@ if not is_little_endian():
 make_crc_tables()
 
 
+cdef enum:
+    RECORDS_A_STOP = 4096
+
+
 @cython.final
 cdef class Slots:
     """The free slots of a segment, an iterator; whoever takes a position owns the slot.
 
     Taking one is one step under the interpreter's lock, for this twin's stores and for
-    `next` alike, and `operator.length_hint` tells exactly how many are left.
+    `next` alike, and `operator.length_hint` tells exactly how many are left. This twin's
+    stores stop now and then, so that a record goes the slow way, where `next` goes on.
     """
 
     cdef Py_buffer _buffer
     cdef char* _base
     cdef dict _ids, _first_ids
-    cdef Py_ssize_t _next, _stop
+    cdef Py_ssize_t _next, _stop, _end
 
     def __cinit__(self, mapped, dict ids, positions):
-        self._next, self._stop = positions.start, positions.start + len(positions) * RECORD_BYTES
+        self._next, self._end = positions.start, positions.start + len(positions) * RECORD_BYTES
+        self.stop_after(RECORDS_A_STOP)
         self._ids = ids
         PyObject_GetBuffer(mapped, &self._buffer, PyBUF_WRITABLE)
         self._base = <char*>self._buffer.buf
-        if positions.step != 24 or (positions and self._stop > self._buffer.len):
+        if positions.step != 24 or (positions and self._end > self._buffer.len):
             raise ValueError("these are not the slots of a segment")
 
     def __dealloc__(self):
@@ -143,18 +149,24 @@ cdef class Slots:
         self._first_ids = self._ids
         self._ids = ids
 
+    def stop_after(self, Py_ssize_t records):
+        """Have the next record but so many go the slow way."""
+        self._stop = min(self._end, self._next + 24 * records)
+
     def __iter__(self):
         return self
 
     def __next__(self):
         cdef Py_ssize_t position = self._next
-        if position >= self._stop:
+        if position >= self._end:
             raise StopIteration
+        if position >= self._stop:
+            self.stop_after(RECORDS_A_STOP)
         self._next = position + 24
         return position
 
     def __length_hint__(self):
-        return (self._stop - self._next) // 24
+        return (self._end - self._next) // 24
 
 
 cdef Slots _slots = None

@@ -53,6 +53,9 @@ class ChildFeeder:
     def provide_table(self) -> None:
         """Provide none: each segment has a writer of its own."""
 
+    def breathe(self, segment: Segment) -> None:
+        """Wait for nobody."""
+
     def successor(self, full: Segment) -> Segment | None:
         """Make the segment after `full`; None where that fails, or is being done."""
         try:

@@ -19,6 +19,7 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recorder import Recording
 from aqltelemetry.threads import WorkerThread, native
+from aqltelemetry.twins import IS_COMPILED
 
 _log = logging.getLogger("aqltelemetry")
 _SPARES = 2
@@ -27,6 +28,9 @@ _MAX_SPARES = 16
 _BREATH_S = 50e-6
 _LABELS_A_BREATH = 32
 _MAX_BREATHS = 32
+_RECORDS_A_BREATH = 256
+_BREATHS_A_STEP = 512
+_SEALED_BEHIND = 4
 
 
 class Account(NamedTuple):
@@ -68,6 +72,7 @@ class Keeper:
         self._refused = False
         self._has_many_labels = False
         self._waiting_labels = iter(range(_MAX_BREATHS * _LABELS_A_BREATH))
+        self._breaths = iter(range(_BREATHS_A_STEP))
 
     def account(self) -> Account:
         """Say where every record is that was accepted; consistent at any moment."""
@@ -106,6 +111,21 @@ class Keeper:
         number = next(self._waiting_labels, None)
         if number is not None and number % _LABELS_A_BREATH == 0:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
+
+    def breathe(self, segment: Segment) -> None:
+        """Let our threads have a turn at the interpreter, if they are behind; amid a record.
+
+        An event loop whose turns only compute lets go of the interpreter for a microsecond
+        in each, whereupon a thread that waits for it begins anew to wait for the 5 ms after
+        which it may ask for it, so that one turn may take seconds to come, and a segment
+        takes tens of turns. Where these lead nowhere, as with a disk that hangs, they end.
+        """
+        if segment.successor is not None and len(self._sealed) < _SEALED_BEHIND:
+            return
+        if next(self._breaths, None) is not None:
+            native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
+            if IS_COMPILED:
+                segment.slots.stop_after(_RECORDS_A_BREATH)  # type: ignore[attr-defined]
 
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""
@@ -164,6 +184,7 @@ class Keeper:
         """Remove a segment of which `records` are kept elsewhere; None: it can't be read."""
         self._done_with.append(sealed)
         self._clear()
+        self._breaths = iter(range(_BREATHS_A_STEP))
         with self._lock:
             accepted = self._sealed.pop(sealed)
             self._published += records or 0
@@ -231,6 +252,7 @@ class Keeper:
             return self._refuse("no room for the journal: %s", exc)
         with self._lock:
             self._chain.append(last.successor)
+        self._breaths = iter(range(_BREATHS_A_STEP))
         self._refused = False
         return True
 

@@ -29,6 +29,7 @@ else:
     from aqltelemetry import _hot_path as hot
 
 _TRIES = 4
+_DROPS_A_BREATH = 256
 append_duration = hot.append_duration
 record = hot.record
 time_block = hot.time_block
@@ -49,6 +50,10 @@ class Feeder(Protocol):
 
     def successor(self, full: Segment) -> Segment | None:
         """Return the segment after `full`, which has none, if it can be had at once."""
+        ...
+
+    def breathe(self, segment: Segment) -> None:
+        """Wait for a moment if what comes after `segment` is late; amid a record."""
         ...
 
 
@@ -72,6 +77,8 @@ class Recording:
         number = self.dropping.count(reason)
         # Of the segment that is current after the count: `advance` carries on the others.
         self.dropping.keep(reason, number, self.segment)
+        if reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
+            self.feeder.breathe(self.segment)
 
     def renew(self, anchor: Anchor) -> None:
         """Turn the times of later records into timepoints by another anchor.
@@ -144,6 +151,7 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
                 at = next(segment.slots, None)
                 if at is not None:
                     layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
+                    recording.feeder.breathe(segment)
                     return
             if not recording.advance(segment):
                 break

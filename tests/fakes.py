@@ -82,12 +82,16 @@ class ManualFeeder:
         self.segments = list(segments)
         self.woken = 0
         self.tables_wanted = 0
+        self.breaths = 0
 
     def wake(self) -> None:
         self.woken += 1
 
     def provide_table(self) -> None:
         self.tables_wanted += 1
+
+    def breathe(self, segment: Segment) -> None:
+        self.breaths += 1
 
     def successor(self, full: Segment) -> Segment | None:
         if self.segments:

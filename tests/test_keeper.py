@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from aqltelemetry import keeper as keeper_module
 from aqltelemetry import recorder
 from aqltelemetry.clock import Anchor
 from aqltelemetry.drain import read_sealed
@@ -316,3 +317,48 @@ def test_a_writer_in_memory_has_its_labels_there(thread: WorkerThread) -> None:
     kept.on_thread(kept.keeper.close)
     assert sum(read_sealed(sealed).records for sealed in kept.handed) == 10_000
     assert kept.recording.drops == {}
+
+
+def _breaths(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    taken: list[float] = []
+    monkeypatch.setattr(keeper_module, "native", lambda module, name: taken.append)
+    return taken
+
+
+def test_a_recorder_waits_for_a_moment_only_where_the_thread_is_behind(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = _breaths(monkeypatch)
+    kept.fill()  # its spares are there
+    kept.settle()
+    assert taken == []
+    while len(kept.handed) < 4:  # nothing discards them
+        kept.fill()
+        kept.settle()
+    record("x", 1.0)  # new to its segment
+    before = len(taken)
+    record("x", 1.0)  # the usual way
+    assert len(taken) == before
+    record("new", 1.0)  # the slow way
+    assert len(taken) == before + 1
+
+
+def test_moments_that_lead_nowhere_end_and_begin_again_with_the_next_step(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while len(kept.handed) < 4:
+        kept.fill()
+        kept.settle()
+    taken = _breaths(monkeypatch)
+    segment = kept.recording.segment
+    for _ in range(2000):
+        kept.keeper.breathe(segment)
+    assert 0 < len(taken) < 2000
+    before = len(taken)
+    kept.on_thread(lambda: kept.keeper.discard(kept.handed[0], _CAPACITY))
+    for _ in range(4 - len(kept.handed[1:])):
+        kept.fill()
+        kept.settle()
+    for _ in range(2000):
+        kept.keeper.breathe(kept.recording.segment)
+    assert len(taken) > before

@@ -216,6 +216,40 @@ def test_slots_of_the_compiled_twin_stay_within_the_segment(compiled: ModuleType
             compiled.Slots(segment.map, segment.ids, positions)
 
 
+def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
+    compiled: ModuleType,
+) -> None:
+    """So that the recorder may wait for a moment there, once in thousands of records or often."""
+    (segment,) = memory_segments(1)
+    slots = compiled.Slots(
+        segment.map, segment.ids, range(fmt.RECORDS_AT, segment.size_bytes - 23, fmt.RECORD_BYTES)
+    )
+    segment.slots = slots
+    segment.register("a")
+    slow = _Slow(segment)
+    compiled.connect(slow)
+    compiled.enter(segment)
+    stored: list[int] = []
+    slow_append = slow.__call__
+
+    def noted(key: Key, at_ns: int, value: float, layout: Layout) -> None:
+        stored.append(segment.taken)
+        slow_append(key, at_ns, value, layout)
+
+    compiled.connect(noted)
+    try:
+        for _ in range(9_000):
+            compiled.append_duration("a", 1, 1)
+        slots.stop_after(10)
+        for _ in range(20):
+            compiled.append_duration("a", 1, 1)
+    finally:
+        compiled.enter(None)
+        compiled.connect(recorder._append)
+    assert stored == [4096, 8192, 9010]
+    assert segment.taken == 9_020
+
+
 def _both() -> Iterator[bool]:
     """Go through both twins of reading and writing."""
     with pytest.MonkeyPatch.context() as patch:
