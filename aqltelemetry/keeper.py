@@ -91,7 +91,7 @@ class Keeper:
         with self._lock:
             self._chain.append(first)
         recording = self._recording = Recording(self, first, anchor)
-        self.tend()
+        self.wake()  # for spares, which recording need not wait for
         return recording
 
     def wake(self) -> None:

@@ -78,7 +78,8 @@ def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> It
     kept.writer.close()
 
 
-def test_two_spares_are_ready_from_the_start(kept: Kept) -> None:
+def test_two_spares_are_the_first_that_the_thread_makes(kept: Kept) -> None:
+    kept.settle()
     assert kept.files() == ["000001.seg", "000002.seg", "000003.seg"]
     assert kept.keeper.account().journal_bytes == 3 * SEGMENT_BYTES
 
@@ -328,6 +329,7 @@ def _breaths(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_recorder_waits_for_a_moment_only_where_the_thread_is_behind(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept.settle()
     taken = _breaths(monkeypatch)
     kept.fill()  # its spares are there
     kept.settle()
