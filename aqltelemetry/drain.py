@@ -25,6 +25,7 @@ _log = logging.getLogger("aqltelemetry")
 _LATE_TRIES = 20
 _READ_TRIES = 6
 _LATE_S = 0.05
+_MANY = 4
 
 Release = Callable[[SealedSegment, int | None], None]
 """Told of a segment that is done with, and how many of its records are kept; None if it
@@ -71,6 +72,11 @@ class Drain:
     def depth(self) -> int:
         """How many segments wait for the sinks."""
         return self.queue.qsize() + len(self._backlog)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether several segments wait to be written; on any thread."""
+        return self.queue.qsize() + sum(feed.waiting for feed in self.feeds) >= _MANY
 
     async def run(self) -> None:
         """Drain until told to by a last flush."""

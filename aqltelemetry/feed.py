@@ -35,6 +35,11 @@ class Feed:
         """What the sink is to be given, in order."""
         return tuple(self._todo)
 
+    @property
+    def waiting(self) -> int:
+        """How many segments the sink is to be given."""
+        return len(self._todo)
+
     def add(self, segment: SegmentId) -> None:
         """Have the sink given one more segment."""
         self._todo[segment] = None

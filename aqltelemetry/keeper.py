@@ -30,7 +30,6 @@ _LABELS_A_BREATH = 32
 _MAX_BREATHS = 32
 _RECORDS_A_BREATH = 256
 _BREATHS_A_STEP = 512
-_SEALED_BEHIND = 4
 
 
 class Account(NamedTuple):
@@ -45,7 +44,8 @@ class Account(NamedTuple):
 class Keeper:
     """Feeds a recording with segments and hands on the full ones, in order.
 
-    `hand_on` is called on the keeper's thread. `max_bytes` bounds the segments
+    `hand_on` is called on the keeper's thread, `is_behind`, whether those handed on are
+    late to be written, on any. `max_bytes` bounds the segments
     of this writer, those handed on and not yet discarded included; at the bound
     no segment is made, and the recorder drops what is newest.
     """
@@ -56,10 +56,12 @@ class Keeper:
         writer: Writer,
         hand_on: Callable[[SealedSegment], None],
         max_bytes: int,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._thread = thread
         self._writer = writer
         self._hand_on = hand_on
+        self._is_behind = is_behind
         self._max_bytes = max_bytes
         self._lock = native("_thread", "allocate_lock")()
         self._chain: list[Segment] = []
@@ -120,7 +122,7 @@ class Keeper:
         which it may ask for it, so that one turn may take seconds to come, and a segment
         takes tens of turns. Where these lead nowhere, as with a disk that hangs, they end.
         """
-        if segment.successor is not None and len(self._sealed) < _SEALED_BEHIND:
+        if segment.successor is not None and not self._is_behind():
             return
         if next(self._breaths, None) is not None:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs

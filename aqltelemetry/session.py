@@ -80,7 +80,13 @@ class Session:
     def _begin(self) -> None:
         parts = self._parts
         self._writer = parts.place.writer
-        self._keeper = Keeper(parts.keeper_thread, self._writer, self._hand_on, parts.journal_bytes)
+        self._keeper = Keeper(
+            parts.keeper_thread,
+            self._writer,
+            self._hand_on,
+            parts.journal_bytes,
+            lambda: self._drain.is_behind,
+        )
         self._undo.callback(self._keeper.close)
         self._recording = self._keeper.open(parts.place.take_first(), read_anchor())
         remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)

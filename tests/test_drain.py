@@ -237,3 +237,25 @@ def test_a_record_that_never_comes_is_waited_for_a_second(monkeypatch: pytest.Mo
     monkeypatch.setattr(drain_module, "pause", waits.append)
     assert read_sealed(seal(segment)).records == 1
     assert sum(waits) == pytest.approx(1.0)
+
+
+class HungSink(MemorySink):
+    """Takes nothing."""
+
+    async def write(self, batch: Batch) -> list[SegmentId]:
+        msg = "hung"
+        raise OSError(msg)
+
+
+async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
+    thread: WorkerThread,
+) -> None:
+    drain = Drain([HungSink()], thread, lambda *_: None, 3600.0)
+    for number, sealed in enumerate(_in_memory(5)):
+        assert drain.is_behind == (number >= 4)
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    await _flush(drain, last=True)
+    await task
+    assert drain.queue.empty()
+    assert drain.is_behind
