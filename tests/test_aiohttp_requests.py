@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Coroutine, Generator
-from importlib import import_module
 from types import ModuleType, SimpleNamespace, coroutine
 from typing import Any
 
 import pytest
-from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry import recorder
 from aqltelemetry.aiohttp_requests import RequestTimer
 from aqltelemetry.exchange import InFlight
-from aqltelemetry.journal.reader import read_segment
-from aqltelemetry.twins import IS_COMPILED
-from fakes import memory_segments, recording
+from twinned import RAISED, raise_if_told, recorded, requests_twin
 
 Script = tuple[int, str]
 """How often to suspend, and how to end after that."""
 Step = tuple[str, str]
 """How to go on where it is suspended, and by what."""
 Trace = list[object]
-
-_RAISED: dict[str, Callable[[], BaseException]] = {
-    "bug": lambda: ValueError("bug"),
-    "gone": lambda: ConnectionResetError("gone"),
-    "cancelled": asyncio.CancelledError,
-    "exit": SystemExit,
-    "forbidden": lambda: web.HTTPForbidden(text="no"),
-}
 
 
 class _Route:
@@ -47,12 +32,7 @@ _ROUTE = _Route()
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    if IS_COMPILED:
-        return import_module("aqltelemetry._requests")
-    reason = "needs the compiled twins in use, which a C compiler makes at the installation"
-    if os.environ.get("AQLTELEMETRY_CI") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return requests_twin()
 
 
 @coroutine
@@ -65,9 +45,7 @@ async def _play(trace: Trace, where: str, script: Script) -> None:
     for _ in range(suspensions):
         await _suspend(trace, where)
     trace.append(f"{where} ends")
-    if end in _RAISED:
-        exc = _RAISED[end]()
-        raise exc
+    raise_if_told(end)
 
 
 class _Plain:
@@ -109,7 +87,7 @@ def _drive(awaitable: Any, steps: list[Step], trace: Trace) -> None:
             if how == "close":
                 trace.append(("closed", iterator.close()))
                 return
-            go_on = iterator.send(what) if how == "send" else iterator.throw(_RAISED[what]())
+            go_on = iterator.send(what) if how == "send" else iterator.throw(RAISED[what]())
             trace.append(("yielded", go_on))
         trace.append(("closed", iterator.close()))
     except StopIteration as stop:
@@ -157,24 +135,17 @@ def _outcome(
     timed: Any = timer.handle
     if compiled is not None:
         timed = compiled.RequestTimer(timer, handle, _Request).handle
-    (segment,) = memory_segments(1)
-    session, _ = recording(segment)
-    recorder.install(session)
-    try:
+    with recorded() as found:
         _drive(timed(_Request()), steps, trace)
-    finally:
-        recorder.remove(session)
-    batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
-    recorded = sorted((column.series.label, len(column.values)) for column in batch.columns)
-    return trace, recorded, in_flight.gauge.value
+    return trace, found, in_flight.gauge.value
 
 
-_SCRIPTS = st.tuples(st.integers(0, 2), st.sampled_from(["well", "well", "well", *_RAISED]))
+_SCRIPTS = st.tuples(st.integers(0, 2), st.sampled_from(["well", "well", "well", *RAISED]))
 _STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.sampled_from(["a", "b"])),
         st.tuples(st.just("send"), st.sampled_from(["a", "b"])),
-        st.tuples(st.just("throw"), st.sampled_from([*_RAISED])),
+        st.tuples(st.just("throw"), st.sampled_from([*RAISED])),
         st.tuples(st.just("close"), st.just("")),
     ),
     max_size=6,

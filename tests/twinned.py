@@ -1,0 +1,59 @@
+"""What tests of the twins of a request's way share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+from aiohttp import web
+
+from aqltelemetry import recorder
+from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.twins import IS_COMPILED
+from fakes import memory_segments, recording
+
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "bug": lambda: ValueError("bug"),
+    "gone": lambda: ConnectionResetError("gone"),
+    "cancelled": asyncio.CancelledError,
+    "exit": SystemExit,
+    "forbidden": lambda: web.HTTPForbidden(text="no"),
+}
+"""What may be raised amid a request."""
+
+
+def raise_if_told(what: object) -> None:
+    """Raise what has that name, if anything has."""
+    if what in RAISED:
+        exc = RAISED[str(what)]()
+        raise exc
+
+
+def requests_twin() -> ModuleType:
+    """Return the compiled twins of a request's way, which have to be in use."""
+    if IS_COMPILED:
+        return import_module("aqltelemetry._requests")
+    reason = "needs the compiled twins in use, which a C compiler makes at the installation"
+    if os.environ.get("AQLTELEMETRY_CI") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[str, int]]]:
+    """Record into a segment; at the end, tell its labels and how often each is there."""
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+    found: list[tuple[str, int]] = []
+    try:
+        yield found
+    finally:
+        recorder.remove(session)
+        batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+        found += sorted((column.series.label, len(column.values)) for column in batch.columns)
