@@ -150,6 +150,15 @@ _WAYS = st.tuples(
 )
 
 
+_ANSWERED: dict[int, list[Step]] = {
+    status: [
+        ("send", {"type": "http.response.start", "status": status}, "well"),
+        ("send", {"type": "http.response.body"}, "well"),
+    ]
+    for status in (200, 404)
+}
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(_WAYS, _STEPS, st.sampled_from(["well", *RAISED])), max_size=5))
 def test_both_twins_make_the_same_of_connections(
@@ -170,8 +179,9 @@ def test_both_twins_make_the_same_of_connections(
 def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
     module = compiled if twin == "compiled" else asgi_connections
     connections = module.Connections(ScopeLabels(), InFlight(), False)
-    steps: list[Step] = [("send", {"type": "http.response.body"}, "well")]
     ways = [
+        *(["http", "GET", "plain", "litestar"],) * 2,
+        *(["http", "GET", "plain", "inner"],) * 2,
         *(["http", "GET", "plain", ""],) * 2,
         *(["http", "POST", "plain", ""],) * 2,
         *(["http", "GET", "plain", "mounted"],) * 2,
@@ -180,13 +190,21 @@ def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> 
     ]
     with recorded() as found:
         for way in ways:
-            asyncio.run(_serve(connections, way, steps, "well"))
+            asyncio.run(_serve(connections, way, _ANSWERED[200], "well"))
+        for status in (200, 404):  # what is in a mount is known by its answer
+            asyncio.run(
+                _serve(connections, ["http", "GET", "mount", ""], _ANSWERED[status], "well")
+            )
     assert found == [
+        (" [GET]", 1),
         ("/included/{y} [GET]", 2),
+        ("/l/{y} [GET]", 2),
         ("/mounted/x/{y} [GET]", 2),
+        ("/wsgi/{y} [GET]", 2),
         ("/x/{y} [GET]", 2),
         ("/x/{y} [POST]", 2),
-        ("unmatched", 2),
+        ("unmatched", 3),
+        ("unmatched 4xx", 1),
     ]
 
 

@@ -105,6 +105,9 @@ _STORIES = st.fixed_dictionaries(
 )
 
 
+_DISCONNECT = "/x [GET] disconnect"
+
+
 @settings(deadline=None)
 @given(_STORIES)
 def test_both_twins_make_the_same_of_an_answer(compiled: ModuleType, story: dict[str, Any]) -> None:
@@ -116,3 +119,30 @@ def test_both_twins_make_the_same_of_an_answer(compiled: ModuleType, story: dict
         outcomes.append((trace, found, requests.in_flight.gauge.value))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][2] == 0
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize(
+    ("length", "gone_by", "outcome"),
+    [("2", "exit", []), ("3", "exit", [_DISCONNECT]), ("2", "gone", [_DISCONNECT])],
+)
+def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
+    compiled: ModuleType, twin: str, length: str, gone_by: str, outcome: list[str]
+) -> None:
+    story = {
+        "method": "GET",
+        "starts": [("200 OK", [("Content-Length", length)])],
+        "raises": "well",
+        "body": _Body,
+        "chunks": [b"x", b"x"],
+        "closing": "well",
+        "gone_after": 1,
+        "gone_by": gone_by,
+    }
+    with recorded() as found:
+        _answered(
+            compiled if twin == "compiled" else wsgi_answers,
+            Requests(lambda environ: "/x", with_ttfb=False),
+            story,
+        )
+    assert found == [(label, 1) for label in ["/x [GET]", *outcome]]
