@@ -706,7 +706,8 @@ for _ in range(2):
 
 async def test_row_20_segments_are_where_nobody_else_may_cut_them(directory: Path) -> None:
     """A mapped file that is cut kills its process: so nobody else may get at it."""
-    async with Monitor(directory, with_runtime=False):
+    async with Monitor(directory, with_runtime=False) as mine:
+        await mine.flush()  # after which no file is being made
         (root,) = (root for root in all_roots(str(directory)) if root.exists())
         for path in (root, *root.rglob("*")):
             assert path.stat().st_mode & 0o077 == 0
