@@ -73,6 +73,7 @@ def small(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
 
 def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> Iterator[Kept]:
     kept = Kept(thread, Writer.in_journal(tmp_path, origin()), max_bytes)
+    kept.settle()  # its spares are there, however busy the machine is
     yield kept
     recorder.remove(kept.recording)
     kept.on_thread(kept.keeper.close)

@@ -352,12 +352,13 @@ async def test_a_journal_that_fills_is_made_room_in_before_its_limit(
     async with Monitor(
         directory, with_runtime=False, journal_bytes=4 << 20, max_file_age_s=3600
     ) as mine:
-        for number in range(1, 11):
-            for _ in range(30_000):
+        for number in range(1, 61):
+            for _ in range(5_000):
                 with time_block("x"):
                     pass
             async with asyncio.timeout(30):
-                while mine.stats().published < 30_000 * (number - 2):
+                await asyncio.sleep(0.005)
+                while mine.stats().published < 5_000 * number - 60_000:
                     await asyncio.sleep(0.005)
     assert mine.stats().dropped == {}
     assert counts()["x"] == 300_000
