@@ -1,6 +1,6 @@
 """How long a request to an aiohttp application takes, and what becomes of it.
 
-Of this there is a compiled twin, in `_requests`, for the usual request: one that a
+Of this there is a compiled twin, in `_aiohttp_requests.pyx`, for the usual request: one that a
 handler answers by returning a plain response. What goes another way it leaves to this one.
 """
 
@@ -28,7 +28,7 @@ from aqltelemetry.request_labels import (
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
-    from aqltelemetry import _requests
+    from aqltelemetry import _aiohttp_requests as compiled
 
 # What the compiled twin needs of aiohttp that is not of its documented interface.
 _IS_KNOWN = (
@@ -52,7 +52,7 @@ def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool)
     handle: Handle = timer.handle
     if IS_COMPILED and _IS_KNOWN:
         object.__setattr__(app, "_make_request", _maker(app._make_request))  # noqa: SLF001
-        handle = _requests.RequestTimer(timer, app._handle, TimedRequest).handle  # noqa: SLF001
+        handle = compiled.RequestTimer(timer, app._handle, TimedRequest).handle  # noqa: SLF001
     object.__setattr__(app, "_handle", handle)
 
 
@@ -137,7 +137,7 @@ if IS_COMPILED and _IS_KNOWN:
         __slots__ = ("_handling",)
         ATTRS = web.Request.ATTRS | {"_handling"}
         _prepare_hook_coroutine = web.Request._prepare_hook  # noqa: SLF001
-        _prepare_hook = _requests.prepare_hook  # type: ignore[assignment]
+        _prepare_hook = compiled.prepare_hook  # type: ignore[assignment]
 
         def clone(self, **changes: Any) -> web.Request:
             """Return a changed copy, which tells as well."""

@@ -23,7 +23,7 @@ from aqltelemetry.twins import IS_COMPILED
 if TYPE_CHECKING or not IS_COMPILED:
     from aqltelemetry.asgi_connections import Connections
 else:
-    from aqltelemetry._requests import Connections
+    from aqltelemetry._asgi_connections import Connections
 
 _log = logging.getLogger("aqltelemetry")
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -1,6 +1,6 @@
 """How long a connection to an ASGI application takes, and what becomes of it.
 
-This is the pure twin; `_requests.pyx` has the compiled one, which does the same.
+This is the pure twin; `_asgi_connections.pyx` has the compiled one, which does the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a host records of an HTTP exchange, and of those that are going on.
 
-What the compiled twins of these are, is in `_requests.pyx`.
+What the compiled twins of these are, is in `_exchange.pyx`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aqltelemetry.request_labels import Labels
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
-    from aqltelemetry import _requests
+    from aqltelemetry import _exchange
 
 IN_FLIGHT = "requests in flight"
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
@@ -43,7 +43,7 @@ class InFlight:
     interval_s: float | None = None
 
     def __init__(self) -> None:
-        self.gauge: Gauge = _requests.Gauge() if IS_COMPILED else Gauge()
+        self.gauge: Gauge = _exchange.Gauge() if IS_COMPILED else Gauge()
         # From any thread: count a request; count its end.
         self.begin, self.end = self.gauge.begin, self.gauge.end
 

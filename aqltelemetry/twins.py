@@ -17,7 +17,14 @@ def _has_compiled() -> bool:
     if os.environ.get(VARIABLE, "").lower() in {"1", "true", "yes", "on"}:
         return False
     try:
-        from aqltelemetry import _hot_path, _requests, _rows  # noqa: F401, PLC0415 - do they load?
+        from aqltelemetry import (  # noqa: PLC0415 - do they load?
+            _aiohttp_requests,  # noqa: F401
+            _asgi_connections,  # noqa: F401
+            _exchange,  # noqa: F401
+            _hot_path,  # noqa: F401
+            _rows,  # noqa: F401
+            _wsgi_answers,  # noqa: F401
+        )
     except ImportError:
         return False
     return True

@@ -23,7 +23,7 @@ from aqltelemetry.wsgi_answers import Environ, Requests, Template
 if TYPE_CHECKING or not IS_COMPILED:
     from aqltelemetry.wsgi_answers import Answer
 else:
-    from aqltelemetry._requests import Answer
+    from aqltelemetry._wsgi_answers import Answer
 
 _log = logging.getLogger("aqltelemetry")
 Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

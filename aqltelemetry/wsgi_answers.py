@@ -1,6 +1,6 @@
 """How long a request to a WSGI application takes, and what becomes of it.
 
-This is the pure twin; `_requests.pyx` has the compiled one, which does the same.
+This is the pure twin; `_wsgi_answers.pyx` has the compiled one, which does the same.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aqltelemetry.aiohttp_requests import RequestTimer
 from aqltelemetry.exchange import InFlight
-from twinned import RAISED, raise_if_told, recorded, requests_twin
+from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 Script = tuple[int, str]
 """How often to suspend, and how to end after that."""
@@ -32,7 +32,7 @@ _ROUTE = _Route()
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    return requests_twin()
+    return compiled_twin("_aiohttp_requests")
 
 
 @coroutine

@@ -15,7 +15,7 @@ from aqltelemetry import asgi_connections
 from aqltelemetry.asgi_connections import ScopeLabels
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.request_labels import ANSWERING, ASKED
-from twinned import RAISED, raise_if_told, recorded, requests_twin
+from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 Step = tuple[str, Any, str]
 """What an application does, with what, and what the server raises or returns then."""
@@ -23,7 +23,7 @@ Step = tuple[str, Any, str]
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    return requests_twin()
+    return compiled_twin("_asgi_connections")
 
 
 @pytest.fixture(params=[True, False], autouse=True)

@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
         if path.suffix in (".py", ".pyi") or path.name == "py.typed"
     }
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    twinned = ("_hot_path", "_requests", "_rows")
+    twinned = [path.stem for path in (ROOT / "aqltelemetry").glob("*.pyx")]
     extensions = {f"aqltelemetry/{twin}{suffix}" for twin in twinned}
     if twins.IS_COMPILED or os.environ.get("AQLTELEMETRY_CI") == "1":
         assert names == wanted | extensions

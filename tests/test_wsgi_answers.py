@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from aqltelemetry import wsgi_answers
 from aqltelemetry.wsgi_answers import Requests
-from twinned import RAISED, raise_if_told, recorded, requests_twin
+from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    return requests_twin()
+    return compiled_twin("_wsgi_answers")
 
 
 class _Body:

@@ -34,10 +34,10 @@ def raise_if_told(what: object) -> None:
         raise exc
 
 
-def requests_twin() -> ModuleType:
-    """Return the compiled twins of a request's way, which have to be in use."""
+def compiled_twin(name: str) -> ModuleType:
+    """Return a compiled twin of a request's way, which has to be in use."""
     if IS_COMPILED:
-        return import_module("aqltelemetry._requests")
+        return import_module(f"aqltelemetry.{name}")
     reason = "needs the compiled twins in use, which a C compiler makes at the installation"
     if os.environ.get("AQLTELEMETRY_CI") == "1":
         pytest.fail(reason)

@@ -1,10 +1,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aqltelemetry.asgi_connections import Connections as Connections
-from aqltelemetry.exchange import Gauge as Gauge
-from aqltelemetry.wsgi_answers import Answer as Answer
-
 class RequestTimer:
     def __init__(
         self, twin: Any, handle: Callable[[Any], Awaitable[Any]], request_type: type

@@ -1,0 +1,1 @@
+from aqltelemetry.asgi_connections import Connections as Connections

@@ -1,0 +1,226 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, binding=False, auto_pickle=False
+# cython: embedsignature=True, embedsignature.format=clinic
+"""The compiled twin of `asgi_connections`."""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from asyncio import CancelledError
+
+from aqltelemetry.request_labels import ANSWERING, ASKED, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
+
+from aqltelemetry._exchange cimport Awaited, Exchange, Gauge, am_send_awaited, get, iterator_of
+from aqltelemetry._hot_path cimport is_recording, monotonic_ns
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyAsyncMethods:
+        int (*am_send)(Awaited, PyObject*, PyObject**) except -1
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+    bint PyDict_CheckExact(object thing)
+    object PyLong_FromVoidPtr(void* pointer)
+    object PyContextVar_Set(object variable, object value)
+
+
+cdef long _made = 0
+cdef list _asked = ASKED
+
+
+@cython.final
+cdef class Connections:
+    """What the connections of an ASGI middleware have in common."""
+
+    cdef object _labels
+    cdef Gauge _in_flight
+    cdef bint _with_ttfb
+    cdef dict _known
+
+    def __init__(self, labels, in_flight, with_ttfb):
+        global _made
+        _made += 1
+        self._labels = labels
+        self._in_flight = in_flight.gauge
+        self._with_ttfb = with_ttfb
+        # By the number of an object, which is kept beside, that says the route: labels by method.
+        self._known = {}
+
+    def begin(self, scope, receive, send):
+        """Begin a connection; None if it is not to be recorded, or by another middleware."""
+        cdef Connection connection
+        kind = scope["type"]
+        if not is_recording() or (kind != "http" and kind != "websocket"):
+            return None
+        # Within another one of its kind, only the outer one records. A mark may have a scope
+        # grow that else would not, so where there is one middleware there are none.
+        if _made > 1:
+            if get(scope, RECORDED_BY, self) is not self:
+                return None
+            scope[RECORDED_BY] = self
+        self._in_flight.count += 1
+        if _asked:
+            PyContextVar_Set(ANSWERING, scope)
+        connection = Connection.__new__(Connection)
+        connection.kind = WEBSOCKET if kind == "websocket" else ""
+        connection._connections = self
+        connection._scope = scope
+        connection._root_path = get(scope, "root_path", "")
+        connection._receive = receive
+        connection._send = send
+        connection.started_ns = monotonic_ns()
+        return connection
+
+    cdef tuple _labels_of(self, Connection connection):
+        scope = connection._scope
+        route = None
+        if not connection.kind and PyDict_CheckExact(scope):
+            route = _deciding(<dict>scope, connection._root_path)
+        if route is None:
+            return self._learn(connection)
+        key = PyLong_FromVoidPtr(<void*>route)
+        known = self._known.get(key)
+        if known is None:
+            known = self._keep(key, route, scope)
+        labels = (<dict>known[1]).get(scope["method"])
+        if labels is None:
+            labels = self._learn(connection)
+            if self._labels.keeps(scope):
+                (<dict>known[1])[scope["method"]] = labels
+        return labels
+
+    cdef tuple _keep(self, object key, object route, object scope):
+        known = (route, {})
+        if len(self._known) < MOST_ROUTES:
+            self._known[key] = known
+        return known
+
+    cdef tuple _learn(self, Connection connection):
+        return tuple(
+            self._labels.of(
+                connection._scope, connection._root_path, connection.status, connection.kind
+            )
+        )
+
+
+cdef enum:
+    MOST_ROUTES = 1000
+
+
+cdef object _deciding(dict scope, object root_path):
+    """Return what alone says which template a connection has, if one object does.
+
+    So not where it was mounted, where an application below said it, or as Litestar says it.
+    """
+    route = scope.get("route")
+    if (
+        route is None
+        or scope.get("root_path", "") != root_path
+        or TEMPLATE in scope
+        or "path_template" in scope
+    ):
+        return None
+    fastapi = scope.get("fastapi")
+    if fastapi is not None:
+        context = fastapi.get("effective_route_context")
+        if context is not None:
+            return context if context.original_route is route else None
+    return route
+
+
+@cython.final
+cdef class Connection(Exchange):
+    """A connection, seen by what its ASGI application receives and sends."""
+
+    cdef Connections _connections
+    cdef object _scope, _root_path, _receive, _send
+
+    def receive(self):
+        """Receive as the application would, and note that the client has gone."""
+        cdef Receiving receiving = Receiving.__new__(Receiving)
+        receiving._connection = self
+        receiving._inner = iterator_of(self._receive())
+        return receiving
+
+    def send(self, message):
+        """Send as the application would; the exchange ends with its last message."""
+        cdef Sending sending = Sending.__new__(Sending)
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._begin(message)
+        elif kind == "http.response.body" or kind == "http.response.pathsend":
+            self.first_byte()
+            sending._is_last = not get(message, "more_body", False)
+        elif kind == "websocket.accept":
+            self.first_byte()
+        sending._connection = self
+        sending._inner = iterator_of(self._send(message))
+        return sending
+
+    def fail(self, exc):
+        """Note how the application failed."""
+        # A server cancels what nobody waits for any more; all else it answers by an error.
+        if isinstance(exc, CancelledError):
+            self.disconnected = True
+        else:
+            self.status = 500
+
+    def leave(self):
+        """Record what became of it, if it has not ended before: the application has."""
+        if _asked:
+            # Not reset by a token, which another context than this would not have.
+            PyContextVar_Set(ANSWERING, None)
+        self._record()
+        self._connections._in_flight.count -= 1
+
+    cdef int _record(self) except -1:
+        if not self.ended:
+            self.end(self._connections._labels_of(self), self._connections._with_ttfb)
+        return 0
+
+    cdef int _begin(self, message) except -1:
+        self.status = message["status"]
+        for name, value in get(message, "headers", ()):
+            if (
+                len(name) == 12
+                and name.lower() == b"content-type"
+                and value.startswith(b"text/event-stream")
+            ):
+                self.kind = EVENTS
+        return 0
+
+
+@cython.final
+cdef class Sending(Awaited):
+    """What a server is sending."""
+
+    cdef Connection _connection
+    cdef bint _is_last
+
+    cdef int _returned(self, PyObject** result) except -1:
+        # A background task may follow the response: it is not the client's time.
+        if self._is_last:
+            self._connection._record()
+        return False
+
+    cdef int _raised(self, object exc, PyObject** result) except -1:
+        if isinstance(exc, OSError):  # what a server raises when the client has gone
+            self._connection.disconnected = True
+        return False
+
+
+@cython.final
+cdef class Receiving(Awaited):
+    """What a server is to receive."""
+
+    cdef Connection _connection
+
+    cdef int _returned(self, PyObject** result) except -1:
+        if (<object>result[0])["type"] == "http.disconnect" and not self._connection.ended:
+            self._connection.disconnected = True
+        return False
+
+
+(<PyTypeObject*>Sending).tp_as_async.am_send = am_send_awaited
+(<PyTypeObject*>Receiving).tp_as_async.am_send = am_send_awaited

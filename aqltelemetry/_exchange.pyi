@@ -1,0 +1,1 @@
+from aqltelemetry.exchange import Gauge as Gauge

@@ -1,0 +1,1 @@
+from aqltelemetry.wsgi_answers import Answer as Answer
