@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.px[yd])
+FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx aqltelemetry/*.pxd)
 # What is tested with the pure twins too, once all was with the compiled ones.
 TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
 	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))

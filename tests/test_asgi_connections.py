@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -218,3 +220,28 @@ def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: st
         assert connection is not None
         assert inner.begin(scope, None, None) is None
         connection.leave()  # else its scope stays the one that is answered
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_message_that_is_none_raises_as_a_whole(compiled: ModuleType, twin: str) -> None:
+    """The exception passes through, and nothing holds the message afterwards."""
+    module = compiled if twin == "compiled" else asgi_connections
+    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    message: dict[str, Any] = {}
+
+    async def receive() -> Any:
+        return message
+
+    async def serve() -> None:
+        connection = connections.begin(_scope("http", "GET", ""), receive, None)
+        for _ in range(3):
+            with pytest.raises(KeyError, match="type"):
+                await connection.receive()
+        connection.leave()
+
+    before = sys.getrefcount(message)
+    with recorded():
+        asyncio.run(serve())
+    del receive, serve
+    gc.collect()
+    assert sys.getrefcount(message) <= before
