@@ -242,6 +242,5 @@ def test_a_message_that_is_none_raises_as_a_whole(compiled: ModuleType, twin: st
     before = sys.getrefcount(message)
     with recorded():
         asyncio.run(serve())
-    del receive, serve
     gc.collect()
     assert sys.getrefcount(message) <= before
