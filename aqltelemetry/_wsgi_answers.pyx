@@ -10,10 +10,10 @@ from cpython.object cimport PyObject
 import sys
 from functools import partial
 
-from aqltelemetry.request_labels import EVENTS
+from aqltelemetry.request_labels import EVENTS, RECORDED_BY
 
-from aqltelemetry._exchange cimport Exchange, Gauge
-from aqltelemetry._hot_path cimport monotonic_ns
+from aqltelemetry._exchange cimport Exchange, Gauge, get
+from aqltelemetry._hot_path cimport is_recording, monotonic_ns
 
 
 cdef extern from "Python.h":
@@ -21,37 +21,107 @@ cdef extern from "Python.h":
         PyObject* (*tp_iternext)(Answer) except? NULL
     PyObject* PyIter_Next(object iterator) noexcept
     int PyObject_IsTrue(object thing) except -1
+    PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
+    object PyLong_FromVoidPtr(void* pointer)
+
+
+cdef enum:
+    MOST_RULES = 1000
+
+
+@cython.final
+cdef class Requests:
+    """What the requests of a middleware have in common."""
+
+    cdef readonly object template
+    cdef object _labels
+    cdef Gauge _gauge
+    cdef bint _with_ttfb, _by_rule
+    cdef dict _known
+
+    def __init__(self, template, labels, in_flight, *, with_ttfb, by_rule=False):
+        self.template = template
+        self._labels = labels
+        self._gauge = in_flight.gauge
+        self._with_ttfb = with_ttfb
+        self._by_rule = by_rule
+        # By the number of a rule of Flask's, which is kept beside: template, labels by method.
+        self._known = {}
+
+    def answer(self, app, environ, start_response):
+        """Have an application answer a request; whatever it raises passes through."""
+        cdef Answer answer
+        # Within another one of its kind, only the outer one records.
+        if not is_recording() or environ.setdefault(RECORDED_BY, self) is not self:
+            return app(environ, start_response)
+        answer = Answer.__new__(Answer)
+        answer._begin(self, environ, start_response)
+        try:
+            return answer.watched(app(environ, answer.start))
+        except BaseException:
+            answer.fail()
+            raise
+
+    cdef tuple _rule(self, environ):
+        """Return what is known of the rule that a request of Flask's has; None if it has none."""
+        request = get(environ, "werkzeug.request", None)
+        if request is None or not self._by_rule:
+            return None
+        try:
+            rule = request.url_rule
+        except Exception:  # as the template's way will say
+            return None
+        if rule is None:
+            return None
+        key = PyLong_FromVoidPtr(<void*>rule)
+        cdef PyObject* found = PyDict_GetItemWithError(self._known, key)
+        if found is not NULL:
+            return <tuple>found
+        template = self.template(environ)
+        if template is None or len(self._known) >= MOST_RULES:
+            return None
+        known = (rule, template, {})
+        self._known[key] = known
+        return known
 
 
 @cython.final
 cdef class Answer(Exchange):
     """One request's `start_response`, and the body of its response, whose close ends it."""
 
-    cdef object _requests, _environ, _start_response, _template, _body, _chunks, _length_bytes
-    cdef Gauge _in_flight
+    cdef Requests _requests
+    cdef object _environ, _start_response, _template, _body, _chunks, _length_bytes
+    cdef tuple _rule
     cdef bint _answered, _exhausted
     cdef Py_ssize_t _given_bytes
 
     def __init__(self, requests, environ, start_response):
+        self._begin(requests, environ, start_response)
+
+    cdef int _begin(self, Requests requests, object environ, object start_response) except -1:
         self.kind = ""
         self.started_ns = monotonic_ns()
         self._requests = requests
         self._environ = environ
         self._start_response = start_response
-        self._in_flight = requests.in_flight.gauge
-        self._in_flight.count += 1
+        requests._gauge.count += 1
+        return 0
 
-    def start(self, status, headers, *exc_info):
+    def start(self, status, headers, exc_info=None):
         """Note what the response is, and have it begin."""
         try:
-            self.status = int(status.split(" ", 1)[0])
+            self.status = _number(status)
             self._note(headers)
         except Exception:  # the server tells what is wrong with them
             pass
         # Flask forgets the route before the body is sent.
-        self._template = self._requests.template(self._environ)
+        self._rule = self._requests._rule(self._environ)
+        if self._rule is None:
+            self._template = self._requests.template(self._environ)
         self._answered = True
-        return self._start_response(status, headers, *exc_info)
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
 
     cdef int _note(self, headers) except -1:
         cdef Py_ssize_t length
@@ -73,7 +143,7 @@ cdef class Answer(Exchange):
     def watched(self, body):
         """Return what a server is given for the application's body."""
         self._body = body
-        wrapper = self._environ.get("wsgi.file_wrapper")
+        wrapper = get(self._environ, "wsgi.file_wrapper", None)
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             # A server sends a file by the kernel, if it gets it as it is.
             self.first_byte()
@@ -91,8 +161,9 @@ cdef class Answer(Exchange):
     def close(self):
         """Close the body, as servers do when they have sent it or can't any more."""
         try:
-            if hasattr(self._body, "close"):
-                self._body.close()
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
         finally:
             self.disconnected = not (self._exhausted or self._is_quit_after_all())
             self.done()
@@ -108,10 +179,39 @@ cdef class Answer(Exchange):
             return
         if not self._answered:  # it raised before
             self._template = self._requests.template(self._environ)
-        method = self._environ.get("REQUEST_METHOD", "GET")
-        labels = self._requests.labels.of(self._template, method, self.kind)
-        self.end(tuple(labels), self._requests.with_ttfb)
-        self._in_flight.count -= 1
+        self.end(self._labels(), self._requests._with_ttfb)
+        self._requests._gauge.count -= 1
+
+    cdef tuple _labels(self):
+        method = get(self._environ, "REQUEST_METHOD", "GET")
+        if self._rule is None:
+            return tuple(self._requests._labels.of(self._template, method, self.kind))
+        _, template, by_method = self._rule
+        key = (method, self.kind) if self.kind else method
+        labels = (<dict>by_method).get(key)
+        if labels is None:
+            labels = tuple(self._requests._labels.of(template, method, self.kind))
+            if self._requests._labels.keeps(method):
+                by_method[key] = labels
+        return labels
+
+
+cdef long _number(status) except? -1:
+    """Return the number that a status begins with."""
+    cdef str text
+    cdef long number = 0
+    cdef int at, digit
+    if type(status) is str and len(<str>status) > 3:
+        text = status
+        for at in range(3):
+            digit = <int>text[at] - 48
+            if not 0 <= digit <= 9:
+                break
+            number = 10 * number + digit
+        else:
+            if text[3] == u" ":
+                return number
+    return int(status.split(" ", 1)[0])
 
 
 cdef PyObject* _next_chunk(Answer answer) except? NULL:

@@ -9,24 +9,23 @@ import logging
 import os
 from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.recorder import is_on
-from aqltelemetry.request_labels import ANSWERING, ASKED, RECORDED_BY, TEMPLATE, guarded
+from aqltelemetry.exchange import InFlight
+from aqltelemetry.request_labels import ANSWERING, ASKED, TEMPLATE, RequestLabels, guarded
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.twins import IS_COMPILED
-from aqltelemetry.wsgi_answers import Environ, Requests, Template
+from aqltelemetry.wsgi_answers import Application, Environ, StartResponse, Template
 
 if TYPE_CHECKING or not IS_COMPILED:
-    from aqltelemetry.wsgi_answers import Answer
+    from aqltelemetry.wsgi_answers import Requests
 else:
-    from aqltelemetry._wsgi_answers import Answer
+    from aqltelemetry._wsgi_answers import Requests
 
 _log = logging.getLogger("aqltelemetry")
-Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class TelemetryMiddleware:
@@ -54,36 +53,35 @@ class TelemetryMiddleware:
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
-        self._requests = Requests(guarded(template or partial(wsgi_template, app=app)), with_ttfb)
-        options["samplers"] = (*options.get("samplers", ()), self._requests.in_flight)
+        in_flight = InFlight()
+        self._requests = Requests(
+            guarded(template or partial(wsgi_template, app=app)),
+            RequestLabels(),
+            in_flight,
+            with_ttfb=with_ttfb,
+            by_rule=template is None,
+        )
+        options["samplers"] = (*options.get("samplers", ()), in_flight)
         self._directory = monitoring_dir
         if not ASKED:
             ASKED.append(TelemetryMiddleware)
         self._options = options
         self._started_in = 0
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request; whatever the application raises passes through."""
         outer = ANSWERING.get()
         if outer is not None:
             return self._app(environ, self._telling(outer, environ, start_response))
         if self._started_in != os.getpid():
             self._start()
-        # Within another one of its kind, only the outer one records.
-        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
-            return self._app(environ, start_response)
-        answer = Answer(self._requests, environ, start_response)
-        try:
-            return answer.watched(self._app(environ, answer.start))
-        except BaseException:
-            answer.fail()
-            raise
+        return self._requests.answer(self._app, environ, start_response)
 
     def _telling(
         self,
         outer: MutableMapping[str, Any],
         environ: Environ,
-        start_response: Callable[..., Any],
+        start_response: StartResponse,
     ) -> Callable[..., Any]:
         """Have the ASGI request that this is a part of know the route."""
 

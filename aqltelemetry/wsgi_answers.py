@@ -12,9 +12,12 @@ from typing import Any, TypeAlias
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.exchange import Exchange, InFlight
-from aqltelemetry.request_labels import EVENTS, RequestLabels
+from aqltelemetry.recorder import is_on
+from aqltelemetry.request_labels import EVENTS, RECORDED_BY, RequestLabels
 
 Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 Template: TypeAlias = Callable[[Environ], str | None]
 
 _FAILED = 500
@@ -23,13 +26,40 @@ _TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
 class Requests:
-    """What the requests of a middleware have in common."""
+    """What the requests of a middleware have in common.
 
-    def __init__(self, template: Template, with_ttfb: bool) -> None:
+    `by_rule` says that Flask's rule, where a request has one, decides alone which template
+    `template` returns; the compiled twin then asks once for each.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        labels: RequestLabels,
+        in_flight: InFlight,
+        *,
+        with_ttfb: bool,
+        by_rule: bool = False,
+    ) -> None:
+        del by_rule
         self.template = template
+        self.labels = labels
+        self.in_flight = in_flight
         self.with_ttfb = with_ttfb
-        self.labels = RequestLabels()
-        self.in_flight = InFlight()
+
+    def answer(
+        self, app: Application, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Have an application answer a request; whatever it raises passes through."""
+        # Within another one of its kind, only the outer one records.
+        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
+            return app(environ, start_response)
+        answer = Answer(self, environ, start_response)
+        try:
+            return answer.watched(app(environ, answer.start))
+        except BaseException:
+            answer.fail()
+            raise
 
 
 class Answer(Exchange):
@@ -45,16 +75,14 @@ class Answer(Exchange):
     _length_bytes: str | None = None
     _template: str | None = None
 
-    def __init__(
-        self, requests: Requests, environ: Environ, start_response: Callable[..., Any]
-    ) -> None:
+    def __init__(self, requests: Requests, environ: Environ, start_response: StartResponse) -> None:
         self.started_ns = monotonic_ns()
         self._requests = requests
         self._environ = environ
         self._start_response = start_response
         requests.in_flight.begin()
 
-    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Note what the response is, and have it begin."""
         try:
             self.status = int(status.split(" ", 1)[0])
@@ -64,7 +92,9 @@ class Answer(Exchange):
         # Flask forgets the route before the body is sent.
         self._template = self._requests.template(self._environ)
         self._answered = True
-        return self._start_response(status, headers, *exc_info)
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
 
     def _note(self, headers: list[tuple[str, str]]) -> None:
         self.kind, self._length_bytes = "", None
@@ -122,8 +152,9 @@ class Answer(Exchange):
     def close(self) -> None:
         """Close the body, as servers do when they have sent it or can't any more."""
         try:
-            if hasattr(self._body, "close"):
-                self._body.close()
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
         finally:
             self.disconnected = not (self._exhausted or self._is_quit_after_all())
             self.done()

@@ -19,7 +19,8 @@ import pytest
 from aqltelemetry import recorder, sync
 from aqltelemetry.errors import OptionError
 from aqltelemetry.filenames import parse
-from aqltelemetry.wsgi import Application, TelemetryMiddleware
+from aqltelemetry.wsgi import TelemetryMiddleware
+from aqltelemetry.wsgi_answers import Application
 from servers import run_gunicorn
 
 Counts = Callable[..., Counter[str]]
@@ -332,6 +333,7 @@ def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Cou
 _FLASK = """
 from flask import Flask
 from aqltelemetry.wsgi import TelemetryMiddleware
+from aqltelemetry.wsgi_answers import Application
 app = Flask(__name__)
 app.wsgi_app = TelemetryMiddleware(app.wsgi_app, "_monitoring")
 @app.get("/users/<user>")
@@ -344,6 +346,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
 from aqltelemetry.wsgi import TelemetryMiddleware
+from aqltelemetry.wsgi_answers import Application
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
 urlpatterns = [path("users/<str:user>", lambda request, user: HttpResponse(f"hello {user}"))]
 app = TelemetryMiddleware(get_wsgi_application(), "_monitoring")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqltelemetry import wsgi_answers
-from aqltelemetry.wsgi_answers import Requests
+from aqltelemetry.exchange import InFlight
+from aqltelemetry.request_labels import RequestLabels, guarded
+from aqltelemetry.routes import wsgi_template
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 
@@ -40,8 +42,32 @@ class _File(_Body):
     """What a server sends by itself."""
 
 
-def _answered(module: ModuleType, requests: Requests, story: dict[str, Any]) -> list[object]:
-    """Be server and middleware of one request; tell what the server met."""
+class _Broken:
+    """A request whose rule can't be had."""
+
+    @property
+    def url_rule(self) -> object:
+        raise ValueError
+
+
+_RULES = {name: SimpleNamespace(rule=f"/{name}/<int:y>") for name in ("x", "z")}
+_REQUESTS = {
+    **{name: SimpleNamespace(url_rule=rule) for name, rule in _RULES.items()},
+    "unmatched": SimpleNamespace(url_rule=None),
+    "forgotten": None,
+    "none": SimpleNamespace(),
+    "odd": SimpleNamespace(url_rule=SimpleNamespace(rule=None)),
+    "broken": _Broken(),
+}
+
+
+def _requests(module: ModuleType, in_flight: InFlight, *, with_ttfb: bool) -> Any:
+    template = guarded(wsgi_template)
+    return module.Requests(template, RequestLabels(), in_flight, with_ttfb=with_ttfb, by_rule=True)
+
+
+def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
+    """Be server and application of one request; tell what the server met."""
     trace: list[object] = []
     environ: dict[str, Any] = {"REQUEST_METHOD": story["method"], "wsgi.file_wrapper": _File}
 
@@ -49,15 +75,18 @@ def _answered(module: ModuleType, requests: Requests, story: dict[str, Any]) -> 
         trace.append(arguments)
         return "write"
 
-    answer = module.Answer(requests, environ, start_response)
-    try:
-        for status, headers in story["starts"]:
-            trace.append(answer.start(status, headers))
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        if story["route"] is not None:
+            environ["werkzeug.request"] = _REQUESTS[story["route"]]
+        trace.extend(start(*begun) for begun in story["starts"])
         raise_if_told(story["raises"])
-        body = answer.watched(story["body"](story["chunks"], story["closing"]))
+        return story["body"](story["chunks"], story["closing"])
+
+    try:
+        body = requests.answer(application, environ, start_response)
     except BaseException as exc:
-        answer.fail()
         return [*trace, type(exc)]
+    environ["werkzeug.request"] = None  # as Flask forgets it
     try:
         for number, chunk in enumerate(body):
             trace.append(chunk)
@@ -90,11 +119,13 @@ _HEADERS = st.lists(
     ),
     max_size=3,
 )
-_STATUSES = st.sampled_from(["200 OK", "404 Not Found", "503 Busy", "weird", ""])
+_STATUSES = st.sampled_from(["200 OK", "404 Not Found", "503 Busy", "200", "5030 x", "weird", ""])
+_STARTS = st.tuples(_STATUSES, _HEADERS) | st.tuples(_STATUSES, _HEADERS, st.just(("exc", "info")))
 _STORIES = st.fixed_dictionaries(
     {
         "method": st.sampled_from(["GET", "POST", "INVENTED"]),
-        "starts": st.lists(st.tuples(_STATUSES, _HEADERS), max_size=2),
+        "route": st.sampled_from(["x", "z", None, *_REQUESTS]),
+        "starts": st.lists(_STARTS, max_size=2),
         "raises": st.sampled_from(["well"] * 4 + [*RAISED]),
         "body": st.sampled_from([_Body, _Body, _File]),
         "chunks": st.lists(st.sampled_from([b"", b"x", b"xx", *RAISED]), max_size=4),
@@ -105,18 +136,21 @@ _STORIES = st.fixed_dictionaries(
 )
 
 
-_DISCONNECT = "/x [GET] disconnect"
+_DISCONNECT = "/x/{y} [GET] disconnect"
 
 
 @settings(deadline=None)
-@given(_STORIES)
-def test_both_twins_make_the_same_of_an_answer(compiled: ModuleType, story: dict[str, Any]) -> None:
+@given(st.lists(_STORIES, min_size=1, max_size=4))
+def test_both_twins_make_the_same_of_answers(
+    compiled: ModuleType, stories: list[dict[str, Any]]
+) -> None:
     outcomes = []
     for module in (wsgi_answers, compiled):
-        requests = Requests(lambda environ: "/x", with_ttfb=True)
+        in_flight = InFlight()
+        requests = _requests(module, in_flight, with_ttfb=True)
         with recorded() as found:
-            trace = _answered(module, requests, story)
-        outcomes.append((trace, found, requests.in_flight.gauge.value))
+            traces = [_answered(requests, story) for story in stories]
+        outcomes.append((traces, found, in_flight.gauge.value))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][2] == 0
 
@@ -129,20 +163,79 @@ def test_both_twins_make_the_same_of_an_answer(compiled: ModuleType, story: dict
 def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
     compiled: ModuleType, twin: str, length: str, gone_by: str, outcome: list[str]
 ) -> None:
-    story = {
+    story = _story(starts=[("200 OK", [("Content-Length", length)])], gone_after=1, gone_by=gone_by)
+    with recorded() as found:
+        _answered(_of(compiled, twin), story)
+    assert found == [(label, 1) for label in ["/x/{y} [GET]", *outcome]]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_rule_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
+    requests = _of(compiled, twin)
+    events = [("200 OK", [("Content-Type", "text/event-stream")])]
+    with recorded() as found:
+        for _ in range(2):
+            for route in ("x", "z", "unmatched"):
+                _answered(requests, _story(route=route))
+            _answered(requests, _story(method="POST"))
+            _answered(requests, _story(method="ODD"))
+            _answered(requests, _story(starts=events))
+    assert found == [
+        ("/x/{y} [GET]", 2),
+        ("/x/{y} [GET] events", 2),
+        ("/x/{y} [OTHER]", 2),
+        ("/x/{y} [POST]", 2),
+        ("/z/{y} [GET]", 2),
+        ("unmatched", 2),
+    ]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_template_of_ones_own_is_asked_each_time(compiled: ModuleType, twin: str) -> None:
+    """Even where Flask has one rule for them all."""
+    module = compiled if twin == "compiled" else wsgi_answers
+    templates = iter(["/a", "/b"])
+    requests = module.Requests(
+        lambda environ: next(templates), RequestLabels(), InFlight(), with_ttfb=False
+    )
+    with recorded() as found:
+        for _ in range(2):
+            _answered(requests, _story())
+    assert found == [("/a [GET]", 1), ("/b [GET]", 1)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: str) -> None:
+    outer, inner = _of(compiled, twin), _of(compiled, twin)
+    in_outer: list[object] = []
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        in_outer.append(environ)
+        return inner.answer(lambda environ, start: [b"x"], environ, start)
+
+    with recorded() as found:
+        body = outer.answer(application, {}, lambda *arguments: None)
+        assert list(body) == [b"x"]
+        body.close()
+    assert found == [("unmatched", 1)]
+    assert in_outer
+
+
+def _of(compiled: ModuleType, twin: str) -> Any:
+    module = compiled if twin == "compiled" else wsgi_answers
+    return _requests(module, InFlight(), with_ttfb=False)
+
+
+def _story(**changes: Any) -> dict[str, Any]:
+    return {
         "method": "GET",
-        "starts": [("200 OK", [("Content-Length", length)])],
+        "route": "x",
+        "starts": [("200 OK", [])],
         "raises": "well",
         "body": _Body,
         "chunks": [b"x", b"x"],
         "closing": "well",
-        "gone_after": 1,
-        "gone_by": gone_by,
+        "gone_after": 9,
+        "gone_by": "gone",
+        **changes,
     }
-    with recorded() as found:
-        _answered(
-            compiled if twin == "compiled" else wsgi_answers,
-            Requests(lambda environ: "/x", with_ttfb=False),
-            story,
-        )
-    assert found == [(label, 1) for label in ["/x [GET]", *outcome]]
