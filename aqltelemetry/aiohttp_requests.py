@@ -12,6 +12,7 @@ from functools import partial
 from inspect import signature
 from typing import Any, NoReturn
 
+import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
@@ -33,7 +34,10 @@ if IS_COMPILED:
 # What the compiled twin needs of aiohttp that is not of its documented interface.
 _IS_KNOWN = (
     hasattr(web.Request, "_prepare_hook")
+    and hasattr(web.Application, "_make_handler")
     and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
+    # Older ones end some requests without a word.
+    and tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 11)
 )
 _FAILED = 500
 _UPGRADED = 101
@@ -51,17 +55,19 @@ def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool)
     timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
     handle: Handle = timer.handle
     if IS_COMPILED and _IS_KNOWN:
-        object.__setattr__(app, "_make_request", _maker(app._make_request))  # noqa: SLF001
-        handle = compiled.RequestTimer(timer, app._handle, TimedRequest).handle  # noqa: SLF001
+        make, make_handler = app._make_request, app._make_handler  # noqa: SLF001
+        usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
+        handle = usual.handle
+        object.__setattr__(app, "_make_request", usual.make)
+        object.__setattr__(app, "_make_handler", partial(_timed_server, make_handler))
     object.__setattr__(app, "_handle", handle)
 
 
-def _maker(make_request: Callable[..., web.Request]) -> Callable[..., web.Request]:
-    # Not a partial, which takes a slower way for arguments with names.
-    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
-        return make_request(message, payload, protocol, writer, task, TimedRequest)
-
-    return make
+def _timed_server(make_handler: Callable[..., web.Server], **options: Any) -> web.Server:
+    server = make_handler(**options)
+    if type(server) is web.Server:
+        server.__class__ = TimedServer
+    return server
 
 
 class RequestTimer:
@@ -132,11 +138,11 @@ class RequestTimer:
 if IS_COMPILED and _IS_KNOWN:
 
     class TimedRequest(web.Request):
-        """A request that tells the compiled twin of a response that begins amid its handler."""
+        """A request that tells the compiled twin when a response begins."""
 
         __slots__ = ("_handling",)
         ATTRS = web.Request.ATTRS | {"_handling"}
-        _prepare_hook_coroutine = web.Request._prepare_hook  # noqa: SLF001
+        prepare_hook_untimed = web.Request._prepare_hook  # noqa: SLF001
         _prepare_hook = compiled.prepare_hook  # type: ignore[assignment]
 
         def clone(self, **changes: Any) -> web.Request:
@@ -147,6 +153,27 @@ if IS_COMPILED and _IS_KNOWN:
 
     # As it shows itself in logs.
     TimedRequest.__name__ = TimedRequest.__qualname__ = web.Request.__name__
+
+    class TimedProtocol(web.RequestHandler):
+        """A connection that tells the compiled twin when a response was sent, or failed."""
+
+        __slots__ = ("_handling",)
+        log_untimed = web.RequestHandler.log_access
+        log_access = compiled.log_access  # type: ignore[assignment]
+        force_close_untimed = web.RequestHandler.force_close
+        force_close = compiled.force_close
+
+    class TimedServer(web.Server):
+        """A server of connections of this kind."""
+
+        def __call__(self) -> web.RequestHandler:
+            """Make a connection's protocol; with options it can't have, one that tells nothing."""
+            try:
+                return TimedProtocol(self, loop=self._loop, **self._kwargs)
+            except TypeError:
+                return super().__call__()
+
+    compiled.connect(TimedRequest, TimedProtocol)
 
 
 class Request(Exchange):
