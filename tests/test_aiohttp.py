@@ -26,7 +26,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @asynccontextmanager
 async def _serving(app: web.Application) -> AsyncIterator[aiohttp.ClientSession]:
     """Serve an application on a real socket; give a client of it."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    async with _running(web.AppRunner(app, access_log=None, shutdown_timeout=1.0)) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _running(runner: web.BaseRunner) -> AsyncIterator[aiohttp.ClientSession]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -732,7 +737,7 @@ async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -
         try:
             for _ in range(10):
                 await (await client.get("/x")).read()
-            left = [each for each in gc.get_objects() if isinstance(each, Exchange)]
+            left = [each for each in gc.get_objects() if isinstance(each, Exchange | web.Request)]
         finally:
             gc.enable()
     assert len(left) <= 1  # the last one, which a frame may hold
@@ -803,3 +808,38 @@ async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: C
     async with _serving(_app(directory, web.get("/x", events))) as client:
         await (await client.get("/x")).read()
     assert counts() == {"/x [GET]": 1}
+
+
+async def test_what_is_recorded_is_logged_as_without(
+    directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = web.AppRunner(
+        _app(directory, web.get("/x", _hello)), access_log_format="%r %s", shutdown_timeout=1.0
+    )
+    with caplog.at_level(logging.INFO, "aiohttp.access"):
+        async with _running(runner) as client:
+            await (await client.get("/x")).read()
+            await (await client.get("/y")).read()
+    assert [each.message for each in caplog.records if each.name == "aiohttp.access"] == [
+        "GET /x HTTP/1.1 200",
+        "GET /y HTTP/1.1 404",
+    ]
+    assert counts() == {"/x [GET]": 1, "unmatched": 1, "unmatched 4xx": 1}
+
+
+async def test_an_application_in_a_server_of_somebodys_own_is_recorded(
+    directory: Path, counts: Counts
+) -> None:
+    """Whose connections are none that tell of the end of a request."""
+    app = _app(directory, web.get("/x", _hello), with_ttfb=True)
+    app._set_loop(asyncio.get_running_loop())
+    app.freeze()
+    await app.startup()
+    handle: Any = app._handle
+    server = web.Server(handle, request_factory=app._make_request)
+    runner = web.ServerRunner(server, shutdown_timeout=1.0)
+    async with _running(runner) as client:
+        for _ in range(2):
+            await (await client.get("/x")).read()
+    await app.cleanup()
+    assert counts() == {"/x [GET]": 2, "/x [GET] ttfb": 2}

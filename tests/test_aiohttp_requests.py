@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import ModuleType, SimpleNamespace, coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +128,14 @@ class _Request(TimedRequest):
 
     hooks: tuple[Trace, tuple[int, ...]]
 
-    def __init__(self, protocol: _Protocol, trace: Trace, hooks: tuple[int, ...]) -> None:
-        route = _ROUTES[hooks]
+    def __init__(
+        self,
+        protocol: _Protocol,
+        trace: Trace,
+        hooks: tuple[int, ...],
+        route: _Route | None = None,
+    ) -> None:
+        route = route or _ROUTES[hooks]
         apps = [SimpleNamespace(_on_response_prepare=_Signal(each)) for each in hooks]
         values = {
             "_cache": {},
@@ -240,7 +246,7 @@ _STORIES = st.tuples(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(st.lists(_STORIES, min_size=1, max_size=3))
 def test_both_twins_make_the_same_of_requests(compiled: ModuleType, stories: list[Story]) -> None:
     outcomes = [_outcome(twin, stories) for twin in (None, compiled)]
@@ -273,3 +279,85 @@ def test_the_compiled_twin_records_each_end_once(
     _, found, in_flight = _outcome(compiled, [story, story])
     assert found == [(label, 2) for label in recorded]
     assert in_flight == 0
+
+
+_WELL = (0, "well")
+
+
+def _made(handle: Callable[..., Any], compiled: ModuleType | None) -> Callable[..., Any]:
+    timer = RequestTimer(handle, InFlight(), with_ttfb=True)
+    timer.plain = _Plain  # type: ignore[assignment]
+    if compiled is None:
+        return timer.handle
+    timed: Callable[..., Any]
+    timed = compiled.RequestTimer(timer, None, handle, _Request, _Protocol).handle
+    return timed
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_request_handled_amid_another_is_recorded_too(compiled: ModuleType, twin: str) -> None:
+    trace: Trace = []
+    protocol = _Protocol()
+    requests = [_Request(protocol, trace, (0,)) for _ in range(2)]
+
+    async def handle(request: Any) -> Any:
+        if request is requests[0]:
+            await timed(requests[1])
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed = _made(handle, compiled if twin == "compiled" else None)
+    with recorded() as found:
+        _drive(_serve(timed, requests[0], protocol), [], trace)
+    assert found == [("/x [GET]", 2), ("/x [GET] ttfb", 2)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_what_failed_before_it_began_has_no_beginning(compiled: ModuleType, twin: str) -> None:
+    """Even where the connection had another request before."""
+    trace: Trace = []
+    protocol = _Protocol()
+    scripts = iter([_WELL, (0, "gone")])
+
+    async def handle(request: Any) -> Any:
+        return _Plain(trace, 200, next(scripts), _WELL)
+
+    timed = _made(handle, compiled if twin == "compiled" else None)
+    with recorded() as found:
+        for _ in range(2):
+            _drive(_serve(timed, _Request(protocol, trace, (0,)), protocol), [], trace)
+    assert found == [("/x [GET]", 2), ("/x [GET] disconnect", 1), ("/x [GET] ttfb", 1)]
+
+
+def test_a_route_of_a_sub_application_is_asked_each_time_for_what_is_to_be_done(
+    compiled: ModuleType,
+) -> None:
+    """It may be mounted twice."""
+    trace: Trace = []
+    protocol = _Protocol()
+
+    async def handle(request: Any) -> Any:
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed, route = _made(handle, compiled), _Route()
+    with recorded():
+        for hooks in ((0, 0), (0, 1)):
+            request = _Request(protocol, trace, hooks, route)
+            _drive(_serve(timed, request, protocol), [("send", "on")], trace)
+    assert ("hook", "on") in trace
+
+
+def test_the_copy_of_a_request_that_is_over_is_nobodys(compiled: ModuleType) -> None:
+    trace: Trace = []
+    protocol = _Protocol()
+    copy = _Request(protocol, trace, (0,))
+
+    async def handle(request: Any) -> Any:
+        object.__setattr__(copy, "_handling", request._handling)
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed = _made(handle, compiled)
+    with recorded() as found:
+        _drive(_serve(timed, _Request(protocol, trace, (0,)), protocol), [], trace)
+        _drive(_Plain(trace, 200, _WELL, _WELL).prepare(copy), [], trace)
+    assert found == [("/x [GET]", 1), ("/x [GET] ttfb", 1)]
+    assert trace[-1] == ("returned", type(None))
