@@ -9,10 +9,8 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import partial
-from inspect import signature
 from typing import Any, NoReturn
 
-import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
@@ -30,15 +28,8 @@ from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
     from aqltelemetry import _aiohttp_requests as compiled
+    from aqltelemetry.aiohttp_classes import IS_KNOWN, TimedProtocol, TimedRequest, timed_server
 
-# What the compiled twin needs of aiohttp that is not of its documented interface.
-_IS_KNOWN = (
-    hasattr(web.Request, "_prepare_hook")
-    and hasattr(web.Application, "_make_handler")
-    and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
-    # Older ones end some requests without a word.
-    and tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 11)
-)
 _FAILED = 500
 _UPGRADED = 101
 _STATUS = slice(9, 12)  # as in "HTTP/1.1 200 OK"
@@ -54,20 +45,13 @@ def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool)
     # with the first one, aiohttp takes a longer way through every request.
     timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
     handle: Handle = timer.handle
-    if IS_COMPILED and _IS_KNOWN:
+    if IS_COMPILED and IS_KNOWN:
         make, make_handler = app._make_request, app._make_handler  # noqa: SLF001
         usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
         handle = usual.handle
         object.__setattr__(app, "_make_request", usual.make)
-        object.__setattr__(app, "_make_handler", partial(_timed_server, make_handler))
+        object.__setattr__(app, "_make_handler", partial(timed_server, make_handler))
     object.__setattr__(app, "_handle", handle)
-
-
-def _timed_server(make_handler: Callable[..., web.Server], **options: Any) -> web.Server:
-    server = make_handler(**options)
-    if type(server) is web.Server:
-        server.__class__ = TimedServer
-    return server
 
 
 class RequestTimer:
@@ -133,47 +117,6 @@ class RequestTimer:
         if template is not None and self._labels.keeps(method):
             self._known[request.match_info.route, method, kind] = labels
         return labels
-
-
-if IS_COMPILED and _IS_KNOWN:
-
-    class TimedRequest(web.Request):
-        """A request that tells the compiled twin when a response begins."""
-
-        __slots__ = ("_handling",)
-        ATTRS = web.Request.ATTRS | {"_handling"}
-        prepare_hook_untimed = web.Request._prepare_hook  # noqa: SLF001
-        _prepare_hook = compiled.prepare_hook  # type: ignore[assignment]
-
-        def clone(self, **changes: Any) -> web.Request:
-            """Return a changed copy, which tells as well."""
-            copy = super().clone(**changes)
-            object.__setattr__(copy, "_handling", getattr(self, "_handling", None))
-            return copy
-
-    # As it shows itself in logs.
-    TimedRequest.__name__ = TimedRequest.__qualname__ = web.Request.__name__
-
-    class TimedProtocol(web.RequestHandler):
-        """A connection that tells the compiled twin when a response was sent, or failed."""
-
-        __slots__ = ("_handling",)
-        log_untimed = web.RequestHandler.log_access
-        log_access = compiled.log_access  # type: ignore[assignment]
-        force_close_untimed = web.RequestHandler.force_close
-        force_close = compiled.force_close
-
-    class TimedServer(web.Server):
-        """A server of connections of this kind."""
-
-        def __call__(self) -> web.RequestHandler:
-            """Make a connection's protocol; with options it can't have, one that tells nothing."""
-            try:
-                return TimedProtocol(self, loop=self._loop, **self._kwargs)
-            except TypeError:
-                return super().__call__()
-
-    compiled.connect(TimedRequest, TimedProtocol)
 
 
 class Request(Exchange):

@@ -28,7 +28,7 @@ suspends before a response, by application; how an event loop goes on."""
 
 
 if TYPE_CHECKING or IS_COMPILED:
-    from aqltelemetry.aiohttp_requests import TimedProtocol, TimedRequest
+    from aqltelemetry.aiohttp_classes import TimedProtocol, TimedRequest
 else:  # all here is skipped
     TimedProtocol = TimedRequest = object
 

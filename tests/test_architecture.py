@@ -48,6 +48,7 @@ LAYERS = (
     ("session",),
     ("assembly",),
     ("monitor",),
+    ("aiohttp_classes",),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
