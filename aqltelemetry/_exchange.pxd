@@ -30,6 +30,9 @@ cdef class Exchange:
 
     cdef int first_byte(self) except -1
     cdef int end(self, tuple labels, bint with_ttfb) except -1
+    cdef int _tell_more(
+        self, tuple labels, int64_t end_ns, int64_t duration_ns, bint with_ttfb
+    ) except -1
 
 
 cdef class Awaited:

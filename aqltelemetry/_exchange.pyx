@@ -84,7 +84,15 @@ cdef class Exchange:
         self.ended = True
         end_ns = monotonic_ns()
         duration_ns = end_ns - self.started_ns
-        append(labels[TOTAL], end_ns, duration_ns)
+        try:
+            append(labels[TOTAL], end_ns, duration_ns)
+        finally:  # a worker may be told to quit amid this, by an exception
+            self._tell_more(labels, end_ns, duration_ns, with_ttfb)
+        return 0
+
+    cdef int _tell_more(
+        self, tuple labels, int64_t end_ns, int64_t duration_ns, bint with_ttfb
+    ) except -1:
         if self.first_ns and with_ttfb:
             append(labels[FIRST_BYTE], self.first_ns, self.first_ns - self.started_ns)
         if self.disconnected:

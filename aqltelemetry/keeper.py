@@ -28,6 +28,7 @@ _MAX_SPARES = 16
 _BREATH_S = 50e-6
 _LABELS_A_BREATH = 32
 _MAX_BREATHS = 32
+_RECORDS_A_STOP = 4096  # of the compiled twin's slots
 _RECORDS_A_BREATH = 256
 _BREATHS_A_STEP = 512
 
@@ -122,7 +123,9 @@ class Keeper:
         which it may ask for it, so that one turn may take seconds to come, and a segment
         takes tens of turns. Where these lead nowhere, as with a disk that hangs, they end.
         """
-        if segment.successor is not None and not self._is_behind():
+        # A segment just begun lasts, and the first one of a process has no successor yet.
+        is_late = segment.successor is None and segment.taken >= _RECORDS_A_STOP
+        if not is_late and not self._is_behind():
             return
         if next(self._breaths, None) is not None:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs

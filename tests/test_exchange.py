@@ -116,3 +116,22 @@ async def test_requests_in_flight_are_those_begun_and_not_ended() -> None:
     requests.end()
     ((label, value),) = await requests.sample()
     assert (label, value) == ("requests in flight", 2)
+
+
+def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def append(label: str, end_ns: int, duration_ns: int) -> None:
+        told.append(label)
+        if len(told) == 1:
+            raise SystemExit
+
+    monkeypatch.setattr(exchange, "append_duration", append)
+    quit_amid = Exchange()
+    quit_amid.first_byte()
+    quit_amid.status = 404
+    with pytest.raises(SystemExit):
+        quit_amid.end(_LABELS, with_ttfb=True)
+    assert told == ["/x [GET]", "/x [GET] ttfb", "/x [GET] 4xx"]

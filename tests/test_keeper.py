@@ -351,6 +351,13 @@ def test_it_waits_where_no_spare_is_ready(kept: Kept, monkeypatch: pytest.Monkey
     taken = _breaths(monkeypatch)
     segment = kept.recording.segment
     kept.keeper.breathe(segment)
+    successor, segment.successor = segment.successor, None
+    kept.keeper.breathe(segment)  # which lasts
+    assert taken == []
+    segment.successor = successor
+    for _ in range(4096):
+        record("x", 1.0)
+    kept.keeper.breathe(segment)
     assert taken == []
     segment.successor = None
     kept.keeper.breathe(segment)

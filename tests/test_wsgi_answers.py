@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry import wsgi_answers
+from aqltelemetry import recorder, wsgi_answers
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.request_labels import RequestLabels, guarded
 from aqltelemetry.routes import wsgi_template
@@ -239,3 +239,26 @@ def _story(**changes: Any) -> dict[str, Any]:
         "gone_by": "gone",
         **changes,
     }
+
+
+def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
+    compiled: ModuleType,
+) -> None:
+    """In whose slow way its signal handlers may run."""
+    told: list[object] = []
+
+    def slow(label: object, *record: object) -> None:
+        told.append(label)
+        if len(told) == 1:
+            raise SystemExit
+
+    requests = _requests(compiled, InFlight(), with_ttfb=True)
+    story = _story(starts=[("404 No", [])])
+    with recorded():
+        recorder.hot.connect(slow)
+        try:
+            trace = _answered(requests, story)
+        finally:
+            recorder.hot.connect(recorder._append)
+    assert told == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
+    assert trace[-1] == ("close", SystemExit)
