@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -245,6 +246,7 @@ def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
     compiled: ModuleType,
 ) -> None:
     """In whose slow way its signal handlers may run."""
+    hot_path = import_module("aqltelemetry._hot_path")
     told: list[object] = []
 
     def slow(label: object, *record: object) -> None:
@@ -255,10 +257,10 @@ def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
     requests = _requests(compiled, InFlight(), with_ttfb=True)
     story = _story(starts=[("404 No", [])])
     with recorded():
-        recorder.hot.connect(slow)
+        hot_path.connect(slow)
         try:
             trace = _answered(requests, story)
         finally:
-            recorder.hot.connect(recorder._append)
+            hot_path.connect(recorder._append)
     assert told == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
     assert trace[-1] == ("close", SystemExit)
