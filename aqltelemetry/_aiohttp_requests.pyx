@@ -14,9 +14,9 @@ from types import MemberDescriptorType
 from aqltelemetry.entries import FINISHED
 
 from aqltelemetry._exchange cimport (
-    CLIENT_ERROR, FIRST_BYTE, SERVER_ERROR, TOTAL, Awaited, Gauge, am_send_awaited, iterator_of
+    Awaited, Gauge, am_send_awaited, iterator_of, record_exchange
 )
-from aqltelemetry._hot_path cimport append, is_recording, monotonic_ns
+from aqltelemetry._hot_path cimport is_recording, monotonic_ns
 
 
 cdef extern from "structmember.h":
@@ -158,17 +158,14 @@ cdef class Handling(Awaited):
         return 0
 
     cdef int _record(self) except -1:
-        cdef int64_t end_ns = monotonic_ns(), started_ns = self._started_ns
         cdef RequestTimer timer = self._timer
-        cdef int status = self._response._status
+        cdef long status = self._response._status
         cdef tuple labels = self._labels
         if labels is None:
             labels = tuple(timer._twin.labels(self._request, ""))
-        append(labels[TOTAL], end_ns, end_ns - started_ns)
-        if timer._with_ttfb and self._first_ns:
-            append(labels[FIRST_BYTE], self._first_ns, self._first_ns - started_ns)
-        if status >= 400:
-            append(labels[SERVER_ERROR if status >= 500 else CLIENT_ERROR], end_ns, end_ns - started_ns)
+        record_exchange(
+            labels, self._started_ns, self._first_ns if timer._with_ttfb else 0, status, False
+        )
         timer._in_flight.count -= 1
         return 0
 

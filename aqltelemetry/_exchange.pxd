@@ -30,9 +30,6 @@ cdef class Exchange:
 
     cdef int first_byte(self) except -1
     cdef int end(self, tuple labels, bint with_ttfb) except -1
-    cdef int _tell_more(
-        self, tuple labels, int64_t end_ns, int64_t duration_ns, bint with_ttfb
-    ) except -1
 
 
 cdef class Awaited:
@@ -45,6 +42,9 @@ cdef class Awaited:
     cdef object _yielded(self, int sent, PyObject* result)
 
 
+cdef int record_exchange(
+    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
+) except -1
 cdef object taken(PyObject* new)
 cdef object iterator_of(object awaitable)
 cdef object get(object mapping, object key, object default)

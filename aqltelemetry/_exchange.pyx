@@ -77,29 +77,31 @@ cdef class Exchange:
 
     cdef int end(self, tuple labels, bint with_ttfb) except -1:
         """Record the exchange, once, however often this is called."""
-        cdef int64_t end_ns
-        cdef int64_t duration_ns
-        if self.ended:
-            return 0
-        self.ended = True
-        end_ns = monotonic_ns()
-        duration_ns = end_ns - self.started_ns
-        try:
-            append(labels[TOTAL], end_ns, duration_ns)
-        finally:  # a worker may be told to quit amid this, by an exception
-            self._tell_more(labels, end_ns, duration_ns, with_ttfb)
+        if not self.ended:
+            self.ended = True
+            record_exchange(
+                labels, self.started_ns, self.first_ns if with_ttfb else 0, self.status,
+                self.disconnected,
+            )
         return 0
 
-    cdef int _tell_more(
-        self, tuple labels, int64_t end_ns, int64_t duration_ns, bint with_ttfb
-    ) except -1:
-        if self.first_ns and with_ttfb:
-            append(labels[FIRST_BYTE], self.first_ns, self.first_ns - self.started_ns)
-        if self.disconnected:
+
+cdef int record_exchange(
+    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
+) except -1:
+    """Record an exchange that ends now; `first_ns` is 0 where it is not to be told."""
+    cdef int64_t end_ns = monotonic_ns()
+    cdef int64_t duration_ns = end_ns - started_ns
+    try:
+        append(labels[TOTAL], end_ns, duration_ns)
+    finally:  # a worker may be told to quit amid this, by an exception
+        if first_ns:
+            append(labels[FIRST_BYTE], first_ns, first_ns - started_ns)
+        if disconnected:
             append(labels[DISCONNECT], end_ns, duration_ns)
-        elif self.status >= 400:
-            append(labels[SERVER_ERROR if self.status >= 500 else CLIENT_ERROR], end_ns, duration_ns)
-        return 0
+        elif status >= 400:
+            append(labels[SERVER_ERROR if status >= 500 else CLIENT_ERROR], end_ns, duration_ns)
+    return 0
 
 
 cdef class Awaited:

@@ -6,22 +6,11 @@ Their methods have the signatures of aiohttp's, and do as those when they have t
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 from aqltelemetry import _aiohttp_requests as compiled
-
-IS_KNOWN = (
-    hasattr(web.Request, "_prepare_hook")
-    and hasattr(web.Application, "_make_handler")
-    and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
-    # Older ones end some requests without a word.
-    and tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 11)
-)
-"""Whether aiohttp has what these need that is not of its documented interface."""
 
 
 class TimedRequest(web.Request):

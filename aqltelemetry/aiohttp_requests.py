@@ -6,11 +6,14 @@ handler answers by returning a plain response. What goes another way it leaves t
 
 from __future__ import annotations
 
+import re
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import partial
+from inspect import signature
 from typing import Any, NoReturn
 
+import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
@@ -26,9 +29,18 @@ from aqltelemetry.request_labels import (
 )
 from aqltelemetry.twins import IS_COMPILED
 
-if IS_COMPILED:
+# What the compiled twin needs of aiohttp that is not of its documented interface. Those
+# before 3.11 end some requests without a word.
+_IS_KNOWN = (
+    re.match(r"(3\.(1[1-9]|[2-9]\d)|[4-9])\.", aiohttp.__version__) is not None
+    and hasattr(web.Request, "_prepare_hook")
+    and hasattr(web.RequestHandler, "log_access")
+    and hasattr(web.Application, "_make_handler")
+    and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
+)
+if IS_COMPILED and _IS_KNOWN:
     from aqltelemetry import _aiohttp_requests as compiled
-    from aqltelemetry.aiohttp_classes import IS_KNOWN, TimedProtocol, TimedRequest, timed_server
+    from aqltelemetry.aiohttp_classes import TimedProtocol, TimedRequest, timed_server
 
 _FAILED = 500
 _UPGRADED = 101
@@ -45,7 +57,7 @@ def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool)
     # with the first one, aiohttp takes a longer way through every request.
     timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
     handle: Handle = timer.handle
-    if IS_COMPILED and IS_KNOWN:
+    if IS_COMPILED and _IS_KNOWN:
         make, make_handler = app._make_request, app._make_handler  # noqa: SLF001
         usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
         handle = usual.handle

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -843,3 +845,18 @@ async def test_an_application_in_a_server_of_somebodys_own_is_recorded(
             await (await client.get("/x")).read()
     await app.cleanup()
     assert counts() == {"/x [GET]": 2, "/x [GET] ttfb": 2}
+
+
+@pytest.mark.parametrize(
+    "unlike", ["aiohttp.__version__ = '3.10.11'", "del web.Request._prepare_hook"]
+)
+def test_an_aiohttp_that_is_not_known_is_left_to_the_pure_twin(unlike: str) -> None:
+    program = f"""
+import sys, aiohttp
+from aiohttp import web
+{unlike}
+from aqltelemetry.aiohttp import setup
+setup(web.Application())
+assert "aqltelemetry.aiohttp_classes" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aqltelemetry import csv_format
 from aqltelemetry.csv_format import format_batch
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series, clean_label
+from aqltelemetry.twins import IS_COMPILED
 from fakes import EPOCH_NS
 
 _LABELS = st.text().map(clean_label)
@@ -103,7 +104,8 @@ def test_a_long_column_is_written_in_pieces_that_leave_no_trace() -> None:
     rests = []
     values = list(range(40_000))
     blocks = format_batch(_batch(_column("/a", values)), rest=lambda: rests.append(1))["duration"]
-    assert len(rests) >= 40_000 // 16_384
+    # The compiled twin lets go of the interpreter while it formats, too.
+    assert len(rests) >= 40_000 // (16_384 if IS_COMPILED else 512)
     assert sum(block.rows for block in blocks) == 40_000
     lines = b"".join(block.text for block in blocks).decode().splitlines()
     assert [line.split(",")[1] for line in lines] == [f"0.{value:09d}" for value in values]
