@@ -848,7 +848,7 @@ async def test_an_application_in_a_server_of_somebodys_own_is_recorded(
 
 
 @pytest.mark.parametrize(
-    "unlike", ["aiohttp.__version__ = '3.10.11'", "del web.Request._prepare_hook"]
+    "unlike", ["aiohttp.__version__ = '3.10.11'", "del web.RequestHandler.log_access"]
 )
 def test_an_aiohttp_that_is_not_known_is_left_to_the_pure_twin(unlike: str) -> None:
     program = f"""
