@@ -15,9 +15,10 @@ import pytest
 
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.filenames import parse
-from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES
+from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES, unpack_header
 from aqltelemetry.journal.orphans import BAD_SUFFIX
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.salvage import UNKNOWN_PID
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recovery import Recovery
@@ -162,28 +163,37 @@ asyncio.run(main())
     assert (found - told).total() <= 3
 
 
+@pytest.mark.parametrize("is_alone", [False, True])
 @pytest.mark.parametrize("damage", ["header", "all"])
 async def test_row_30_a_damaged_segment_is_salvaged_and_set_aside(
-    directory: Path, rows: Rows, damage: str
+    directory: Path, rows: Rows, damage: str, is_alone: bool
 ) -> None:
+    """Its process is known by the writer's other segments, its spares too, if there are any."""
     pid, told = _kill_after(directory, 2_000)
     roots = [root for root in all_roots(str(directory)) if root.exists()]
     segments = sorted(path for root in roots for path in root.glob("*/*.seg"))
     used = max(path for path in segments if any(path.read_bytes()[RECORDS_AT:]))
+    spare = used.with_name("999999.seg")
+    header = unpack_header(used.read_bytes())._replace(sequence=999_999)
+    spare.write_bytes(header.pack().ljust(SEGMENT_BYTES, b"\0"))
     with used.open("r+b") as file:
         file.write(b"rubbish!" if damage == "header" else bytes(SEGMENT_BYTES))
+    if is_alone:
+        for other in {spare, *segments} - {used}:
+            other.unlink()
     async with Monitor(directory, with_runtime=False), asyncio.timeout(60):
         while used.exists():
             await asyncio.sleep(0.01)
     (bad,) = (path for root in roots for path in root.glob(f"*{BAD_SUFFIX}"))
     assert bad.stat().st_size
     found = _names(rows("custom"))
+    owner = UNKNOWN_PID if is_alone else pid
     if damage == "header":
         _check(told, found, 1)
-        assert {row["PID"] for row in rows("custom")} == {str(pid)}
+        assert {row["PID"] for row in rows("custom")} == {str(owner)}
     else:
         assert found <= told
-    (verdict,) = (each for each in verify(directory, roots) if each.pid == pid)
+    (verdict,) = (each for each in verify(directory, roots) if each.pid == owner)
     assert (verdict.damaged_segments, verdict.problems) == (1, [])
 
 
