@@ -10,9 +10,9 @@ from cpython.object cimport PyObject
 import sys
 from functools import partial
 
-from aqltelemetry.request_labels import EVENTS, RECORDED_BY
+from aqltelemetry.request_labels import ANSWERING, EVENTS, RECORDED_BY, RequestLabels, telling
 
-from aqltelemetry._exchange cimport Exchange, Gauge, get
+from aqltelemetry._exchange cimport Exchange, Gauge, get, taken
 from aqltelemetry._hot_path cimport is_recording, monotonic_ns
 
 
@@ -23,44 +23,67 @@ cdef extern from "Python.h":
     int PyObject_IsTrue(object thing) except -1
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     object PyLong_FromVoidPtr(void* pointer)
+    int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* length) except NULL
+    int PyOS_strnicmp(const char* one, const char* other, Py_ssize_t length)
 
 
 cdef enum:
     MOST_RULES = 1000
 
 
-@cython.final
-cdef class Requests:
-    """What the requests of a middleware have in common."""
+cdef long _made = 0
 
-    cdef readonly object template
+
+cdef class Requests:
+    """A WSGI application around another, and what its requests have in common."""
+
+    cdef public bint is_ready
+    cdef readonly object app, template
     cdef object _labels
     cdef Gauge _gauge
     cdef bint _with_ttfb, _by_rule
     cdef dict _known
 
-    def __init__(self, template, labels, in_flight, *, with_ttfb, by_rule=False):
+    def __init__(self, app, template, in_flight, *, with_ttfb, by_rule=False):
+        global _made
+        _made += 1
+        self.app = app
         self.template = template
-        self._labels = labels
+        self._labels = RequestLabels()
         self._gauge = in_flight.gauge
         self._with_ttfb = with_ttfb
         self._by_rule = by_rule
         # By the number of a rule of Flask's, which is kept beside: template, labels by method.
         self._known = {}
 
-    def answer(self, app, environ, start_response):
-        """Have an application answer a request; whatever it raises passes through."""
+    def __call__(self, environ, start_response):
+        """Handle a request; whatever the application raises passes through."""
         cdef Answer answer
-        # Within another one of its kind, only the outer one records.
-        if not is_recording() or environ.setdefault(RECORDED_BY, self) is not self:
-            return app(environ, start_response)
+        cdef PyObject* outer = NULL
+        PyContextVar_Get(ANSWERING, NULL, &outer)
+        scope = taken(outer)
+        if scope is not None:
+            return self.app(environ, telling(self.template, scope, environ, start_response))
+        if not self.is_ready:
+            self.get_ready()
+        # Within another one of its kind, only the outer one records. A mark may have an
+        # environment grow that else would not, so where there is one middleware there are none.
+        if not is_recording() or (
+            _made > 1 and environ.setdefault(RECORDED_BY, self) is not self
+        ):
+            return self.app(environ, start_response)
         answer = Answer.__new__(Answer)
         answer._begin(self, environ, start_response)
         try:
-            return answer.watched(app(environ, answer.start))
+            return answer.watched(self.app(environ, answer.start))
         except BaseException:
             answer.fail()
             raise
+
+    def get_ready(self):
+        """Do what a process's first request needs to be recorded."""
+        self.is_ready = True
 
     cdef tuple _rule(self, environ):
         """Return what is known of the rule that a request of Flask's has; None if it has none."""
@@ -129,9 +152,9 @@ cdef class Answer(Exchange):
         for name, value in headers:
             # By its length at first, since most are others.
             length = len(name)
-            if length == 12 and name.lower() == "content-type":
-                self.kind = EVENTS if value.startswith("text/event-stream") else ""
-            elif length == 14 and name.lower() == "content-length":
+            if length == 12 and _is_named(name, b"content-type"):
+                self.kind = EVENTS if (<str?>value).startswith("text/event-stream") else ""
+            elif length == 14 and _is_named(name, b"content-length"):
                 self._length_bytes = value
         return 0
 
@@ -194,6 +217,13 @@ cdef class Answer(Exchange):
             if self._requests._labels.keeps(method):
                 by_method[key] = labels
         return labels
+
+
+cdef bint _is_named(object header, const char* name) except -1:
+    """Say whether a header that is as long has a name, in whichever case."""
+    cdef Py_ssize_t length = 0
+    cdef const char* text = PyUnicode_AsUTF8AndSize(header, &length)
+    return not PyOS_strnicmp(text, name, length)
 
 
 cdef long _number(status) except? -1:

@@ -64,6 +64,23 @@ def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | No
     return ask
 
 
+def telling(
+    template: Callable[[dict[str, Any]], str | None],
+    outer: MutableMapping[str, Any],
+    environ: dict[str, Any],
+    start_response: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Have the ASGI request that a WSGI one is a part of know the route."""
+
+    def start(*arguments: Any) -> Any:
+        found = template(environ)
+        if found is not None:
+            outer[TEMPLATE] = environ.get("SCRIPT_NAME", "") + found
+        return start_response(*arguments)
+
+    return start
+
+
 class Labels(NamedTuple):
     """The series of one route, method and kind of connection."""
 

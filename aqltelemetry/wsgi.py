@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
+from weakref import WeakSet
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
-from aqltelemetry.request_labels import ANSWERING, ASKED, TEMPLATE, RequestLabels, guarded
+from aqltelemetry.request_labels import ASKED, guarded
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.twins import IS_COMPILED
-from aqltelemetry.wsgi_answers import Application, Environ, StartResponse, Template
+from aqltelemetry.wsgi_answers import Application, Template
 
 if TYPE_CHECKING or not IS_COMPILED:
     from aqltelemetry.wsgi_answers import Requests
@@ -28,7 +28,7 @@ else:
 _log = logging.getLogger("aqltelemetry")
 
 
-class TelemetryMiddleware:
+class TelemetryMiddleware(Requests):
     """Records each request of a WSGI application, by `aqltelemetry.sync`.
 
     Recording starts with a process's first request, so after any fork, and ends
@@ -52,11 +52,10 @@ class TelemetryMiddleware:
         **options: Unpack[Options],
     ) -> None:
         settings(monitoring_dir, options)
-        self._app = app
         in_flight = InFlight()
-        self._requests = Requests(
+        super().__init__(
+            app,
             guarded(template or partial(wsgi_template, app=app)),
-            RequestLabels(),
             in_flight,
             with_ttfb=with_ttfb,
             by_rule=template is None,
@@ -66,34 +65,10 @@ class TelemetryMiddleware:
         if not ASKED:
             ASKED.append(TelemetryMiddleware)
         self._options = options
-        self._started_in = 0
+        _MADE.add(self)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Handle a request; whatever the application raises passes through."""
-        outer = ANSWERING.get()
-        if outer is not None:
-            return self._app(environ, self._telling(outer, environ, start_response))
-        if self._started_in != os.getpid():
-            self._start()
-        return self._requests.answer(self._app, environ, start_response)
-
-    def _telling(
-        self,
-        outer: MutableMapping[str, Any],
-        environ: Environ,
-        start_response: StartResponse,
-    ) -> Callable[..., Any]:
-        """Have the ASGI request that this is a part of know the route."""
-
-        def start(*arguments: Any) -> Any:
-            template = self._requests.template(environ)
-            if template is not None:
-                outer[TEMPLATE] = environ.get("SCRIPT_NAME", "") + template
-            return start_response(*arguments)
-
-        return start
-
-    def _start(self) -> None:
+    def get_ready(self) -> None:
+        """Start to record, in this process."""
         # Threads that come at once wait in `start`, where all but one are told that
         # it runs; a lock of our own could be held at a fork.
         try:
@@ -102,4 +77,16 @@ class TelemetryMiddleware:
             _log.info("requests are recorded by the running monitor, into %s", exc.directory)
         except (TelemetryError, OSError) as exc:
             _log.error("the application runs unrecorded: %s", exc)
-        self._started_in = os.getpid()
+        self.is_ready = True
+
+
+_MADE: WeakSet[TelemetryMiddleware] = WeakSet()
+
+
+def _forked() -> None:
+    for middleware in _MADE:
+        middleware.is_ready = False
+
+
+# Asked for its number with each request instead, the process would call its kernel each time.
+os.register_at_fork(after_in_child=_forked)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.exchange import Exchange, InFlight
 from aqltelemetry.recorder import is_on
-from aqltelemetry.request_labels import EVENTS, RECORDED_BY, RequestLabels
+from aqltelemetry.request_labels import ANSWERING, EVENTS, RECORDED_BY, RequestLabels, telling
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
@@ -26,40 +26,57 @@ _TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
 class Requests:
-    """What the requests of a middleware have in common.
+    """A WSGI application around another, and what its requests have in common.
 
+    Whoever derives from it says by `get_ready` what a process's first request needs to
+    be recorded, and sets `is_ready` when that is done; unset, it is asked for again.
     `by_rule` says that Flask's rule, where a request has one, decides alone which template
     `template` returns; the compiled twin then asks once for each.
     """
 
+    _made = 0
+    is_ready = False
+
     def __init__(
         self,
+        app: Application,
         template: Template,
-        labels: RequestLabels,
         in_flight: InFlight,
         *,
         with_ttfb: bool,
         by_rule: bool = False,
     ) -> None:
         del by_rule
+        Requests._made += 1
+        self.app = app
         self.template = template
-        self.labels = labels
+        self.labels = RequestLabels()
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
 
-    def answer(
-        self, app: Application, environ: Environ, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        """Have an application answer a request; whatever it raises passes through."""
-        # Within another one of its kind, only the outer one records.
-        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
-            return app(environ, start_response)
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request; whatever the application raises passes through."""
+        outer = ANSWERING.get()
+        if outer is not None:
+            return self.app(environ, telling(self.template, outer, environ, start_response))
+        if not self.is_ready:
+            self.get_ready()
+        # Within another one of its kind, only the outer one records. A mark may have an
+        # environment grow that else would not, so where there is one middleware there are none.
+        if not is_on() or (
+            Requests._made > 1 and environ.setdefault(RECORDED_BY, self) is not self
+        ):
+            return self.app(environ, start_response)
         answer = Answer(self, environ, start_response)
         try:
-            return answer.watched(app(environ, answer.start))
+            return answer.watched(self.app(environ, answer.start))
         except BaseException:
             answer.fail()
             raise
+
+    def get_ready(self) -> None:
+        """Do what a process's first request needs to be recorded."""
+        self.is_ready = True
 
 
 class Answer(Exchange):

@@ -367,6 +367,37 @@ app(environ, None)
     assert counts() == {"/users/{user} [GET]": 1, "/users/{user} [GET] 5xx": 1}
 
 
+def test_the_child_of_a_process_that_has_answered_starts_a_recording_of_its_own(
+    directory: Path, rows: Rows
+) -> None:
+    """With samples, and not as a child that nobody started to record."""
+    program = """
+import os, sys
+from aqltelemetry import sync
+from aqltelemetry.wsgi import TelemetryMiddleware
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+app = TelemetryMiddleware(application, sys.argv[1], template=lambda environ: "/x")
+def answer():
+    body = app({}, lambda *arguments: None)
+    list(body)
+    body.close()
+answer()
+if os.fork() == 0:
+    answer()
+    sync.stop()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+sync.stop()
+"""
+    subprocess.run([sys.executable, "-c", program, str(directory)], check=True, timeout=60)
+    assert [row["Label"] for row in rows()] == ["/x [GET]", "/x [GET]"]
+    pids = {row["PID"] for row in rows()}
+    assert len(pids) == 2
+    assert {row["PID"] for row in rows("runtime") if row["Label"] == "rss"} == pids
+
+
 @pytest.mark.parametrize("program", [_FLASK, _DJANGO], ids=["flask", "django"])
 @pytest.mark.parametrize(
     "arguments",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aqltelemetry import recorder, wsgi_answers
 from aqltelemetry.exchange import InFlight
-from aqltelemetry.request_labels import RequestLabels, guarded
+from aqltelemetry.request_labels import guarded
 from aqltelemetry.routes import wsgi_template
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
@@ -62,15 +62,19 @@ _REQUESTS = {
 }
 
 
+def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+    """Answer as the application does that is in a request's environment."""
+    return environ["application"](environ, start)
+
+
 def _requests(module: ModuleType, in_flight: InFlight, *, with_ttfb: bool) -> Any:
     template = guarded(wsgi_template)
-    return module.Requests(template, RequestLabels(), in_flight, with_ttfb=with_ttfb, by_rule=True)
+    return module.Requests(_in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True)
 
 
 def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
     """Be server and application of one request; tell what the server met."""
     trace: list[object] = []
-    environ: dict[str, Any] = {"REQUEST_METHOD": story["method"], "wsgi.file_wrapper": _File}
 
     def start_response(*arguments: Any) -> str:
         trace.append(arguments)
@@ -83,8 +87,13 @@ def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
         raise_if_told(story["raises"])
         return story["body"](story["chunks"], story["closing"])
 
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": story["method"],
+        "wsgi.file_wrapper": _File,
+        "application": application,
+    }
     try:
-        body = requests.answer(application, environ, start_response)
+        body = requests(environ, start_response)
     except BaseException as exc:
         return [*trace, type(exc)]
     environ["werkzeug.request"] = None  # as Flask forgets it
@@ -197,7 +206,7 @@ def test_a_template_of_ones_own_is_asked_each_time(compiled: ModuleType, twin: s
     module = compiled if twin == "compiled" else wsgi_answers
     templates = iter(["/a", "/b"])
     requests = module.Requests(
-        lambda environ: next(templates), RequestLabels(), InFlight(), with_ttfb=False
+        _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
     )
     with recorded() as found:
         for _ in range(2):
@@ -212,10 +221,11 @@ def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: st
 
     def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         in_outer.append(environ)
-        return inner.answer(lambda environ, start: [b"x"], environ, start)
+        environ["application"] = lambda environ, start: [b"x"]
+        return inner(environ, start)
 
     with recorded() as found:
-        body = outer.answer(application, {}, lambda *arguments: None)
+        body = outer({"application": application}, lambda *arguments: None)
         assert list(body) == [b"x"]
         body.close()
     assert found == [("unmatched", 1)]
