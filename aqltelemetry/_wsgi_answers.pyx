@@ -32,9 +32,6 @@ cdef enum:
     MOST_RULES = 1000
 
 
-cdef long _made = 0
-
-
 cdef class Requests:
     """A WSGI application around another, and what its requests have in common."""
 
@@ -46,8 +43,6 @@ cdef class Requests:
     cdef dict _known
 
     def __init__(self, app, template, in_flight, *, with_ttfb, by_rule=False):
-        global _made
-        _made += 1
         self.app = app
         self.template = template
         self._labels = RequestLabels()
@@ -67,11 +62,8 @@ cdef class Requests:
             return self.app(environ, telling(self.template, scope, environ, start_response))
         if not self.is_ready:
             self.get_ready()
-        # Within another one of its kind, only the outer one records. A mark may have an
-        # environment grow that else would not, so where there is one middleware there are none.
-        if not is_recording() or (
-            _made > 1 and environ.setdefault(RECORDED_BY, self) is not self
-        ):
+        # Within another one of its kind, only the outer one records.
+        if not is_recording() or environ.setdefault(RECORDED_BY, self) is not self:
             return self.app(environ, start_response)
         answer = Answer.__new__(Answer)
         answer._begin(self, environ, start_response)

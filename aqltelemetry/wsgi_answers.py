@@ -34,7 +34,6 @@ class Requests:
     `template` returns; the compiled twin then asks once for each.
     """
 
-    _made = 0
     is_ready = False
 
     def __init__(
@@ -47,7 +46,6 @@ class Requests:
         by_rule: bool = False,
     ) -> None:
         del by_rule
-        Requests._made += 1
         self.app = app
         self.template = template
         self.labels = RequestLabels()
@@ -61,11 +59,8 @@ class Requests:
             return self.app(environ, telling(self.template, outer, environ, start_response))
         if not self.is_ready:
             self.get_ready()
-        # Within another one of its kind, only the outer one records. A mark may have an
-        # environment grow that else would not, so where there is one middleware there are none.
-        if not is_on() or (
-            Requests._made > 1 and environ.setdefault(RECORDED_BY, self) is not self
-        ):
+        # Within another one of its kind, only the outer one records.
+        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self.app(environ, start_response)
         answer = Answer(self, environ, start_response)
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aqltelemetry import system
-from aqltelemetry.clock import breathe
+from aqltelemetry.clock import breathe, pause
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import (
     TABLE_BYTES,
@@ -38,6 +38,7 @@ NEW_SUFFIX = ".new"
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
 _TRIES = 8
+_FIRST_WAIT_S = 0.001
 _OUTER_MODE = 0o750
 _PIECE_BYTES = 256 << 10 if IS_COMPILED else 128 << 10
 # Of the room for labels, what serves once there is a table of them is left alone.
@@ -227,7 +228,9 @@ def _no_rest() -> None:
 def _make_locked(path: Path) -> int:
     """Make a directory, locked before it has its name; return the lock."""
     made = path.with_name(path.name + NEW_SUFFIX)
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
+        if number:  # whoever is in the way may wait for a processor
+            pause(_FIRST_WAIT_S * 2 ** (number - 1))
         # A recoverer may have it removed before it is locked, and another process
         # that stops its root while that is empty.
         with suppress(FileExistsError, FileNotFoundError):

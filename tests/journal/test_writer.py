@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal import writer as writers
 from aqltelemetry.journal.label_table import TABLE_NAME
-from aqltelemetry.journal.writer import Writer, lock
+from aqltelemetry.journal.writer import NEW_SUFFIX, Writer, lock
 from fakes import origin
 
 
@@ -227,3 +228,26 @@ def test_a_label_table_that_somebody_removed_is_used_no_more(root: Path) -> None
     assert writer.path is not None
     assert sorted(each.name for each in writer.path.iterdir()) == ["000002.seg", TABLE_NAME]
     writer.close()
+
+
+def test_a_recoverer_in_the_way_of_a_new_writer_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold what has no name yet, and be kept from running meanwhile."""
+    path = tmp_path / "journal" / ("0" * 16)
+    made = path.with_name(path.name + NEW_SUFFIX)
+    made.mkdir(parents=True)
+    held = lock(made)
+    assert held is not None
+    waits_s: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits_s.append(seconds)
+        if len(waits_s) == 3:
+            made.rmdir()
+            os.close(held)
+
+    monkeypatch.setattr(writers, "pause", wait)
+    os.close(writers._make_locked(path))
+    assert waits_s == [0.001, 0.002, 0.004]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
