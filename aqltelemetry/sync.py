@@ -17,9 +17,9 @@ import atexit
 import logging
 import os
 from _queue import SimpleQueue
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, TypeVar, Unpack
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import NotRunningError, StateError, TelemetryError
@@ -131,6 +131,7 @@ class _State:
     lock = Lock()
     running: _Recording | None = None
     hooked = False
+    forgets: ClassVar[set[Callable[[], None]]] = set()
 
     @classmethod
     def hook(cls) -> None:
@@ -143,6 +144,15 @@ class _State:
     @classmethod
     def forked(cls) -> None:
         cls.lock, cls.running = Lock(), None
+        for forget in cls.forgets:
+            forget()
+
+
+def when_forked(forget: Callable[[], None]) -> None:
+    """Have something called in each child forked from now on; once, however often asked."""
+    with _State.lock:
+        _State.hook()
+        _State.forgets.add(forget)
 
 
 def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:

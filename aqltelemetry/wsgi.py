@@ -69,6 +69,8 @@ class TelemetryMiddleware(Requests):
 
     def get_ready(self) -> None:
         """Start to record, in this process."""
+        # Asked for its number with each request instead, it would call the kernel each time.
+        sync.when_forked(_forked)
         # Threads that come at once wait in `start`, where all but one are told that
         # it runs; a lock of our own could be held at a fork.
         try:
@@ -86,7 +88,3 @@ _MADE: WeakSet[TelemetryMiddleware] = WeakSet()
 def _forked() -> None:
     for middleware in _MADE:
         middleware.is_ready = False
-
-
-# Asked for its number with each request instead, the process would call its kernel each time.
-os.register_at_fork(after_in_child=_forked)

@@ -83,7 +83,7 @@ SINGLE_HOMES = {
     r"^ *import yappi": {"profiler"},
     r"posix_spawn|sigtimedwait": {"launch"},
     r"threading\.Thread\(": {"threads"},
-    r"register_at_fork": {"monitor", "sync", "wsgi"},
+    r"register_at_fork": {"monitor", "sync"},
     r"gc\.callbacks": {"samplers.garbage"},
     r"getLogger\((?!'aqltelemetry'\))": set(),
 }
