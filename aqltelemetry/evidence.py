@@ -16,11 +16,11 @@ from pathlib import Path
 from aqltelemetry import filenames, system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.filenames import FileName
-from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.dir_lock import lock
+from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.label_table import TableLabels, read_table
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
 from aqltelemetry.journal.reader import Context, read_segment
-from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
 from aqltelemetry.sinks import account as labels
 
@@ -198,13 +198,14 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
         with suppress(FileNotFoundError):  # it was recovered meanwhile
             labels = read_table(path, _no_rest, uid=owner)
             for name in system.list_directory(path):
-                if name.endswith(SEGMENT_SUFFIX):
-                    _read(evidence, path / name, owner, labels)
+                number = segment_number(name)
+                if number is not None:
+                    _read(evidence, path / name, number, owner, labels)
     for writer, number in find_set_aside(root):
         found.setdefault(writer, Evidence(writer)).set_aside.add(number)
 
 
-def _read(evidence: Evidence, path: Path, owner: int, labels: TableLabels) -> None:
+def _read(evidence: Evidence, path: Path, number: int, owner: int, labels: TableLabels) -> None:
     try:
         reading = read_segment(
             read_file(path, uid=owner),
@@ -217,7 +218,7 @@ def _read(evidence: Evidence, path: Path, owner: int, labels: TableLabels) -> No
     except (OSError, SegmentError, ValueError):
         evidence.damaged.append(path.name)
         return
-    evidence.journal[int(path.stem)] = reading.batch.account
+    evidence.journal[number] = reading.batch.account
     evidence.pid = reading.batch.pid
 
 

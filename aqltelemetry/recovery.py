@@ -39,6 +39,7 @@ class Recovery:
         self._claimed_ns = 0
         self._is_full = False
         self._resume_ns = 0
+        self._logged: set[tuple[Path, int | None]] = set()
 
     def scan(self) -> None:
         """Claim what is free and hand it on, unless it is time for a pause."""
@@ -48,7 +49,9 @@ class Recovery:
             try:
                 self._claim_below(root)
             except OSError as exc:
-                _log.warning("can't look for unpublished observations in %s: %s", root, exc)
+                if (root, exc.errno) not in self._logged:
+                    self._logged.add((root, exc.errno))
+                    _log.warning("can't look for unpublished observations in %s: %s", root, exc)
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment that is published; set one aside that is damaged."""

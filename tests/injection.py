@@ -60,7 +60,7 @@ class Kill(Fault):
 
 
 @contextlib.contextmanager
-def injected(fault: Fault) -> Iterator[None]:
+def injected(fault: Fault) -> Iterator[Fault]:
     """Have a fault befall this process's calls."""
 
     def meeting(real: Any, name: str) -> Any:
@@ -80,7 +80,7 @@ def injected(fault: Fault) -> Iterator[None]:
             patch.setattr(place, name, meeting(getattr(place, name), name))
         place, name = _WRITES
         patch.setattr(place, name, staticmethod(meeting(getattr(place, name), "write")))
-        yield
+        yield fault
 
 
 class Witness:

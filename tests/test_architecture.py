@@ -28,7 +28,7 @@ LAYERS = (
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),
     ("journal.marks", "journal.labels", "journal.files", "journal.placement"),
-    ("journal.label_table",),
+    ("journal.label_table", "journal.dir_lock"),
     ("journal.segment",),
     ("hot_path", "journal.writer", "journal.reader", "drops"),
     ("journal.sealed", "journal.salvage"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import Monitor, time_block
+from aqltelemetry import Monitor, system, time_block
 from aqltelemetry.filenames import parse
 from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES, unpack_header
 from aqltelemetry.journal.orphans import BAD_SUFFIX
@@ -305,3 +306,19 @@ def test_row_32_after_many_orphans_recovery_pauses_for_nine_times_as_long(tmp_pa
         recovery.release(sealed, 0)
     assert not list(tmp_path.iterdir())
     recovery.close()
+
+
+def test_a_journal_that_can_not_be_looked_through_is_logged_once_for_each_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = [errno.EMFILE, errno.EMFILE, errno.EIO, errno.EMFILE]
+
+    def fail(path: Path) -> None:
+        number = reasons.pop(0)
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(system, "list_directory", fail)
+    recovery = Recovery([tmp_path], lambda _: None)
+    while reasons:
+        recovery.scan()
+    assert len(caplog.records) == 2

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.dir_lock import lock
+from aqltelemetry.journal.files import SEGMENT_SUFFIX, read_file
 from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
-from aqltelemetry.journal.writer import SEGMENT_SUFFIX, lock
 
 
 class Resident(NamedTuple):
@@ -60,13 +60,15 @@ def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
     it is another user's.
     """
     uid = (proc / str(pid)).stat().st_uid
-    for line in (proc / str(pid) / "maps").read_text(errors="surrogateescape").splitlines():
-        path = line.partition("/")[2]
-        if path.endswith(SEGMENT_SUFFIX):
-            # As the process sees the path, which may be in a container.
-            header = _header(proc / str(pid) / "root" / path, uid)
-            if header is not None:
-                yield header
+    # As bytes: a file's name need not be text, and may hold what ends a line of text.
+    for line in (proc / str(pid) / "maps").read_bytes().split(b"\n"):
+        path = line.partition(b"/")[2]
+        if path.endswith(os.fsencode(SEGMENT_SUFFIX)):
+            # As the process sees the path, which may be in a container. A newline is
+            # shown as this escape, and so is the escape itself.
+            names = {path, path.replace(b"\\012", b"\n")}
+            places = (proc / str(pid) / "root" / os.fsdecode(name) for name in names)
+            yield from filter(None, (_header(place, uid) for place in places))
 
 
 def seen_by(pid: int, path: str, proc: Path = Path("/proc")) -> Path:

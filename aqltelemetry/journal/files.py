@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.format import SEGMENT_BYTES
+
+SEGMENT_SUFFIX = ".seg"
+_SEGMENT_NAME = re.compile(r"([0-9]{1,18})\.seg")
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number in the name of a segment's file; None for any other name."""
+    match = _SEGMENT_NAME.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def read_file(path: Path, size_bytes: int = SEGMENT_BYTES, uid: int | None = None) -> bytes:

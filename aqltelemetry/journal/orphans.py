@@ -6,7 +6,7 @@ the segments until it closes, so many may look at once, and be killed themselves
 
 from __future__ import annotations
 
-import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,23 +14,19 @@ from pathlib import Path
 
 from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
-from aqltelemetry.journal.files import read_file
+from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, lock, remove_empty
+from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
 from aqltelemetry.journal.label_table import NO_LABELS, TABLE_NAME, TableLabels, read_table
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import (
-    NEW_SUFFIX,
-    SEGMENT_SUFFIX,
-    lock,
-    remove_empty,
-    remove_table,
-)
+from aqltelemetry.journal.writer import remove_table
 from aqltelemetry.observation import SegmentId
 
 BAD_SUFFIX = ".bad"
 _MAX_SET_ASIDE = 10
 _WRITER_CHARS = 16
 _HEX = frozenset("0123456789abcdef")
+_SET_ASIDE = re.compile(r"([0-9a-f]{16})-([0-9]+)\.bad")
 
 
 class Orphans:
@@ -41,11 +37,18 @@ class Orphans:
         self._lock_fd = lock_fd
         self._has_table = False
         self._labels: TableLabels | None = None
-        paths = {int(path.stem): path for path in self._find()}
-        last, pid = _last_entered(paths), _pid(paths)
         self.segments: list[SealedSegment] = []
+        try:
+            self._take_stock()
+        except BaseException:
+            self._unlock()  # or nobody could recover it while this process lives
+            raise
+
+    def _take_stock(self) -> None:
+        paths = dict(self._find())
+        last, pid = _last_entered(paths), _pid(paths)
         for number in sorted(paths):
-            sealed = SealedSegment(SegmentId(path.name, number), paths[number])
+            sealed = SealedSegment(SegmentId(self._path.name, number), paths[number])
             sealed.is_last, sealed.pid = number == last, pid
             sealed.labels = self._read_labels
             self.segments.append(sealed)
@@ -75,12 +78,15 @@ class Orphans:
     def close(self) -> None:
         """Release the claim."""
         if self._lock_fd >= 0:
-            lock_fd, self._lock_fd = self._lock_fd, -1
             if self._has_table and not self.segments:
                 remove_table(self._path)
             remove_empty(self._path)
-            with suppress(OSError):
-                system.close(lock_fd)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        with suppress(OSError):
+            system.close(lock_fd)
 
     def _read_labels(self) -> TableLabels:
         """Return the labels of the writer's table, read once, by the thread that reads segments."""
@@ -88,15 +94,15 @@ class Orphans:
             self._labels = read_table(self._path) if self._has_table else NO_LABELS
         return self._labels
 
-    def _find(self) -> Iterator[Path]:
+    def _find(self) -> Iterator[tuple[int, Path]]:
         for name in system.list_directory(self._path):
             path = self._path / name
-            is_table = name == TABLE_NAME
-            if is_table or (path.suffix == SEGMENT_SUFFIX and path.stem.isdecimal()):
+            is_table, number = name == TABLE_NAME, segment_number(name)
+            if is_table or number is not None:
                 if stat.S_ISREG(system.look_at(path).st_mode):
                     self._has_table = self._has_table or is_table
-                    if not is_table:
-                        yield path
+                    if number is not None:
+                        yield number, path
                 else:  # a directory, a pipe, a link: put there by somebody else
                     self._put_aside(path)
             elif path.suffix == NEW_SUFFIX:
@@ -106,19 +112,40 @@ class Orphans:
 
 
 def claim_orphans(root: Path) -> Iterator[Orphans]:
-    """Claim one dead writer after the other; those without segments are cleared away."""
+    """Claim one dead writer after the other; those without segments are cleared away.
+
+    Raises OSError once all others were claimed where one can't be.
+    """
+    failed: OSError | None = None
     for path in find_writers(root, NEW_SUFFIX):
-        lock_fd = lock(path)
-        if lock_fd is None:
+        try:
+            orphans = _claim(path)
+        except OSError as exc:
+            failed = failed or exc
             continue
-        if not _is_same(path, lock_fd):  # finished by somebody else in between
-            system.close(lock_fd)
-            continue
-        orphans = Orphans(path, lock_fd)
-        if orphans.segments:
+        if orphans is not None:
             yield orphans
-        else:
-            orphans.close()
+    if failed is not None:
+        raise failed
+
+
+def _claim(path: Path) -> Orphans | None:
+    lock_fd = lock(path)
+    if lock_fd is None:
+        return None
+    try:
+        is_there = is_locked_by(lock_fd, path)
+    except BaseException:
+        system.close(lock_fd)
+        raise
+    if not is_there:  # somebody else removed it in between
+        system.close(lock_fd)
+        return None
+    orphans = Orphans(path, lock_fd)
+    if orphans.segments:
+        return orphans
+    orphans.close()
+    return None
 
 
 def find_writers(root: Path, suffix: str = "") -> Sequence[Path]:
@@ -134,9 +161,9 @@ def find_set_aside(root: Path) -> Iterator[tuple[str, int]]:
     """Return writer and number of each segment that was set aside."""
     with suppress(FileNotFoundError):
         for name in system.list_directory(root):
-            writer, _, number = name.removesuffix(BAD_SUFFIX).partition("-")
-            if name.endswith(BAD_SUFFIX) and _is_writer(writer) and number.isdigit():
-                yield writer, int(number)
+            match = _SET_ASIDE.fullmatch(name)
+            if match is not None:
+                yield match[1], int(match[2])
 
 
 def _is_writer(name: str) -> bool:
@@ -160,10 +187,3 @@ def _pid(paths: Mapping[int, Path]) -> int:
         with suppress(OSError, SegmentError):
             return unpack_header(read_file(path, RECORDS_AT)).pid
     return 0
-
-
-def _is_same(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(system.look_at(path), system.describe(fd))
-    except FileNotFoundError:
-        return False

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aqltelemetry import system
-from aqltelemetry.clock import breathe, pause
+from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
+from aqltelemetry.journal.files import SEGMENT_SUFFIX
 from aqltelemetry.journal.label_table import (
     TABLE_BYTES,
     TABLE_NAME,
@@ -33,13 +35,8 @@ from aqltelemetry.twins import IS_COMPILED
 if IS_COMPILED:
     from aqltelemetry import _rows
 
-SEGMENT_SUFFIX = ".seg"
-NEW_SUFFIX = ".new"
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
-_TRIES = 8
-_FIRST_WAIT_S = 0.001
-_OUTER_MODE = 0o750
 _PIECE_BYTES = 256 << 10 if IS_COMPILED else 128 << 10
 # Of the room for labels, what serves once there is a table of them is left alone.
 _USED = (
@@ -87,7 +84,7 @@ class Writer:
     def in_journal(cls, root: Path, origin: Origin) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
         path = root / os.urandom(8).hex()
-        return cls(path.name, origin, path, _make_locked(path))
+        return cls(path.name, origin, path, make_locked(path))
 
     def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
         """Make the next segment, of full size, with the pages in memory that will be used.
@@ -150,12 +147,20 @@ class Writer:
         try:
             return _make_file(final, size_bytes, header, rest)
         except FileNotFoundError:
-            # Somebody removed the directory, and the table in it; recording outlives that.
+            if is_locked_by(self._lock_fd, final.parent):
+                raise
+            # Somebody removed the directory, and the table in it; recording goes on.
             self.table = None
-            lock_fd, self._lock_fd = self._lock_fd, -1
-            system.close(lock_fd)
-            self._lock_fd = _make_locked(final.parent)
+            self._lock_again(final.parent)
             return _make_file(final, size_bytes, header, rest)
+
+    def _lock_again(self, path: Path) -> None:
+        """Make and lock the directory that was removed; where that fails, try at the next call."""
+        # The old lock, which is on nothing any more, tells until then that it has to be made.
+        lock_fd = make_locked(path)
+        lock_fd, self._lock_fd = self._lock_fd, lock_fd
+        with suppress(OSError):
+            system.close(lock_fd)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
@@ -223,63 +228,6 @@ def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -
 
 def _no_rest() -> None:
     pass
-
-
-def _make_locked(path: Path) -> int:
-    """Make a directory, locked before it has its name; return the lock."""
-    made = path.with_name(path.name + NEW_SUFFIX)
-    for number in range(_TRIES):
-        if number:  # whoever is in the way may wait for a processor
-            pause(_FIRST_WAIT_S * 2 ** (number - 1))
-        # A recoverer may have it removed before it is locked, and another process
-        # that stops its root while that is empty.
-        with suppress(FileExistsError, FileNotFoundError):
-            system.make_directories(path.parent.parent, _OUTER_MODE)
-            with suppress(FileExistsError):
-                system.make_directory(path.parent, 0o700)
-            system.make_directory(made, 0o700)
-            lock_fd = _lock_and_rename(made, path)
-            if lock_fd is not None:
-                return lock_fd
-    raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(path))
-
-
-def _lock_and_rename(made: Path, path: Path) -> int | None:
-    """Lock a directory and give it its name; leave nothing where that fails."""
-    lock_fd = None
-    try:
-        lock_fd = lock(made)
-        if lock_fd is not None:
-            system.rename(made, path)
-    except BaseException:
-        remove_empty(made)
-        if lock_fd is not None:
-            system.close(lock_fd)
-        raise
-    return lock_fd
-
-
-def lock(directory: Path) -> int | None:
-    """Lock a writer's directory; None where it is gone or another process holds it."""
-    try:
-        fd = system.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        system.lock(fd)
-    except BlockingIOError:
-        system.close(fd)
-        return None
-    except BaseException:
-        system.close(fd)
-        raise
-    return fd
-
-
-def remove_empty(directory: Path) -> None:
-    """Remove a directory if nothing is in it."""
-    with suppress(OSError):
-        system.remove_directory(directory)
 
 
 def remove_table(directory: Path) -> None:

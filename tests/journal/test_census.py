@@ -76,6 +76,20 @@ def test_a_process_that_there_is_not_is_told(tmp_path: Path) -> None:
         list(mapped_by(1, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [b"caf\xe9", b"\xff\xfe", b"new\nline", b"\x85\x0b\x0c\x1c", b"a b", b"\xe2\x80\xa8", b"a\rb"],
+)
+def test_the_segments_of_a_process_are_found_wherever_they_are(tmp_path: Path, name: bytes) -> None:
+    root = tmp_path / os.fsdecode(name)
+    root.mkdir()
+    writer = Writer.in_journal(root / "journal", origin(str(root)))
+    segment = writer.new_segment()
+    assert segment.header in list(mapped_by(os.getpid()))
+    assert segment.header.directory == str(root)
+    writer.close()
+
+
 def test_a_label_table_counts_among_what_a_writer_holds(root: Path) -> None:
     writer = Writer.in_journal(root, origin())
     writer.new_segment()

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import errno
+import gc
+import itertools
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from aqltelemetry import system
 from aqltelemetry.journal.label_table import TABLE_NAME
-from aqltelemetry.journal.orphans import claim_orphans
+from aqltelemetry.journal.orphans import Orphans, claim_orphans, find_set_aside
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Kind, Series
 from fakes import origin
+from injection import Fault, injected
 
 
 @pytest.fixture
@@ -174,3 +181,74 @@ def test_the_label_table_is_read_once_for_all_segments(root: Path) -> None:
     assert first == table.labels
     assert first is second
     orphans.close()
+
+
+def _descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_claim_that_fails_leaves_the_writer_to_be_claimed_later(root: Path, number: int) -> None:
+    """Whichever system call fails: no lock is left behind, and nothing is lost."""
+    path = _with_table(_dead(root, 2))
+    (path / "x.seg").mkdir()
+    before = _descriptors()
+    for nth in itertools.count(1):
+        claimed: list[Orphans] = []
+        with injected(Fault(nth, number)) as fault, suppress(OSError):
+            claimed += claim_orphans(root)
+        for orphans in claimed:
+            orphans.close()
+        del claimed
+        where = f"call {nth} failed: {fault.struck}"
+        assert _descriptors() == before, where
+        (again,) = claim_orphans(root)
+        assert [sealed.id.sequence for sealed in again.segments] == [1, 2], where
+        again.close()
+        if not fault.struck:
+            break
+    assert nth > 8
+
+
+def test_a_writer_that_can_not_be_claimed_keeps_nobody_from_the_others(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [_dead(root, 1) for _ in range(3)]
+    bad = sorted(paths)[1]
+    listed = system.list_directory
+
+    def list_directory(path: Path) -> Sequence[str]:
+        if path == bad:
+            raise OSError(errno.EIO, "bad block")
+        return listed(path)
+
+    monkeypatch.setattr(system, "list_directory", list_directory)
+    claims = claim_orphans(root)
+    found = [next(claims), next(claims)]
+    assert {orphans.segments[0].id.writer for orphans in found} == {
+        path.name for path in paths if path != bad
+    }
+    with pytest.raises(OSError, match="bad block"):
+        next(claims)
+    for orphans in found:
+        orphans.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u0661\u0662.seg", "x.seg", "-1.seg", ".seg", "\udcff.seg", "1\n.seg", "1.seg\udcff"],
+)
+def test_a_file_that_no_writer_has_named_is_no_segment(root: Path, name: str) -> None:
+    path = _dead(root, 1)
+    (path / name).write_bytes((path / "000001.seg").read_bytes())
+    (orphans,) = claim_orphans(root)
+    assert [sealed.id.sequence for sealed in orphans.segments] == [1]
+    orphans.close()
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "\u0661", "x", "", "\udcff"])
+def test_a_file_that_was_not_set_aside_by_a_recoverer_is_not_one(root: Path, number: str) -> None:
+    (root / f"{'0' * 16}-{number}.bad").touch()
+    (root / f"{'0' * 16}-000007.bad").touch()
+    assert list(find_set_aside(root)) == [("0" * 16, 7)]

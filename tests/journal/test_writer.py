@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal import writer as writers
+from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.journal.label_table import TABLE_NAME
-from aqltelemetry.journal.writer import NEW_SUFFIX, Writer, lock
+from aqltelemetry.journal.writer import Writer
 from fakes import origin
+from injection import Fault, injected
 
 
 @pytest.fixture
@@ -230,24 +233,51 @@ def test_a_label_table_that_somebody_removed_is_used_no_more(root: Path) -> None
     writer.close()
 
 
-def test_a_recoverer_in_the_way_of_a_new_writer_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EIO])
+def test_a_writer_whose_directory_could_not_be_locked_again_does_so_later(
+    root: Path, number: int
 ) -> None:
-    """It may hold what has no name yet, and be kept from running meanwhile."""
-    path = tmp_path / "journal" / ("0" * 16)
-    made = path.with_name(path.name + NEW_SUFFIX)
-    made.mkdir(parents=True)
-    held = lock(made)
-    assert held is not None
-    waits_s: list[float] = []
+    """Whichever system call of the new directory and segment fails."""
+    for nth in itertools.count(1):
+        writer = Writer.in_journal(root, origin())
+        shutil.rmtree(root)
+        with injected(Fault(nth, number)) as fault:
+            for _ in range(3):
+                with suppress(OSError):
+                    writer.new_segment()
+        where = f"call {nth} failed: {fault.struck}"
+        assert writer.path is not None
+        segment = writer.new_segment()
+        assert segment.path is not None, where
+        assert segment.path.exists(), where
+        assert lock(writer.path) is None, f"not locked, {where}"
+        writer.close()
+        held = lock(writer.path)
+        assert held is not None, f"still locked, {where}"
+        os.close(held)
+        shutil.rmtree(root)
+        if not fault.struck:
+            break
+    assert nth > 10
 
-    def wait(seconds: float) -> None:
-        waits_s.append(seconds)
-        if len(waits_s) == 3:
-            made.rmdir()
-            os.close(held)
 
-    monkeypatch.setattr(writers, "pause", wait)
-    os.close(writers._make_locked(path))
-    assert waits_s == [0.001, 0.002, 0.004]
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+def test_a_lock_is_not_given_up_for_a_file_that_somebody_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or others would recover segments that are being recorded to."""
+    writer = Writer.in_journal(root, origin())
+    writer.new_segment()
+    assert writer.path is not None
+    rename = os.rename
+
+    def gone(path: Path, other: Path) -> None:
+        path.unlink()
+        rename(path, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", gone)
+        with pytest.raises(FileNotFoundError):
+            writer.new_segment()
+    assert lock(writer.path) is None
+    assert writer.new_segment().header.sequence == 2
+    writer.close()

@@ -1,0 +1,85 @@
+"""The lock on a writer's directory, by which others know whether its process lives."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from aqltelemetry import system
+from aqltelemetry.clock import pause
+
+NEW_SUFFIX = ".new"
+"""Suffix of directories and files that do not have their final name yet."""
+_TRIES = 8
+_FIRST_WAIT_S = 0.001
+_OUTER_MODE = 0o750
+
+
+def make_locked(path: Path) -> int:
+    """Make a directory, locked before it has its name; return the lock."""
+    made = path.with_name(path.name + NEW_SUFFIX)
+    for number in range(_TRIES):
+        if number:  # whoever is in the way may wait for a processor
+            pause(_FIRST_WAIT_S * 2 ** (number - 1))
+        # A recoverer may have it removed before it is locked, and another process
+        # that stops its root while that is empty.
+        with suppress(FileExistsError, FileNotFoundError):
+            system.make_directories(path.parent.parent, _OUTER_MODE)
+            with suppress(FileExistsError):
+                system.make_directory(path.parent, 0o700)
+            system.make_directory(made, 0o700)
+            lock_fd = _lock_and_rename(made, path)
+            if lock_fd is not None:
+                return lock_fd
+    raise OSError(errno.EAGAIN, "no journal directory could be made and locked", str(path))
+
+
+def _lock_and_rename(made: Path, path: Path) -> int | None:
+    """Lock a directory and give it its name; leave nothing where that fails."""
+    lock_fd = None
+    try:
+        lock_fd = lock(made)
+        if lock_fd is not None:
+            system.rename(made, path)
+    except BaseException:
+        remove_empty(made)
+        if lock_fd is not None:
+            system.close(lock_fd)
+        raise
+    return lock_fd
+
+
+def lock(directory: Path) -> int | None:
+    """Lock a writer's directory; None where it is gone or another process holds it."""
+    try:
+        fd = system.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        system.lock(fd)
+    except BlockingIOError:
+        system.close(fd)
+        return None
+    except BaseException:
+        system.close(fd)
+        raise
+    return fd
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory if nothing is in it."""
+    with suppress(OSError):
+        system.remove_directory(directory)
+
+
+def is_locked_by(fd: int, directory: Path) -> bool:
+    """Return whether `fd` is an open of the directory that has this name now.
+
+    Raises OSError where neither can be found out.
+    """
+    try:
+        return os.path.samestat(system.look_at(directory), system.describe(fd))
+    except FileNotFoundError:
+        return False
