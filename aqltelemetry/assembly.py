@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
 from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.journal.format import has_room_for
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.placement import all_roots, journal_root
 from aqltelemetry.journal.writer import Origin, Writer
@@ -108,7 +109,9 @@ def check_directory(directory: str) -> None:
 
 
 def _place(settings: Settings) -> Place:
-    origin = Origin(settings.directory, settings.max_file_bytes, epoch_ns, LabelLimit())
+    # A segment has no room for a longer name, and is published without it all the same.
+    directory = settings.directory if has_room_for(settings.directory) else ""
+    origin = Origin(directory, settings.max_file_bytes, epoch_ns, LabelLimit())
     try:
         root = journal_root(settings.directory, settings.journal_dir)
         return Place(partial(Writer.in_journal, root, origin))

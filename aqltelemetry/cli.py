@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,10 @@ _NANOSECONDS = re.compile(r"\d{15,}")
 @click.version_option(f"{version('aqltelemetry')} ({IN_USE})", prog_name="aqltelemetry")
 def main() -> None:
     """Record Python services, and look at what was recorded."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name need not be text that can be printed.
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 for each in (run, doctor, off, on, profile, verify, recover):

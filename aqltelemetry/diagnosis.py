@@ -178,4 +178,4 @@ def _why_not(environ: Mapping[str, str]) -> str:
 
 
 def _texts(path: Path) -> list[str]:
-    return [text for text in path.read_text(errors="surrogateescape").split("\0") if text]
+    return [os.fsdecode(text) for text in path.read_bytes().split(b"\0") if text]

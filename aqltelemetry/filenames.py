@@ -26,9 +26,10 @@ _NAME = re.compile(
     r"(?P<prefix>[A-Za-z0-9_-]+)"
     r"\.(?P<from>\d{8}T\d{12})-(?P<to>\d{8}T\d{12})"
     r"\.(?P<pid>\d+)-(?P<writer>[0-9a-f]{16})"
-    r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)\.csv"
+    r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)\.csv",
+    re.ASCII,
 )
-_TEMPORARY = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}\.\d+\.tmp")
+_TEMPORARY = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}\.\d+\.tmp", re.ASCII)
 
 
 class FileName(NamedTuple):

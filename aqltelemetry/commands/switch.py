@@ -96,8 +96,8 @@ def recording_of(pid: int) -> Header:
 
 def _names_of(pid: int) -> set[int]:
     """Return a process's PID in each of its namespaces; a child may still map a parent's."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("NSpid:"):
+    for line in Path(f"/proc/{pid}/status").read_bytes().split(b"\n"):
+        if line.startswith(b"NSpid:"):
             return {int(name) for name in line.split()[1:]}
     return {pid}
 

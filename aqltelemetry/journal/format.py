@@ -74,7 +74,7 @@ class Header(NamedTuple):
 
     `writer` is 16 hexadecimal digits; `max_file_bytes` the rotation size in force;
     `created_ns` the wall clock at creation; `directory` where its observations are
-    to be published.
+    to be published, empty where that name is too long.
     """
 
     writer: str
@@ -105,6 +105,11 @@ class Header(NamedTuple):
             + directory
         )
         return body + _CRC.pack(crc32(body))
+
+
+def has_room_for(directory: str) -> bool:
+    """Return whether a header can hold the name of a directory."""
+    return len(directory.encode(errors="surrogateescape")) <= MAX_DIRECTORY_BYTES
 
 
 def unpack_header(data: bytes | memoryview) -> Header:

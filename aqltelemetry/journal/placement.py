@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ MEMORY = "memory"
 """Journal directory names with a meaning: choose by rule; use no file at all."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_MOUNT_POINT = 4  # the field's index
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 _SHM = Path("/dev/shm")  # noqa: S108 - owner, mode and links are checked before use
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 # Mapped files are not safe to write there: remote, or copied on write by a daemon.
@@ -92,19 +95,29 @@ def all_roots(
 
 
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
-    """Name the type of the file system that `path` is or would be on; '' if unknown."""
-    wanted = os.path.realpath(path)
-    best, kind = "", ""
+    """Return the type of the file system that `path` is or would be on; '' if unknown.
+
+    `mounts` is a table as in proc_pid_mountinfo(5). File names are bytes, so it is
+    compared as bytes; a line that can't be read is skipped.
+    """
+    wanted = os.fsencode(os.path.realpath(path)) + b"/"
+    best, kind = b"", b""
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        lines = mounts.read_bytes().split(b"\n")
     except OSError:
         return ""
     for line in lines:
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
-        if len(point) >= len(best) and (wanted + "/").startswith(point.rstrip("/") + "/"):
-            best, kind = point, right.split()[0]
-    return kind
+        left, _, right = line.partition(b" - ")
+        fields, types = left.split(b" "), right.split(b" ")
+        point = _OCTAL.sub(_unescaped, fields[_MOUNT_POINT]) if len(fields) > _MOUNT_POINT else b""
+        # Of two mounted at one place, the later one covers the earlier.
+        if point and len(point) >= len(best) and wanted.startswith(point.rstrip(b"/") + b"/"):
+            best, kind = point, types[0]
+    return os.fsdecode(kind)
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 8),))
 
 
 def _choose(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -143,6 +147,92 @@ def test_the_innermost_mount_point_decides(tmp_path: Path) -> None:
     assert file_system(Path("/data/fast/x"), mounts) == "tmpfs"
     assert file_system(Path("/data/fastidious"), mounts) == "nfs"
     assert file_system(Path("/x"), mounts) == "ext4"
+
+
+_ODD_NAMES = [
+    b"caf\xc3\xa9",
+    b"caf\xe9",  # Latin-1: no UTF-8
+    b"\xff\xfe",
+    b"a b",
+    b"tab\t",
+    b"new\nline",
+    b"back\\slash",
+    b"\\040",
+    b"\xe2\x80\xa8",  # a line separator, of Unicode alone
+    b"\x85\x0b\x0c\x1c",
+    b" - nfs",
+    b"#\x7f",
+]
+
+
+def _table(path: Path, points: Mapping[bytes, bytes]) -> Path:
+    """Write a mount table as the kernel does: bytes, of which it escapes these four."""
+    lines = []
+    for number, (point, kind) in enumerate(points.items(), 20):
+        escaped = re.sub(rb"[\\ \t\n]", lambda match: b"\\%03o" % ord(match[0]), point)
+        lines.append(b"%d 1 0:9 / %s rw shared:1 - %s dev rw\n" % (number, escaped, kind))
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("name", _ODD_NAMES)
+def test_a_mount_point_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    point = b"/mnt/" + name
+    mounts = _table(tmp_path / "mountinfo", {b"/": b"ext4", point: b"nfs4", b"/last": b"tmpfs"})
+    assert file_system(Path(os.fsdecode(point + b"/data")), mounts) == "nfs4"
+    assert file_system(Path(os.fsdecode(point)), mounts) == "nfs4"
+    assert file_system(Path(os.fsdecode(point + b"x")), mounts) == "ext4"
+    assert file_system(Path("/last/data"), mounts) == "tmpfs"
+
+
+@pytest.mark.parametrize("name", _ODD_NAMES)
+def test_a_mount_point_of_any_name_elsewhere_changes_nothing(
+    data: Path, tmp_path: Path, shm: Path, name: bytes
+) -> None:
+    points = {b"/": b"ext4", os.fsencode(shm): b"tmpfs", b"/else/" + name: b"nfs"}
+    mounts = _table(tmp_path / "mountinfo", points)
+    assert _root(data, mounts, shm).parent.parent == shm
+
+
+@pytest.mark.parametrize("name", _ODD_NAMES)
+def test_the_journal_of_a_directory_of_any_name_is_private_and_recovery_finds_it(
+    tmp_path: Path, mounts: Path, shm: Path, name: bytes
+) -> None:
+    directory = tmp_path / os.fsdecode(name)
+    for container in (False, True):
+        root = _root(directory, mounts, shm, container=container)
+        assert root in all_roots(str(directory), shm=shm)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"-", b" - ", b"1 2 3 4", b"\xff\xff", b"20 1 0:9 / /data", b"x" * 9999]
+)
+def test_a_line_of_the_mount_table_that_can_not_be_read_is_skipped(
+    tmp_path: Path, line: bytes
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_bytes(line + b"\n20 1 0:9 / /mnt rw - nfs dev rw\n" + line)
+    assert file_system(Path("/mnt/x"), mounts) == "nfs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize("name", [b"caf\xe9 x", b"new\nline\\"])
+def test_the_mount_table_of_this_kernel_is_understood(tmp_path: Path, name: bytes) -> None:
+    point = tmp_path / os.fsdecode(name)
+    point.mkdir()
+    script = 'mount -t tmpfs none "$1" && exec "$2" -c "$3" "$1"'
+    command = ["unshare", "--mount", "sh", "-c", script]
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from aqltelemetry.journal.placement import file_system\n"
+        "assert file_system(Path(sys.argv[1]) / 'x') == 'tmpfs'"
+    )
+    done = subprocess.run(
+        [*command, "sh", point, sys.executable, program], capture_output=True, check=False
+    )
+    if b"unshare" in done.stderr or b"mount" in done.stderr.split(b"\n")[0]:
+        pytest.skip("this root may not mount")
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_file_system_is_no_name(tmp_path: Path) -> None:
