@@ -135,6 +135,7 @@ cdef class Connection(Exchange):
 
     cdef Connections _connections
     cdef object _scope, _root_path, _receive, _send
+    cdef bint _is_complete
 
     def receive(self):
         """Receive as the application would, and note that the client has gone."""
@@ -151,7 +152,7 @@ cdef class Connection(Exchange):
             self._begin(message)
         elif kind == "http.response.body" or kind == "http.response.pathsend":
             self.first_byte()
-            sending._is_last = not get(message, "more_body", False)
+            self._is_complete = not get(message, "more_body", False)
         elif kind == "websocket.accept":
             self.first_byte()
         sending._connection = self
@@ -181,7 +182,11 @@ cdef class Connection(Exchange):
 
     cdef int _begin(self, message) except -1:
         self.status = message["status"]
-        for name, value in get(message, "headers", ()):
+        headers = get(message, "headers", ())
+        if not isinstance(headers, (list, tuple)):
+            # An iterator, which the server needs too.
+            message["headers"] = headers = list(headers)
+        for name, value in headers:
             if (
                 len(name) == 12
                 and name.lower() == b"content-type"
@@ -196,11 +201,10 @@ cdef class Sending(Awaited):
     """What a server is sending."""
 
     cdef Connection _connection
-    cdef bint _is_last
 
     cdef int _returned(self, PyObject** result) except -1:
         # A background task may follow the response: it is not the client's time.
-        if self._is_last:
+        if self._connection._is_complete:
             self._connection._record()
         return False
 
@@ -217,7 +221,8 @@ cdef class Receiving(Awaited):
     cdef Connection _connection
 
     cdef int _returned(self, PyObject** result) except -1:
-        if (<object>result[0])["type"] == "http.disconnect" and not self._connection.ended:
+        # Some servers send it as soon as the last message has reached them.
+        if (<object>result[0])["type"] == "http.disconnect" and not self._connection._is_complete:
             self._connection.disconnected = True
         return False
 

@@ -91,11 +91,13 @@ class Connection(Exchange):
         self._root_path = scope.get("root_path", "")
         self._receive = receive
         self._send = send
+        self._is_complete = False
 
     async def receive(self) -> Message:
         """Receive as the application would, and note that the client has gone."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:
+        # Some servers send it as soon as the last message has reached them.
+        if message["type"] == "http.disconnect" and not self._is_complete:
             self.disconnected = True
         return message
 
@@ -106,13 +108,14 @@ class Connection(Exchange):
             self._begin(message)
         elif kind in _BODY:
             self.first_byte()
+            self._is_complete = kind in _MAY_BE_LAST and not message.get("more_body", False)
         try:
             await self._send(message)
         except OSError:  # what a server raises when the client has gone
             self.disconnected = True
             raise
         # A background task may follow the response: it is not the client's time.
-        if kind in _MAY_BE_LAST and not message.get("more_body", False):
+        if self._is_complete:
             self._record()
 
     def fail(self, exc: BaseException) -> None:
@@ -139,6 +142,10 @@ class Connection(Exchange):
 
     def _begin(self, message: Message) -> None:
         self.status = message["status"]
-        for name, value in message.get("headers", ()):
+        headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):
+            # An iterator, which the server needs too.
+            message["headers"] = headers = list(headers)
+        for name, value in headers:
             if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
                 self.kind = EVENTS

@@ -178,6 +178,63 @@ def test_both_twins_make_the_same_of_connections(
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_disconnect_that_follows_the_last_message_is_no_disconnect(
+    compiled: ModuleType, twin: str
+) -> None:
+    """Hypercorn sends one to each application, before `send` of the last message returns."""
+    module = compiled if twin == "compiled" else asgi_connections
+    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    gone = asyncio.Event()
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def serve(*, last: bool) -> None:
+        gone.clear()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                gone.set()
+                await asyncio.sleep(0)
+                await listener
+
+        connection = connections.begin(_scope("http", "GET", ""), receive, send)
+        listener = asyncio.create_task(connection.receive())
+        await connection.send({"type": "http.response.start", "status": 200})
+        await connection.send({"type": "http.response.body", "more_body": not last})
+        connection.leave()
+
+    with recorded() as found:
+        asyncio.run(serve(last=True))
+        asyncio.run(serve(last=False))
+    assert found == [("unmatched", 2), ("unmatched disconnect", 1)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_headers_reach_the_server_whole(compiled: ModuleType, twin: str, kind: Any) -> None:
+    module = compiled if twin == "compiled" else asgi_connections
+    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    headers = [(b"content-type", b"text/event-stream"), (b"x", b"y")]
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.extend(message.get("headers", ()))
+
+    async def serve() -> None:
+        connection = connections.begin(_scope("http", "GET", ""), None, send)
+        start = {"type": "http.response.start", "status": 200, "headers": kind(headers)}
+        await connection.send(start)
+        connection.leave()
+
+    with recorded() as found:
+        asyncio.run(serve())
+    assert sent == headers
+    assert found == [("unmatched events", 1)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
 def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
     module = compiled if twin == "compiled" else asgi_connections
     connections = module.Connections(ScopeLabels(), InFlight(), False)
