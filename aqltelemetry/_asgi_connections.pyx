@@ -35,13 +35,14 @@ cdef class Connections:
 
     cdef object _labels
     cdef Gauge _in_flight
-    cdef bint _with_ttfb
+    cdef bint _with_ttfb, _by_route
     cdef dict _known
 
     def __init__(self, labels, in_flight, with_ttfb):
         global _made
         _made += 1
         self._labels = labels
+        self._by_route = labels.are_by_route
         self._in_flight = in_flight.gauge
         self._with_ttfb = with_ttfb
         # By the number of an object, which is kept beside, that says the route: labels by method.
@@ -75,7 +76,7 @@ cdef class Connections:
     cdef tuple _labels_of(self, Connection connection):
         scope = connection._scope
         route = None
-        if not connection.kind and PyDict_CheckExact(scope):
+        if self._by_route and not connection.kind and PyDict_CheckExact(scope):
             route = _deciding(<dict>scope, connection._root_path)
         if route is None:
             return self._learn(connection)

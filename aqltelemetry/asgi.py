@@ -1,8 +1,9 @@
 """The ASGI host: `app = TelemetryMiddleware(app, "_monitoring")`.
 
-For Starlette, FastAPI, Litestar, and whatever else speaks ASGI. It is no more
-than a callable around a callable: it reads no body, makes no task of a request,
-and leaves context variables alone.
+For Starlette, FastAPI, Litestar, and any other ASGI application. It wraps the
+application's callable: it reads no body and makes no task for a request. It sets a
+context variable only where a WSGI middleware exists in the process: that one then
+finds in it the ASGI request that its own request is a part of.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
-from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send
+from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send, Template
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.twins import IS_COMPILED
@@ -40,8 +42,16 @@ class TelemetryMiddleware:
     the first request where the server or the application has none. If another
     monitor runs in the process, that one records. If the directory can't be
     used, an error is logged and the application runs unrecorded. For labels see
-    `aqltelemetry.exchange`; `with_ttfb` says whether the time to the first byte is
-    recorded too. Raises OptionError.
+    `aqltelemetry.request_labels`; `with_ttfb` says whether the time to the first byte is
+    recorded too.
+
+    `template` names the route of a connection where the framework's route is unknown or
+    not what is wanted: a function of its scope, called when it has ended, or the name of
+    one, `module:function`. Where that returns None or "", the framework's route is
+    used; what it raises is logged once, and the request is unmatched. Without it, the
+    environment variable AQLTELEMETRY_TEMPLATE may name one.
+
+    Raises OptionError.
     """
 
     def __init__(
@@ -50,12 +60,15 @@ class TelemetryMiddleware:
         monitoring_dir: str | os.PathLike[str] | None = None,
         *,
         with_ttfb: bool = True,
+        template: Template | str | None = None,
         **options: Unpack[Options],
     ) -> None:
         settings(monitoring_dir, options)
         self._app = app
         self._in_flight = InFlight()
-        self._connections = Connections(ScopeLabels(), self._in_flight, with_ttfb)
+        self._connections = Connections(
+            ScopeLabels(chosen_template(template)), self._in_flight, with_ttfb
+        )
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
         self._starting: asyncio.Future[None] | None = None

@@ -28,6 +28,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Template: TypeAlias = Callable[[Scope], str | None]
 
 _FAILED = 500
 _MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
@@ -35,19 +36,33 @@ _BODY = (*_MAY_BE_LAST, "websocket.accept")
 
 
 class ScopeLabels:
-    """Names the series of connections by their scopes."""
+    """Names the series of connections by their scopes.
 
-    def __init__(self) -> None:
+    `template` is the function of the user's that names a connection's route, if there
+    is one; where it returns nothing, the framework's route does.
+    """
+
+    def __init__(self, template: Template | None = None) -> None:
         self._labels = RequestLabels()
-        self._template = guarded(asgi_template)
+        self._own_template = template
+        self._template = guarded(self._find)
+        self.are_by_route = template is None
 
     def of(self, scope: Scope, root_path: str, status: int, kind: str) -> Labels:
         """Return the labels of a connection that has ended.
 
         `root_path` is what its scope began with, `status` that of the response.
         """
-        template = scope.get(TEMPLATE) or self._template(scope, root_path, status)
+        template = self._template(scope, root_path, status)
         return self._labels.of(template, str(scope.get("method", "GET")), kind)
+
+    def _find(self, scope: Scope, root_path: str, status: int) -> str | None:
+        if self._own_template is not None:
+            own = self._own_template(scope)
+            if own:
+                return own
+        inner: str | None = scope.get(TEMPLATE)
+        return inner or asgi_template(scope, root_path, status)
 
     def keeps(self, scope: Scope) -> bool:
         """Say whether what a scope says of its route says all of its labels."""

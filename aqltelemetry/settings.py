@@ -15,6 +15,8 @@ from aqltelemetry.protocols import Sampler, Sink
 
 DEFAULT_DIRECTORY = "_monitoring"
 _ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
+TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
+"""The variable that names the function of the hosts' option `template`, as module:function."""
 _SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -156,10 +158,7 @@ def settings(
     `interval_s`; sizes may end in k, m or g. A program that runs as another user than
     the one who started it takes nothing of the environment. Raises OptionError.
     """
-    if environ is None:
-        # What another user may have set does not say where this one writes.
-        environ = os.environ if os.geteuid() == os.getuid() else {}
-    values = dict(_from_environment(environ))
+    values = dict(_from_environment(_own_environment() if environ is None else environ))
     for name, value in (options or {}).items():
         if name not in _RULES or name == "directory":
             names = ", ".join(sorted({*_RULES} - {"directory"}))
@@ -181,6 +180,11 @@ def settings(
     return Settings(**values)
 
 
+def template_name(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the name that AQLTELEMETRY_TEMPLATE gives, or None where it is unset."""
+    return (_own_environment() if environ is None else environ).get(TEMPLATE_VARIABLE) or None
+
+
 def variables(options: Mapping[str, str]) -> dict[str, str]:
     """Return options, given as texts, as environment variables."""
     return {_variable(name): text for name, text in options.items()}
@@ -193,6 +197,11 @@ def text_options() -> Mapping[str, tuple[str, object]]:
         for name, default in _DEFAULTS.items()
         if type(default) in _PARSERS
     }
+
+
+def _own_environment() -> Mapping[str, str]:
+    # What another user may have set says neither where this one writes nor what it imports.
+    return os.environ if os.geteuid() == os.getuid() else {}
 
 
 def _variable(name: str) -> str:

@@ -26,6 +26,13 @@ _MIB = 1 << 20
 _DAY_S = 86400
 
 
+def _checked_template(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    module, _colon, function = (name or "a:b").partition(":")
+    if module and function:
+        return name
+    raise click.BadParameter("must be the name of a function, as module:function")
+
+
 def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each of the recording."""
     for name, (text, default) in reversed(list(text_options().items())):
@@ -42,6 +49,12 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "The same may be had of environment variables, AQLTELEMETRY_DIR and so on.",
 )
 @click.option("--dir", "directory", metavar="DIR", help="Where to record.  [default: _monitoring]")
+@click.option(
+    "--template",
+    metavar="MODULE:FUNCTION",
+    help="The function that names the route of a request.",
+    callback=_checked_template,
+)
 @_telemetry_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context

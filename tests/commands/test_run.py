@@ -295,6 +295,7 @@ def test_options_reach_the_processes(tmp_path: Path, directory: Path, rows: Rows
     [
         (("--interval-s", "often"), "--interval-s often: must be a number"),
         (("--keep-s", "0"), "--keep-s 0: must be"),
+        (("--template", "routes"), "must be the name of a function, as module:function"),
         (("--keep", "0"), "No such option '--keep'"),
         ((), "Missing argument 'COMMAND...'"),
     ],

@@ -1,0 +1,1 @@
+"""What the hosts have in common: requests, their labels, the life of a recording."""
