@@ -26,7 +26,7 @@ cdef extern from "structmember.h":
 
 cdef extern from "Python.h":
     ctypedef struct PyAsyncMethods:
-        int (*am_send)(Awaited, PyObject*, PyObject**) except -1
+        int (*am_send)(Awaited, PyObject*, PyObject**) noexcept
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
     ctypedef struct PyMemberDescrObject:

@@ -17,7 +17,7 @@ from aqltelemetry._hot_path cimport is_recording, monotonic_ns
 
 cdef extern from "Python.h":
     ctypedef struct PyAsyncMethods:
-        int (*am_send)(Awaited, PyObject*, PyObject**) except -1
+        int (*am_send)(Awaited, PyObject*, PyObject**) noexcept
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
     bint PyDict_CheckExact(object thing)

@@ -37,8 +37,10 @@ cdef class Awaited:
 
     cdef int _returned(self, PyObject** result) except -1
     cdef int _raised(self, object exc, PyObject** result) except -1
-    cdef int _send(self, PyObject* value, PyObject** result) except -1
-    cdef int _after(self, int sent, PyObject** result) except -1
+    cdef int _send(self, PyObject* value, PyObject** result) noexcept
+    cdef int _after(self, int sent, PyObject** result) noexcept
+    cdef int _after_error(self, PyObject** result) noexcept
+    cdef int _throw(self, tuple error, PyObject** result) noexcept
     cdef object _yielded(self, int sent, PyObject* result)
 
 
@@ -48,4 +50,4 @@ cdef int record_exchange(
 cdef object taken(PyObject* new)
 cdef object iterator_of(object awaitable)
 cdef object get(object mapping, object key, object default)
-cdef int am_send_awaited(Awaited self, PyObject* value, PyObject** result) except -1
+cdef int am_send_awaited(Awaited self, PyObject* value, PyObject** result) noexcept

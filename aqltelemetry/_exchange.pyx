@@ -20,6 +20,16 @@ cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     bint PyCoro_CheckExact(object thing)
     bint PyDict_CheckExact(object thing)
+    PyObject* PyObject_GetAttrString(PyObject* owner, const char* name) noexcept
+    PyObject* PyObject_Call(PyObject* function, PyObject* args, PyObject* kwargs) noexcept
+    bint PyErr_ExceptionMatches(PyObject* kind) noexcept
+    void PyErr_Fetch(PyObject** kind, PyObject** exc, PyObject** traceback) noexcept
+    void PyErr_NormalizeException(
+        PyObject** kind, PyObject** exc, PyObject** traceback
+    ) noexcept
+    void PyErr_Restore(PyObject* kind, PyObject* exc, PyObject* traceback) noexcept
+    int PyException_SetTraceback(PyObject* exc, PyObject* traceback) noexcept
+    void PyException_SetContext(PyObject* exc, PyObject* context) noexcept
 
 
 cdef int _raise() except -1:
@@ -115,26 +125,57 @@ cdef class Awaited:
         """Do what follows an exception; say whether there is a result instead."""
         return False
 
-    cdef int _send(self, PyObject* value, PyObject** result) except -1:
+    # What does not raise returns PYGEN_ERROR, with the exception set: Cython adds the frame of
+    # each function that raises to the traceback, and the application's is to hold none of ours.
+
+    cdef int _send(self, PyObject* value, PyObject** result) noexcept:
         cdef int sent = PyIter_Send(<PyObject*>self._inner, value, result)
         return sent if sent == PYGEN_NEXT else self._after(sent, result)
 
-    cdef int _after(self, int sent, PyObject** result) except -1:
-        try:
-            while sent != PYGEN_NEXT:
-                if sent == PYGEN_ERROR:
-                    _raise()
-                if not self._returned(result):
-                    return PYGEN_RETURN
-                sent = PyIter_Send(<PyObject*>self._inner, <PyObject*>None, result)
-        except BaseException as exc:
-            # What it returned, if what was to follow that raised.
+    cdef int _after(self, int sent, PyObject** result) noexcept:
+        cdef int is_more = 0
+        while sent == PYGEN_RETURN:
+            is_more = (<Follow>_call_returned)(self, result)
+            if is_more == 0:
+                return PYGEN_RETURN
             Py_XDECREF(result[0])
             result[0] = NULL
-            if not self._raised(exc, result):
-                raise
-            return PYGEN_RETURN
-        return PYGEN_NEXT
+            sent = PYGEN_ERROR
+            if is_more > 0:
+                sent = PyIter_Send(<PyObject*>self._inner, <PyObject*>None, result)
+        return sent if sent == PYGEN_NEXT else self._after_error(result)
+
+    cdef int _after_error(self, PyObject** result) noexcept:
+        cdef PyObject* kind = NULL
+        cdef PyObject* exc = NULL
+        cdef PyObject* traceback = NULL
+        cdef int is_answered
+        PyErr_Fetch(&kind, &exc, &traceback)
+        PyErr_NormalizeException(&kind, &exc, &traceback)
+        if traceback is not NULL:
+            PyException_SetTraceback(exc, traceback)
+        is_answered = (<FollowError>_call_raised)(self, exc, result)
+        if is_answered == 0:
+            PyErr_Restore(kind, exc, traceback)
+            return PYGEN_ERROR
+        if is_answered < 0:
+            _chain(exc)
+        Py_XDECREF(kind)
+        Py_XDECREF(exc)
+        Py_XDECREF(traceback)
+        return PYGEN_RETURN if is_answered > 0 else PYGEN_ERROR
+
+    cdef int _throw(self, tuple error, PyObject** result) noexcept:
+        cdef PyObject* method = PyObject_GetAttrString(<PyObject*>self._inner, "throw")
+        if method is NULL:
+            return self._after_error(result)
+        result[0] = PyObject_Call(method, <PyObject*>error, NULL)
+        Py_XDECREF(method)
+        if result[0] is not NULL:
+            return PYGEN_NEXT
+        if not PyErr_ExceptionMatches(<PyObject*>StopIteration):
+            return self._after_error(result)
+        return self._after((<Stopped>_stop_value)(result), result)
 
     cdef object _yielded(self, int sent, PyObject* result):
         if sent == PYGEN_NEXT:
@@ -154,22 +195,16 @@ cdef class Awaited:
         """Go on; as of a coroutine."""
         cdef PyObject* result = NULL
         cdef int sent = self._send(<PyObject*>value, &result)
+        if sent == PYGEN_ERROR:
+            _raise()
         return self._yielded(sent, result)
 
     def throw(self, *error):
         """Go on by an exception; as of a coroutine."""
         cdef PyObject* result = NULL
-        try:
-            return self._inner.throw(*error)
-        except StopIteration as stop:
-            value = stop.value
-        except BaseException as exc:
-            if not self._raised(exc, &result):
-                raise
-            return self._yielded(PYGEN_RETURN, result)
-        Py_INCREF(value)
-        result = <PyObject*>value
-        cdef int sent = self._after(PYGEN_RETURN, &result)
+        cdef int sent = self._throw(error, &result)
+        if sent == PYGEN_ERROR:
+            _raise()
         return self._yielded(sent, result)
 
     def close(self):
@@ -181,6 +216,48 @@ cdef class Awaited:
             self._raised(GeneratorExit(), &result)
 
 
-cdef int am_send_awaited(Awaited self, PyObject* value, PyObject** result) except -1:
+cdef int am_send_awaited(Awaited self, PyObject* value, PyObject** result) noexcept:
     """Be the slot `am_send` of a class of these, which Cython has no other way to set."""
     return self._send(value, result)
+
+
+ctypedef int (*Follow)(Awaited, PyObject**) noexcept
+ctypedef int (*FollowError)(Awaited, PyObject*, PyObject**) noexcept
+ctypedef int (*Stopped)(PyObject**) noexcept
+
+
+cdef int _call_returned(Awaited awaited, PyObject** result) except -1:
+    return awaited._returned(result)
+
+
+cdef int _call_raised(Awaited awaited, PyObject* exc, PyObject** result) except -1:
+    return awaited._raised(<object>exc, result)
+
+
+cdef int _stop_value(PyObject** result) except -1:
+    """Return the value of the StopIteration that is set, as PyIter_Send does."""
+    cdef PyObject* kind = NULL
+    cdef PyObject* exc = NULL
+    cdef PyObject* traceback = NULL
+    PyErr_Fetch(&kind, &exc, &traceback)
+    PyErr_NormalizeException(&kind, &exc, &traceback)
+    value = (<object>exc).value
+    Py_XDECREF(kind)
+    Py_XDECREF(exc)
+    Py_XDECREF(traceback)
+    Py_INCREF(value)
+    result[0] = <PyObject*>value
+    return PYGEN_RETURN
+
+
+cdef void _chain(PyObject* context) noexcept:
+    """Make an exception the context of the one that is set."""
+    cdef PyObject* kind = NULL
+    cdef PyObject* exc = NULL
+    cdef PyObject* traceback = NULL
+    PyErr_Fetch(&kind, &exc, &traceback)
+    PyErr_NormalizeException(&kind, &exc, &traceback)
+    if exc is not context:
+        Py_INCREF(<object>context)
+        PyException_SetContext(exc, context)
+    PyErr_Restore(kind, exc, traceback)

@@ -18,6 +18,7 @@ from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, 
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.templates import chosen_template
+from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.twins import IS_COMPILED
@@ -88,6 +89,7 @@ class TelemetryMiddleware:
             await self._app(scope, connection.receive, connection.send)
         except BaseException as exc:
             connection.fail(exc)
+            keep_first_frame(exc)
             raise
         finally:
             connection.leave()

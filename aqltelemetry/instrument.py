@@ -15,6 +15,7 @@ from typing import Any
 
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadySetUpError, TelemetryError
+from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
 from aqltelemetry.samplers.event_loop import EventLoopSampler
@@ -120,7 +121,11 @@ def _asgi_class(name: str) -> Callable[[ModuleType], None]:
 
         @functools.wraps(call)
         async def timed(app: object, scope: Any, receive: Any, send: Any) -> None:
-            await wrapped(app, call)(scope, receive, send)
+            try:
+                await wrapped(app, call)(scope, receive, send)
+            except BaseException as exc:
+                keep_first_frame(exc)
+                raise
 
         kind.__call__ = timed
 
@@ -135,7 +140,11 @@ def _wsgi_class(name: str) -> Callable[[ModuleType], None]:
 
         @functools.wraps(call)
         def timed(app: object, environ: Any, start_response: Any) -> Any:
-            return wrapped(app, call)(environ, start_response)
+            try:
+                return wrapped(app, call)(environ, start_response)
+            except BaseException as exc:
+                keep_first_frame(exc)
+                raise
 
         kind.__call__ = timed
 
