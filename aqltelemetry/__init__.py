@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aqltelemetry.logs import guard_logger
 from aqltelemetry.monitor import Monitor, monitor
 from aqltelemetry.recorder import record, time_block
 from aqltelemetry.timing import time_it
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
+
+guard_logger()
 
 __all__ = ("Monitor", "TelemetryDB", "monitor", "record", "time_block", "time_it")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
+from aqltelemetry.descriptors import reserve_standard_descriptors
 from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.format import has_room_for
 from aqltelemetry.journal.labels import LabelLimit
@@ -45,6 +46,7 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     Raises MonitoringDirectoryError where the directory is none
     or can't be written to.
     """
+    reserve_standard_descriptors()
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
     samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)

@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from typing import Any, ClassVar, TypeVar, Unpack
 
 from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.descriptors import reserve_standard_descriptors
 from aqltelemetry.errors import NotRunningError, StateError, TelemetryError
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.profiler import Profiler
@@ -244,6 +245,7 @@ def _stop_at_exit() -> None:
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
+    reserve_standard_descriptors()
     try:
         from uvloop import new_event_loop  # noqa: PLC0415 - an extra
     except ImportError:

@@ -23,7 +23,7 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "routes", "system", "twins", "entries", "request_labels"),
+    ("errors", "logs", "descriptors", "routes", "system", "twins", "entries", "request_labels"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols"),
     ("journal.__init__", "journal.format"),
