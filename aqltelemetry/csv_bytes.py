@@ -6,12 +6,15 @@ Each is read right behind the one before it, its header into memory of its own.
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aqltelemetry import filenames
+from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import COLUMNS, CSV_HEADER, quote_field
+from aqltelemetry.reading.compression import is_compressed, read_text
 
 _GROUP_BYTES = 16 << 20
 # What is parsed at least, from a row of a label on: to find where its rows end
@@ -22,6 +25,11 @@ _SMALL_BYTES = 16 << 10
 # Above this, looking for labels takes longer than parsing everything.
 _MAX_SEARCHED = 8
 _HEADER_BYTES = len(CSV_HEADER)
+# Longer than our header is in any form.
+_MAX_HEADER_BYTES = 200
+_BOM = b"\xef\xbb\xbf"
+# A pipe would have an open wait for its other end.
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Part(NamedTuple):
@@ -102,9 +110,12 @@ class GroupReader:
         self._plain = _Room(spaced=False)
         self._spaced = _Room(spaced=True)
         self._searched: list[bytes] = []
+        self._searched_quoted: list[bytes] = []
         if labels is not None and len(labels) <= _MAX_SEARCHED:
-            fields = (quote_field(label).encode("utf-8", "surrogatepass") for label in labels)
-            self._searched = [b"," + field + b"," for field in fields]
+            self._searched = [_field(quote_field(label)) for label in labels]
+            # As other programs write them, who may quote every text.
+            quoted = (_field('"' + label.replace('"', '""') + '"') for label in labels)
+            self._searched_quoted = [*{*self._searched, *quoted}]
 
     def groups(self, directory: str, names: Iterable[str]) -> Iterator[Group]:
         """Yield all rows, those of a file in one group, and of the same style in order."""
@@ -121,19 +132,38 @@ class GroupReader:
 
     def _add(self, name: str, directory_fd: int) -> Sequence[Group] | Iterator[Group]:
         try:
+            if is_compressed(name):
+                return self._add_text(name, _read_all(name, directory_fd))
             size_bytes = self._read(name, directory_fd)
-        except FileNotFoundError:
-            return ()
+        except (FileNotFoundError, CompressedFileError) as exc:
+            return self._add_other_form(name, directory_fd, exc)
         except OSError as exc:
             self._leave_out(name, str(exc))
             return ()
         if size_bytes is None:
             return self._add_behind(name, directory_fd)
         if self._head != CSV_HEADER:
-            return self._add_other(name, size_bytes)
+            rest_bytes = max(size_bytes - _HEADER_BYTES, 0)
+            start = self._plain.end
+            text = self._head[:size_bytes] + self._plain.rows[start : start + rest_bytes]
+            return self._add_text(name, text)
         self._plain.add(name, size_bytes - _HEADER_BYTES)
         if self._searched and filenames.writer(name):
             self._plain.keep(self._spans())
+        return ()
+
+    def _add_other_form(
+        self, name: str, directory_fd: int, failure: OSError
+    ) -> Sequence[Group] | Iterator[Group]:
+        """Add what a file has become, or came from, if somebody compresses or decompresses it."""
+        for form in filenames.forms(name):
+            try:
+                text = _read_all(form, directory_fd)
+            except OSError:
+                continue
+            return self._add_text(form, text)
+        if not isinstance(failure, FileNotFoundError):
+            self._leave_out(name, str(failure))
         return ()
 
     def _add_behind(self, name: str, directory_fd: int) -> Iterator[Group]:
@@ -147,9 +177,7 @@ class GroupReader:
         head = self._head
         # A byte is left for the end of the last line.
         room = self._plain.view[self._plain.end : -1]
-        # A pipe would have an open wait for its other end.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory_fd)
+        fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
         try:
             size_bytes = os.readv(fd, (head, room))
             if size_bytes < _HEADER_BYTES:
@@ -165,32 +193,33 @@ class GroupReader:
             os.close(fd)
         return None
 
-    def _add_other(self, name: str, size_bytes: int) -> Iterator[Group]:
-        """Add a file with another header, if it is but another form of ours."""
-        start, room = self._plain.end, self._plain
-        rest_bytes = max(size_bytes - _HEADER_BYTES, 0)
-        text = self._head[:size_bytes] + room.rows[start : start + rest_bytes]
+    def _add_text(self, name: str, text: bytes | bytearray) -> Sequence[Group] | Iterator[Group]:
+        """Add a file's whole text, if its header is ours in some form."""
         header, _, rows = text.partition(b"\n")
-        names = [name.strip() for name in header.decode(errors="replace").split(",")]
-        if tuple(names) != COLUMNS:
+        if not _is_ours(header):
             self._leave_out(name, f"its header is {bytes(header[:80])!r}")
-            return
-        if b", " in header:
-            room = self._spaced
-            if room.end + len(rows) >= len(room.rows):
-                yield from room.groups(len(rows) + 1)
+            return ()
+        return self._add_rows(self._spaced if b", " in header else self._plain, name, rows)
+
+    def _add_rows(self, room: _Room, name: str, rows: bytes | bytearray) -> Iterator[Group]:
+        if room.end + len(rows) >= len(room.rows):
+            yield from room.groups(len(rows) + 1)
         room.rows[room.end : room.end + len(rows)] = rows
         room.add(name, len(rows))
+        if room is self._plain and self._searched and filenames.writer(name):
+            room.keep(self._spans())
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         """Yield where in the last file there may be rows of the labels that are looked for."""
         rows, (_, start, end) = self._plain.rows, self._plain.parts[-1]
+        has_quotes = rows.find(b'"', start, end) >= 0
+        searched = self._searched_quoted if has_quotes else self._searched
         if end - start < _SMALL_BYTES:
-            if any(rows.find(field, start, end) >= 0 for field in self._searched):
+            if any(rows.find(field, start, end) >= 0 for field in searched):
                 yield start, end
             return
         last = start
-        for first, until in sorted(_near(rows, start, end, self._searched)):
+        for first, until in sorted(_near(rows, start, end, searched)):
             if until > last:
                 yield max(first, last), until
                 last = until
@@ -205,3 +234,25 @@ def _near(
             first = rows.rfind(b"\n", until, at) + 1 or until
             until = rows.find(b"\n", min(at + _STRIDE_BYTES, end - 1), end) + 1
             yield first, until
+
+
+def _field(text: str) -> bytes:
+    return f",{text},".encode("utf-8", "surrogatepass")
+
+
+def _is_ours(header: bytes | bytearray) -> bool:
+    """Say whether a first line names our columns: quoted or not, with or without a BOM."""
+    text = header[:_MAX_HEADER_BYTES].removeprefix(_BOM).decode(errors="replace").strip()
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        return False
+    return tuple(name.strip() for name in names) == COLUMNS
+
+
+def _read_all(name: str, directory_fd: int) -> bytes:
+    fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
+    try:
+        return b"".join(read_text(fd, name))
+    finally:
+        os.close(fd)

@@ -25,7 +25,12 @@ _LeaveOut: TypeAlias = Callable[[str, str], None]
 
 
 class ForeignFileWarning(UserWarning):
-    """Says that a CSV file was left out: it is not a telemetry file, damaged, or unreadable."""
+    """Warns of a CSV file that was not read: it is damaged, unreadable, or no telemetry file."""
+
+
+def warn(path: str, reason: str) -> None:
+    """Warn that a file was not read."""
+    warnings.warn(f"{path}: not read: {reason}", ForeignFileWarning, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +75,29 @@ class _Rows(NamedTuple):
     writers: Sequence[str]
 
 
-def read_frame(directory: str, names: Iterable[str], wanted: Wanted = EVERYTHING) -> pd.DataFrame:
+def read_frame(
+    directory: str,
+    names: Iterable[str],
+    wanted: Wanted = EVERYTHING,
+    leave_out: _LeaveOut | None = None,
+) -> pd.DataFrame:
     """Return the rows of CSV files: Timepoint datetime64[ns], Label and Writer categorical.
 
-    Files that vanish meanwhile are left out; so is one that is no telemetry file,
-    is damaged or can't be read, with a ForeignFileWarning. Both styles of header are
-    known: `Timepoint,Measurement,Label,PID`, and the older one with a space after
-    each comma. Where labels are wanted, what is wrong with other rows may not be seen.
+    Files named `*.gz` and `*.zst` are decompressed. Files that vanish meanwhile are left
+    out; so is one that is no telemetry file, is damaged or can't be read: `leave_out` is
+    called with its name and the reason, or, where it is None, there is a
+    ForeignFileWarning. The header and the fields may be quoted or not; an older style with
+    a space after each comma is known too. Where labels are wanted, what is wrong with
+    other rows may not be seen.
     """
 
-    def leave_out(name: str, reason: str) -> None:
-        path = os.path.join(directory, name)
-        warnings.warn(f"{path}: no telemetry file, left out: {reason}", ForeignFileWarning, 2)
+    def warn_of(name: str, reason: str) -> None:
+        warn(os.path.join(directory, name), reason)
 
-    groups = GroupReader(wanted.labels, leave_out).groups(directory, names)
+    report = leave_out or warn_of
+    groups = GroupReader(wanted.labels, report).groups(directory, names)
     return _frame(
-        [_chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, leave_out)]
+        [_chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, report)]
     )
 
 

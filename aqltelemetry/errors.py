@@ -90,6 +90,10 @@ class SeriesError(TelemetryError, LookupError):
     """Raised when recorded data hold no series as asked for."""
 
 
+class CompressedFileError(TelemetryError, OSError):
+    """Raised when a compressed file is damaged, or what decompresses it is not installed."""
+
+
 class CommandError(TelemetryError, OSError):
     """Raised when a command can't be run.
 

@@ -22,6 +22,8 @@ from aqltelemetry.journal.label_table import TableLabels, read_table
 from aqltelemetry.journal.orphans import find_set_aside, find_writers
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
+from aqltelemetry.reading.compression import read_text
+from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import account as labels
 
 _PIECE_BYTES = 1 << 20
@@ -77,8 +79,8 @@ def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
     A file that can't be, or is a link, a pipe or whatever else, is a damaged one.
     """
     found = look_into(roots)
-    for entry in sorted(os.listdir(directory)):
-        name = filenames.parse(entry)
+    for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
+        name = filenames.parse(published)
         if name is None:
             continue
         with suppress(FileNotFoundError):  # a reader was faster
@@ -113,19 +115,21 @@ def _read_rows(path: Path, pid: int) -> tuple[int | None, bytes]:
     except OSError:
         return None, b""
     try:
-        return _count(fd, pid) if stat.S_ISREG(system.describe(fd).st_mode) else (None, b"")
+        if not stat.S_ISREG(system.describe(fd).st_mode):
+            return None, b""
+        return _count(read_text(fd, path.name, _PIECE_BYTES), pid)
     except OSError:
         return None, b""
     finally:
         system.close(fd)
 
 
-def _count(fd: int, pid: int) -> tuple[int | None, bytes]:
+def _count(pieces: Iterable[bytes], pid: int) -> tuple[int | None, bytes]:
     """Count rows piece by piece, since others' files may be of any size."""
     mark = b",%d\n" % pid
     begin = rest = b""
     lines = rows = 0
-    while piece := system.read(fd, _PIECE_BYTES):
+    for piece in pieces:
         begin = begin or piece
         text = rest + piece
         end = text.rfind(b"\n") + 1

@@ -8,12 +8,14 @@
 journal segments that the file holds, `part` counts the files of a segment too
 large for one. So names sort by time within a prefix, are unique without any
 coordination, and derive from the segments alone: whoever publishes a segment
-again, after a crash, arrives at the same name.
+again, after a crash, arrives at the same name. A file that was compressed later
+has `.gz` or `.zst` after its name.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,12 +24,18 @@ TMP_SUFFIX = ".tmp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%S%f"
 _NS_PER_US = 1000
-_NAME = re.compile(
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+"""What follows `.csv` in the names of compressed files that can be read."""
+_IDENTITY = re.compile(
     r"(?P<prefix>[A-Za-z0-9_-]+)"
     r"\.(?P<from>\d{8}T\d{12})-(?P<to>\d{8}T\d{12})"
     r"\.(?P<pid>\d+)-(?P<writer>[0-9a-f]{16})"
-    r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)\.csv",
+    r"\.(?P<first>\d{6,})-(?P<last>\d{6,})-(?P<part>\d+)",
     re.ASCII,
+)
+_NAME = re.compile(_IDENTITY.pattern + r"\.csv(?:\.gz|\.zst)?", re.ASCII)
+_PLAIN_NAMES = re.compile(
+    r"(?<![^/])" + re.sub(r"\?P<\w+>", "?:", _IDENTITY.pattern) + r"\.csv(?![^/])", re.ASCII
 )
 _TEMPORARY = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}\.\d+\.tmp", re.ASCII)
 
@@ -64,7 +72,10 @@ def enclosing(first_ns: int, last_ns: int) -> tuple[int, int]:
 
 
 def parse(name: str) -> FileName | None:
-    """Read a published file's name; None if it is not one of ours."""
+    """Return what a published file's name says; None if it is not one of ours.
+
+    A compressed file says the same as the file that was compressed.
+    """
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -85,17 +96,53 @@ def parse(name: str) -> FileName | None:
 
 
 def writer(name: str) -> str:
-    """Return the `writer` in a published file's name; the empty text if it is not one of ours."""
-    match = _NAME.fullmatch(name)
+    """Return the `writer` in a published file's name, or a copy's; "" if there is none."""
+    match = _IDENTITY.search(name)
     return match["writer"] if match else ""
 
 
-def may_overlap(name: str, since_stamp: str, until_stamp: str) -> bool:
-    """Say whether a file may hold timepoints in a span, given by two of `stamp`.
+def published_name(name: str) -> str | None:
+    """Return the name under which a file was published, though it may be renamed now.
 
-    One whose name is not one of ours, and tells no times, may.
+    `duration.<...>-0 (copy).csv.gz` gives `duration.<...>-0.csv`. None if the name does
+    not contain one of ours.
     """
-    match = _NAME.fullmatch(name)
+    match = _IDENTITY.search(name)
+    return None if match is None else match[0] + CSV_SUFFIX
+
+
+def is_published(name: str) -> bool:
+    """Return whether this is the name of a published file, compressed or not."""
+    return _NAME.fullmatch(name) is not None
+
+
+def plain_names(names: Iterable[str]) -> list[str]:
+    """Return those of the names in a directory that are of uncompressed published files."""
+    # One search is several times faster than one per name. No name has a slash in it.
+    return _PLAIN_NAMES.findall("/".join(names))
+
+
+def uncompressed(name: str) -> str:
+    """Return a file's name without the suffix of its compression."""
+    for suffix in COMPRESSED_SUFFIXES:
+        if name.endswith(CSV_SUFFIX + suffix):
+            return name.removesuffix(suffix)
+    return name
+
+
+def forms(name: str) -> list[str]:
+    """Return the names that a file has uncompressed and compressed, without the given one."""
+    plain = uncompressed(name)
+    every = [plain, *(plain + suffix for suffix in COMPRESSED_SUFFIXES)]
+    return [each for each in every if each != name]
+
+
+def may_overlap(name: str, since_stamp: str, until_stamp: str) -> bool:
+    """Say whether a file may hold timepoints in a span, given by two results of `stamp`.
+
+    True for a file whose name contains no times.
+    """
+    match = _IDENTITY.search(name)
     # Stamps sort as the times do; to read them would take ten times as long.
     return match is None or (match["from"] < until_stamp and match["to"] > since_stamp)
 

@@ -8,14 +8,16 @@ The names are those that users of QuantumLeap's telemetry know.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 import pandas as pd
 
-from aqltelemetry.csv_frames import Wanted, concat, read_frame
+from aqltelemetry import filenames
+from aqltelemetry.csv_frames import Wanted, concat, read_frame, warn
 from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.observation import (
     ACCOUNT,
@@ -27,7 +29,10 @@ from aqltelemetry.observation import (
     RUNTIME,
     TIMEPOINT,
 )
+from aqltelemetry.reading.compression import is_compressed
+from aqltelemetry.reading.listing import NotRead, list_published, summary
 
+_LOGGER = logging.getLogger("aqltelemetry")
 _R = TypeVar("_R")
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
 Moment: TypeAlias = int | str | datetime | pd.Timestamp
@@ -125,6 +130,7 @@ class TelemetryDB:
         )
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[str]] = {}
+        self._not_read: dict[str, NotRead] = {}
         _ask(os.scandir, self._directory).close()
 
     def __repr__(self) -> str:
@@ -151,7 +157,7 @@ class TelemetryDB:
 
         The accounts are left out: they hold no observations.
         """
-        return sorted({name.split(".", 1)[0] for name in _list(self._directory)} - {ACCOUNT})
+        return sorted({name.split(".", 1)[0] for name in self._list().values()} - {ACCOUNT})
 
     def duration(self) -> TelemetryFrame:
         """Return the durations, in seconds."""
@@ -187,14 +193,46 @@ class TelemetryDB:
 
     def _load(self, prefix: str) -> None:
         read = self._read.setdefault(prefix, set())
-        names = (name for name in _list(self._directory) if name.startswith(prefix + "."))
-        new = self._wanted.files(sorted(name for name in names if name not in read))
-        read.update(new)
+        files = self._list()
+        new = {
+            name: published
+            for name, published in files.items()
+            if published not in read and published.startswith(prefix + ".")
+        }
+        wanted = self._wanted.files(sorted(new))
         known = self._frames.get(prefix)
-        if known is not None and not new:
+        if known is not None and not wanted:
             return
-        frame = read_frame(self._directory, new, self._wanted)
+        read.update(new[name] for name in wanted)
+
+        def leave_out(name: str, reason: str) -> None:
+            if is_compressed(name):  # it may be complete later
+                read.discard(new.get(name, filenames.uncompressed(name)))
+            self._leave_out(NotRead(name, reason))
+
+        frame = read_frame(self._directory, wanted, self._wanted, leave_out)
         self._frames[prefix] = concat([known, frame]) if known is not None else frame
+
+    def _list(self) -> Mapping[str, str]:
+        listing = _ask(list_published, self._directory)
+        new = [each for each in listing.not_read if each.name not in self._not_read]
+        if new:
+            self._not_read.update((each.name, each) for each in new)
+            _LOGGER.warning("%s: %s", self._directory, summary(new))
+        return listing.files
+
+    def _leave_out(self, file: NotRead) -> None:
+        if file.name not in self._not_read:
+            self._not_read[file.name] = file
+            warn(os.path.join(self._directory, file.name), file.reason)
+
+    def not_read(self) -> list[NotRead]:
+        """Return the files that look like published ones but were not read, and why.
+
+        Of the prefixes in use; each has the attributes `name`, `reason`, and `is_lost`, which
+        is false for a copy of a file that was read.
+        """
+        return sorted(self._not_read.values())
 
 
 def _nanoseconds(moment: Moment) -> int:
@@ -215,8 +253,3 @@ def _ask(look: Callable[[str], _R], directory: str) -> _R:
         ) from None
     except NotADirectoryError:
         raise MonitoringDirectoryError(directory, "must be a directory, not a file") from None
-
-
-def _list(directory: str) -> Iterable[str]:
-    names = _ask(os.listdir, directory)
-    return [name for name in names if name.endswith(".csv") and not name.startswith(".")]

@@ -1,16 +1,19 @@
-"""Counts what was published, by the bytes of the files alone."""
+"""Counts what was published, by the bytes of the files alone, compressed or not."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aqltelemetry import filenames
+from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.evidence import Claim, read_claim
 from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.reading.compression import read_text
+from aqltelemetry.reading.listing import list_published
 
 
 @dataclass
@@ -26,26 +29,25 @@ class Recorded:
 
 
 def names(directory: str) -> list[str]:
-    """Return the names of the published files; none where there is no directory."""
-    try:
-        found = os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(name for name in found if filenames.parse(name) is not None)
+    """Return the names under which files were published; none where there is no directory.
+
+    A file that was compressed or renamed since has the same name here as before.
+    """
+    return sorted(_files(directory))
 
 
 def count(directory: str, wanted: Collection[str]) -> Recorded:
-    """Count what files of these names hold; those that vanish in the meantime don't count."""
+    """Count what files hold that were published under these names; vanished ones don't count."""
     recorded = Recorded()
     drops: dict[tuple[object, str], int] = {}
+    files = _files(directory)
     for name in wanted:
         parsed = filenames.parse(name)
-        if parsed is None:
+        if parsed is None or name not in files:
             continue
         try:
-            with open(os.path.join(directory, name), "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
+            data = _read(os.path.join(directory, files[name]))
+        except (FileNotFoundError, CompressedFileError):
             continue
         if parsed.prefix == ACCOUNT:
             with suppress(ValueError, KeyError):  # damaged: `verify` tells
@@ -58,6 +60,25 @@ def count(directory: str, wanted: Collection[str]) -> Recorded:
         recorded.processes.add((parsed.pid, parsed.writer))
     recorded.dropped += sum(drops.values())
     return recorded
+
+
+def _files(directory: str) -> Mapping[str, str]:
+    """Map the name under which each file was published to the name that it has now."""
+    try:
+        found = list_published(directory).files
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        published: name for name, published in found.items() if filenames.is_published(published)
+    }
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(read_text(fd, path))
+    finally:
+        os.close(fd)
 
 
 def _note_drops(writer: str, claim: Claim, drops: dict[tuple[object, str], int]) -> None:

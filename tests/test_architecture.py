@@ -25,7 +25,8 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 LAYERS = (
     ("errors", "logs", "descriptors", "routes", "system", "twins", "entries", "request_labels"),
     ("observation", "stats"),
-    ("filenames", "clock", "protocols"),
+    ("filenames", "clock", "protocols", "reading.__init__", "reading.compression"),
+    ("reading.listing",),
     ("journal.__init__", "journal.format"),
     ("journal.marks", "journal.labels", "journal.files", "journal.placement"),
     ("journal.label_table", "journal.dir_lock"),

@@ -88,7 +88,7 @@ def test_a_time_in_which_nothing_was_recorded_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{_ROW}x,y,z\n", f"{_ROW}1"])
-@pytest.mark.filterwarnings("ignore:.*no telemetry file")
+@pytest.mark.filterwarnings("ignore:.*not read")
 def test_one_foreign_or_damaged_file_costs_itself_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW)
     (tmp_path / "duration.2.csv").write_text(text)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +19,8 @@ from hypothesis import strategies as st
 from aqltelemetry import csv_columns
 from aqltelemetry.csv_columns import by_pandas, parse
 from aqltelemetry.csv_frames import ForeignFileWarning, Wanted, read_frame
-from aqltelemetry.observation import CSV_HEADER, clean_label, quote_field
+from aqltelemetry.filenames import FileName
+from aqltelemetry.observation import COLUMNS, CSV_HEADER, clean_label, quote_field
 
 _SPACED = b"Timepoint, Measurement, Label, PID\r\n"
 _LABELS = [
@@ -147,3 +152,92 @@ def test_plain_rows_are_read_by_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_row_with_too_many_fields_is_an_error() -> None:
     with pytest.raises(ValueError, match="Expected 4 fields in line 2, saw 5"):
         by_pandas(memoryview(b"1,2,3,7,9\n"))
+
+
+_AS_OTHERS_WRITE = st.sampled_from(
+    ["csv all", "csv texts", "csv minimal", "pandas", "pyarrow", "spaced", "windows"]
+)
+_FINITE = st.floats(allow_nan=False, allow_infinity=False, width=64)
+_observations = st.lists(
+    st.tuples(st.integers(-(2**62), 2**62), _FINITE, _labels, st.integers(0, 2**31)),
+    min_size=1,
+    max_size=20,
+)
+
+
+def _write_as(program: str, rows: list[tuple[int, float, str, int]]) -> bytes:
+    """Return rows as a program writes them by default, or is often told to."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    if program == "pandas":
+        return b"\xef\xbb\xbf" + frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode()
+    if program == "pyarrow":
+        output = io.BytesIO()
+        pyarrow.csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), output)
+        return output.getvalue()
+    text = io.StringIO(newline="")
+    end = "\r\n" if program in ("csv all", "windows") else "\n"
+    if program == "csv all":
+        writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end)
+    elif program == "csv texts":
+        writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator=end)
+    else:
+        writer = csv.writer(text, lineterminator=end)
+    writer.writerows([COLUMNS, *rows])
+    written = text.getvalue()
+    if program == "spaced":
+        lines = ['"Timepoint", "Measurement", "Label", "PID"\r\n']
+        lines += [f'{t}, {m!r}, "{_doubled(label)}", {pid}\r\n' for t, m, label, pid in rows]
+        written = "".join(lines)
+    return written.encode()
+
+
+def _doubled(label: str) -> str:
+    return label.replace('"', '""')
+
+
+@_EXAMPLES
+@given(_AS_OTHERS_WRITE, _observations)
+@example("csv all", [(1, 0.5, "a", 7), (2, 0.25, 'a "b", c', 8), (3, 1.0, "", 7)])
+@example("pyarrow", [(1, 0.5, "NA", 7)])
+def test_what_other_programs_write_is_read_alike(
+    tmp_path: Path, program: str, rows: list[tuple[int, float, str, int]]
+) -> None:
+    _fill(tmp_path, [(b"", _write_as(program, rows))])
+    for frame, left_out in _engines(tmp_path):
+        assert left_out == []
+        assert [stamp.value for stamp in frame["Timepoint"]] == [row[0] for row in rows]
+        assert list(frame["Measurement"]) == [row[1] for row in rows]
+        assert [str(label) for label in frame["Label"]] == [row[2] for row in rows]
+        assert list(frame["PID"]) == [row[3] for row in rows]
+
+
+@pytest.mark.parametrize("label", ["b", 'a "b", c', ""])
+@pytest.mark.parametrize("header", [CSV_HEADER, b'"Timepoint","Measurement","Label","PID"\n'])
+def test_a_label_is_found_though_every_field_is_quoted(
+    tmp_path: Path, header: bytes, label: str
+) -> None:
+    body = f'"1","0.5","{_doubled(label)}","7"\n"2","0.5","other","7"\n'.encode()
+    name = str(FileName("duration", 0, 1000, 7, "0123456789abcdef", 1, 1, 0))
+    (tmp_path / name).write_bytes(header + body)
+    for frame, left_out in _engines(tmp_path, Wanted(labels={label})):
+        assert (list(frame["Label"]), left_out) == ([label], [])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'"Timepoint","Measurement","Label"\n',
+        b"timepoint,measurement,label,pid\n",
+        b"Measurement,Timepoint,Label,PID\n",
+        b"Timepoint;Measurement;Label;PID\n",
+        b"Timepoint,Measurement,Label,PID,Host\n",
+        b'"Timepoint","Measurement","Label","PID\n',
+        b"Timepoint,Measurement,Label,PID\r1,2,a,7\r",
+        b"x" * 200_000,
+        b"\0\n",
+    ],
+)
+def test_another_header_is_foreign(tmp_path: Path, header: bytes) -> None:
+    _fill(tmp_path, [(header, b"1,0.5,a,7\n")])
+    for frame, left_out in _engines(tmp_path):
+        assert (len(frame), len(left_out)) == (0, 1)

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from aqltelemetry.filenames import (
     FileName,
     enclosing,
+    forms,
     is_temporary,
     may_overlap,
     parse,
+    published_name,
     stamp,
     temporary,
+    uncompressed,
     writer,
 )
 
@@ -39,6 +42,17 @@ def test_a_name_tells_what_it_was_made_from(name: FileName) -> None:
     assert parse(str(name)) == name
 
 
+@given(_names(), st.sampled_from([".gz", ".zst"]))
+def test_a_compressed_file_is_known_by_the_same_name(name: FileName, suffix: str) -> None:
+    compressed = f"{name}{suffix}"
+    assert parse(compressed) == name
+    assert writer(compressed) == name.writer
+    assert published_name(compressed) == uncompressed(compressed) == str(name)
+    assert set(forms(compressed)) | {compressed} == {
+        f"{name}{each}" for each in ("", ".gz", ".zst")
+    }
+
+
 @given(_TIMES, _TIMES)
 def test_the_span_of_a_name_holds_its_timepoints(one_ns: int, other_ns: int) -> None:
     first_ns, last_ns = sorted((one_ns, other_ns))
@@ -63,7 +77,8 @@ def test_later_files_of_a_prefix_sort_later(name: FileName, later_us: int) -> No
         "duration.6b1f3a.csv",
         "runtime.20261123T201825123456.csv",
         "duration.20261399T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0.csv",
-        "duration.20261123T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0.csv.gz",
+        "duration.20261123T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0.csv.xz",
+        "duration.20261123T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0b.csv",
     ],
 )
 def test_a_foreign_name_is_none_of_ours(name: str) -> None:
@@ -107,5 +122,6 @@ def test_a_name_tells_whether_a_file_may_hold_a_time(
     since_ns: int, until_ns: int, may: bool
 ) -> None:
     name = str(FileName("duration", 2000, 5000, 7, "9f3ab2c47d51e0aa", 1, 2, 0))
-    assert may_overlap(name, stamp(since_ns), stamp(until_ns)) is may
+    for form in (name, name + ".gz", name + ".zst", f"backup of {name}"):
+        assert may_overlap(form, stamp(since_ns), stamp(until_ns)) is may
     assert may_overlap("duration.csv", stamp(since_ns), stamp(until_ns))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zstandard
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.csv_frames import ForeignFileWarning
@@ -264,7 +266,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_left_out(
 def test_a_foreign_file_is_left_out_with_a_warning(recorded: Path) -> None:
     foreign = recorded / "duration.mine.csv"
     foreign.write_text("a,b,c\n1,2,3\n")
-    with pytest.warns(ForeignFileWarning, match=r"duration\.mine\.csv: no telemetry file"):
+    with pytest.warns(ForeignFileWarning, match=r"duration\.mine\.csv: not read"):
         frame = TelemetryDB(recorded).duration()
     assert len(frame.data()) == 4
 
@@ -309,3 +311,122 @@ def test_thousands_of_files_in_many_groups_are_one_frame(
     assert len(frame.labels()) == 70
     assert frame.data()["Label"].dtype == "category"
     assert list(frame.time_series("label 3").data())[:3] == [3.0, 73.0, 143.0]
+
+
+def _compress(path: Path, suffix: str) -> Path:
+    """Replace a file by its compressed form, as gzip and zstd do."""
+    text = path.read_bytes()
+    compressed = path.with_name(path.name + suffix)
+    compressed.write_bytes(gzip.compress(text) if suffix == ".gz" else zstandard.compress(text))
+    path.unlink()
+    return compressed
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_compressed_files_are_read_as_what_they_are(recorded: Path, suffix: str) -> None:
+    before = TelemetryDB(recorded).duration().data_by_process()
+    for path in sorted(recorded.glob("*.csv"))[::2]:
+        _compress(path, suffix)
+    after = TelemetryDB(recorded)
+    pd.testing.assert_frame_equal(_sorted(after.duration().data_by_process()), _sorted(before))
+    assert after.prefixes() == ["duration", "runtime"]
+    assert after.not_read() == []
+    assert len(TelemetryDB(recorded, labels=["/w [GET]"]).duration().data()) == 1
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["Timepoint", "PID"], ignore_index=True)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_time_span_is_known_by_the_names_of_compressed_files(
+    directory: Path, suffix: str
+) -> None:
+    _spread(directory)
+    for number, path in enumerate(sorted(directory.iterdir())):
+        compressed = _compress(path, suffix)
+        if number < 5:
+            compressed.write_text("rubbish")
+    db = TelemetryDB(directory, since=EPOCH_NS + 300 * _S)
+    assert len(db.duration().data()) == 10
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_that_was_compressed_since_is_not_read_again(recorded: Path, suffix: str) -> None:
+    db = TelemetryDB(recorded)
+    before = db.duration().data()
+    for path in recorded.glob("*.csv"):
+        _compress(path, suffix)
+    _write(recorded, [(EPOCH_NS + 9, "9", "new", 9)])
+    db.refresh()
+    assert len(db.duration().data()) == len(before) + 1
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_damaged_compressed_file_costs_itself_and_is_told_once(
+    recorded: Path, suffix: str
+) -> None:
+    whole, cut = (_compress(path, suffix) for path in sorted(recorded.glob("duration.*")))
+    text = cut.read_bytes()
+    cut.write_bytes(text[:-5])
+    db = TelemetryDB(recorded)
+    with pytest.warns(ForeignFileWarning, match="truncated") as caught:
+        assert len(db.duration().data()) == 2
+    assert [each.name for each in db.not_read()] == [cut.name]
+    db.refresh()
+    assert len(caught) == 1
+    cut.write_bytes(text)  # it is complete now
+    db.refresh()
+    assert len(db.duration().data()) == 4
+    assert whole.exists()
+
+
+def test_a_file_that_is_being_compressed_is_read_once(
+    recorded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = next(recorded.glob("duration.*"))
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes())[:20])
+    os.utime(path, (1, 1))
+    db = TelemetryDB(recorded)
+    assert len(db.duration().data()) == 4
+    db.refresh()
+    assert len(caplog.records) == 1
+    assert "it is a copy of duration." in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_that_is_compressed_while_it_is_read_is_not_missed(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    listed = os.listdir(recorded)
+    for path in recorded.glob("*.csv"):
+        _compress(path, suffix)
+    monkeypatch.setattr(os, "listdir", lambda directory: listed)
+    assert len(TelemetryDB(recorded).duration().data()) == 4
+
+
+@pytest.mark.parametrize("copy", ["{stem} (copy).csv", "backup-{stem}.csv", "Copy of {stem}.csv"])
+def test_a_copy_is_not_counted_twice(
+    recorded: Path, caplog: pytest.LogCaptureFixture, copy: str
+) -> None:
+    for path in list(recorded.iterdir()):
+        path.with_name(copy.format(stem=path.stem)).write_bytes(path.read_bytes())
+    db = TelemetryDB(recorded)
+    assert len(db.duration().data()) == 4
+    assert db.prefixes() == ["duration", "runtime"]
+    assert "3 files left out, such as" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_is_not_read_is_told_once(
+    recorded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = next(recorded.glob("duration.*"))
+    path.rename(path.with_name(path.name + ".bz2"))
+    db = TelemetryDB(recorded)
+    assert len(db.duration().data()) == 2
+    db.runtime()
+    db.refresh()
+    (record,) = caplog.records
+    assert ".csv.bz2: its name must end with .csv, .csv.gz or .csv.zst" in record.getMessage()
+    assert [each.is_lost for each in db.not_read()] == [True]

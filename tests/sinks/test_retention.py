@@ -32,6 +32,18 @@ def test_the_oldest_files_of_too_many_bytes_are_removed(tmp_path: Path) -> None:
     assert retention.removed == 2
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_compressed_files_are_counted_and_removed(tmp_path: Path, suffix: str) -> None:
+    files = []
+    for second in (3, 1, 2, 4):
+        path = _publish(tmp_path, second)
+        files.append(path.rename(path.with_name(path.name + suffix)))
+    retention = _retention(tmp_path, keep_bytes=250)
+    retention.sweep()
+    assert [path.exists() for path in files] == [True, False, False, True]
+    assert retention.removed == 2
+
+
 def test_files_of_too_great_an_age_are_removed(tmp_path: Path) -> None:
     files = [_publish(tmp_path, second) for second in (0, 500, 998)]
     _retention(tmp_path, keep_s=500).sweep()

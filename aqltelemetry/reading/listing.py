@@ -1,0 +1,182 @@
+"""Lists the published files of a directory, each once, and what is there but not read.
+
+A file is identified by the name under which it was published: its prefix, writer,
+segments and part. It may have been compressed, renamed or copied since. Of several files
+with the same identity only one is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from aqltelemetry import filenames, system
+from aqltelemetry.errors import CompressedFileError
+from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
+from aqltelemetry.reading.compression import read_text
+
+_READABLE = (".csv", *(".csv" + suffix for suffix in filenames.COMPRESSED_SUFFIXES))
+# A CSV file of ours with something after its name, by which it can't be read.
+_SIMILAR = re.compile(rf"(?:{DURATION}|{RUNTIME}|{CUSTOM}|{ACCOUNT})\..*\.csv.+", re.IGNORECASE)
+
+
+class NotRead(NamedTuple):
+    """A file that looks like a published one, but is not read, and why.
+
+    `is_lost` is true where its rows are missing from what is read, and false where
+    another file holds the same rows.
+    """
+
+    name: str
+    reason: str
+    is_lost: bool = True
+
+
+class Listing(NamedTuple):
+    """The files of a directory: those to be read, and those that are not read.
+
+    `files` maps the name of each file to the one under which it was published.
+    """
+
+    files: Mapping[str, str]
+    not_read: Sequence[NotRead]
+
+
+def list_published(directory: str) -> Listing:
+    """Return a directory's CSV files.
+
+    Raises OSError where the directory can't be read.
+    """
+    names = sorted(os.listdir(directory))
+    files = {name: name for name in filenames.plain_names(names)}
+    groups: dict[str, list[str]] = {}
+    others = []
+    for name in names:
+        if name not in files and not name.startswith("."):
+            published = _published(name)
+            if published is None:
+                others.append(name)
+            else:
+                group = groups.setdefault(published, [published] if published in files else [])
+                group.append(name)
+    not_read: list[NotRead] = []
+    for published, group in groups.items():
+        files.pop(published, None)
+        files[_choose(directory, group, not_read)] = published
+    for name, original in _copies_under_other_prefixes(directory, files).items():
+        del files[name]
+        not_read.append(NotRead(name, f"it is a copy of {original}", is_lost=False))
+    not_read += _unreadable(others, files)
+    return Listing(files, not_read)
+
+
+def _published(name: str) -> str | None:
+    """Return the name under which a file was published; None if it can't be read."""
+    if not name.endswith(_READABLE):
+        return None
+    if filenames.is_published(name):
+        return filenames.uncompressed(name)
+    return filenames.published_name(name) or filenames.uncompressed(name)
+
+
+def _choose(directory: str, names: Sequence[str], not_read: list[NotRead]) -> str:
+    """Choose one of the files that have the same identity; note the others."""
+
+    def rank(name: str) -> tuple[bool, bool, int, str]:
+        is_compressed = not name.endswith(filenames.CSV_SUFFIX)
+        return not filenames.is_published(name), is_compressed, len(name), name
+
+    if len(names) == 1:
+        return names[0]
+    plain, *others = sorted(names, key=rank)
+    best = _older(directory, plain, others)
+    not_read += (
+        NotRead(name, f"it is a copy of {best}", is_lost=False) for name in names if name != best
+    )
+    return best
+
+
+def _older(directory: str, plain: str, others: Iterable[str]) -> str:
+    """Return the older of a file and its compressed form: the other is made of it.
+
+    It may not be complete yet, while gzip or gunzip is at work.
+    """
+    form = next((name for name in others if name in filenames.forms(plain)), None)
+    if form is None:
+        return plain
+    try:
+        changed, other_changed = (
+            system.look_at(os.path.join(directory, name)).st_mtime_ns for name in (plain, form)
+        )
+    except OSError:  # one of them has just been removed; reading finds out which
+        return plain
+    return form if other_changed < changed else plain
+
+
+def _copies_under_other_prefixes(directory: str, files: Mapping[str, str]) -> Mapping[str, str]:
+    """Map files like `backup-duration.<...>.csv` to the ones that they are copies of.
+
+    Such a name may also be of a prefix `backup-duration` of the user's own, so their
+    content decides.
+    """
+    prefixes = {published.partition(".")[0] for published in files.values()}
+    if not any(one != other and one.endswith(other) for one in prefixes for other in prefixes):
+        return {}
+    by_rest: dict[str, list[str]] = defaultdict(list)
+    for name, published in files.items():
+        if filenames.is_published(published):
+            by_rest[published.partition(".")[2]].append(name)
+    copies = {}
+    for same in by_rest.values():
+        original, *longer = sorted(same, key=len)
+        for name in longer:
+            is_like = files[name].endswith(files[original])
+            if is_like and _content(directory, name) == _content(directory, original):
+                copies[name] = original
+    return copies
+
+
+def _content(directory: str, name: str) -> bytes | str:
+    """Return a file's text, or, where it can't be read, its name, which is no other's."""
+    with suppress(OSError, CompressedFileError):
+        fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return b"".join(read_text(fd, name))
+        finally:
+            os.close(fd)
+    return name
+
+
+def _unreadable(names: Sequence[str], files: Mapping[str, str]) -> Iterable[NotRead]:
+    """Yield what looks like one of our files, but has another ending."""
+    if not names:
+        return
+    rule = "its name must end with .csv, .csv.gz or .csv.zst"
+    originals = {published: name for name, published in files.items()}
+    for name in names:
+        published = filenames.published_name(name) or ""
+        if published in originals:
+            yield NotRead(name, f"it is a copy of {originals[published]}", is_lost=False)
+        elif published or _SIMILAR.fullmatch(name):
+            yield NotRead(name, rule)
+
+
+def summary(not_read: Sequence[NotRead]) -> str:
+    """Return a line on files that are not read: how many there are, and one as an example."""
+    lost = [each for each in not_read if each.is_lost]
+    copies = [each for each in not_read if not each.is_lost]
+    parts = (_example(lost, "not read"), _example(copies, "left out"))
+    return "; ".join(part for part in parts if part)
+
+
+def _example(found: Sequence[NotRead], what: str) -> str:
+    if not found:
+        return ""
+    first = f"{found[0].name}: {found[0].reason}"
+    return (
+        f"{what}: {first}" if len(found) == 1 else f"{len(found):,} files {what}, such as {first}"
+    )
