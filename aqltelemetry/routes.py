@@ -11,6 +11,17 @@ from typing import Any
 _NOT_FOUND = 404
 # As Flask and Django write the variable parts of a route: <id>, <int:id>.
 _VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
+_REGULAR = re.compile(r"[\\^$()]")
+_QUANTIFIER = r"(?:[*+?]|\{\d*,?\d*\})"
+_REGEX_PART = re.compile(
+    rf"(?P<named>\(\?P<(?P<name>\w+)>)|(?P<silent>\(\?)|(?P<group>\()|(?P<close>\){_QUANTIFIER}*)"
+    rf"|(?P<anchor>\\[AbBzZ]|[\^$])|(?P<set>(?:\\[dDsSwW]|\[\^?\]?(?:\\.|[^\\\]])*\]){_QUANTIFIER}*"
+    rf"|\.{_QUANTIFIER}+)|(?P<escaped>\\.)|(?P<quantifier>{_QUANTIFIER})|(?P<plain>.)",
+    re.DOTALL,
+)
+_PLAIN = {"set": "*", "group": "<var>"} | dict.fromkeys(
+    ("named", "silent", "anchor", "escaped", "quantifier"), ""
+)
 
 
 def wsgi_template(environ: dict[str, Any], app: object = None) -> str | None:
@@ -22,7 +33,7 @@ def wsgi_template(environ: dict[str, Any], app: object = None) -> str | None:
         return _flask_template(app, environ)
     path: str = environ.get("PATH_INFO", "")
     # PEP 3333: bytes, as if they were Latin-1.
-    return _django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
+    return django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def asgi_template(scope: Mapping[str, Any], root_path: str, status: int) -> str | None:
@@ -38,19 +49,64 @@ def asgi_template(scope: Mapping[str, Any], root_path: str, status: int) -> str 
         return str(template)
     route = scope.get("route")
     if route is None:
-        return _django_template(_path_in(scope))
+        return django_template(_path_in(scope))
     prefix = str(scope.get("root_path", "")[len(root_path) :])
     for name, value in scope.get("path_params", {}).items():
         prefix = f"{prefix}/".replace(f"/{value}/", f"/{{{name}}}/")[:-1]
     if hasattr(route, "routes"):
         # A mount, in which no further route is known: Django, an application of
         # another kind, or none that matched.
-        inner = _django_template(_path_in(scope))
+        inner = django_template(_path_in(scope))
         if inner is None and status == _NOT_FOUND:
             return None
         return prefix + (inner or "")
     route = _effective(scope, route)
     return prefix + str(getattr(route, "path_format", None) or getattr(route, "path", ""))
+
+
+def django_template(path: str) -> str | None:
+    """Return the template of Django's route for a path; None where none matches, or without Django.
+
+    `path` is what Django's request has as `path_info`. To be called while Django answers
+    the request, in its thread and context, where Django keeps which configuration of
+    URLs and which language the request has.
+    """
+    # Not imported: an application that has not done so is none of Django's.
+    urls = sys.modules.get("django.urls")
+    if urls is None:
+        return None
+    try:
+        route = urls.resolve(path or "/").route
+    except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
+        return None
+    return "/" + _django_route(str(route)).lstrip("/")
+
+
+@lru_cache(maxsize=1000)
+def _django_route(route: str) -> str:
+    return _braced(_without_regex(route) if _REGULAR.search(route) else route)
+
+
+def _without_regex(route: str) -> str:
+    """Return a route with its regular expressions as {name}, {var} or *.
+
+    Django's `simplify_regex`, which does about the same, repeats what stands before the
+    second of two groups without names.
+    """
+    parts: list[str] = []
+    depth = 0
+    for found in _REGEX_PART.finditer(route):
+        kind, text = str(found.lastgroup), found[0]
+        if kind == "close":
+            depth = max(0, depth - 1)
+        elif depth == 0:
+            parts.append(_PLAIN.get(kind, text))
+            if kind == "named":
+                parts.append(f"<{found['name']}>")
+            elif kind == "escaped":
+                parts.append(text[1])
+        depth += kind in ("named", "group", "silent")
+    return "".join(parts)
 
 
 def _flask_template(app: object, environ: dict[str, Any]) -> str | None:
@@ -77,18 +133,6 @@ def _effective(scope: Mapping[str, Any], route: object) -> object:
     # Newer FastAPI keeps the prefix of an included router apart from its routes.
     context = scope.get("fastapi", {}).get("effective_route_context")
     return context if getattr(context, "original_route", None) is route else route
-
-
-def _django_template(path: str) -> str | None:
-    # Django leaves it on a request that nobody outside of it gets to see.
-    urls = sys.modules.get("django.urls")
-    if urls is None:
-        return None
-    try:
-        route = urls.resolve(path or "/").route
-    except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
-        return None
-    return "/" + _braced(route)
 
 
 @lru_cache(maxsize=1000)
