@@ -20,7 +20,6 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         PyObject* (*tp_iternext)(Answer) except? NULL
     PyObject* PyIter_Next(object iterator) noexcept
-    int PyObject_IsTrue(object thing) except -1
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     object PyLong_FromVoidPtr(void* pointer)
     int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
@@ -157,15 +156,33 @@ cdef class Answer(Exchange):
 
     def watched(self, body):
         """Return what a server is given for the application's body."""
+        cdef SizedBody sized
         self._body = body
-        wrapper = get(self._environ, "wsgi.file_wrapper", None)
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
-            # A server sends a file by the kernel, if it gets it as it is.
-            self.first_byte()
-            body.close = partial(_close_file, self, getattr(body, "close", None))
-            return body
+        if type(body) is not list:
+            if type(body) is bytes or type(body) is str:
+                return self._untouched(body)  # which some servers send, and some refuse
+            wrapper = get(self._environ, "wsgi.file_wrapper", None)
+            if isinstance(wrapper, type):
+                if isinstance(body, wrapper):
+                    # A server sends a file by the kernel, if it gets it as it is.
+                    self.first_byte()
+                    body.close = partial(_close_file, self, getattr(body, "close", None))
+                    return body
+            elif wrapper is not None and hasattr(body, "fileno"):
+                # uWSGI's, of which nothing tells when they have been sent.
+                return self._untouched(body)
         self._chunks = iter(body)
-        return self
+        if not hasattr(body, "__len__"):
+            return self
+        sized = SizedBody.__new__(SizedBody)
+        sized._answer = self
+        return sized
+
+    cdef object _untouched(self, object body):
+        """End with the application's return, for a body that the server must get itself."""
+        self.first_byte()
+        self.done()
+        return body
 
     def __iter__(self):
         return self
@@ -211,6 +228,23 @@ cdef class Answer(Exchange):
         return labels
 
 
+@cython.final
+cdef class SizedBody:
+    """The body of a response whose number of chunks is known."""
+
+    cdef Answer _answer
+
+    def __len__(self):
+        return len(self._answer._body)
+
+    def __iter__(self):
+        return self._answer
+
+    def close(self):
+        """Close the body, as servers do when they have sent it or can't any more."""
+        self._answer.close()
+
+
 cdef bint _is_named(object header, const char* name) except -1:
     """Say whether a header that is as long has a name, in whichever case."""
     cdef Py_ssize_t length = 0
@@ -247,9 +281,10 @@ cdef PyObject* _next_chunk(Answer answer) except? NULL:
             else:
                 answer.status = 500
         return NULL
-    if PyObject_IsTrue(<object>chunk):
+    # Anything else is an error of the application, about which servers differ.
+    if isinstance(<object>chunk, bytes) and len(<bytes><object>chunk):
         answer.first_byte()
-        answer._given_bytes += len(<object>chunk)
+        answer._given_bytes += len(<bytes><object>chunk)
     return chunk
 
 

@@ -122,17 +122,30 @@ class Answer(Exchange):
         self.status = _FAILED
         self.done()
 
-    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
+    def watched(self, body: Iterable[Any]) -> Iterable[Any]:
         """Return what a server is given for the application's body."""
         self._body = body
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
-            # A server sends a file by the kernel, if it gets it as it is.
-            self.first_byte()
-            body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
-            return body
-        self._chunks = iter(body)
-        return self
+        if type(body) is not list:
+            if type(body) in (bytes, str):
+                return self._untouched(body)  # which some servers send, and some refuse
+            wrapper: Any = self._environ.get("wsgi.file_wrapper")
+            if isinstance(wrapper, type):
+                if isinstance(body, wrapper):
+                    # A server sends a file by the kernel, if it gets it as it is.
+                    self.first_byte()
+                    body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
+                    return body
+            elif wrapper is not None and hasattr(body, "fileno"):
+                # uWSGI's, of which nothing tells when they have been sent.
+                return self._untouched(body)
+        self._chunks: Iterator[Any] = iter(body)
+        return SizedBody(self, body) if hasattr(body, "__len__") else self
+
+    def _untouched(self, body: Iterable[Any]) -> Iterable[Any]:
+        """End with the application's return, for a body that the server must get itself."""
+        self.first_byte()
+        self.done()
+        return body
 
     def _close_file(self, close: Callable[[], None] | None) -> None:
         try:
@@ -144,7 +157,7 @@ class Answer(Exchange):
     def __iter__(self) -> Iterator[bytes]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Any:
         try:
             chunk = next(self._chunks)
         except StopIteration:
@@ -156,7 +169,8 @@ class Answer(Exchange):
             self.status = _FAILED
             self._exhausted = True
             raise
-        if chunk:
+        # Anything else is an error of the application, about which servers differ.
+        if isinstance(chunk, bytes) and chunk:
             self.first_byte()
             self._given_bytes += len(chunk)
         return chunk
@@ -186,3 +200,24 @@ class Answer(Exchange):
         method = environ.get("REQUEST_METHOD", "GET")
         self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
         requests.in_flight.end()
+
+
+class SizedBody:
+    """The body of a response whose number of chunks is known.
+
+    From a single chunk servers derive Content-Length, and keep the connection open.
+    """
+
+    def __init__(self, answer: Answer, body: Iterable[bytes]) -> None:
+        self._answer = answer
+        self._body = body
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answer
+
+    def close(self) -> None:
+        """Close the body, as servers do when they have sent it or can't any more."""
+        self._answer.close()

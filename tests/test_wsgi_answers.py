@@ -43,6 +43,13 @@ class _File(_Body):
     """What a server sends by itself."""
 
 
+class _Sized(_Body):
+    """As a list, of whose only chunk a server takes the length."""
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+
 class _Broken:
     """A request whose rule can't be had."""
 
@@ -137,7 +144,7 @@ _STORIES = st.fixed_dictionaries(
         "route": st.sampled_from(["x", "z", None, *_REQUESTS]),
         "starts": st.lists(_STARTS, max_size=2),
         "raises": st.sampled_from(["well"] * 4 + [*RAISED]),
-        "body": st.sampled_from([_Body, _Body, _File]),
+        "body": st.sampled_from([_Body, _Sized, _File]),
         "chunks": st.lists(st.sampled_from([b"", b"x", b"xx", *RAISED]), max_size=4),
         "closing": st.sampled_from(["well"] * 4 + [*RAISED]),
         "gone_after": st.integers(0, 6),
@@ -177,6 +184,61 @@ def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
     with recorded() as found:
         _answered(_of(compiled, twin), story)
     assert found == [(label, 1) for label in ["/x/{y} [GET]", *outcome]]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [([b"one"], 1), ((b"one",), 1), ([], 0), ([b"one", b"two"], 2), (iter([b"one"]), None)],
+    ids=["list", "tuple", "empty", "two", "iterator"],
+)
+def test_a_body_has_a_length_where_the_applications_has_one(
+    compiled: ModuleType, twin: str, body: Any, length: int | None
+) -> None:
+    """Waitress and wsgiref take Content-Length from a single chunk."""
+    requests = _of(compiled, twin)
+    with recorded() as found:
+        given = requests({"application": lambda environ, start: body}, None)
+        assert (len(given) if hasattr(given, "__len__") else None) == length
+        assert [*given] in ([b"one"], [], [b"one", b"two"])
+        given.close()
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("body", [b"whole", "text"])
+def test_a_body_that_is_no_iterable_of_chunks_is_left_to_the_server(
+    compiled: ModuleType, twin: str, body: Any
+) -> None:
+    requests = _of(compiled, twin)
+    with recorded() as found:
+        assert requests({"application": lambda environ, start: body}, None) is body
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function(
+    compiled: ModuleType, twin: str
+) -> None:
+    """UWSGI compares by identity what it is returned with what its wrapper made."""
+    requests = _of(compiled, twin)
+    file = SimpleNamespace(fileno=lambda: 3)
+    environ = {"application": lambda environ, start: file, "wsgi.file_wrapper": lambda file: file}
+    with recorded() as found:
+        assert requests(environ, None) is file
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("chunk", [5, "text", None])
+def test_a_chunk_that_is_not_bytes_reaches_the_server(
+    compiled: ModuleType, twin: str, chunk: object
+) -> None:
+    requests = _of(compiled, twin)
+    with recorded():
+        given = requests({"application": lambda environ, start: [chunk]}, None)
+        assert [*given] == [chunk]
+        given.close()
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
