@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx aqltelemetry/*.pxd)
 # What is tested with the pure twins too, once all was with the compiled ones.
 TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
-	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timing twins))
+	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timed_results timing twins))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench storm matrix clean

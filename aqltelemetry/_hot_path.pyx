@@ -173,12 +173,19 @@ cdef Slots _slots = None
 cdef object _segment = None
 cdef object _clock = None
 cdef object _slow = None
+cdef object _decorate = None
 
 
 def connect(slow):
     """Say how what is not usual is recorded."""
     global _slow
     _slow = slow
+
+
+def connect_decorator(decorate):
+    """Set what a block does when it decorates a function."""
+    global _decorate
+    _decorate = decorate
 
 
 def set_clock(clock):
@@ -214,6 +221,11 @@ cdef bint is_recording() noexcept:
 
 cdef inline int64_t _now() except? -1:
     return native_monotonic_ns() if _clock is None else _clock()
+
+
+def now_ns():
+    """Return the time of the clock that durations are measured by, in nanoseconds."""
+    return _now()
 
 
 cdef int64_t monotonic_ns() except? -1:
@@ -278,30 +290,38 @@ def record(label, measurement, prefix=CUSTOM):
 
     Never raises: what can't be recorded is counted as dropped.
     """
-    cdef Slots slots = _slots
-    cdef int64_t now_ns
+    if _slots is not None:
+        _append_value((prefix, label), measurement)
+
+
+def append_value(key, measurement):
+    """Record a value of a series, taken now, by its key."""
+    if _slots is not None:
+        _append_value(key, measurement)
+
+
+cdef inline int _append_value(object key, object measurement) except -1:
+    cdef int64_t at_ns = _now()
     cdef double value
     cdef uint64_t bits
-    if slots is None:
-        return
-    now_ns = _now()
-    key = (prefix, label)
+    cdef Slots slots
     if PyFloat_CheckExact(<PyObject*>measurement):
         value = PyFloat_AS_DOUBLE(<PyObject*>measurement)
     elif PyLong_CheckExact(<PyObject*>measurement):
         value = PyLong_AsDouble(<PyObject*>measurement)
         if value == -1.0 and PyErr_Occurred() is not NULL:
             PyErr_Clear()
-            _slow(key, now_ns, measurement, VALUE_LAYOUT)
-            return
+            _slow(key, at_ns, measurement, VALUE_LAYOUT)
+            return 0
     else:
-        _slow(key, now_ns, measurement, VALUE_LAYOUT)
-        return
+        _slow(key, at_ns, measurement, VALUE_LAYOUT)
+        return 0
     memcpy(&bits, &value, 8)
     # A collection may have run when the key was made, and its callbacks have gone on.
     slots = _slots
-    if slots is not None and not _store(slots, <PyObject*>key, now_ns, bits):
-        _slow(key, now_ns, measurement, VALUE_LAYOUT)
+    if slots is not None and not _store(slots, <PyObject*>key, at_ns, bits):
+        _slow(key, at_ns, measurement, VALUE_LAYOUT)
+    return 0
 
 
 # A generator of Python's own, which the interpreter awaits without a call of a method.
@@ -322,6 +342,7 @@ cdef class time_block:
     raises passes through. An object may be entered again while it is entered,
     from other tasks and threads too: each entry is measured by itself.
     Nothing is recorded for a block that was entered while recording was off.
+    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
     """
 
     cdef object _label
@@ -331,6 +352,9 @@ cdef class time_block:
 
     def __init__(self, label):
         self._label = label
+
+    def __call__(self, function):
+        return _decorate(function, self._label)
 
     def __enter__(self):
         if _slots is not None:
@@ -349,6 +373,13 @@ cdef class time_block:
         if self._state != OUTSIDE:
             self._leave()
         return _FINISHED
+
+    def _take_start(self):
+        """Leave a block that was entered once, without a record; return when it was entered."""
+        if self._state != INSIDE:
+            return None
+        self._state = OUTSIDE
+        return self._start_ns
 
     cdef inline int _enter(self) except -1:
         cdef int64_t now_ns = _now()

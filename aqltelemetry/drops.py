@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.journal.marks import DROP_MARKS
 from aqltelemetry.journal.segment import Counter, Segment
+
+_log = logging.getLogger("aqltelemetry")
+_MAX_CHARS = 200
 
 
 class Drops:
@@ -16,6 +20,8 @@ class Drops:
     def __init__(self) -> None:
         self._counters: dict[str, Counter] = {}
         self._last_ns: dict[str, int] = {}
+        self._causes: dict[str, str] = {}
+        self._logged: set[str] = set()
 
     @property
     def totals(self) -> Mapping[str, int]:
@@ -26,6 +32,32 @@ class Drops:
         """Count one, dropped now; return the number of it, from 1."""
         self._last_ns[reason] = monotonic_ns()
         return self._counters.setdefault(reason, Counter()).step() + 1
+
+    def note(self, reason: str, key: object, cause: object) -> None:
+        """Remember the first observation that was dropped for a reason; never raises.
+
+        `key` names its series; `cause` is a text, or an exception.
+        """
+        if reason in self._causes:
+            return
+        try:
+            prefix, label = key[:2] if isinstance(key, tuple) else ("duration", key)
+            self._causes[reason] = (
+                f"{prefix!s:.50} {label!r:.{_MAX_CHARS}}: {cause!s:.{_MAX_CHARS}}"
+            )
+        except Exception as exc:  # noqa: BLE001 - a label's or exception's own method raised
+            self._causes[reason] = f"a series without a printable name ({type(exc).__name__})"
+
+    def log(self) -> None:
+        """Log each noted reason that was not logged before."""
+        for reason, cause in list(self._causes.items()):
+            if reason not in self._logged:
+                self._logged.add(reason)
+                _log.warning(
+                    "an observation was dropped (%s): %s; later ones are counted only, as "
+                    "`telemetry dropped %s`",
+                    *(reason, cause, reason),
+                )
 
     def keep(self, reason: str, total: int, segment: Segment) -> None:
         """Have a segment tell of a total; never raises."""

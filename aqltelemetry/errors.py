@@ -69,7 +69,7 @@ class ProfilerError(TelemetryError, RuntimeError):
 
 
 class PrefixError(TelemetryError, ValueError):
-    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is `account`.
+    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is reserved.
 
     Attribute: `prefix` (as given).
     """
@@ -77,7 +77,7 @@ class PrefixError(TelemetryError, ValueError):
     def __init__(self, prefix: object) -> None:
         super().__init__(
             f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', the first no '-', "
-            "and not 'account'"
+            "and not 'duration', 'runtime', 'account' or 'profiler'"
         )
         self.prefix = prefix
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 from zlib import crc32
 
 from aqltelemetry import clock as clocks
@@ -19,14 +19,26 @@ from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import CUSTOM
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 Slow: TypeAlias = Callable[[Key, int, float, Layout], None]
 """Records what the hot path leaves alone, and raises nothing."""
+
+
+class Decorate(Protocol):
+    """Return a function that is timed under a label."""
+
+    def __call__(self, function: Callable[_P, _R], label: str, /) -> Callable[_P, _R]:
+        """Wrap the function."""
+        ...
+
 
 _pack_duration, _store_duration = DURATION_LAYOUT
 _pack_value, _store_value = VALUE_LAYOUT
 _segment: Segment | None = None
 _monotonic_ns: Callable[[], int] = clocks.monotonic_ns
 _slow: Slow
+_decorate: Decorate
 
 
 def connect(slow: Slow) -> None:
@@ -35,10 +47,21 @@ def connect(slow: Slow) -> None:
     _slow = slow
 
 
+def connect_decorator(decorate: Decorate) -> None:
+    """Set what a block does when it decorates a function."""
+    global _decorate  # noqa: PLW0603 - as above
+    _decorate = decorate
+
+
 def set_clock(clock: Callable[[], int] | None) -> None:
     """Read another clock than the monotonic one, in nanoseconds; None for that again."""
     global _monotonic_ns  # noqa: PLW0603 - as above
     _monotonic_ns = clock or clocks.monotonic_ns
+
+
+def now_ns() -> int:
+    """Return the time of the clock that durations are measured by, in nanoseconds."""
+    return _monotonic_ns()
 
 
 def enter(segment: Segment | None) -> None:
@@ -89,6 +112,21 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
         _slow((prefix, label), now_ns, measurement, VALUE_LAYOUT)
 
 
+def append_value(key: Key, measurement: float) -> None:
+    """Record a value of a series, taken now, by its key."""
+    segment = _segment
+    if segment is None:
+        return
+    now_ns = _monotonic_ns()
+    try:
+        label_id = segment.ids[key]
+        body = _pack_value(now_ns, measurement, label_id)
+        at = next(segment.slots)
+        _store_value(segment.map, at, now_ns, measurement, label_id, crc32(body, at))
+    except Exception:  # noqa: BLE001 - as above
+        _slow(key, now_ns, measurement, VALUE_LAYOUT)
+
+
 class time_block:  # noqa: N801 - used as a statement's word, like a function
     """Time a block of code: `with time_block(label):` or `async with time_block(label):`.
 
@@ -96,6 +134,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     raises passes through. An object may be entered again while it is entered,
     from other tasks and threads too: each entry is measured by itself.
     Nothing is recorded for a block that was entered while recording was off.
+    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
     """
 
     # None while not entered; the start of a single entry; all entries once there
@@ -107,6 +146,10 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     def __init__(self, label: str) -> None:
         self._label = label
         self._entered = None
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return a function that is timed, as by `time_it(label=...)`."""
+        return _decorate(function, self._label)
 
     def __enter__(self) -> None:
         if _segment is not None:
@@ -160,6 +203,11 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         elif entered is not None:
             self._leave_one(entered, end_ns)  # type: ignore[arg-type]
         return FINISHED
+
+    def _take_start(self) -> int | None:
+        """Leave a block that was entered once, without a record; return when it was entered."""
+        entered, self._entered = self._entered, None
+        return entered if isinstance(entered, int) else None
 
     def _enter_again(self, now_ns: int) -> None:
         entries = Entries()

@@ -32,6 +32,10 @@ CUSTOM = "custom"
 """File prefix of values recorded by `record`, unless another one is given."""
 ACCOUNT = "account"
 """File prefix of the account of what the other files hold; it holds no observations."""
+PROFILER = "profiler"
+"""File prefix of profiles, which are no CSV files."""
+RESERVED = frozenset({DURATION, RUNTIME, ACCOUNT, PROFILER})
+"""File prefixes that `record` refuses."""
 
 MAX_LABEL_BYTES = 200
 MAX_PREFIX_BYTES = 40
@@ -159,10 +163,21 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def check_prefix(prefix: object) -> str:
-    """Return a file prefix; raises PrefixError where it can't begin a file's name, or is ours."""
-    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or prefix == ACCOUNT:
+    """Return a file prefix for values; raises PrefixError for one that breaks the rule.
+
+    It must be 1 to 40 letters, digits, `_` and `-`, the first one no `-`, and none of RESERVED.
+    """
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or prefix in RESERVED:
         raise PrefixError(prefix)
     return prefix
+
+
+def is_sampler_prefix(prefix: object) -> bool:
+    """Return whether a sampler may have a file prefix: as `check_prefix`, or `runtime`."""
+    try:
+        return prefix == RUNTIME or check_prefix(prefix) == prefix
+    except PrefixError:
+        return False
 
 
 def quote_field(text: str) -> str:

@@ -9,7 +9,6 @@ chosen, and here the rest of the package gets it from.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
@@ -21,6 +20,7 @@ from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.labels import Key
 from aqltelemetry.journal.marks import ERROR, INVALID, NO_SEGMENT
 from aqltelemetry.journal.segment import Segment
+from aqltelemetry.observation import RUNTIME, Kind, Series
 from aqltelemetry.twins import IS_COMPILED
 
 if TYPE_CHECKING or not IS_COMPILED:
@@ -35,6 +35,8 @@ record = hot.record
 time_block = hot.time_block
 is_on = hot.is_on
 set_clock = hot.set_clock
+now_ns = hot.now_ns
+connect_decorator = hot.connect_decorator
 
 
 class Feeder(Protocol):
@@ -80,6 +82,10 @@ class Recording:
         if reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
             self.feeder.breathe(self.segment)
 
+    def log_drops(self) -> None:
+        """Log each reason for which something was dropped, once; on a thread that may wait."""
+        self.dropping.log()
+
     def renew(self, anchor: Anchor) -> None:
         """Turn the times of later records into timepoints by another anchor.
 
@@ -112,10 +118,15 @@ class Recording:
         return True
 
     def append(self, key: tuple[str, str], value: float) -> None:
-        """Record a value of a series, by its prefix and label, taken now."""
+        """Record a value of a series, by its prefix and label, taken now.
+
+        Unlike `record`, it takes the prefix of the samplers' own series.
+        """
         if _recording is self:
             prefix, label = key
-            record(label, value, prefix)
+            hot.append_value(
+                Series(RUNTIME, label, Kind.FLOAT) if prefix == RUNTIME else key, value
+            )
 
 
 _recording: Recording | None = None
@@ -147,7 +158,10 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
                 recording.feeder.provide_table()
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
-                body = layout.pack(at_ns, value, label_id)
+                body = _packed(layout, at_ns, value, label_id)
+                if body is None:
+                    _drop(INVALID, key, f"{type(value).__name__} is no number, or is too large")
+                    return
                 at = next(segment.slots, None)
                 if at is not None:
                     layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
@@ -155,16 +169,22 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
                     return
             if not recording.advance(segment):
                 break
-        _drop(NO_SEGMENT)
-    except (OverflowError, PrefixError, struct.error):
-        _drop(INVALID)
-    except Exception:  # noqa: BLE001 - as above
-        _drop(ERROR)
+        _drop(NO_SEGMENT, key, "the journal is full, or the next segment was not made in time")
+    except Exception as exc:  # noqa: BLE001 - as above
+        _drop(INVALID if isinstance(exc, PrefixError) else ERROR, key, exc)
 
 
-def _drop(reason: str) -> None:
+def _packed(layout: Layout, at_ns: int, value: float, label_id: int) -> bytes | None:
+    try:
+        return layout.pack(at_ns, value, label_id)
+    except Exception:  # noqa: BLE001 - what a value's own `__float__` raises, too
+        return None
+
+
+def _drop(reason: str, key: Key, cause: object) -> None:
     recording = _recording
     if recording is not None:
+        recording.dropping.note(reason, key, cause)
         recording.drop(reason)
 
 

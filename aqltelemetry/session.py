@@ -184,6 +184,7 @@ class Session:
             if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
                 self._recording.append(_CLOCK_STEP, step_ns / _NS_PER_S)
             self._keeper.wake()
+            self._parts.keeper_thread.post(self._recording.log_drops)
 
     async def _tend_journal(self) -> None:
         while True:
@@ -245,6 +246,7 @@ class Session:
         ended: Future[None] = NativeFuture()
 
         def let_go() -> None:
+            self._recording.log_drops()
             self._keeper.close()
             self._recovery.close()
             self._writer.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from aqltelemetry.errors import OptionError
+from aqltelemetry.observation import is_sampler_prefix
 from aqltelemetry.protocols import Sampler, Sink
 
 DEFAULT_DIRECTORY = "_monitoring"
@@ -137,8 +138,12 @@ _RULES = {
         "must be a number of seconds, at least 0", lambda v: _is_number(v) and v >= 0
     ),
     "samplers": _Rule(
-        "must be a sequence of objects with sample(), prefix and interval_s",
-        lambda v: isinstance(v, Sequence) and all(isinstance(each, Sampler) for each in v),
+        "must be a sequence of objects with sample(), prefix and interval_s; a prefix is 1 to 40 "
+        "letters, digits, '_' and '-', and not 'duration', 'account' or 'profiler'",
+        lambda v: (
+            isinstance(v, Sequence)
+            and all(isinstance(each, Sampler) and is_sampler_prefix(each.prefix) for each in v)
+        ),
     ),
     "sinks": _Rule(
         "must be a sequence of objects with write(), flush() and close()",

@@ -16,8 +16,9 @@ import pytest
 
 import matrix
 from aqltelemetry import recorder, twins
+from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.threads import WorkerThread
-from fakes import FakeClock
+from fakes import FakeClock, memory_segments, recording
 
 Rows = list[dict[str, str]]
 _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -59,6 +60,21 @@ def clock() -> Iterator[FakeClock]:
     recorder.set_clock(fake)
     yield fake
     recorder.set_clock(None)
+
+
+@pytest.fixture
+def recorded() -> Iterator[Callable[[], list[tuple[str, float]]]]:
+    """Recording is on, into memory; return label and value of all that was recorded."""
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+
+    def rows() -> list[tuple[str, float]]:
+        batch = read_segment(segment.map[:], recovered=True, rest=lambda: None).batch
+        return [(c.series.label, value) for c in batch.columns for value in c.values]
+
+    yield rows
+    recorder.remove(session)
 
 
 @pytest.fixture

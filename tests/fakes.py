@@ -61,10 +61,9 @@ class MemorySink:
 class FakeSampler:
     """Returns a running number, or raises what `failures` holds."""
 
-    prefix = "fake"
-
-    def __init__(self, interval_s: float | None = None) -> None:
+    def __init__(self, interval_s: float | None = None, prefix: str = "fake") -> None:
         self.interval_s = interval_s
+        self.prefix = prefix
         self.samples = 0
         self.failures: list[Exception] = []
 

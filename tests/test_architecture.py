@@ -34,7 +34,8 @@ LAYERS = (
     ("hot_path", "journal.writer", "journal.reader", "drops"),
     ("journal.sealed", "journal.salvage"),
     ("journal.orphans", "recorder", "threads", "csv_format", "csv_bytes", "csv_arrow"),
-    ("csv_columns", "control"),
+    ("csv_columns", "control", "timed_proxies"),
+    ("timed_results",),
     ("csv_frames",),
     (
         *("sinks.__init__", "sinks.publication", "sinks.retention", "sinks.account"),

@@ -412,11 +412,18 @@ async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
     record_property("got", f"a timepoint is {before} off before the step, {after} after it")
 
 
-async def test_drops_are_a_series(directory: Path, counts: Counts, rows: Rows) -> None:
+async def test_drops_are_a_series_and_logged_once(
+    directory: Path, counts: Counts, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Monitor(directory, interval_s=0.01) as mine:
         record("no number", "seven")  # type: ignore[arg-type]
         record("x", 1.0, prefix="../evil")
+        while not caplog.messages:  # within a second
+            await asyncio.sleep(0.01)
     assert mine.stats().dropped == {"invalid": 2}
+    (line,) = (text for text in caplog.messages if "dropped" in text)
+    assert line.startswith("an observation was dropped (invalid): custom 'no number': str is no")
+    assert line.endswith("later ones are counted only, as `telemetry dropped invalid`")
     last = [row for row in rows("runtime") if row["Label"] == "telemetry dropped invalid"][-1]
     assert float(last["Measurement"]) == 2.0
     assert sum(counts("*").values()) == mine.stats().published

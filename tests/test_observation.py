@@ -12,6 +12,7 @@ from aqltelemetry.observation import (
     MAX_LABEL_BYTES,
     check_prefix,
     clean_label,
+    is_sampler_prefix,
     quote_field,
 )
 
@@ -85,6 +86,13 @@ def test_a_field_is_quoted_only_where_needed(text: str, field: str) -> None:
 @pytest.mark.parametrize("prefix", ["custom", "my-app_2", "a" * 40])
 def test_a_prefix_is_letters_digits_underscore_and_hyphen(prefix: str) -> None:
     assert check_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize("prefix", ["duration", "runtime", "account", "profiler"])
+def test_a_prefix_of_our_own_files_is_reserved(prefix: str) -> None:
+    with pytest.raises(PrefixError, match="and not 'duration'"):
+        check_prefix(prefix)
+    assert is_sampler_prefix(prefix) == (prefix == "runtime")
 
 
 @pytest.mark.parametrize("prefix", ["", "a.b", "../x", "a b", "a" * 41, "-a", "é", "a\n"])

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from aqltelemetry import recorder
@@ -214,15 +219,107 @@ def test_values_are_recorded_under_their_prefix(recorded: Rows) -> None:
     assert recorded() == [("custom", "queue length", 3.0), ("weather", "temperature", -12.5)]
 
 
+class Odd:
+    """A number whose value can't be had."""
+
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+
+_NO_NUMBERS: tuple[Any, ...] = ("3", None, b"3", 10**400, [], 1j, Odd())
+_PREFIXES = ("../x", "a.b", "duration", "runtime", "account", "profiler", "", None, 5, ["list"])
+
+
 @pytest.mark.parametrize(
-    ("measurement", "prefix"), [("3", "custom"), (None, "custom"), (1, "../x"), (1, "a.b")]
+    ("measurement", "prefix"),
+    [
+        *((value, "custom") for value in _NO_NUMBERS),
+        *((1, prefix) for prefix in _PREFIXES),
+    ],
 )
 def test_what_can_not_be_recorded_is_counted_and_raises_nothing(
-    on: tuple[Recording, ManualFeeder], recorded: Rows, measurement: float, prefix: str
+    on: tuple[Recording, ManualFeeder], recorded: Rows, measurement: Any, prefix: Any
 ) -> None:
+    # The usual names are known to the segment before, as in a process that has samplers.
+    on[0].append(("runtime", "x"), 1)
+    recorder.append_duration("x", 1, 1)
+    before = recorded()
     record("x", measurement, prefix)
-    assert recorded() == []
+    assert recorded() == before
     assert on[0].drops == {marks.INVALID: 1}
+
+
+@pytest.mark.parametrize(
+    ("measurement", "value"),
+    [
+        *((2**70, 2.0**70), (-(2**63), -(2.0**63)), (True, 1.0), (Decimal("1.5"), 1.5)),
+        *((Fraction(1, 4), 0.25), (math.inf, math.inf), (-math.inf, -math.inf)),
+        *((np.float32(0.5), 0.5), (np.int64(7), 7.0), (np.bool_(True), 1.0), (5e-324, 5e-324)),
+    ],
+)
+def test_numbers_of_every_type_are_recorded(recorded: Rows, measurement: Any, value: float) -> None:
+    record("x", measurement)
+    assert recorded() == [("custom", "x", value)]
+
+
+def test_what_is_not_a_number_by_ieee_754_is_recorded_as_that(recorded: Rows) -> None:
+    record("x", math.nan)
+    ((_, _, value),) = recorded()
+    assert math.isnan(value)
+
+
+def test_samplers_may_record_under_the_runtime_prefix(
+    on: tuple[Recording, ManualFeeder], segments: list[Segment], recorded: Rows
+) -> None:
+    segments[0].share(LabelTable(None, random_table_base()))
+    for number in range(3):
+        on[0].append(("runtime", "rss"), number)
+        on[0].append(("queue", "length"), number)
+    assert on[0].drops == {}
+    assert segments[0].taken == 6
+
+
+def test_each_reason_for_drops_is_logged_once_with_its_first_observation(
+    on: tuple[Recording, ManualFeeder],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(3):
+        record(f"price {number}", "12", "shop")  # type: ignore[arg-type]
+    record("x", 1, "duration")
+    assert caplog.records == []  # the application's thread logs nothing
+    on[0].log_drops()
+    on[0].log_drops()
+    (line,) = caplog.messages
+    assert line.startswith(
+        "an observation was dropped (invalid): shop 'price 0': str is no number, or is too large;"
+    )
+    monkeypatch.delattr(Segment, "id_of")
+    record("x", 1, "new")
+    on[0].log_drops()
+    assert "dropped (error): new 'x': 'Segment' object has no attribute 'id_of'" in caplog.text
+    assert on[0].drops == {marks.INVALID: 4, marks.ERROR: 1}
+
+
+def test_a_prefix_that_is_refused_is_named_in_the_log(
+    on: tuple[Recording, ManualFeeder], caplog: pytest.LogCaptureFixture
+) -> None:
+    record("p", 1, "duration")
+    on[0].log_drops()
+    assert "duration 'p': prefix='duration': must be 1 to 40 letters" in caplog.text
+
+
+def test_a_label_that_cannot_be_printed_is_dropped_and_logged(
+    on: tuple[Recording, ManualFeeder], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Label:
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    with time_block(Label()):  # type: ignore[arg-type]
+        pass
+    on[0].log_drops()
+    assert "without a printable name (ZeroDivisionError)" in caplog.text
 
 
 @pytest.mark.parametrize("label", [None, 12, b"x", ["list"], "\ud800", "x" * 10_000])

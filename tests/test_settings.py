@@ -54,6 +54,10 @@ def test_defaults_are_as_documented() -> None:
         ("stop_timeout_s", -1),
         ("samplers", [object()]),
         ("samplers", FakeSampler()),
+        *(
+            ("samplers", [FakeSampler(prefix=str(prefix))])
+            for prefix in ("duration", "account", "profiler", "../x")
+        ),
         ("sinks", [object()]),
         ("sinks", None),
     ],

@@ -4,29 +4,16 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from types import coroutine
+from typing import Any
 
 import pytest
 
-from aqltelemetry import recorder
-from aqltelemetry.journal.reader import read_segment
+from aqltelemetry import time_block
 from aqltelemetry.timing import time_it
-from fakes import FakeClock, memory_segments, recording
+from fakes import FakeClock
 
 Rows = Callable[[], list[tuple[str, float]]]
-
-
-@pytest.fixture
-def recorded() -> Iterator[Rows]:
-    (segment,) = memory_segments(1)
-    session, _ = recording(segment)
-    recorder.install(session)
-
-    def rows() -> list[tuple[str, float]]:
-        batch = read_segment(segment.map[:], recovered=True, rest=lambda: None).batch
-        return [(c.series.label, value) for c in batch.columns for value in c.values]
-
-    yield rows
-    recorder.remove(session)
 
 
 def test_a_function_is_timed_under_its_qualified_name(clock: FakeClock, recorded: Rows) -> None:
@@ -271,7 +258,125 @@ def test_partials_and_callable_objects_have_a_name(recorded: Rows) -> None:
     assert second.endswith("Adder")
 
 
-@pytest.mark.parametrize("thing", [42, "label", int])
+@pytest.mark.parametrize("thing", [42, b"label", int, property(), functools.partialmethod(print)])
 def test_what_is_no_function_is_refused(thing: Callable[[], None]) -> None:
     with pytest.raises(TypeError, match="must be a function"):
         time_it(thing)
+
+
+@pytest.mark.parametrize("decorate", [time_it("x"), time_it(label="x"), time_block("x")])
+async def test_a_label_and_a_block_decorate_functions_of_every_kind(
+    clock: FakeClock, recorded: Rows, decorate: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    @decorate
+    def plain() -> int:
+        clock.now_ns += 1
+        return 1
+
+    @decorate
+    async def waiting() -> int:
+        await asyncio.sleep(0)
+        clock.now_ns += 2
+        return 2
+
+    @decorate
+    def items() -> Iterator[int]:
+        yield 3
+        clock.now_ns += 3
+
+    @decorate
+    async def stream() -> AsyncGenerator[int, None]:
+        yield 4
+        clock.now_ns += 4
+
+    assert [plain(), await waiting(), *items()] == [1, 2, 3]
+    assert [item async for item in stream()] == [4]
+    assert recorded() == [("x", number) for number in (1, 2, 3, 4)]
+    assert inspect.iscoroutinefunction(waiting)
+    assert inspect.isgeneratorfunction(items)
+    assert inspect.isasyncgenfunction(stream)
+
+
+def test_a_block_that_decorates_is_a_block_all_the_same(clock: FakeClock, recorded: Rows) -> None:
+    block = time_block("x")
+
+    @block
+    def work(depth: int) -> None:
+        clock.now_ns += 1
+        if depth:
+            work(depth - 1)
+
+    with block:
+        work(1)
+    assert recorded() == [("x", 1), ("x", 2), ("x", 2)]
+
+
+def test_one_label_is_enough() -> None:
+    with pytest.raises(TypeError, match="one label"):
+        time_it("x", label="y")  # type: ignore[call-overload]
+
+
+async def test_an_object_whose_call_is_a_coroutine_is_timed_to_its_end(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    class Handler:
+        async def __call__(self, amount: int) -> int:
+            await asyncio.sleep(0)
+            clock.now_ns += amount
+            return amount
+
+    for function in (Handler(), functools.partial(Handler()), Handler().__call__):
+        timed = time_it("x")(function)
+        assert inspect.iscoroutinefunction(timed)
+        assert await timed(5) == 5
+    assert recorded() == [("x", 5)] * 3
+
+
+async def test_objects_whose_call_makes_generators_are_timed_to_their_end(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    class Items:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+            clock.now_ns += 1
+
+    class Stream:
+        async def __call__(self) -> AsyncGenerator[int, None]:
+            yield 2
+            clock.now_ns += 2
+
+    assert list(time_it("x")(Items())()) == [1]
+    assert [item async for item in time_it("x")(Stream())()] == [2]
+    assert recorded() == [("x", 1), ("x", 2)]
+
+
+async def test_generators_that_are_awaitable_stay_so(clock: FakeClock, recorded: Rows) -> None:
+    @time_it("x")
+    @coroutine
+    def waiting() -> Generator[None, None, int]:
+        yield
+        clock.now_ns += 3
+        return 7
+
+    assert await waiting() == 7
+    assert recorded() == [("x", 3)]
+
+
+async def test_a_function_that_is_marked_as_a_coroutine_function_stays_one(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    async def work() -> int:
+        clock.now_ns += 4
+        return 4
+
+    def plain() -> Any:
+        return work()
+
+    if hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(plain)
+    else:
+        plain._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    timed = time_it("x")(plain)
+    assert inspect.iscoroutinefunction(timed)
+    assert await timed() == 4
+    assert recorded() == [("x", 4)]

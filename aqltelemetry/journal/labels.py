@@ -6,8 +6,11 @@ from typing import TypeAlias
 
 from aqltelemetry.observation import Series
 
-Key: TypeAlias = str | tuple[str, str]
-"""How a hot path names a series: a duration's label, or `(prefix, label)` for a value."""
+Key: TypeAlias = str | tuple[str, str] | Series
+"""How a hot path names a series: a duration's label, or `(prefix, label)` for a value.
+
+A sampler's series of the reserved prefix `runtime` is named by a `Series`.
+"""
 MAX_LABELS = 10_000
 OTHER_LABELS = "other labels"
 """The label of observations whose own is beyond the limit."""

@@ -16,7 +16,15 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import LabelTable
 from aqltelemetry.journal.labels import Key, LabelLimit
 from aqltelemetry.journal.marks import Mark, store_mark
-from aqltelemetry.observation import DURATION, Kind, SegmentId, Series, check_prefix, clean_label
+from aqltelemetry.observation import (
+    DURATION,
+    RUNTIME,
+    Kind,
+    SegmentId,
+    Series,
+    check_prefix,
+    clean_label,
+)
 from aqltelemetry.twins import IS_COMPILED
 
 if IS_COMPILED:
@@ -231,6 +239,8 @@ def random_id_base() -> int:
 
 
 def _series(key: Key) -> Series:
+    if isinstance(key, Series):
+        return key._replace(label=clean_label(key.label))
     if isinstance(key, tuple):
         prefix, label = key
         return Series(check_prefix(prefix), clean_label(label), Kind.FLOAT)
@@ -238,6 +248,9 @@ def _series(key: Key) -> Series:
 
 
 def _key(series: Series) -> Key:
+    if series.prefix == RUNTIME:
+        # By another key than a value that somebody else records under this prefix.
+        return series
     return series.label if series.kind is Kind.NANOSECONDS else (series.prefix, series.label)
 
 
