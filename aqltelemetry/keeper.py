@@ -31,6 +31,7 @@ _MAX_BREATHS = 32
 _RECORDS_A_STOP = 4096  # of the compiled twin's slots
 _RECORDS_A_BREATH = 256
 _BREATHS_A_STEP = 512
+_WARNING_EVERY_NS = 60_000_000_000
 
 
 class Account(NamedTuple):
@@ -73,6 +74,7 @@ class Keeper:
         self._lost: Counter[str] = Counter()
         self._recording: Recording | None = None
         self._refused = False
+        self._warned_ns: int | None = None
         self._has_many_labels = False
         self._waiting_labels = iter(range(_MAX_BREATHS * _LABELS_A_BREATH))
         self._breaths = iter(range(_BREATHS_A_STEP))
@@ -264,5 +266,9 @@ class Keeper:
     def _refuse(self, reason: str, detail: object) -> bool:
         if not self._refused:
             self._refused = True
-            _log.warning(reason + "; new observations are dropped once it is full", detail)
+            now_ns = monotonic_ns()
+            # A saturated program gets one segment and is refused the next, many times a second.
+            if self._warned_ns is None or now_ns - self._warned_ns >= _WARNING_EVERY_NS:
+                self._warned_ns = now_ns
+                _log.warning(reason + "; new observations are dropped once it is full", detail)
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypedDict
 
 from aqltelemetry.errors import OptionError
@@ -177,7 +178,9 @@ def settings(
     chosen = values.get("directory", DEFAULT_DIRECTORY)
     if isinstance(chosen, str) and chosen:
         # Absolute from here on: a later change of the working directory moves nothing.
-        values["directory"] = os.path.abspath(chosen)
+        # Where the working directory was removed, it is for the start to fail, not for this.
+        with suppress(FileNotFoundError):
+            values["directory"] = os.path.abspath(chosen)
     for name, value in values.items():
         if not _RULES[name].holds(value):
             shown = "monitoring_dir" if name == "directory" else name

@@ -4,6 +4,7 @@ import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,6 +166,25 @@ def test_recording_goes_on_when_there_is_room_again(small: Kept) -> None:
     record("kept", 1.0)
     assert small.recording.drops == {NO_SEGMENT: 1}
     assert small.keeper.account().in_journal == 3 * _CAPACITY + 1
+
+
+def test_a_journal_that_is_full_again_and_again_is_logged_once_a_minute(
+    small: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times_ns = (0, 1_000_000_000, 59_999_999_999, 60_000_000_000, 60_000_000_001)
+    now_ns = [0]
+    monkeypatch.setattr(keeper_module, "monotonic_ns", lambda: now_ns[0])
+    logged = []
+    with caplog.at_level(logging.WARNING, "aqltelemetry"):
+        for now_ns[0] in times_ns:
+            for _ in range(4):
+                small.fill()
+                small.settle()
+            logged.append(len(caplog.records))
+            while small.handed:
+                sealed = small.handed.pop()
+                small.on_thread(partial(small.keeper.discard, sealed, sealed.accepted))
+    assert logged == [1, 1, 1, 2, 2]
 
 
 def test_a_full_disk_is_told_once_and_recovered_from(

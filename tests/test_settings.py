@@ -157,3 +157,14 @@ def test_a_program_run_as_another_user_takes_nothing_of_the_environment(
     other = os.getuid() + 1
     monkeypatch.setattr("os.geteuid", lambda: other)
     assert settings().directory == os.path.abspath(DEFAULT_DIRECTORY)
+
+
+def test_a_relative_directory_stays_so_where_the_working_directory_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = tmp_path / "release"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    assert settings().directory == DEFAULT_DIRECTORY
+    assert settings("/elsewhere").directory == "/elsewhere"

@@ -293,6 +293,18 @@ def test_an_unusable_directory_leaves_the_application_running(
     assert caplog.text.count("the application runs unrecorded") == 1
 
 
+def test_a_working_directory_that_was_removed_leaves_the_application_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    monkeypatch.chdir(release)
+    release.rmdir()
+    app = TelemetryMiddleware(_plain)
+    assert _call(app) == "200 OK"
+    assert caplog.text.count("the application runs unrecorded") == 1
+
+
 def test_a_running_monitor_records_the_requests(
     directory: Path, tmp_path: Path, counts: Counts
 ) -> None:
