@@ -54,6 +54,7 @@ cdef class Requests:
     def __call__(self, environ, start_response):
         """Handle a request; whatever the application raises passes through."""
         cdef Answer answer
+        cdef bint is_answered = False
         cdef PyObject* outer = NULL
         PyContextVar_Get(ANSWERING, NULL, &outer)
         scope = taken(outer)
@@ -67,10 +68,12 @@ cdef class Requests:
         answer = Answer.__new__(Answer)
         answer._begin(self, environ, start_response)
         try:
-            return answer.watched(self.app(environ, answer.start))
-        except BaseException:
-            answer.fail()
-            raise
+            body = answer.watched(self.app(environ, answer.start))
+            is_answered = True
+        finally:  # not `except`, whose line would be one more frame in tracebacks
+            if not is_answered:
+                answer.fail()
+        return body
 
     def get_ready(self):
         """Do what a process's first request needs to be recorded."""

@@ -15,6 +15,7 @@ from aiohttp import web
 from aqltelemetry.aiohttp_requests import time_requests
 from aqltelemetry.errors import AlreadyRunningError, AlreadySetUpError, StateError, TelemetryError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.kinds import require_aiohttp
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 
@@ -41,9 +42,10 @@ def setup(
     outermost application, to be set up before it starts; those of its
     sub-applications are among them.
 
-    Raises OptionError, and StateError for an application that has been set up
-    or started before.
+    Raises OptionError, StateError for an application that has been set up or started
+    before, and WrongApplicationError for one that is not aiohttp's.
     """
+    require_aiohttp(app, web.Application)
     settings(monitoring_dir, options)
     if _MONITOR in app:
         raise AlreadySetUpError

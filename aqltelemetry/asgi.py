@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send, Template
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.kinds import ASGI, check_kind
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.monitor import Monitor
@@ -52,7 +53,7 @@ class TelemetryMiddleware:
     used; what it raises is logged once, and the request is unmatched. Without it, the
     environment variable AQLTELEMETRY_TEMPLATE may name one.
 
-    Raises OptionError.
+    Raises OptionError, and WrongApplicationError for a WSGI or aiohttp application.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TelemetryMiddleware:
         template: Template | str | None = None,
         **options: Unpack[Options],
     ) -> None:
+        check_kind(app, ASGI)
         settings(monitoring_dir, options)
         self._app = app
         self._in_flight = InFlight()

@@ -57,6 +57,23 @@ class AlreadySetUpError(StateError):
         super().__init__("setup was called for this application before")
 
 
+class WrongApplicationError(TelemetryError, TypeError):
+    """Raised by a host for an application of another kind, which it can't record.
+
+    Attributes: `kind` ("aiohttp", "ASGI" or "WSGI"; None if unknown), `line` (the line to
+    write instead; None if unknown).
+    """
+
+    def __init__(self, name: str, expected: str, kind: str | None, line: str | None) -> None:
+        article = "a" if expected == "WSGI" else "an"
+        text = f"{name} is not {article} {expected} application"
+        if kind is not None:
+            text += f" but {'a' if kind == 'WSGI' else 'an'} {kind} one; write: {line}"
+        super().__init__(text)
+        self.kind = kind
+        self.line = line
+
+
 class NotRunningError(StateError):
     """Raised by what only a running monitor can do."""
 

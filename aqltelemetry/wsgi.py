@@ -14,6 +14,7 @@ from weakref import WeakSet
 from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.kinds import WSGI, check_kind
 from aqltelemetry.request_labels import ASKED, guarded
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
@@ -39,7 +40,9 @@ class TelemetryMiddleware(Requests):
     For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
     first byte is recorded too; `template` returns the route of a request, of its
     WSGI environment, where Flask's and Django's are not what is wanted; what it
-    raises is logged, and the request unmatched. Raises OptionError.
+    raises is logged, and the request unmatched.
+
+    Raises OptionError, and WrongApplicationError for an ASGI or aiohttp application.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class TelemetryMiddleware(Requests):
         template: Template | None = None,
         **options: Unpack[Options],
     ) -> None:
+        check_kind(app, WSGI)
         settings(monitoring_dir, options)
         in_flight = InFlight()
         super().__init__(

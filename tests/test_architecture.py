@@ -50,7 +50,7 @@ LAYERS = (
     ("session",),
     ("assembly",),
     ("monitor",),
-    ("aiohttp_classes", "hosts.__init__", "hosts.templates", "hosts.tracebacks"),
+    ("aiohttp_classes", "hosts.__init__", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),

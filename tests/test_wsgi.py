@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 import flask
 import pytest
 
-from aqltelemetry import recorder, sync
+from aqltelemetry import recorder, sync, wsgi_answers
 from aqltelemetry.errors import OptionError
+from aqltelemetry.exchange import InFlight
 from aqltelemetry.filenames import parse
+from aqltelemetry.request_labels import guarded
 from aqltelemetry.wsgi import TelemetryMiddleware
 from aqltelemetry.wsgi_answers import Application
 from servers import run_gunicorn
@@ -187,6 +190,31 @@ def test_what_is_raised_before_an_answer_began_has_its_route(
         _call(app, "/mine/7")
     sync.stop()
     assert counts() == {"/mine/{id} [GET]": 1, "/mine/{id} [GET] 5xx": 1}
+
+
+@pytest.mark.parametrize("twin", ["pure", "in use"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_traceback_has_at_most_one_frame_of_each_middleware(
+    directory: Path, twin: str, layers: int
+) -> None:
+    def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        raise RuntimeError("a bug of the application")
+
+    sync.start(directory, with_runtime=False)
+    app: Any = broken
+    for _ in range(layers):
+        if twin == "pure":
+            template = guarded(lambda environ: None)
+            app = wsgi_answers.Requests(app, template, InFlight(), with_ttfb=False)
+        else:
+            app = _timed(app, directory)
+    with pytest.raises(RuntimeError) as caught:
+        _call(app)
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    ours = [each for each in frames if "aqltelemetry/" in each.filename]
+    ours = [each for each in ours if "tests/" not in each.filename]
+    assert len(ours) <= layers
+    assert frames[-1].name == "broken"
 
 
 @pytest.mark.parametrize("amid", [False, True])
