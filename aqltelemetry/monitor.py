@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from aqltelemetry import recorder
-from aqltelemetry.errors import AlreadyRunningError, NotRunningError
+from aqltelemetry.active import Active
+from aqltelemetry.errors import NotRunningError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.parts import Parts
 from aqltelemetry.session import Session
@@ -48,7 +48,7 @@ class Monitor:
         self.is_apart = False
         """Whether the application's code runs on other threads than the event loop's."""
         self.is_unasked = False
-        """Whether it was begun by nothing in the program, and ends for what is."""
+        """Whether it was started automatically, and ends when the program starts its own."""
 
     def __repr__(self) -> str:
         state = f"recording into {self.directory!r}" if self.is_running else "not running"
@@ -72,24 +72,42 @@ class Monitor:
         Raises OptionError, MonitoringDirectoryError, ProfilerError, or
         AlreadyRunningError while this or another monitor runs.
         """
-        before = _Active.claim(self)
+        await self.open(monitoring_dir, **options)
+        await self.take_over()
+
+    async def open(
+        self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
+    ) -> None:
+        """Begin to record, but keep an automatically started recording until `take_over`.
+
+        Raises as `start` does; the automatically started recording goes on then.
+        """
+        Active.claim(self)
         try:
             self._settings = settings(
                 self._directory if monitoring_dir is None else monitoring_dir,
                 self._options | options,
             )
             self._session = await self._open(self._settings)
-            if before is not None:
-                # Now that what is observed goes to this one, so nothing is missed.
-                await before._make_way(self._settings.stop_timeout_s)  # noqa: SLF001
             if self._settings.with_profiler:
                 self._start_profiler()
+            Active.confirm(self)
         except BaseException:
+            Active.release(self)  # first, so that nothing goes unrecorded in between
             session, self._session = self._session, None
+            self._stop_profiler()
             if session is not None:
                 await session.close(0)
-            _Active.release(self, before)
             raise
+
+    async def take_over(self) -> None:
+        """Stop the automatically started recording that this one replaces, if there is one.
+
+        This one records by now, so nothing is missed in between.
+        """
+        before, chosen = Active.take_replaced(self), self._settings
+        if before is not None and chosen is not None:
+            await before.make_way(chosen.stop_timeout_s)
 
     async def stop(self) -> Stats:
         """End the recording and publish it; return the final account.
@@ -106,7 +124,7 @@ class Monitor:
         try:
             published = await session.close(chosen.stop_timeout_s)
         finally:
-            _Active.release(self)
+            Active.release(self)
             self._stop_profiler()
             self._closing, self._last_stats = None, session.stats()
         if not published and self._last_stats.in_journal:
@@ -158,7 +176,7 @@ class Monitor:
             raise
         session = Session(parts, self._make_profiler)
         await session.open()
-        _Active.end_child_recording(thread)
+        Active.end_child_recording(thread)
         return session
 
     def _make_profiler(self) -> Profiler:
@@ -179,7 +197,7 @@ class Monitor:
             except OSError as exc:
                 _log.error("the profile can't be written: %s", exc)
 
-    async def _make_way(self, timeout_s: float) -> None:
+    async def make_way(self, timeout_s: float) -> None:
         """Stop, for another monitor, which may be on another event loop."""
         session = self._session
         if session is not None:
@@ -187,9 +205,9 @@ class Monitor:
             with suppress(NotRunningError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await session.await_there(self.stop)
-            self._abandon()
+            self.abandon()
 
-    def _abandon(self) -> bool:
+    def abandon(self) -> bool:
         """Give up a session whose event loop is gone; say whether it was."""
         session = self._session
         if session is None or session.is_usable:
@@ -200,59 +218,23 @@ class Monitor:
         self._last_stats = session.stats()
         return True
 
-    def _abandon_in_child(self) -> ChildFeeder | None:
+    def resume(self) -> None:
+        """Record again what another monitor recorded since it was started."""
+        if self._session is not None:
+            self._session.resume()
+
+    def abandon_in_child(self) -> ChildFeeder | None:
+        """Leave everything to the parent process; return what feeds a recording of the child's."""
         session, self._session = self._session, None
+        closing, self._closing = self._closing, None
         profiler, self._profiler = self._profiler, None
+        self._last_stats = Stats()
+        if closing is not None:
+            closing.abandon_in_child()
+        child = session.abandon_in_child() if session is not None else None
         if profiler is not None:
             profiler.disable()
-        self._last_stats = Stats()
-        return session.abandon_in_child() if session is not None else None
-
-
-class _Active:
-    """Which monitor of this process runs, and what a forked child does of its own."""
-
-    monitor: Monitor | None = None
-    child: ChildFeeder | None = None
-    hooked = False
-
-    @classmethod
-    def claim(cls, monitor: Monitor) -> Monitor | None:
-        """Make a monitor the one that runs; return one that is to make way for it."""
-        running = cls.monitor
-        makes_way = running is not None and running.is_unasked and running.is_running
-        if running is not None and not makes_way and not running._abandon():  # noqa: SLF001
-            raise AlreadyRunningError(running.directory or "")
-        cls.monitor = monitor
-        if not cls.hooked:
-            # For good: such a hook can't be taken back.
-            os.register_at_fork(after_in_child=cls.forked)
-            cls.hooked = True
-        return running if makes_way else None
-
-    @classmethod
-    def release(cls, monitor: Monitor, before: Monitor | None = None) -> None:
-        if cls.monitor is monitor:
-            is_there = before is not None and before.is_running
-            cls.monitor = before if is_there else None
-
-    @classmethod
-    def forked(cls) -> None:
-        running, cls.monitor = cls.monitor, None
-        was_on = recorder.is_on()
-        if running is not None:
-            cls.child = running._abandon_in_child()  # noqa: SLF001 - of the same file
-        elif cls.child is not None:
-            cls.child = cls.child.abandon_in_child()
-        # A child of a recording that is switched off stays so: nothing there looks.
-        if cls.child is not None and was_on:
-            recorder.install(cls.child.begin())
-
-    @classmethod
-    def end_child_recording(cls, thread: WorkerThread) -> None:
-        child, cls.child = cls.child, None
-        if child is not None:
-            thread.post(child.close)
+        return child
 
 
 def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:

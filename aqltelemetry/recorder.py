@@ -147,6 +147,14 @@ def remove(recording: Recording) -> None:
         hot.enter(None)
 
 
+def switch_off() -> bool:
+    """Switch recording off, whichever it is; say whether it was on."""
+    global _recording
+    was_on, _recording = is_on(), None
+    hot.enter(None)
+    return was_on
+
+
 def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
     try:
         for _ in range(_TRIES):

@@ -142,6 +142,11 @@ class Session:
             await asyncio.shield(asyncio.wrap_future(ended))
         return published
 
+    def resume(self) -> None:
+        """Record again, after another session that was opened meanwhile and has failed."""
+        if not self._remote.is_off:
+            recorder.install(self._recording)
+
     def abandon(self) -> None:
         """Leave everything to recovery, since the event loop is gone."""
         self._switch_off()

@@ -102,10 +102,11 @@ class _Recording:
         with ExitStack() as undo:
             self._thread = _LoopThread()
             undo.callback(self._thread.end)
-            self._thread.call(self.monitor.start())
+            self._thread.call(self.monitor.open())
             undo.callback(lambda: self._thread.call(self.monitor.stop()))
             if self._profiler is not None:
                 self._profiler.start()
+            self._thread.call(self.monitor.take_over())
             undo.pop_all()
 
     def flush(self) -> None:

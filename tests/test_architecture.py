@@ -48,7 +48,7 @@ LAYERS = (
     ("sinks.csv_file", "verification", "offline", "recorded"),
     ("parts",),
     ("session",),
-    ("assembly",),
+    ("assembly", "active"),
     ("monitor",),
     ("aiohttp_classes", "hosts.__init__", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
@@ -85,7 +85,7 @@ SINGLE_HOMES = {
     r"^ *import yappi": {"profiler"},
     r"posix_spawn|sigtimedwait": {"launch"},
     r"threading\.Thread\(": {"threads"},
-    r"register_at_fork": {"monitor", "sync"},
+    r"register_at_fork": {"active", "sync"},
     r"gc\.callbacks": {"samplers.garbage"},
     r"getLogger\((?!'aqltelemetry'\))": set(),
 }

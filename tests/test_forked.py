@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -259,3 +260,34 @@ asyncio.run(claims())
             await _await_recovered(mine, 1)
         process.stdin.close()
     assert [row["Label"] for row in rows()] == ["left"]
+
+
+async def test_a_child_forked_while_its_parent_stops_leaves_the_parents_segments_alone(
+    directory: Path, rows: Rows
+) -> None:
+    class Sampler:
+        prefix = "custom"
+        interval_s = 3600.0
+        codes: ClassVar[list[int]] = []
+
+        async def sample(self) -> tuple[()]:
+            if not mine.is_running:  # sampled for the last time: the monitor stops
+                reading, writing = os.pipe()
+                pid = os.fork()
+                if not pid:
+                    os.read(reading, 1)
+                    _times("child", 5)
+                    os._exit(0)
+                _times("parent", 5)
+                os.write(writing, b"x")
+                self.codes.append(os.waitpid(pid, 0)[1])
+                os.close(reading)
+                os.close(writing)
+            return ()
+
+    mine = Monitor(directory, with_runtime=False, samplers=[Sampler()])
+    await mine.start()
+    _times("parent", 3)
+    await mine.stop()
+    assert Sampler.codes == [0]
+    assert [row["Label"] for row in rows()] == ["parent"] * 8

@@ -264,6 +264,67 @@ async def main():
     assert own.count("marked") == 1
 
 
+_FAILING_STARTS = """
+import asyncio, sys
+from aqltelemetry import Monitor, sync, time_block
+class Unattached:
+    prefix, interval_s = "runtime", None
+    async def sample(self): return ()
+    def attach(self, append): raise ValueError("no")
+    def detach(self): pass
+async def start(directory, options):
+    await Monitor(directory, **options).start()
+async def start_and_cancel():
+    task = asyncio.create_task(Monitor("own").start())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+ways = {
+    "directory": ("/proc/none", {}),
+    "file": (__file__, {}),
+    "option": ("own", {"interval_s": -1}),
+    "unknown": ("own", {"no_such": 1}),
+    "sink": ("own", {"sinks": [None]}),
+    "profiler": ("own", {"with_profiler": True}),
+    "sampler": ("own", {"samplers": [Unattached()]}),
+}
+for name, (directory, options) in ways.items():
+    for start_it in (
+        lambda: sync.start(directory, **options), lambda: asyncio.run(start(directory, options))
+    ):
+        sys.setprofile((lambda *_: None) if name == "profiler" else None)
+        try:
+            start_it()
+        except Exception:
+            sys.setprofile(None)
+        else:
+            raise SystemExit(f"{name}: was started")
+        with time_block(name):
+            pass
+try:
+    asyncio.run(start_and_cancel())
+except asyncio.CancelledError:
+    pass
+with time_block("cancelled"):
+    pass
+sync.start("own")
+sync.stop()
+"""
+
+
+def test_a_recording_that_the_program_fails_to_start_ends_nothing(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    """The one that was started for it goes on, and ends for the next that does start."""
+    (tmp_path / "program.py").write_text(_FAILING_STARTS)
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = Counter(row["Label"] for row in rows())
+    names = ("directory", "file", "option", "unknown", "sink", "profiler", "sampler")
+    assert found == dict.fromkeys(names, 2) | {"cancelled": 1}
+    assert list((tmp_path / "own").glob("runtime.*.csv"))
+
+
 def test_what_a_killed_process_left_is_published_at_the_end(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
