@@ -267,7 +267,7 @@ async def test_a_child_forked_while_its_parent_stops_leaves_the_parents_segments
 ) -> None:
     class Sampler:
         prefix = "custom"
-        interval_s = 3600.0
+        interval_s: float | None = 3600.0
         codes: ClassVar[list[int]] = []
 
         async def sample(self) -> tuple[()]:
