@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.active import Active
@@ -201,10 +200,12 @@ class Monitor:
         """Stop, for another monitor, which may be on another event loop."""
         session = self._session
         if session is not None:
-            # A loop that is closed, or that runs nothing any more, stops nothing.
-            with suppress(NotRunningError, RuntimeError, TimeoutError):
+            try:
                 async with asyncio.timeout(timeout_s):
                     await session.await_there(self.stop)
+            except Exception as exc:  # noqa: BLE001 - the other one has started, whatever fails here
+                # A loop that is closed, or that runs nothing any more, stops nothing.
+                _log.debug("the recording that was replaced could not be stopped: %r", exc)
             self.abandon()
 
     def abandon(self) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.journal.census import census
 from aqltelemetry.journal.orphans import Orphans, claim_orphans
 from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.observation import SegmentId
 
 _log = logging.getLogger("aqltelemetry")
 _MAX_CLAIMED = 64
@@ -40,6 +43,8 @@ class Recovery:
         self._is_full = False
         self._resume_ns = 0
         self._logged: set[tuple[Path, int | None]] = set()
+        self._is_last = False
+        self._seen: set[SegmentId] = set()
 
     def scan(self) -> None:
         """Claim what is free and hand it on, unless it is time for a pause."""
@@ -52,6 +57,18 @@ class Recovery:
                 if (root, exc.errno) not in self._logged:
                     self._logged.add((root, exc.errno))
                     _log.warning("can't look for unpublished observations in %s: %s", root, exc)
+
+    def scan_last(self) -> bool:
+        """Claim what is free at a stop, without pauses; say whether any of it is new.
+
+        What was claimed before is not new: it could not be published, or not be removed.
+        """
+        self._is_last, self._resume_ns = True, 0
+        self.scan()
+        found = {sealed.id for sealed in self._claims}
+        is_new = not found <= self._seen
+        self._seen |= found
+        return is_new
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment that is published; set one aside that is damaged."""
@@ -66,6 +83,8 @@ class Recovery:
             orphans.discard(sealed)
         if not self._claims:
             now_ns = self._now_ns()
+            if self._is_last:  # `scan_last` is called again
+                return
             if self._is_full:
                 self._resume_ns = now_ns + _PAUSE * (now_ns - self._claimed_ns)
             self.scan()
@@ -89,3 +108,27 @@ class Recovery:
             if len(self._claims) >= _MAX_CLAIMED:
                 self._is_full = True
                 return
+
+
+def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
+    """Say which children of this process still record, at its stop."""
+    try:
+        found = {each.pid for each in census(roots).residents if each.is_alive and each.pid}
+    except OSError:
+        return
+    living = sorted(pid for pid in found if _parent(pid, proc) == os.getpid())
+    if living:
+        _log.warning(
+            "child processes still record: %s; this is published by their own recordings, "
+            "or by the next one that is started in this directory after they have ended",
+            ", ".join(map(str, living)),
+        )
+
+
+def _parent(pid: int, proc: Path) -> int | None:
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+    except OSError:  # it has ended, or another namespace calls it so
+        return None
+    # After the command's name, which may hold anything: the state, then the parent.
+    return int(stat.rpartition(")")[2].split()[1])

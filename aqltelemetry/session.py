@@ -20,7 +20,7 @@ from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.parts import Parts
 from aqltelemetry.protocols import Attached, Sampler
-from aqltelemetry.recovery import Recovery
+from aqltelemetry.recovery import Recovery, warn_of_children
 from aqltelemetry.remote import Remote
 from aqltelemetry.schedule import Schedule
 from aqltelemetry.stats import Stats
@@ -131,6 +131,8 @@ class Session:
             async with _within(deadline_s):
                 await self._flush(last=True)
                 published = self._drain.depth == 0
+            async with _within(deadline_s - (deadline_s - self._loop.time()) * _LAST_SAMPLE_SHARE):
+                await self._recover_last()
             await _cancel(self._draining)
             async with _within(deadline_s):
                 for sink in self._parts.sinks:
@@ -198,7 +200,7 @@ class Session:
             self._parts.keeper_thread.post(self._keeper.seal)
 
     async def _flush(self, *, last: bool) -> None:
-        flush = Flush(last=last)
+        flush = Flush()
 
         def hand_on() -> None:
             if last:
@@ -210,6 +212,12 @@ class Session:
         await self._on_keeper(hand_on)
         await asyncio.wait((flush.done, self._draining), return_when=asyncio.FIRST_COMPLETED)
         await self._on_keeper(_nothing)  # what was released before this is discarded now
+
+    async def _recover_last(self) -> None:
+        """Publish what ended processes left: children of this one, most of all."""
+        while await self._on_keeper(self._recovery.scan_last):
+            await self._flush(last=False)
+        await self._on_keeper(lambda: warn_of_children(self._parts.journal_roots))
 
     def _take_on(self, sampler: Sampler) -> None:
         interval_s = sampler.interval_s or self._parts.interval_s

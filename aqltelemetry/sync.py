@@ -25,6 +25,7 @@ from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.descriptors import reserve_standard_descriptors
 from aqltelemetry.errors import NotRunningError, StateError, TelemetryError
 from aqltelemetry.monitor import Monitor
+from aqltelemetry.process_end import is_left_to_finalizers
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
 from aqltelemetry.settings import Options, Settings, settings
@@ -237,6 +238,11 @@ def _running() -> _Recording:
 
 
 def _stop_at_exit() -> None:
+    if not is_left_to_finalizers(_stop_quietly):
+        _stop_quietly()
+
+
+def _stop_quietly() -> None:
     running = _State.running
     if running is not None and running.monitor.is_running:
         try:

@@ -16,6 +16,9 @@ from typing import ClassVar
 import pytest
 
 from aqltelemetry import Monitor, recorder, time_block
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.verification import verify
 from injection import forked
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -61,6 +64,171 @@ async def test_a_block_open_at_the_fork_is_each_processs_own(directory: Path, ro
         await _await_recovered(mine, 1)
     assert {int(row["PID"]) for row in rows()} == {os.getpid(), pid}
     assert len(rows()) == 2
+
+
+_STOPS = {
+    "sync.stop": "sync.start(directory, **options); work(); sync.stop()",
+    "monitor.stop": "asyncio.run(use_monitor())",
+    "exit": "sync.start(directory, **options); work()",
+    "an exit by an exception": "sync.start(directory, **options); work(); 1 / 0",
+}
+_WORKS = {
+    "a pool": """
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(child, range(100))
+        pool.close()
+        pool.join()
+""",
+    "a pool that is terminated": """
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(child, range(100))
+""",
+    "an executor": """
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+        list(pool.map(child, range(100)))
+""",
+    "many processes": """
+    context = multiprocessing.get_context("fork")
+    for start in range(0, 100, 10):
+        children = [context.Process(target=child, args=(n,)) for n in range(start, start + 10)]
+        for each in children:
+            each.start()
+        for each in children:
+            each.join()
+""",
+    "os.fork": """
+    for number in range(100):
+        if not os.fork():
+            child(number)
+            os._exit(0)
+        os.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("work", _WORKS)
+@pytest.mark.parametrize("stop", _STOPS)
+def test_a_clean_stop_publishes_what_ended_children_recorded(
+    directory: Path, rows: Rows, tmp_path: Path, stop: str, work: str
+) -> None:
+    program = f"""
+import asyncio, concurrent.futures, multiprocessing, os, sys
+from aqltelemetry import Monitor, sync, time_block
+directory, options = sys.argv[1], {{"flush_interval_s": 60}}
+def child(number):
+    with time_block("child"):
+        return number
+def work():
+{_WORKS[work]}
+async def use_monitor():
+    async with Monitor(directory, **options):
+        work()
+if __name__ == "__main__":
+    {_STOPS[stop]}
+"""
+    (tmp_path / "program.py").write_text(program)
+    subprocess.run([sys.executable, tmp_path / "program.py", directory], timeout=60, check=False)
+    assert Counter(row["Label"] for row in rows()) == {"child": 100}
+    verdicts = verify(directory, all_roots(str(directory)))
+    assert [problem for each in verdicts for problem in each.problems] == []
+    left = [path for root in all_roots(str(directory)) for path in root.glob("*/*")]
+    assert left == []
+
+
+def test_an_exit_comes_after_that_of_daemon_processes(
+    directory: Path, rows: Rows, tmp_path: Path
+) -> None:
+    """Which `multiprocessing` ends at its own exit, whichever was imported first."""
+    program = """
+import multiprocessing, sys
+from aqltelemetry import sync, time_block
+def child(written):
+    with time_block("child"):
+        pass
+    written.send(1)
+    written.recv()
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    sync.start(sys.argv[1], flush_interval_s=60)
+    reading, writing = context.Pipe()
+    context.Process(target=child, args=(writing,), daemon=True).start()
+    reading.recv()
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", directory],
+        timeout=60,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert [row["Label"] for row in rows()] == ["child"]
+    assert done.stderr == ""
+
+
+async def test_a_stop_says_which_children_still_record(
+    directory: Path, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What these recorded is published after their end, by the next recording."""
+    mine = Monitor(directory, with_runtime=False)
+    await mine.start()
+    ready, end = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(end[1])  # so that it ends with the parent
+        _times("child", 5)
+        os.write(ready[1], b"x")
+        os.read(end[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    await mine.stop()
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert said.startswith(f"child processes still record: {pid};")
+    assert rows() == []
+    os.write(end[1], b"x")
+    os.waitpid(pid, 0)
+    for each in (*ready, *end):
+        os.close(each)
+    async with Monitor(directory, with_runtime=False):
+        pass
+    assert Counter(row["PID"] for row in rows()) == {str(pid): 5}
+
+
+async def test_a_stop_does_not_wait_for_a_sink_that_hangs_on_what_children_left(
+    directory: Path, rows: Rows
+) -> None:
+    """Its own observations are published before, and nothing is lost."""
+
+    class Sink:
+        def __init__(self) -> None:
+            self.recovered: list[int] = []
+
+        async def write(self, batch: Batch) -> list[SegmentId]:
+            if batch.recovered:
+                self.recovered.append(batch.pid)
+                await asyncio.Event().wait()
+            return [batch.segment]
+
+        async def flush(self) -> list[SegmentId]:
+            return []
+
+        async def close(self) -> None:
+            pass
+
+    sink = Sink()
+    mine = Monitor(
+        directory, with_runtime=False, sinks=[sink], stop_timeout_s=0.5, flush_interval_s=60
+    )
+    await mine.start()
+    _times("parent", 3)
+    pid = _fork(lambda: _times("child", 5))
+    await mine.stop()
+    assert sink.recovered == [pid]
+    assert mine.stats().published == 3
+    async with Monitor(directory, with_runtime=False):
+        pass
+    assert Counter(row["Label"] for row in rows()) == {"parent": 3, "child": 5}
 
 
 async def test_a_childs_child_is_as_good(directory: Path, rows: Rows) -> None:

@@ -1,0 +1,52 @@
+"""Calls something at the end of a process that `multiprocessing` or billiard began.
+
+Such a process runs nothing that was registered with `atexit`, but the finalizers of
+`multiprocessing.util`, which billiard shares. In the process that began them they are run
+after its workers were joined; `atexit` may come before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+_AFTER_ALL_OTHERS = -100
+
+
+def is_left_to_finalizers(call: Callable[[], object]) -> bool:
+    """Leave a call to the finalizers, which are still to come; say whether they are."""
+    util = _finalizers()
+    if util is None or util.is_exiting():
+        return False
+    _finalize(util, call)
+    return True
+
+
+def call_at_end_of_worker(call: Callable[[], object]) -> None:
+    """Call something at the end of this process if it is a worker."""
+    util = _finalizers()
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        _finalize(util, call)
+
+
+def call_in_worker(call: Callable[[], object]) -> None:
+    """Call something at the start of this process if it was just forked, and is a worker."""
+    util = _finalizers()
+    if util is not None:
+        util.register_after_fork(_Worker, lambda _: call())
+
+
+class _Worker:
+    """What a call at the start of a worker is registered for: it must outlive the fork."""
+
+
+def _finalizers() -> ModuleType | None:
+    # Where nobody has imported it, there are no workers.
+    util = sys.modules.get("multiprocessing.util")
+    return util if hasattr(util, "Finalize") else None  # it may be amid its import
+
+
+def _finalize(util: ModuleType, call: Callable[[], object]) -> None:
+    util.Finalize(None, call, exitpriority=_AFTER_ALL_OTHERS)
