@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -16,15 +15,14 @@ from aqltelemetry.commands.doctor import doctor
 from aqltelemetry.commands.journal import recover, verify
 from aqltelemetry.commands.run import run
 from aqltelemetry.commands.switch import off, on, profile
-from aqltelemetry.errors import TelemetryError
+from aqltelemetry.errors import MomentError, TelemetryError
+from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.twins import IN_USE
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
 
 _MIN_COLUMNS = 120
-# Any date written in digits is shorter.
-_NANOSECONDS = re.compile(r"\d{15,}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,10 +46,21 @@ for each in (run, doctor, off, on, profile, verify, recover):
 def report(directory: Path, since: str | None, until: str | None) -> None:
     """Summarise the recording in DIR, per label and per worker.
 
-    TIME is a date and time of day, UTC if it names no zone, as
-    2026-11-24T10:00:00 or 2026-11-24T11:00+01:00, or nanoseconds since the epoch,
-    as in the files.
-    """
+    \b
+    TIME is one of
+      5m, 1h30m, "2 days ago"        before now
+      14:30, yesterday               of today; the midnight before
+      2026-11-24, "2026-11-24 10:00", 2026-11-24T10:00:00+01:00
+      1795489012                     seconds or nanoseconds since the epoch
+    and local unless it names a zone, as Z, UTC, +01:00 or Europe/Berlin.
+
+    \b
+    count        how many there were
+    per s        count by the seconds recorded: from each process's start to its
+                 last sample; time that several processes share counts once
+    p50 p95 p99  durations that 50, 95, 99 % of all did not exceed
+    GC, lag      pauses of the garbage collector; how late the event loop is
+    """  # noqa: D301 - click's mark for lines that are not to be filled
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra, and slow to load
 
@@ -60,11 +69,11 @@ def report(directory: Path, since: str | None, until: str | None) -> None:
     except ImportError as exc:
         raise _missing("report", exc) from exc
     try:
-        loaded = TelemetryDB(directory, since=_moment(since), until=_moment(until))
+        loaded = TelemetryDB(
+            directory, since=_moment("--since", since), until=_moment("--until", until)
+        )
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
-    except ValueError as exc:
-        raise click.UsageError(f"--since, --until: {exc}") from exc
     _check_not_empty(loaded, directory)
     # As wide as the tables need: where the terminal is narrower, it breaks the lines,
     # and numbers stay whole.
@@ -112,8 +121,11 @@ def demo(directory: Path, workers: int, requests: int, connections: int) -> None
     click.get_current_context().invoke(report, directory=directory, since=since, until=None)
 
 
-def _moment(text: str | None) -> int | str | None:
-    return int(text) if text is not None and _NANOSECONDS.fullmatch(text) else text
+def _moment(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else moment_ns(text, option)
+    except MomentError as exc:
+        raise click.UsageError(f"{option} {text!r} {exc.rule}") from exc
 
 
 def _check_not_empty(loaded: TelemetryDB, directory: Path) -> None:

@@ -20,6 +20,13 @@ class OptionError(TelemetryError, ValueError):
         self.rule = rule
 
 
+class MomentError(OptionError, TypeError):
+    """Raised for what is not a time.
+
+    It is a ValueError and a TypeError, and has the attributes of OptionError.
+    """
+
+
 class MonitoringDirectoryError(TelemetryError, OSError):
     """Raised when a monitoring directory can't be used.
 
@@ -104,7 +111,16 @@ class SegmentError(TelemetryError, ValueError):
 
 
 class SeriesError(TelemetryError, LookupError):
-    """Raised when recorded data hold no series as asked for."""
+    """Raised when recorded data hold no series as asked for.
+
+    Attributes: `name` (as given), `similar` (names that are there, the most similar first).
+    """
+
+    def __init__(self, what: str, name: str, similar: tuple[str, ...]) -> None:
+        hint = f"; similar: {', '.join(map(repr, similar))}" if similar else ""
+        super().__init__(f"{what} {name!r}{hint} (missing_ok=True gives an empty one)")
+        self.name = name
+        self.similar = similar
 
 
 class CompressedFileError(TelemetryError, OSError):

@@ -1,6 +1,6 @@
 """Recorded data as pandas objects.
 
-    db = TelemetryDB("_monitoring")
+    db = TelemetryDB("_monitoring", since="1 hour ago")
     db.duration().time_series("/version [GET]").data().describe()
 
 The names are those that users of QuantumLeap's telemetry know.
@@ -11,107 +11,54 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, timedelta
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from aqltelemetry import filenames
 from aqltelemetry.csv_frames import Wanted, concat, read_frame, warn
-from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.errors import MonitoringDirectoryError, OptionError, SeriesError
 from aqltelemetry.observation import (
     ACCOUNT,
-    COLUMNS,
+    CUSTOM,
     DURATION,
     LABEL,
-    MEASUREMENT,
-    PID,
     RUNTIME,
-    TIMEPOINT,
 )
 from aqltelemetry.reading.compression import is_compressed
+from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
 from aqltelemetry.reading.listing import NotRead, list_published, summary
+from aqltelemetry.reading.moments import moment_ns
 
 _LOGGER = logging.getLogger("aqltelemetry")
 _R = TypeVar("_R")
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
-Moment: TypeAlias = int | str | datetime | pd.Timestamp
-"""A time: nanoseconds since the epoch, or what pandas.Timestamp takes; UTC if it has no zone."""
+Moment: TypeAlias = int | float | str | date | timedelta | np.datetime64 | np.timedelta64
+"""A time, as `reading.moments.moment_ns` takes it, in the local zone if it names none.
 
-
-class TelemetrySeries:
-    """The time series of one label, of one or several processes."""
-
-    def __init__(self, label: str, frame: pd.DataFrame) -> None:
-        self._label = label
-        self._frame = frame
-
-    def __repr__(self) -> str:
-        return f"<TelemetrySeries {self._label!r}: {len(self._frame)} observations>"
-
-    def label(self) -> str:
-        """Return the name of the series."""
-        return self._label
-
-    def pids(self) -> list[int]:
-        """Return the processes that took the measurements, in ascending order."""
-        return sorted(int(pid) for pid in self._frame[PID].unique())
-
-    def data(self, by_pid: int | None = None) -> pd.Series[float]:
-        """Return the measurements, of one process or of all, sorted by time.
-
-        The index is a DatetimeIndex named Timepoint, in UTC without a zone.
-        """
-        frame = self._frame
-        if by_pid is not None:
-            frame = frame[frame[PID] == by_pid]
-        index = pd.DatetimeIndex(frame[TIMEPOINT], name=TIMEPOINT)
-        series = pd.Series(frame[MEASUREMENT].to_numpy(), index=index, name=MEASUREMENT)
-        return series.sort_index(kind="stable")
-
-
-class TelemetryFrame:
-    """The observations of one file prefix."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
-
-    def __repr__(self) -> str:
-        return f"<TelemetryFrame: {len(self._frame)} observations, {len(self.labels())} labels>"
-
-    def data(self) -> pd.DataFrame:
-        """Return all rows: Timepoint datetime64[ns], Measurement, Label categorical, PID."""
-        return self._frame[list(COLUMNS)]
-
-    def data_by_process(self) -> pd.DataFrame:
-        """Return all rows with a column more, Writer, categorical.
-
-        It is the `writer` in the file's name, and tells processes of the same PID
-        apart: of two containers, or before and after a restart.
-        """
-        return self._frame
-
-    def labels(self) -> list[str]:
-        """Return the names of the series, in alphabetical order."""
-        return sorted(str(label) for label in self._frame[LABEL].unique())
-
-    def pids(self) -> list[int]:
-        """Return the processes, in ascending order."""
-        return sorted(int(pid) for pid in self._frame[PID].unique())
-
-    def time_series(self, label: str) -> TelemetrySeries:
-        """Return the series of a label; one without observations if there is none."""
-        return TelemetrySeries(label, self._frame[self._frame[LABEL] == label])
+Those of pandas and numpy are UTC if they have no zone, as the indexes of the data are.
+"""
+_ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
 
 class TelemetryDB:
     """The data recorded into a monitoring directory.
 
     Only observations with `since <= Timepoint < until` are loaded, and only
-    files whose names say that they hold some are read; only those of `labels`, if
-    given, and little more of the files is parsed. What is not asked for takes no
-    memory. Files are loaded at first use; `refresh` has new ones looked for. Raises
-    MonitoringDirectoryError where there is no such directory.
+    files whose names say that they hold some are read; only those of `labels`, one or
+    several, if given, and little more of the files is parsed. What is not asked for takes
+    no memory. Files are loaded at first use; `refresh` has new ones looked for.
+
+    `since` and `until` are times: a datetime, a date, a timedelta (before now), a number of
+    seconds or nanoseconds since the epoch, or a text such as `5m`, `1 hour ago`,
+    `yesterday`, `14:30`, `2026-11-24T10:00:00+01:00`. Without a zone they are local, but
+    those of pandas are UTC.
+
+    Raises MonitoringDirectoryError where there is no such directory, MomentError where
+    `since` or `until` is no time, OptionError where `labels` are no texts.
     """
 
     def __init__(
@@ -120,13 +67,13 @@ class TelemetryDB:
         *,
         since: Moment | None = None,
         until: Moment | None = None,
-        labels: Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
     ) -> None:
         self._directory = os.fspath(monitoring_dir)
         self._wanted = Wanted(
-            None if since is None else _nanoseconds(since),
-            None if until is None else _nanoseconds(until),
-            None if labels is None else frozenset(labels),
+            None if since is None else _nanoseconds(since, "since"),
+            None if until is None else _nanoseconds(until, "until"),
+            None if labels is None else _labels(labels),
         )
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[str]] = {}
@@ -136,16 +83,31 @@ class TelemetryDB:
     def __repr__(self) -> str:
         return f"TelemetryDB({self._directory!r})"
 
+    @property
+    def since_ns(self) -> int | None:
+        """The time from which on observations are loaded: nanoseconds since the epoch."""
+        return self._wanted.since_ns
+
     @staticmethod
     def from_csv_files(monitoring_dir: str | os.PathLike[str], file_prefix: str) -> TelemetryFrame:
-        """Return the observations of the files `<file_prefix>.*.csv`."""
+        """Return the observations of the files `<file_prefix>.*.csv`; see `frame`."""
         return TelemetryDB(monitoring_dir).frame(file_prefix)
 
-    def frame(self, file_prefix: str) -> TelemetryFrame:
-        """Return the observations of a file prefix; one's own prefixes are as good."""
+    def frame(self, file_prefix: str, *, missing_ok: bool = False) -> TelemetryFrame:
+        """Return the observations of a file prefix; one's own prefixes are as good.
+
+        Raises SeriesError where there are files, but none of this prefix, unless it is one
+        that every recording may have, or `missing_ok`; then there are no observations.
+        """
         if file_prefix not in self._frames:
+            if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
+                check_known("there are no files of the prefix", file_prefix, self.prefixes())
             self._load(file_prefix)
-        return TelemetryFrame(self._frames[file_prefix])
+
+        def known_labels(label: str) -> Iterable[str]:
+            return self._known_labels(file_prefix, label)
+
+        return TelemetryFrame(self._frames[file_prefix], known_labels)
 
     def refresh(self) -> None:
         """Load what was published since the last look, of the prefixes in use."""
@@ -169,27 +131,44 @@ class TelemetryDB:
 
     def gc_collections(self) -> TelemetrySeries:
         """Return the number of collections since each interpreter's start."""
-        return self.runtime().time_series("gc collections")
+        return self._sampled("gc collections")
 
     def gc_collected(self) -> TelemetrySeries:
         """Return the number of objects collected since each interpreter's start."""
-        return self.runtime().time_series("gc collected")
+        return self._sampled("gc collected")
 
     def gc_uncollectable(self) -> TelemetrySeries:
         """Return the number of objects found uncollectable since each interpreter's start."""
-        return self.runtime().time_series("gc uncollectable")
+        return self._sampled("gc uncollectable")
 
     def max_rss(self) -> TelemetrySeries:
         """Return the largest resident set size; kilobytes on Linux, bytes on macOS."""
-        return self.runtime().time_series("max rss")
+        return self._sampled("max rss")
 
     def system_time(self) -> TelemetrySeries:
         """Return the processor time spent in the kernel, in seconds."""
-        return self.runtime().time_series("system time")
+        return self._sampled("system time")
 
     def user_time(self) -> TelemetrySeries:
         """Return the processor time spent in user mode, in seconds."""
-        return self.runtime().time_series("user time")
+        return self._sampled("user time")
+
+    def _sampled(self, label: str) -> TelemetrySeries:
+        return self.runtime().time_series(label, missing_ok=True)
+
+    def _known_labels(self, prefix: str, label: str) -> Iterable[str]:
+        """Return the labels of a prefix; of all that are there, if only some are loaded."""
+        wanted = self._wanted
+        if wanted.labels is None:
+            return self._frames[prefix][LABEL].unique()
+        if label not in wanted.labels:
+            raise SeriesError(
+                "only other labels were asked for:", label, tuple(sorted(wanted.labels))
+            )
+        names = (name for name, of in self._list().items() if of.startswith(prefix + "."))
+        everything = replace(wanted, labels=None)
+        frame = read_frame(self._directory, everything.files(names), everything, _ignore)
+        return frame[LABEL].unique()
 
     def _load(self, prefix: str) -> None:
         read = self._read.setdefault(prefix, set())
@@ -235,13 +214,33 @@ class TelemetryDB:
         return sorted(self._not_read.values())
 
 
-def _nanoseconds(moment: Moment) -> int:
-    if isinstance(moment, int):
-        return max(-_END_NS, min(moment, _END_NS))
-    stamp = pd.Timestamp(moment)
-    if stamp.tzinfo is not None:
-        stamp = stamp.tz_convert("UTC").tz_localize(None)
-    return int(stamp.as_unit("ns").value)
+def _nanoseconds(moment: Moment, option: str) -> int:
+    if isinstance(moment, np.timedelta64):
+        moment = pd.Timedelta(moment)
+    if isinstance(moment, pd.Timestamp | np.datetime64) and not pd.isna(moment):
+        stamp = pd.Timestamp(moment)
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
+        found = int(stamp.as_unit("ns").value)
+    else:
+        found = moment_ns(moment, option)
+    return max(-_END_NS, min(found, _END_NS))
+
+
+def _labels(labels: str | Iterable[str]) -> frozenset[str]:
+    try:
+        found = frozenset((labels,) if isinstance(labels, str) else labels)
+    except TypeError:
+        found = frozenset()
+        is_valid = False
+    else:
+        is_valid = all(isinstance(label, str) for label in found)
+    if not is_valid:
+        raise OptionError("labels", labels, "must be a label, or several")
+    return found
+
+
+def _ignore(_name: str, _reason: str) -> None:
+    pass
 
 
 def _ask(look: Callable[[str], _R], directory: str) -> _R:

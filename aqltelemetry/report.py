@@ -12,7 +12,7 @@ from rich.text import Text
 
 from aqltelemetry.csv_frames import WRITER
 from aqltelemetry.journal.marks import TORN
-from aqltelemetry.loader import TelemetryDB, TelemetryFrame
+from aqltelemetry.loader import TelemetryDB
 from aqltelemetry.observation import (
     ACCOUNT,
     DURATION,
@@ -22,6 +22,8 @@ from aqltelemetry.observation import (
     RUNTIME,
     TIMEPOINT,
 )
+from aqltelemetry.reading.frames import TelemetryFrame
+from aqltelemetry.reading.spans import recorded_s
 from aqltelemetry.request_labels import BESIDE
 from aqltelemetry.sinks import account
 
@@ -40,16 +42,17 @@ _NOTHING = "-"
 def durations(db: TelemetryDB) -> pd.DataFrame:
     """Return a row per duration label, the most frequent first, each request's together.
 
-    `per_second` is the count over the time from the first beginning to the last
-    end of all durations, so that the rows of a report add up; NaN where that is
-    no time. `p50`, `p95`, `p99` and `max` are seconds, exact, by linear
-    interpolation between the two nearest observations (numpy's default).
+    `per_second` is the count over the time recorded (see `reading.spans.recorded_s`),
+    which is the same for all rows, so that they add up. `p50`, `p95`, `p99` and `max`
+    are seconds, exact, by linear interpolation between the two nearest observations
+    (numpy's default).
     """
     data = db.duration().data()
     grouped = data.groupby(LABEL, observed=True)[MEASUREMENT]
     table = pd.DataFrame({"count": grouped.count()})
-    span_s = _span_s(data)
-    table["per_second"] = table["count"] / span_s if span_s else float("nan")
+    table["per_second"] = table["count"] / recorded_s(
+        db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns
+    )
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         table[name] = grouped.quantile(share)
     table["max"] = grouped.max()
@@ -109,7 +112,7 @@ def workers(db: TelemetryDB) -> pd.DataFrame:
 def values(db: TelemetryDB) -> pd.DataFrame:
     """Return a row per series of values of one's own, by file prefix and label."""
     frames = [
-        db.frame(prefix).data().assign(Prefix=prefix)
+        db.frame(prefix).data().reset_index(drop=True).assign(Prefix=prefix)
         for prefix in db.prefixes()
         if prefix not in (DURATION, RUNTIME)
     ]
@@ -183,20 +186,13 @@ def _by_process(data: pd.DataFrame) -> SeriesGroupBy[Any, Any]:
     return data.astype({WRITER: str}).groupby([PID, WRITER])[MEASUREMENT]
 
 
-def _span_s(data: pd.DataFrame) -> float:
-    if data.empty:
-        return 0.0
-    began = data[TIMEPOINT] - pd.to_timedelta(data[MEASUREMENT], unit="s")
-    return float((data[TIMEPOINT].max() - began.min()).total_seconds())
-
-
 def _durations_table(table: pd.DataFrame) -> Table:
     shown = _table("durations, in ms", "label", "count", "per s", "p50", "p95", "p99", "max")
     for label, row in table.iterrows():
         shown.add_row(
             Text(str(label)),
             _number(row["count"], 0),
-            _number(row["per_second"], 1),
+            _rate(row["per_second"]),
             *(_milliseconds(row[name]) for name in ("p50", "p95", "p99", "max")),
         )
     return shown
@@ -245,6 +241,13 @@ def _table(title: str, first: str, *others: str) -> Table:
 def _milliseconds(seconds: float) -> str:
     # To the nanosecond where it matters.
     return _number(seconds * _MS, 3 if seconds * _MS >= _FINE_MS else 6)
+
+
+def _rate(per_second: float) -> str:
+    """Return a rate with one decimal, or, where it is small, with two digits of its own."""
+    if math.isnan(per_second) or per_second >= 1 or per_second <= 0:
+        return _number(per_second, 1)
+    return f"{per_second:.{1 - math.floor(math.log10(per_second))}f}"
 
 
 def _number(value: float, digits: int) -> str:

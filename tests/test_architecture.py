@@ -26,6 +26,7 @@ LAYERS = (
     ("errors", "logs", "descriptors", "routes", "system", "twins", "entries", "request_labels"),
     ("observation", "stats"),
     ("filenames", "clock", "protocols", "reading.__init__", "reading.compression"),
+    ("reading.moments", "reading.frames"),
     ("reading.listing",),
     ("journal.__init__", "journal.format"),
     ("journal.marks", "journal.labels", "journal.files", "journal.placement"),
@@ -38,6 +39,7 @@ LAYERS = (
     ("timed_results",),
     ("process_end", "journal.census"),
     ("csv_frames",),
+    ("reading.spans",),
     (
         *("sinks.__init__", "sinks.publication", "sinks.retention", "sinks.account"),
         *("samplers.__init__", "samplers.garbage", "samplers.process"),
@@ -76,7 +78,9 @@ SINGLE_HOMES = {
     r"^import fcntl": {"system"},
     r"posix_fallocate": {"system"},
     r"os\.(link|rename|truncate|fstatvfs|scandir)\(": {"system"},
-    r"^(import|from) pandas": {"csv_columns", "csv_frames", "loader", "report"},
+    r"^(import|from) pandas": {
+        *("csv_columns", "csv_frames", "reading.frames", "reading.spans", "loader", "report"),
+    },
     r"^ *(import|from) pyarrow": {"csv_arrow"},
     r"^ *(import|from) rich": {"report", "cli"},
     r"^import click": {

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from aqltelemetry import twins
 from aqltelemetry.cli import main
+from aqltelemetry.clock import epoch_ns
 from fakes import EPOCH_NS
 
 _ROW = f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.5,/version [GET],7\n"
@@ -56,15 +57,30 @@ def test_a_report_shows_what_was_recorded(tmp_path: Path) -> None:
 
 def test_a_report_may_be_had_of_a_time_span(tmp_path: Path) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW + f"{EPOCH_NS + 10**9},0.5,/later [GET],7\n")
-    result = _run("report", str(tmp_path), "--since", "2023-11-14T22:13:21")
+    result = _run("report", str(tmp_path), "--since", "2023-11-14T22:13:21Z")
     assert "/later [GET]" in result.output
     assert "/version [GET]" not in result.output
 
 
-def test_what_is_no_time_is_a_usage_error(tmp_path: Path) -> None:
-    result = _run("report", str(tmp_path), "--since", "yesteryear")
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("text", ["yesteryear", "", "5", "5x", "2026-13-01"])
+def test_what_is_no_time_is_a_usage_error_that_shows_some(
+    tmp_path: Path, option: str, text: str
+) -> None:
+    result = _run("report", str(tmp_path), option, text)
     assert result.exit_code == 2
-    assert "--since" in result.output
+    assert f"{option} {text!r} must be a time, such as 5m, '1 hour ago'" in result.output
+
+
+@pytest.mark.parametrize("text", ["5m", "-5m", "5m ago", "1 hour ago", "yesterday"])
+def test_times_may_be_relative(tmp_path: Path, text: str) -> None:
+    rows = f"{epoch_ns() - 30 * 10**9},0.5,/now [GET],7\n"
+    (tmp_path / "duration.1.csv").write_text(_ROW + rows)
+    result = _run("report", str(tmp_path), "--since", text)
+    assert result.exit_code == 0
+    assert "/now [GET]" in result.output
+    assert "/version [GET]" not in result.output
+    assert "/now [GET]" not in _run("report", str(tmp_path), "--until", text).output
 
 
 def test_a_missing_directory_is_told(tmp_path: Path) -> None:

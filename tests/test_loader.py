@@ -4,6 +4,7 @@ import gzip
 import os
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import pytest
 import zstandard
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.clock import epoch_ns
 from aqltelemetry.csv_frames import ForeignFileWarning
-from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.errors import MomentError, MonitoringDirectoryError, OptionError, SeriesError
 from aqltelemetry.filenames import FileName, enclosing, parse
-from aqltelemetry.loader import TelemetrySeries
+from aqltelemetry.loader import Moment
+from aqltelemetry.reading.frames import TelemetrySeries
 from fakes import EPOCH_NS
 
 _HEADER = "Timepoint,Measurement,Label,PID\n"
@@ -70,11 +73,79 @@ def test_a_series_may_be_had_for_one_worker(recorded: Path, pid: int, values: li
     assert list(series.data(by_pid=pid)) == values
 
 
-def test_a_label_that_was_never_recorded_is_an_empty_series(recorded: Path) -> None:
-    series = TelemetryDB(recorded).duration().time_series("/none").data()
+def test_a_label_that_was_never_recorded_is_an_error_that_lists_similar_ones(
+    recorded: Path,
+) -> None:
+    duration = TelemetryDB(recorded).duration()
+    for label in ("/v", "/v [get]", "/V [GET]", "v [GET"):
+        with pytest.raises(SeriesError, match=r"similar: '/v .GET.'") as caught:
+            duration.time_series(label)
+        assert caught.value.name == label
+        assert caught.value.similar[0] == "/v [GET]"
+    with pytest.raises(LookupError, match=r"'nothing like it' \(missing_ok=True"):
+        duration.time_series("nothing like it")
+
+
+def test_a_missing_series_may_be_empty(recorded: Path) -> None:
+    series = TelemetryDB(recorded).duration().time_series("/none", missing_ok=True).data()
     assert series.empty
     assert isinstance(series.index, pd.DatetimeIndex)
     assert series.resample("1s").count().empty
+    assert TelemetryDB(recorded).max_rss().data().empty
+
+
+def test_a_prefix_without_files_is_an_error_that_lists_similar_ones(recorded: Path) -> None:
+    _write(recorded, [(EPOCH_NS, "1", "x", 7)], "queue")
+    db = TelemetryDB(recorded)
+    for prefix, similar in (("durations", "duration"), ("Runtime", "runtime"), ("queues", "queue")):
+        with pytest.raises(SeriesError) as caught:
+            db.frame(prefix)
+        assert caught.value.similar[0] == similar
+    with pytest.raises(SeriesError):
+        TelemetryDB.from_csv_files(recorded, "durations")
+    assert db.frame("durations", missing_ok=True).data().empty
+    assert db.frame("custom").data().empty
+    assert len(db.frame("queue").data()) == 1
+
+
+def test_a_recording_that_has_just_begun_is_no_error(directory: Path) -> None:
+    db = TelemetryDB(directory, labels="/orders [GET]")
+    assert db.frame("queue").data().empty
+    assert db.duration().time_series("/orders [GET]").data().empty
+    _write(directory, [(EPOCH_NS, "1", "/orders [GET]", 7)])
+    db.refresh()
+    assert len(db.duration().time_series("/orders [GET]").data()) == 1
+
+
+def test_one_label_may_be_given_as_text(recorded: Path) -> None:
+    assert TelemetryDB(recorded, labels="/w [GET]").duration().labels() == ["/w [GET]"]
+
+
+@pytest.mark.parametrize("labels", [5, [5], [None], b"/w [GET]"])
+def test_labels_that_are_no_texts_are_an_error(recorded: Path, labels: object) -> None:
+    with pytest.raises(OptionError, match=r"labels=.*must be a label, or several"):
+        TelemetryDB(recorded, labels=labels)  # type: ignore[arg-type]
+
+
+def test_a_misspelt_label_is_found_where_only_it_was_asked_for(recorded: Path) -> None:
+    db = TelemetryDB(recorded, labels=["/v [GETT]", "/w [GET]"])
+    with pytest.raises(SeriesError) as caught:
+        db.duration().time_series("/v [GETT]")
+    assert caught.value.similar == ("/v [GET]", "/w [GET]")
+    with pytest.raises(SeriesError, match=r"only other labels were asked for: '/v .GET.'"):
+        db.duration().time_series("/v [GET]")
+
+
+def test_frames_have_a_time_index(recorded: Path) -> None:
+    db = TelemetryDB(recorded)
+    for frame in (db.duration().data(), db.duration().data_by_process()):
+        assert isinstance(frame.index, pd.DatetimeIndex)
+        assert list(frame.index) == list(frame["Timepoint"])
+        assert frame["Measurement"].resample("1ns").count().sum() == 4
+        assert len(frame.groupby("Timepoint")) == len(frame.sort_values("Timepoint")) == 4
+    by_label = db.duration().data().groupby("Label", observed=True)["Measurement"]
+    assert by_label.resample("1s").sum().round(6).to_list() == [0.6, 4.0]
+    assert isinstance(TelemetryDB(recorded, labels=[]).duration().data().index, pd.DatetimeIndex)
 
 
 def test_a_frame_has_its_labels_and_workers(recorded: Path) -> None:
@@ -148,13 +219,13 @@ def test_no_label_is_taken_for_something_else(directory: Path, label: str) -> No
 @pytest.mark.parametrize("text", ["0.237000123", "1e-09", "5e-324", "1.7976931348623157e+308"])
 def test_a_measurement_keeps_every_bit(directory: Path, text: str) -> None:
     _write(directory, [(EPOCH_NS, text, "x", 7)])
-    assert TelemetryDB(directory).duration().data()["Measurement"][0] == float(text)
+    assert TelemetryDB(directory).duration().data()["Measurement"].iloc[0] == float(text)
 
 
 def test_measurements_that_are_no_finite_number_are_read(directory: Path) -> None:
     _write(directory, [(EPOCH_NS, text, "x", 7) for text in ("inf", "-inf", "nan")])
-    values = TelemetryDB(directory).duration().data()["Measurement"]
-    assert list(values[:2]) == [float("inf"), float("-inf")]
+    values = list(TelemetryDB(directory).duration().data()["Measurement"])
+    assert values[:2] == [float("inf"), float("-inf")]
     assert np.isnan(values[2])
 
 
@@ -175,17 +246,49 @@ def test_a_time_span_is_half_open_and_exact(directory: Path) -> None:
     "moment",
     [
         EPOCH_NS + 300 * _S,
+        1_700_000_300,
+        1_700_000_300.0,
+        np.int64(1_700_000_300),
         datetime.fromtimestamp(1_700_000_300, UTC),
         datetime.fromtimestamp(1_700_000_300, timezone(timedelta(hours=5))),
+        datetime.fromtimestamp(1_700_000_300),  # noqa: DTZ006 - a local time
         pd.Timestamp(1_700_000_300, unit="s"),
-        "2023-11-14T22:18:20",
+        pd.Timestamp(1_700_000_300, unit="s", tz="Asia/Tokyo"),
+        np.datetime64(1_700_000_300, "s"),
+        "2023-11-14T22:18:20Z",
         "2023-11-14 22:18:20+00:00",
+        "1700000300",
     ],
 )
-def test_moments_are_what_pandas_takes(directory: Path, moment: object) -> None:
+def test_moments_are_what_people_have(directory: Path, moment: Moment) -> None:
     _spread(directory)
-    db = TelemetryDB(directory, since=moment)  # type: ignore[arg-type]
+    db = TelemetryDB(directory, since=moment)
     assert sorted(set(db.duration().data()["Measurement"])) == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "moment", [timedelta(minutes=5), pd.Timedelta(minutes=5), np.timedelta64(5, "m"), "5min", "-5m"]
+)
+def test_moments_may_be_before_now(directory: Path, moment: Moment) -> None:
+    now_ns = epoch_ns()
+    _write(directory, [(now_ns - 60 * _S, "1", "x", 7), (now_ns - 3600 * _S, "2", "x", 7)])
+    assert list(TelemetryDB(directory, since=moment).duration().data()["Measurement"]) == [1]
+    assert list(TelemetryDB(directory, until=moment).duration().data()["Measurement"]) == [2]
+
+
+@pytest.mark.parametrize("moment", ["yesteryear", 5, pd.NaT, [], np.timedelta64("NaT"), True])
+@pytest.mark.parametrize("option", ["since", "until"])
+def test_what_is_no_moment_is_an_error_that_names_the_option(
+    directory: Path, moment: Any, option: str
+) -> None:
+    with pytest.raises(MomentError, match=f"{option}=.*must be a time, such as 5m"):
+        TelemetryDB(directory, **{option: moment})
+
+
+def test_the_index_of_the_data_may_be_given_back(directory: Path) -> None:
+    _spread(directory)
+    last = TelemetryDB(directory).duration().time_series("x").data().index[-1]
+    assert len(TelemetryDB(directory, since=last).duration().data()) == 1
 
 
 def test_files_outside_the_time_span_are_not_even_opened(directory: Path) -> None:

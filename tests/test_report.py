@@ -183,3 +183,16 @@ def test_durations_below_ten_microseconds_are_shown_to_the_nanosecond(tmp_path: 
         f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.000001234,x,7\n"
     )
     assert "0.001234" in _rendered(TelemetryDB(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(6, "0.50"), (600, "0.0050"), (3, "1.0"), (1, "3.0"), (0.001, "3.0"), (450, "0.0067")],
+)
+def test_rates_are_readable_however_small(tmp_path: Path, seconds: float, shown: str) -> None:
+    at_ns = EPOCH_NS + int(seconds * _S)
+    times = (EPOCH_NS, (EPOCH_NS + at_ns) // 2, at_ns)
+    rows = "".join(f"{at},0.0,x,7\n" for at in times)
+    (tmp_path / "duration.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
+    (line,) = (line for line in _rendered(TelemetryDB(tmp_path)).splitlines() if "│ x" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")][:3] == ["x", "3", shown]
