@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t
 
 from asyncio import CancelledError
 
+from aqltelemetry.hosts.asgi_routes import IN_DJANGO
 from aqltelemetry.request_labels import ANSWERING, ASKED, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
 from aqltelemetry._exchange cimport Awaited, Exchange, Gauge, am_send_awaited, get, iterator_of
@@ -67,67 +68,69 @@ cdef class Connections:
         connection.kind = WEBSOCKET if kind == "websocket" else ""
         connection._connections = self
         connection._scope = scope
-        connection._root_path = get(scope, "root_path", "")
         connection._receive = receive
         connection._send = send
         connection.started_ns = monotonic_ns()
         return connection
 
     cdef tuple _labels_of(self, Connection connection):
+        if self._by_route and not connection.kind and PyDict_CheckExact(connection._scope):
+            try:
+                labels = self._labels_by_route(connection)
+                if labels is not None:
+                    return labels
+            except Exception:  # a scope of a framework that is not known
+                pass
+        return self._learn(connection)
+
+    cdef tuple _labels_by_route(self, Connection connection):
+        """Return the labels that the innermost route decides, or None if others do too."""
         scope = connection._scope
-        route = None
-        if self._by_route and not connection.kind and PyDict_CheckExact(scope):
-            route = _deciding(<dict>scope, connection._root_path)
+        route = _deciding(<dict>scope)
         if route is None:
-            return self._learn(connection)
+            return None
         key = PyLong_FromVoidPtr(<void*>route)
         known = self._known.get(key)
+        if known is not None:
+            labels = (<dict>known[1]).get(scope["method"])
+            if labels is not None:
+                return labels
+        if not self._labels.keeps(scope):
+            return None
+        labels = self._learn(connection)
         if known is None:
-            known = self._keep(key, route, scope)
-        labels = (<dict>known[1]).get(scope["method"])
-        if labels is None:
-            labels = self._learn(connection)
-            if self._labels.keeps(scope):
-                (<dict>known[1])[scope["method"]] = labels
+            known = self._keep(key, route)
+        (<dict>known[1])[scope["method"]] = labels
         return labels
 
-    cdef tuple _keep(self, object key, object route, object scope):
+    cdef tuple _keep(self, object key, object route):
         known = (route, {})
         if len(self._known) < MOST_ROUTES:
             self._known[key] = known
         return known
 
     cdef tuple _learn(self, Connection connection):
-        return tuple(
-            self._labels.of(
-                connection._scope, connection._root_path, connection.status, connection.kind
-            )
-        )
+        return tuple(self._labels.of(connection._scope, connection.kind))
 
 
 cdef enum:
     MOST_ROUTES = 1000
 
 
-cdef object _deciding(dict scope, object root_path):
-    """Return what alone says which template a connection has, if one object does.
+cdef object _deciding(dict scope):
+    """Return what alone may say which template a connection has; as `route_tree.deciding`.
 
-    So not where it was mounted, where an application below said it, or as Litestar says it.
+    None where an application below said it, or as Litestar says it.
     """
-    route = scope.get("route")
-    if (
-        route is None
-        or scope.get("root_path", "") != root_path
-        or TEMPLATE in scope
-        or "path_template" in scope
-    ):
+    if TEMPLATE in scope or "path_template" in scope:
         return None
+    route = scope.get("route")
     fastapi = scope.get("fastapi")
     if fastapi is not None:
         context = fastapi.get("effective_route_context")
-        if context is not None:
-            return context if context.original_route is route else None
-    return route
+        if context is not None and (route is None or context.original_route is route):
+            return context
+    return scope.get("endpoint") if route is None else route
 
 
 @cython.final
@@ -135,8 +138,8 @@ cdef class Connection(Exchange):
     """A connection, seen by what its ASGI application receives and sends."""
 
     cdef Connections _connections
-    cdef object _scope, _root_path, _receive, _send
-    cdef bint _is_complete
+    cdef object _scope, _receive, _send
+    cdef bint _is_complete, _is_accepted
 
     def receive(self):
         """Receive as the application would, and note that the client has gone."""
@@ -149,13 +152,17 @@ cdef class Connection(Exchange):
         """Send as the application would; the exchange ends with its last message."""
         cdef Sending sending = Sending.__new__(Sending)
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._begin(message)
         elif kind == "http.response.body" or kind == "http.response.pathsend":
             self.first_byte()
             self._is_complete = not get(message, "more_body", False)
-        elif kind == "websocket.accept":
-            self.first_byte()
+        elif (
+            kind == "websocket.accept"
+            or kind == "websocket.close"
+            or kind == "websocket.http.response.body"
+        ):
+            self._note_handshake(kind, message)
         sending._connection = self
         sending._inner = iterator_of(self._send(message))
         return sending
@@ -173,6 +180,8 @@ cdef class Connection(Exchange):
         if _asked:
             # Not reset by a token, which another context than this would not have.
             PyContextVar_Set(ANSWERING, None)
+        if not (self.status or self._is_accepted):  # which servers answer by an error
+            self.status = 500
         self._record()
         self._connections._in_flight.count -= 1
 
@@ -181,19 +190,35 @@ cdef class Connection(Exchange):
             self.end(self._connections._labels_of(self), self._connections._with_ttfb)
         return 0
 
+    cdef int _note_handshake(self, kind, message) except -1:
+        if kind == "websocket.accept":
+            self._is_accepted = True
+            self.first_byte()
+        elif kind == "websocket.http.response.body":
+            self._is_complete = not get(message, "more_body", False)
+        elif not (self._is_accepted or self.status):  # closed
+            self.status = 403
+            self._is_complete = True
+        return 0
+
     cdef int _begin(self, message) except -1:
-        self.status = message["status"]
-        headers = get(message, "headers", ())
-        if not isinstance(headers, (list, tuple)):
-            # An iterator, which the server needs too.
-            message["headers"] = headers = list(headers)
-        for name, value in headers:
-            if (
-                len(name) == 12
-                and name.lower() == b"content-type"
-                and value.startswith(b"text/event-stream")
-            ):
-                self.kind = EVENTS
+        try:
+            self.status = message["status"]
+            if IN_DJANGO in self._scope:
+                self._connections._labels.begin_response(self._scope)
+            headers = get(message, "headers", ())
+            if not isinstance(headers, (list, tuple)):
+                # An iterator, which the server needs too.
+                message["headers"] = headers = list(headers)
+            for name, value in headers:
+                if (
+                    len(name) == 12
+                    and name.lower() == b"content-type"
+                    and value.startswith(b"text/event-stream")
+                ):
+                    self.kind = self.kind or EVENTS
+        except Exception:  # the server says what is wrong with them
+            pass
         return 0
 
 
@@ -222,9 +247,15 @@ cdef class Receiving(Awaited):
     cdef Connection _connection
 
     cdef int _returned(self, PyObject** result) except -1:
+        cdef Connection connection = self._connection
+        kind = (<object>result[0])["type"]
         # Some servers send it as soon as the last message has reached them.
-        if (<object>result[0])["type"] == "http.disconnect" and not self._connection._is_complete:
-            self._connection.disconnected = True
+        if kind == "http.disconnect":
+            if not connection._is_complete:
+                connection.disconnected = True
+        elif kind == "websocket.disconnect":
+            if not (connection._is_accepted or connection.status):
+                connection.disconnected = True
         return False
 
 

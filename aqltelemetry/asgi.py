@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send, Template
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.frameworks import observe
 from aqltelemetry.hosts.kinds import ASGI, check_kind
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
@@ -69,6 +70,7 @@ class TelemetryMiddleware:
         settings(monitoring_dir, options)
         self._app = app
         self._in_flight = InFlight()
+        observe(app)
         self._connections = Connections(
             ScopeLabels(chosen_template(template)), self._in_flight, with_ttfb
         )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
+from operator import index
 from typing import Any, TypeAlias
 
 from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.hosts.asgi_routes import IN_DJANGO, AsgiRoutes, django_path
 from aqltelemetry.recorder import is_on
 from aqltelemetry.request_labels import (
     ANSWERING,
@@ -22,7 +24,7 @@ from aqltelemetry.request_labels import (
     RequestLabels,
     guarded,
 )
-from aqltelemetry.routes import asgi_template
+from aqltelemetry.routes import django_template
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,8 +33,11 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Template: TypeAlias = Callable[[Scope], str | None]
 
 _FAILED = 500
+# What servers answer for an application that closes a websocket before it accepts it.
+_REFUSED = 403
 _MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
-_BODY = (*_MAY_BE_LAST, "websocket.accept")
+_STARTS = ("http.response.start", "websocket.http.response.start")
+_HANDSHAKE = ("websocket.accept", "websocket.close", "websocket.http.response.body")
 
 
 class ScopeLabels:
@@ -44,29 +49,37 @@ class ScopeLabels:
 
     def __init__(self, template: Template | None = None) -> None:
         self._labels = RequestLabels()
+        self._routes = AsgiRoutes()
         self._own_template = template
         self._template = guarded(self._find)
         self.are_by_route = template is None
 
-    def of(self, scope: Scope, root_path: str, status: int, kind: str) -> Labels:
-        """Return the labels of a connection that has ended.
+    def of(self, scope: Scope, kind: str) -> Labels:
+        """Return the labels of a connection that has ended."""
+        return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
 
-        `root_path` is what its scope began with, `status` that of the response.
+    def keeps(self, scope: Scope) -> bool:
+        """Say whether these are the labels of each connection of a method with the same route.
+
+        The same is what `route_tree.deciding` returns.
         """
-        template = self._template(scope, root_path, status)
-        return self._labels.of(template, str(scope.get("method", "GET")), kind)
+        return self._labels.keeps(scope["method"]) and self._routes.decides(scope)
 
-    def _find(self, scope: Scope, root_path: str, status: int) -> str | None:
+    @staticmethod
+    def begin_response(scope: Scope) -> None:
+        """Note the route of a request to Django, which knows it no longer at the end."""
+        if IN_DJANGO in scope and TEMPLATE not in scope:
+            scope[TEMPLATE] = _django_template(scope) or ""
+
+    def _find(self, scope: Scope) -> str | None:
         if self._own_template is not None:
             own = self._own_template(scope)
             if own:
                 return own
-        inner: str | None = scope.get(TEMPLATE)
-        return inner or asgi_template(scope, root_path, status)
+        return self._routes.template(scope)
 
-    def keeps(self, scope: Scope) -> bool:
-        """Say whether what a scope says of its route says all of its labels."""
-        return self._labels.keeps(scope["method"]) and not hasattr(scope["route"], "routes")
+
+_django_template = guarded(lambda scope: django_template(django_path(scope)))
 
 
 class Connections:
@@ -103,27 +116,31 @@ class Connection(Exchange):
         super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
         self._connections = connections
         self._scope = scope
-        self._root_path = scope.get("root_path", "")
         self._receive = receive
         self._send = send
-        self._is_complete = False
+        self._is_complete = self._is_accepted = False
 
     async def receive(self) -> Message:
         """Receive as the application would, and note that the client has gone."""
         message = await self._receive()
+        kind = message["type"]
         # Some servers send it as soon as the last message has reached them.
-        if message["type"] == "http.disconnect" and not self._is_complete:
+        if (kind == "http.disconnect" and not self._is_complete) or (
+            kind == "websocket.disconnect" and not (self._is_accepted or self.status)
+        ):
             self.disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
         """Send as the application would; the exchange ends with its last message."""
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind in _STARTS:
             self._begin(message)
-        elif kind in _BODY:
+        elif kind in _MAY_BE_LAST:
             self.first_byte()
-            self._is_complete = kind in _MAY_BE_LAST and not message.get("more_body", False)
+            self._is_complete = not message.get("more_body", False)
+        elif kind in _HANDSHAKE:
+            self._note_handshake(kind, message)
         try:
             await self._send(message)
         except OSError:  # what a server raises when the client has gone
@@ -146,21 +163,37 @@ class Connection(Exchange):
         if ASKED:
             # Not reset by a token, which another context than this would not have.
             ANSWERING.set(None)
+        if not (self.status or self._is_accepted):  # which servers answer by an error
+            self.status = _FAILED
         self._record()
         self._connections.in_flight.end()
 
     def _record(self) -> None:
         if not self.ended:
             connections = self._connections
-            labels = connections.labels.of(self._scope, self._root_path, self.status, self.kind)
+            labels = connections.labels.of(self._scope, self.kind)
             self.end(labels, connections.with_ttfb)
 
+    def _note_handshake(self, kind: str, message: Message) -> None:
+        if kind == "websocket.accept":
+            self._is_accepted = True
+            self.first_byte()
+        elif kind == "websocket.http.response.body":
+            self._is_complete = not message.get("more_body", False)
+        elif not (self._is_accepted or self.status):  # closed
+            self.status = _REFUSED
+            self._is_complete = True
+
     def _begin(self, message: Message) -> None:
-        self.status = message["status"]
-        headers = message.get("headers", ())
-        if not isinstance(headers, list | tuple):
-            # An iterator, which the server needs too.
-            message["headers"] = headers = list(headers)
-        for name, value in headers:
-            if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-                self.kind = EVENTS
+        try:
+            self.status = index(message["status"])
+            self._connections.labels.begin_response(self._scope)
+            headers = message.get("headers", ())
+            if not isinstance(headers, list | tuple):
+                # An iterator, which the server needs too.
+                message["headers"] = headers = list(headers)
+            for name, value in headers:
+                if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                    self.kind = self.kind or EVENTS
+        except Exception:  # noqa: BLE001, S110 - the server says what is wrong with them
+            pass

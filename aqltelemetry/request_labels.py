@@ -34,7 +34,7 @@ ASKED: list[object] = []
 """Not empty once there is a WSGI middleware, which asks for that. Where there is none it is not
 set, since whoever reads a context variable pays for each change of another."""
 TEMPLATE = "aqltelemetry.template"
-"""What a WSGI application below leaves there: its request's route."""
+"""What an application below leaves there: the template of its request's route, "" for none."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
@@ -73,9 +73,8 @@ def telling(
     """Have the ASGI request that a WSGI one is a part of know the route."""
 
     def start(*arguments: Any) -> Any:
-        found = template(environ)
-        if found is not None:
-            outer[TEMPLATE] = environ.get("SCRIPT_NAME", "") + found
+        # Below where the WSGI application is mounted: that is the ASGI application's to say.
+        outer[TEMPLATE] = template(environ) or ""
         return start_response(*arguments)
 
     return start

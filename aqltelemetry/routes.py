@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-_NOT_FOUND = 404
 # As Flask and Django write the variable parts of a route: <id>, <int:id>.
 _VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
 _REGULAR = re.compile(r"[\\^$()]")
@@ -36,34 +34,6 @@ def wsgi_template(environ: dict[str, Any], app: object = None) -> str | None:
     return django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
-def asgi_template(scope: Mapping[str, Any], root_path: str, status: int) -> str | None:
-    """Return the template of a request; None where no route matched.
-
-    Litestar leaves it as `path_template`; Starlette and what is made of it leave
-    the route as `route`, that of the innermost router, and the way to it, with
-    its parameters filled in, in `root_path`, which began as the given one. Django is
-    asked. `status` is that of the response.
-    """
-    template = scope.get("path_template")
-    if template:
-        return str(template)
-    route = scope.get("route")
-    if route is None:
-        return django_template(_path_in(scope))
-    prefix = str(scope.get("root_path", "")[len(root_path) :])
-    for name, value in scope.get("path_params", {}).items():
-        prefix = f"{prefix}/".replace(f"/{value}/", f"/{{{name}}}/")[:-1]
-    if hasattr(route, "routes"):
-        # A mount, in which no further route is known: Django, an application of
-        # another kind, or none that matched.
-        inner = django_template(_path_in(scope))
-        if inner is None and status == _NOT_FOUND:
-            return None
-        return prefix + (inner or "")
-    route = _effective(scope, route)
-    return prefix + str(getattr(route, "path_format", None) or getattr(route, "path", ""))
-
-
 def django_template(path: str) -> str | None:
     """Return the template of Django's route for a path; None where none matches, or without Django.
 
@@ -84,7 +54,7 @@ def django_template(path: str) -> str | None:
 
 @lru_cache(maxsize=1000)
 def _django_route(route: str) -> str:
-    return _braced(_without_regex(route) if _REGULAR.search(route) else route)
+    return braced(_without_regex(route) if _REGULAR.search(route) else route)
 
 
 def _without_regex(route: str) -> str:
@@ -122,19 +92,10 @@ def _flask_template(app: object, environ: dict[str, Any]) -> str | None:
             rule, _ = url_map.bind_to_environ(environ).match(return_rule=True)
         except Exception:  # noqa: BLE001 - NotFound and the like
             return None
-    return None if rule is None else _braced(rule.rule)
-
-
-def _path_in(scope: Mapping[str, Any]) -> str:
-    return str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
-
-
-def _effective(scope: Mapping[str, Any], route: object) -> object:
-    # Newer FastAPI keeps the prefix of an included router apart from its routes.
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    return context if getattr(context, "original_route", None) is route else route
+    return None if rule is None else braced(rule.rule)
 
 
 @lru_cache(maxsize=1000)
-def _braced(rule: str) -> str:
+def braced(rule: str) -> str:
+    """Return a rule as Flask and Django write it with its variables as {name}."""
     return _VARIABLE.sub(r"{\1}", rule)

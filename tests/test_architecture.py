@@ -24,6 +24,9 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # layer is a chain, from modules before it.
 LAYERS = (
     ("errors", "logs", "descriptors", "routes", "system", "twins", "entries", "request_labels"),
+    ("hosts.__init__", "hosts.route_tree"),
+    ("hosts.asgi_routes",),
+    ("hosts.frameworks",),
     ("observation", "stats"),
     ("filenames", "clock", "protocols", "reading.__init__", "reading.compression"),
     ("reading.moments", "reading.frames"),
@@ -52,7 +55,7 @@ LAYERS = (
     ("session",),
     ("assembly", "active"),
     ("monitor",),
-    ("aiohttp_classes", "hosts.__init__", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
+    ("aiohttp_classes", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),

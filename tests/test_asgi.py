@@ -96,14 +96,15 @@ async def test_starlette_routes_are_templates(
         assert await _get(client, "/none", "/api/acme/none", "/static/none") == [404] * 3
         async with client.post("/version") as response:
             assert response.status == 200
-    found = counts()
-    assert found.pop("unmatched") == found.pop("unmatched 4xx") == 3
-    assert found == {
+    assert counts() == {
+        "unmatched": 2,
+        "unmatched 4xx": 2,
         "/version [GET]": 1,
         "/version [POST]": 1,
         "/users/{user} [GET]": 2,
         "/api/{tenant}/items/{item} [GET]": 1,
-        "/static [GET]": 1,
+        "/static/{path} [GET]": 2,
+        "/static/{path} [GET] 4xx": 1,
     }
 
 
@@ -309,7 +310,7 @@ async def test_a_route_that_cannot_be_read_leaves_the_request_unmatched_and_is_l
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def odd(scope: Scope, receive: Receive, send: Send) -> None:
-        scope.update({"route": object(), "path_params": None})
+        scope.update({"fastapi": object()})
         await _bare(scope, receive, send)
 
     middleware = _timed(odd, directory)

@@ -132,6 +132,11 @@ _MESSAGES = st.one_of(
             {"type": "http.response.pathsend", "path": "/x"},
             {"type": "websocket.accept"},
             {"type": "websocket.close"},
+            {"type": "websocket.http.response.start", "status": 401, "headers": []},
+            {"type": "websocket.http.response.start", "status": 503},
+            {"type": "websocket.http.response.body", "body": b"x", "more_body": True},
+            {"type": "websocket.http.response.body", "body": b"x"},
+            {"type": "http.response.start", "status": "odd", "headers": 7},
         ]
     ),
 )
@@ -139,26 +144,25 @@ _STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), _MESSAGES, st.sampled_from(["well", "well", *RAISED])),
         st.tuples(
-            st.just("receive"), st.none(), st.sampled_from(["http.request", "http.disconnect"])
+            st.just("receive"),
+            st.none(),
+            st.sampled_from(["http.request", "http.disconnect", "websocket.disconnect"]),
         ),
     ),
     max_size=6,
 )
 _WAYS = st.tuples(
-    st.sampled_from(["http", "http", "http", "websocket", "other"]),
+    st.sampled_from(["http", "http", "websocket", "other"]),
     st.sampled_from(["GET", "POST", "INVENTED"]),
     st.sampled_from([*_ROUTES]),
     st.sampled_from(["", "", "below", "mounted", "included", "litestar", "inner"]),
 )
 
 
-_ANSWERED: dict[int, list[Step]] = {
-    status: [
-        ("send", {"type": "http.response.start", "status": status}, "well"),
-        ("send", {"type": "http.response.body"}, "well"),
-    ]
-    for status in (200, 404)
-}
+_ANSWERED: list[Step] = [
+    ("send", {"type": "http.response.start", "status": 200}, "well"),
+    ("send", {"type": "http.response.body"}, "well"),
+]
 
 
 @settings(deadline=None)
@@ -243,27 +247,19 @@ def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> 
         *(["http", "GET", "plain", "inner"],) * 2,
         *(["http", "GET", "plain", ""],) * 2,
         *(["http", "POST", "plain", ""],) * 2,
-        *(["http", "GET", "plain", "mounted"],) * 2,
         *(["http", "GET", "plain", "included"],) * 2,
         *(["http", "GET", "none", ""],) * 2,
     ]
     with recorded() as found:
         for way in ways:
-            asyncio.run(_serve(connections, way, _ANSWERED[200], "well"))
-        for status in (200, 404):  # what is in a mount is known by its answer
-            asyncio.run(
-                _serve(connections, ["http", "GET", "mount", ""], _ANSWERED[status], "well")
-            )
+            asyncio.run(_serve(connections, way, _ANSWERED, "well"))
     assert found == [
-        (" [GET]", 1),
         ("/included/{y} [GET]", 2),
         ("/l/{y} [GET]", 2),
-        ("/mounted/x/{y} [GET]", 2),
         ("/wsgi/{y} [GET]", 2),
         ("/x/{y} [GET]", 2),
         ("/x/{y} [POST]", 2),
-        ("unmatched", 3),
-        ("unmatched 4xx", 1),
+        ("unmatched", 2),
     ]
 
 
@@ -301,3 +297,144 @@ def test_a_message_that_is_none_raises_as_a_whole(compiled: ModuleType, twin: st
         asyncio.run(serve())
     gc.collect()
     assert sys.getrefcount(message) <= before
+
+
+def _sent(kind: str, outcome: str = "well", **message: Any) -> Step:
+    return ("send", {"type": kind, **message}, outcome)
+
+
+_CONNECTED: Step = ("receive", None, "websocket.connect")
+_GONE: Step = ("receive", None, "websocket.disconnect")
+_ACCEPTED = _sent("websocket.accept")
+_CLOSED = _sent("websocket.close", code=1000)
+_LAST = _sent("websocket.http.response.body", body=b"no")
+_HANDSHAKES: dict[str, tuple[list[Step], str, list[str]]] = {
+    "accepted": ([_CONNECTED, _ACCEPTED, _CLOSED], "well", ["ttfb"]),
+    "accepted, and the client leaves": ([_CONNECTED, _ACCEPTED, _GONE], "well", ["ttfb"]),
+    "accepted, and the application fails": ([_CONNECTED, _ACCEPTED], "bug", ["5xx", "ttfb"]),
+    "closed": ([_CONNECTED, _CLOSED], "well", ["4xx"]),
+    "closed, before anything was received": ([_CLOSED], "well", ["4xx"]),
+    "closed twice": ([_CONNECTED, _CLOSED, _CLOSED], "well", ["4xx"]),
+    "closed, and the server says so": ([_CONNECTED, _CLOSED, _GONE], "well", ["4xx"]),
+    "closed, and the application fails then": ([_CONNECTED, _CLOSED], "bug", ["4xx"]),
+    "closed, to a client that is gone": (
+        [_CONNECTED, _sent("websocket.close", "gone")],
+        "gone",
+        ["disconnect"],
+    ),
+    "denied by a status": (
+        [_CONNECTED, _sent("websocket.http.response.start", status=401), _LAST],
+        "well",
+        ["4xx"],
+    ),
+    "denied by a server's error, with a body in parts": (
+        [
+            _CONNECTED,
+            _sent("websocket.http.response.start", status=503, headers=[]),
+            _sent("websocket.http.response.body", body=b"n", more_body=True),
+            _LAST,
+        ],
+        "well",
+        ["5xx"],
+    ),
+    "denied by an event stream": (
+        [
+            _CONNECTED,
+            _sent(
+                "websocket.http.response.start",
+                status=404,
+                headers=[(b"content-type", b"text/event-stream")],
+            ),
+            _LAST,
+        ],
+        "well",
+        ["4xx"],
+    ),
+    "redirected": (
+        [_CONNECTED, _sent("websocket.http.response.start", status=307), _LAST],
+        "well",
+        [],
+    ),
+    "denied, without the end of the answer": (
+        [_CONNECTED, _sent("websocket.http.response.start", status=403)],
+        "well",
+        ["4xx"],
+    ),
+    "an exception": ([_CONNECTED], "bug", ["5xx"]),
+    "an exception at once": ([], "bug", ["5xx"]),
+    "nothing": ([_CONNECTED], "well", ["5xx"]),
+    "nothing at all": ([], "well", ["5xx"]),
+    "the client leaves": ([_CONNECTED, _GONE], "well", ["disconnect"]),
+    "the client leaves, which the application raises": ([_CONNECTED, _GONE], "bug", ["disconnect"]),
+    "the client leaves, and is closed": ([_CONNECTED, _GONE, _CLOSED], "well", ["disconnect"]),
+    "cancelled": ([_CONNECTED], "cancelled", ["disconnect"]),
+    "gone while it is accepted": (
+        [_CONNECTED, _sent("websocket.accept", "gone")],
+        "gone",
+        ["disconnect", "ttfb"],
+    ),
+}
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("story", _HANDSHAKES)
+def test_a_handshake_is_recorded_by_how_it_ended(
+    compiled: ModuleType, twin: str, story: str
+) -> None:
+    module = compiled if twin == "compiled" else asgi_connections
+    steps, end, outcomes = _HANDSHAKES[story]
+    connections = module.Connections(ScopeLabels(), InFlight(), True)
+    with recorded() as found:
+        asyncio.run(_serve(connections, ["websocket", "GET", "plain", ""], steps, end))
+    label = "/x/{y} [GET] websocket"
+    assert found == [(label, 1), *((f"{label} {outcome}", 1) for outcome in outcomes)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_request_that_is_not_answered_is_an_error(compiled: ModuleType, twin: str) -> None:
+    """As servers answer for such an application; unless the client has gone."""
+    module = compiled if twin == "compiled" else asgi_connections
+    connections = module.Connections(ScopeLabels(), InFlight(), True)
+    gone: Step = ("receive", None, "http.disconnect")
+    with recorded() as found:
+        for steps in ([], [gone]):
+            asyncio.run(_serve(connections, ["http", "GET", "plain", ""], steps, "well"))
+    assert found == [("/x/{y} [GET]", 2), ("/x/{y} [GET] 5xx", 1), ("/x/{y} [GET] disconnect", 1)]
+
+
+_ODD_SCOPES: list[dict[str, Any]] = [
+    {"fastapi": object()},
+    {"fastapi": {"effective_route_context": object()}, "route": object()},
+    {"fastapi": {}, "route": object(), "router": object(), "path_params": None},
+    {"endpoint": 7, "router": None},
+    {"path_template": 7},
+    {"aqltelemetry.template": 7},
+    {"method": ["GET"], "route": _ROUTES["plain"]},
+]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("odd", _ODD_SCOPES)
+def test_a_scope_that_cannot_be_read_harms_nothing(
+    compiled: ModuleType, twin: str, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = compiled if twin == "compiled" else asgi_connections
+    connections = module.Connections(ScopeLabels(), InFlight(), False)
+
+    async def serve() -> None:
+        async def send(message: Any) -> None:
+            pass
+
+        scope = {**_scope("http", "GET", ""), "path": "/x"}
+        connection = connections.begin(scope, None, send)
+        scope.update(odd)
+        await connection.send({"type": "http.response.start", "status": 200})
+        await connection.send({"type": "http.response.body"})
+        connection.leave()
+
+    with recorded() as found:
+        for _ in range(3):
+            asyncio.run(serve())
+    ((_, count),) = found
+    assert count == 3
+    assert len(caplog.records) <= 1

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from aqltelemetry.routes import asgi_template, wsgi_template
-
-_MOUNT = SimpleNamespace(routes=[], path="/api/{tenant}")
+from aqltelemetry.routes import wsgi_template
 
 
 def _flask(rule: str | None) -> dict[str, Any]:
@@ -33,42 +31,13 @@ def test_flask_rules_are_templates(rule: str | None, template: str | None) -> No
 
 def test_an_unknown_framework_has_no_routes() -> None:
     assert wsgi_template({"PATH_INFO": "/x"}) is None
-    assert asgi_template({"path": "/x"}, "", 200) is None
-
-
-@pytest.mark.parametrize(
-    ("scope", "template"),
-    [
-        ({"path_template": "/users/{user}"}, "/users/{user}"),
-        ({"route": SimpleNamespace(path_format="/users/{user}")}, "/users/{user}"),
-        ({"route": SimpleNamespace(path="/users")}, "/users"),
-        (
-            {
-                "route": SimpleNamespace(path="/items/{item}"),
-                "root_path": "/outside/api/acme",
-                "path_params": {"tenant": "acme", "item": "7"},
-            },
-            "/api/{tenant}/items/{item}",
-        ),
-    ],
-)
-def test_asgi_frameworks_leave_the_template_in_the_scope(
-    scope: dict[str, Any], template: str
-) -> None:
-    root_path = "/outside" if "root_path" in scope else ""
-    assert asgi_template(scope, root_path, 200) == template
-
-
-@pytest.mark.parametrize(("status", "template"), [(200, "/api/{tenant}"), (404, None)])
-def test_a_mount_is_a_template_unless_nothing_was_found(status: int, template: str | None) -> None:
-    scope = {"route": _MOUNT, "root_path": "/api/acme", "path_params": {"tenant": "acme"}}
-    assert asgi_template(scope, "", status) == template
 
 
 _DJANGO = """
 import json, sys
 from django import urls
-from aqltelemetry.routes import asgi_template, wsgi_template
+from aqltelemetry.hosts.asgi_routes import AsgiRoutes
+from aqltelemetry.routes import wsgi_template
 unused = wsgi_template({"PATH_INFO": "/users/7"})
 from django.conf import settings
 view = lambda request, **parts: None
@@ -92,7 +61,7 @@ found = {"unused": unused}
 for path in json.load(sys.stdin):
     found[path] = [
         wsgi_template({"PATH_INFO": path.encode().decode("latin-1")}),
-        asgi_template({"path": "/root" + path, "root_path": "/root"}, "/root", 200),
+        AsgiRoutes().template({"path": "/root" + path, "root_path": "/root"}),
     ]
 json.dump(found, sys.stdout)
 """
