@@ -3,7 +3,8 @@
 `off` is there while recordings are switched off. `profile.<writer>.asked` holds for
 how many seconds a process is to be profiled; removed, it asks no more. The process
 answers in `profile.<writer>.answer`. A writer is what file names call so: unlike a
-PID it is one process's alone, in all containers that share a volume.
+PID it is one process's alone, in all containers that share a volume. Who
+asks may add a token, which the name of the answer then has too, so that two who ask do not meet.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
+PSTATS = "pstats"
+"""A profile for `python -m pstats`."""
+SPEEDSCOPE = "speedscope"
+"""A profile for https://www.speedscope.app, as a flame graph."""
 MAX_PROFILE_S = 3600.0
 """How long a process may be profiled at the most."""
 _DIRECTORY = ".control"
@@ -26,6 +31,8 @@ class Wishes(NamedTuple):
 
     off: bool = False
     profile_s: float | None = None
+    profile_form: str = PSTATS
+    token: str = ""
 
 
 class Answer(NamedTuple):
@@ -47,7 +54,7 @@ class Controls:
         # Nearly always there is no such directory, and one call says so.
         if not os.path.isdir(self._root):
             return Wishes()
-        return Wishes(self.is_off(), self._asked_s(writer))
+        return Wishes(self.is_off(), *self._asked(writer))
 
     def is_off(self) -> bool:
         """Say whether recordings into the directory are switched off."""
@@ -71,43 +78,57 @@ class Controls:
             raise
         return True
 
-    def ask_for_profile(self, writer: str, seconds: float) -> None:
-        """Have a process profiled; raises FileExistsError while it is."""
-        self._remove(self._profile(writer, "answer"))
-        self._create(self._profile(writer, "asked"), str(seconds))
+    def ask_for_profile(
+        self, writer: str, seconds: float, form: str = PSTATS, token: str = ""
+    ) -> None:
+        """Have a process profiled; raises FileExistsError while it is.
 
-    def withdraw(self, writer: str) -> None:
+        `form` is PSTATS or SPEEDSCOPE, `token` is for `answered` and `withdraw`.
+        """
+        question = f"{seconds} {form} {token}".strip()
+        self._create(self._profile(writer, "asked"), question)
+        self._remove(self._answer(writer, token))
+
+    def withdraw(self, writer: str, token: str = "") -> None:
         """Ask for no profile any more, and forget what was answered."""
-        for word in ("asked", "answer"):
-            self._remove(self._profile(writer, word))
+        if self._asked(writer)[2] == token:
+            self._remove(self._profile(writer, "asked"))
+        self._remove(self._answer(writer, token))
 
-    def answer(self, writer: str, answer: Answer) -> None:
+    def answer(self, writer: str, answer: Answer, token: str = "") -> None:
         """Say what became of a profile that was asked for."""
-        path = self._profile(writer, "answer")
-        if not os.path.exists(self._profile(writer, "asked")):
+        path = self._answer(writer, token)
+        if not os.path.exists(self._profile(writer, "asked")) or self._asked(writer)[2] != token:
             return  # nobody waits for it any more
         self._create(path + ".new", json.dumps(answer._asdict()))
         os.replace(path + ".new", path)
         self._remove(self._profile(writer, "asked"))
 
-    def answered(self, writer: str) -> Answer | None:
+    def answered(self, writer: str, token: str = "") -> Answer | None:
         """Return what a process answered; None as long as it has not."""
         try:
-            with open(self._profile(writer, "answer"), encoding="utf-8") as file:
+            with open(self._answer(writer, token), encoding="utf-8") as file:
                 return Answer(**json.load(file))
         except FileNotFoundError:
             return None
 
-    def _asked_s(self, writer: str) -> float | None:
+    def _asked(self, writer: str) -> tuple[float | None, str, str]:
         try:
             with open(self._profile(writer, "asked"), encoding="utf-8") as file:
-                seconds = float(file.read())
-                return seconds if 0 < seconds <= MAX_PROFILE_S else None
-        except (FileNotFoundError, ValueError):  # not there, or not yet whole
-            return None
+                seconds, form, token = (*file.read().split(" "), "", "")[:3]
+        except FileNotFoundError:
+            return None, PSTATS, ""
+        try:
+            is_possible = 0 < float(seconds) <= MAX_PROFILE_S and form in {"", PSTATS, SPEEDSCOPE}
+        except ValueError:  # not yet whole
+            is_possible = False
+        return (float(seconds) if is_possible else None), form or PSTATS, token
 
     def _profile(self, writer: str, word: str) -> str:
         return os.path.join(self._root, f"profile.{writer}.{word}")
+
+    def _answer(self, writer: str, token: str) -> str:
+        return self._profile(writer, f"{token}.answer" if token else "answer")
 
     def _create(self, path: str, text: str) -> None:
         with suppress(FileExistsError):

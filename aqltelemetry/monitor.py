@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.active import Active
+from aqltelemetry.control import MAX_PROFILE_S, PSTATS
 from aqltelemetry.errors import NotRunningError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.parts import Parts
@@ -124,7 +125,7 @@ class Monitor:
             published = await session.close(chosen.stop_timeout_s)
         finally:
             Active.release(self)
-            self._stop_profiler()
+            await self._end_profile(chosen.stop_timeout_s)
             self._closing, self._last_stats = None, session.stats()
         if not published and self._last_stats.in_journal:
             _log.warning(
@@ -178,15 +179,30 @@ class Monitor:
         Active.end_child_recording(thread)
         return session
 
-    def _make_profiler(self) -> Profiler:
+    def _make_profiler(self, form: str = PSTATS, seconds: float = MAX_PROFILE_S) -> Profiler:
         from aqltelemetry.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
 
-        return Profiler(self.directory or "", apart=self.is_apart)
+        return Profiler(self.directory or "", form, apart=self.is_apart, seconds=seconds)
 
     def _start_profiler(self) -> None:
         profiler = self._make_profiler()
         profiler.start()
         self._profiler = profiler
+
+    async def _end_profile(self, timeout_s: float) -> None:
+        """End the profile, and have it written off the event loop."""
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
+        profiler.disable()
+        thread = WorkerThread("aqltelemetry-profile")
+        writing = asyncio.wrap_future(thread.submit(profiler.write))
+        thread.shutdown(wait=False)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(writing)
+        except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
+            _log.error("the profile can't be written: %s", str(exc) or repr(exc))
 
     def _stop_profiler(self) -> None:
         profiler, self._profiler = self._profiler, None

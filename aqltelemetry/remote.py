@@ -37,7 +37,7 @@ class Remote:
         controls: Controls,
         writer: str,
         recording: Recording,
-        make_profiler: Callable[[], Profiler],
+        make_profiler: Callable[[str, float], Profiler],
     ) -> None:
         self.is_off = False
         self._controls = controls
@@ -50,6 +50,7 @@ class Remote:
         self._make_profiler = make_profiler
         self._profiler: Profiler | None = None
         self._profile_until_s = 0.0
+        self._profile_token = ""
         self._complained = False
 
     def begin(self) -> None:
@@ -126,15 +127,20 @@ class Remote:
     async def _profile(self, wishes: Wishes) -> None:
         now_s = asyncio.get_running_loop().time()
         if self._profiler is None and wishes.profile_s is not None:
+            self._profile_token = wishes.token
             try:
-                profiler = self._make_profiler()
+                profiler = self._make_profiler(wishes.profile_form, wishes.profile_s)
                 profiler.start()
             except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
                 await self._answer(Answer(error=str(exc) or repr(exc)))
                 return
             self._profiler = profiler
             self._profile_until_s = now_s + wishes.profile_s
-        elif wishes.profile_s is None or now_s >= self._profile_until_s:
+        elif (
+            wishes.profile_s is None
+            or wishes.token != self._profile_token
+            or now_s >= self._profile_until_s
+        ):
             await self._end_profile()
 
     async def _end_profile(self) -> None:
@@ -150,7 +156,8 @@ class Remote:
             await self._answer(Answer(path=profiler.path))
 
     async def _answer(self, answer: Answer) -> None:
-        await self._run(lambda: self._controls.answer(self._writer, answer))
+        token = self._profile_token
+        await self._run(lambda: self._controls.answer(self._writer, answer, token))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)

@@ -41,7 +41,7 @@ _R = TypeVar("_R")
 class Session:
     """Records from `open` to `close`, on the event loop it was opened on."""
 
-    def __init__(self, parts: Parts, make_profiler: Callable[[], Profiler]) -> None:
+    def __init__(self, parts: Parts, make_profiler: Callable[[str, float], Profiler]) -> None:
         self._parts = parts
         self._make_profiler = make_profiler
         self._loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ application's. So nothing here uses what gevent replaces.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from _queue import Empty, SimpleQueue
@@ -55,12 +56,29 @@ def start_natively() -> None:
     _Started.natively = True
 
 
+_own: dict[int, int] = {}  # the process of each thread, since a forked child has none of them
+
+
+def is_own(ident: int) -> bool:
+    """Return whether a thread of this process, by its identifier, was started by `start_thread`."""
+    return _own.get(ident) == os.getpid()
+
+
 def start_thread(work: Callable[[], None], name: str) -> None:
     """Start a thread that does not keep the interpreter from exiting."""
+
+    def run() -> None:
+        ident = native("_thread", "get_ident")()
+        _own[ident] = os.getpid()
+        try:
+            work()
+        finally:
+            _own.pop(ident, None)
+
     if _Started.natively or are_greenlets():
-        native("_thread", "start_new_thread")(work, ())
+        native("_thread", "start_new_thread")(run, ())
     else:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class _Waiting:

@@ -49,6 +49,24 @@ def test_a_profile_is_asked_of_one_writer_and_answered_once(controls: Controls) 
     assert controls.wishes(_WRITER).profile_s is None
 
 
+@pytest.mark.parametrize("form", ["pstats", "speedscope"])
+def test_two_who_ask_get_an_answer_each(controls: Controls, tmp_path: Path, form: str) -> None:
+    controls.ask_for_profile(_WRITER, 2.5, form, "a1")
+    assert controls.wishes(_WRITER) == Wishes(False, 2.5, form, "a1")
+    controls.answer(_WRITER, Answer(path="/first"), "a1")
+    # The second one asks before the first one has read its answer.
+    controls.ask_for_profile(_WRITER, 1, form, "b2")
+    assert controls.answered(_WRITER, "a1") == Answer(path="/first")
+    controls.withdraw(_WRITER, "a1")
+    assert controls.wishes(_WRITER).token == "b2"
+    controls.answer(_WRITER, Answer(path="/late"), "a1")
+    assert controls.answered(_WRITER, "a1") is None
+    controls.answer(_WRITER, Answer(path="/second"), "b2")
+    assert controls.answered(_WRITER, "b2") == Answer(path="/second")
+    controls.withdraw(_WRITER, "b2")
+    assert list((tmp_path / ".control").iterdir()) == []
+
+
 def test_what_is_withdrawn_leaves_nothing(controls: Controls, tmp_path: Path) -> None:
     controls.ask_for_profile(_WRITER, 2.5)
     controls.withdraw(_WRITER)
@@ -64,7 +82,7 @@ def test_a_question_that_is_not_yet_whole_is_none(controls: Controls, tmp_path: 
     assert controls.wishes(_WRITER) == Wishes(off=True, profile_s=None)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "3601"])
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "3601", "1 svg"])
 def test_nobody_is_profiled_without_end(controls: Controls, tmp_path: Path, text: str) -> None:
     controls.ask_for_profile(_WRITER, 1)
     (tmp_path / ".control" / f"profile.{_WRITER}.asked").write_text(text)

@@ -43,6 +43,7 @@ from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.keeper import Keeper
 from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.profiler import Profiler
 from aqltelemetry.stats import Stats
 from aqltelemetry.twins import IS_COMPILED
 from fakes import FakeSampler, MemorySink
@@ -418,8 +419,9 @@ async def test_drops_are_a_series_and_logged_once(
     async with Monitor(directory, interval_s=0.01) as mine:
         record("no number", "seven")  # type: ignore[arg-type]
         record("x", 1.0, prefix="../evil")
-        while not caplog.messages:  # within a second
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(30):
+            while not any("dropped" in text for text in caplog.messages):
+                await asyncio.sleep(0.01)
     assert mine.stats().dropped == {"invalid": 2}
     (line,) = (text for text in caplog.messages if "dropped" in text)
     assert line.startswith("an observation was dropped (invalid): custom 'no number': str is no")
@@ -469,6 +471,31 @@ async def test_the_profiler_writes_its_file_at_the_stop(directory: Path) -> None
         _profiled()
     profile = directory / f"profiler.{os.getpid()}.data"
     assert "_profiled" in {name for *_, name in pstats.Stats(str(profile)).stats}  # type: ignore[attr-defined]
+
+
+async def test_the_profile_is_written_off_the_event_loop(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = []
+    monkeypatch.setattr(Profiler, "_publish", lambda *_: writers.append(threading.get_ident()))
+    async with Monitor(directory, with_profiler=True):
+        pass
+    assert len(writers) == 1
+    assert writers[0] != threading.get_ident()
+
+
+async def test_a_profile_that_cannot_be_written_is_logged_and_the_stop_goes_on(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(Profiler, "_publish", fail)
+    async with Monitor(directory, with_profiler=True) as mine:
+        with time_block("x"):
+            pass
+    assert mine.stats().published
+    assert "the profile can't be written: odd" in caplog.text
 
 
 def _profiled() -> None:

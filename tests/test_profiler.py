@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yappi
 
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import ProfilerError
-from aqltelemetry.profiler import Profiler
+from aqltelemetry.profiler import Profiler, leave_out
+from aqltelemetry.threads import WorkerThread
 
 
 @pytest.fixture(autouse=True)
@@ -93,14 +95,99 @@ def test_what_a_program_found_by_yappi_itself_is_left_to_it(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("engine")
 def test_a_profile_that_cannot_be_written_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / f"profiler.{os.getpid()}.data").mkdir()
-    profiler = Profiler(str(tmp_path))
+    profiler = Profiler(str(tmp_path / "missing"))
     profiler.start()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="No such file"):
         profiler.stop()
     assert sys.getprofile() is None
     assert not yappi.is_running()
-    assert list(tmp_path.glob("*.tmp")) == []
+    assert list(tmp_path.iterdir()) == []
+    again = Profiler(str(tmp_path))
+    again.start()
+    again.stop()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("engine")
+def test_no_profile_is_ever_overwritten(tmp_path: Path) -> None:
+    """Nor one of a process of another container, which has the same PID."""
+    names = []
+    for form in ("pstats", "pstats", "speedscope", "pstats", "speedscope"):
+        profiler = Profiler(str(tmp_path), form)
+        profiler.start()
+        _work()
+        profiler.stop()
+        names.append(Path(profiler.path).name.removeprefix(f"profiler.{os.getpid()}."))
+    assert names == ["data", "2.data", "speedscope.json", "3.data", "2.speedscope.json"]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.usefixtures("engine")
+def test_own_threads_are_left_out(tmp_path: Path) -> None:
+    done = threading.Event()
+    thread = WorkerThread("aqltelemetry-test", done.set, 0.001)
+    profiler = Profiler(str(tmp_path))
+    begun_ns = monotonic_ns()
+    profiler.start()
+    done.clear()
+    done.wait()
+    _work()
+    profiler.stop()
+    passed_s = (monotonic_ns() - begun_ns) / 1e9
+    thread.shutdown()
+    stats: dict[Any, Any] = pstats.Stats(profiler.path).stats  # type: ignore[attr-defined]
+    assert "_work" in {name for *_, name in stats}
+    assert not [file for file, *_ in stats if file.endswith("aqltelemetry/threads.py")]
+    assert sum(found[2] for found in stats.values()) <= passed_s
+
+
+def test_what_only_own_functions_called_is_left_out_of_statistics() -> None:
+    own, shared, only, theirs = (
+        ("own.py", 1, "_run"),
+        ("~", 0, "get"),
+        ("x", 2, "a"),
+        ("y", 3, "b"),
+    )
+    stats = {
+        own: (1, 1, 0.5, 9.0, {}),
+        shared: (5, 5, 7.0, 7.0, {own: (3, 3, 6.0, 6.0), theirs: (2, 2, 1.0, 1.0)}),
+        only: (1, 1, 1.0, 1.0, {own: (1, 1, 1.0, 1.0)}),
+        theirs: (1, 1, 0.5, 1.5, {}),
+    }
+    leave_out(stats, "own.py")
+    assert stats == {
+        shared: (2, 2, 1.0, 1.0, {theirs: (2, 2, 1.0, 1.0)}),
+        theirs: (1, 1, 0.5, 1.5, {}),
+    }
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("install", [sys.setprofile, threading.setprofile])
+def test_a_profile_function_is_named_and_left_alone(
+    tmp_path: Path, install: Callable[[Any], None]
+) -> None:
+    def hook(*_: object) -> None: ...
+
+    install(hook)
+    try:
+        with pytest.raises(ProfilerError, match=r"hook.*only one can be"):
+            Profiler(str(tmp_path)).start()
+        assert hook in (sys.getprofile(), threading.getprofile())
+    finally:
+        install(None)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring")
+def test_a_tool_of_sys_monitoring_is_named_and_left_alone(tmp_path: Path) -> None:
+    if sys.version_info >= (3, 12):
+        sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "their tool")
+        try:
+            with pytest.raises(ProfilerError, match=r"their tool.*only one can be"):
+                Profiler(str(tmp_path)).start()
+            assert sys.monitoring.get_tool(sys.monitoring.PROFILER_ID) == "their tool"
+        finally:
+            sys.monitoring.free_tool_id(sys.monitoring.PROFILER_ID)
 
 
 @pytest.mark.usefixtures("engine")
@@ -169,7 +256,9 @@ def test_profiling_of_greenlets_is_by_greenlet(
     run_program(f"""
 from gevent import monkey; monkey.patch_all()
 import gevent, pstats
-from aqltelemetry.profiler import Profiler
+from aqltelemetry.clock import monotonic_ns
+from aqltelemetry.profiler import Profiler, leave_out
+from aqltelemetry.threads import WorkerThread
 def waiting():
     for _ in range(5):
         gevent.sleep(0.01)

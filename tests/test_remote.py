@@ -52,7 +52,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[tuple[Remote, Controls, FakeProfi
     controls = Controls(str(tmp_path))
     profiler = FakeProfiler(tmp_path / "profile")
     current, _ = recording(*memory_segments(1))
-    make = lambda: profiler  # noqa: E731
+    make = lambda form, seconds: profiler  # noqa: E731
     made = Remote(controls, _WRITER, current, make)  # type: ignore[arg-type]
     made.begin()
     yield made, controls, profiler, current
@@ -200,6 +200,23 @@ async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_profile_that_nobody_waits_for_any_more_makes_way_for_the_next(
+    rig: tuple[Remote, Controls, FakeProfiler, Recording],
+) -> None:
+    made, controls, profiler, _ = rig
+    controls.ask_for_profile(_WRITER, 60, token="a1")
+    await made.look()
+    controls.withdraw(_WRITER, "a1")
+    controls.ask_for_profile(_WRITER, 60, token="b2")
+    await made.look()
+    assert profiler.done == ["started", "disabled", "written"]
+    assert controls.answered(_WRITER, "b2") is None
+    await made.look()
+    assert profiler.done == ["started", "disabled", "written", "started"]
+    controls.withdraw(_WRITER, "b2")
+    await made.look()
 
 
 async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from aqltelemetry.clock import monotonic_ns, pause
-from aqltelemetry.control import MAX_PROFILE_S, Answer, Controls
+from aqltelemetry.control import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.journal.census import mapped_by, seen_by
 from aqltelemetry.journal.format import Header
 
@@ -54,29 +55,44 @@ def _switch(directory: Path, *, on: bool) -> None:
     type=click.FloatRange(0, MAX_PROFILE_S, min_open=True),
     help="For how long.",
 )
-def profile(pid: int, seconds: float) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice((PSTATS, SPEEDSCOPE)),
+    default=PSTATS,
+    show_default=True,
+    help="Of the file.",
+)
+def profile(pid: int, seconds: float, form: str) -> None:
     """Profile a process that records, while it works.
 
     Its profile is profiler.<PID>.data in its monitoring directory, for
-    `python -m pstats`. By yappi if the process has it (the extra
-    aqltelemetry[profiler]), which sees all threads and coroutines; else by cProfile,
-    which does not. It costs the process a good part of its speed for that time.
+    `python -m pstats`; a later one is profiler.<PID>.2.data, and so on. By yappi if
+    the process has it (the extra aqltelemetry[profiler]), which sees all threads and
+    coroutines; else by cProfile, which does not. It costs the process a good part of
+    its speed for that time.
+
+    With --format speedscope it is profiler.<PID>.speedscope.json, a flame graph to
+    open at https://www.speedscope.app. All threads' stacks are sampled every 5 ms for
+    it, which costs little.
     """
     header = recording_of(pid)
     controls = Controls(str(seen_by(pid, header.directory)))
+    token = os.urandom(8).hex()
     try:
-        controls.ask_for_profile(header.writer, seconds)
+        controls.ask_for_profile(header.writer, seconds, form, token)
     except FileExistsError as exc:
         raise click.ClickException(f"process {pid} is being profiled already") from exc
     except OSError as exc:
         raise click.ClickException(f"{header.directory}: {exc.strerror}") from exc
     try:
-        answer = _wait(controls, header.writer, pid, seconds)
+        answer = _wait(lambda: controls.answered(header.writer, token), pid, seconds)
     finally:
-        controls.withdraw(header.writer)
+        controls.withdraw(header.writer, token)
     if answer.error:
         raise click.ClickException(f"process {pid}: {answer.error}")
-    click.echo(f"{answer.path}: python -m pstats {answer.path}")
+    how = "https://www.speedscope.app" if form == SPEEDSCOPE else f"python -m pstats {answer.path}"
+    click.echo(f"{answer.path}: {how}")
 
 
 def recording_of(pid: int) -> Header:
@@ -102,12 +118,12 @@ def _names_of(pid: int) -> set[int]:
     return {pid}
 
 
-def _wait(controls: Controls, writer: str, pid: int, seconds: float) -> Answer:
+def _wait(answered: Callable[[], Answer | None], pid: int, seconds: float) -> Answer:
     begun_ns = monotonic_ns()
     shown_s = 0
     with click.progressbar(length=round(seconds) or 1, label=f"profiling {pid}") as bar:
         while (passed_s := (monotonic_ns() - begun_ns) / _NS_PER_S) < seconds + _GRACE_S:
-            answer = controls.answered(writer)
+            answer = answered()
             if answer is not None:
                 return answer
             bar.update(min(int(passed_s), round(seconds)) - shown_s)

@@ -60,10 +60,11 @@ class ProcessSampler:
 
     async def sample(self) -> Sequence[Measurement]:
         """Return what the process has used and holds now."""
-        if self._process is None:
-            self._process = self._loader.submit(self._open_process)
+        loading = self._process
+        if loading is None or (loading.done() and (loading.cancelled() or loading.exception())):
+            loading = self._process = self._loader.submit(self._open_process)
         # Of a sample that is cancelled, the next one waits for the same.
-        process = await asyncio.shield(asyncio.wrap_future(self._process))
+        process = await asyncio.shield(asyncio.wrap_future(loading))
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, process)
 
     @staticmethod

@@ -39,7 +39,7 @@ def publish(
         final = os.path.join(directory, str(publication.name))
         file_bytes = system.look_at(publication.path).st_size
         with suppress(FileExistsError):
-            _link(publication.path, final)
+            take_name(publication.path, final)
             size_bytes += file_bytes
         with suppress(OSError):
             system.unlink(publication.path)
@@ -58,7 +58,8 @@ def _synchronise(path: str) -> None:
         system.close(fd)
 
 
-def _link(path: str, final: str) -> None:
+def take_name(path: str, final: str) -> None:
+    """Give a file its final name; raises FileExistsError where that is taken."""
     try:
         system.link(path, final)
     except OSError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pstats
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aqltelemetry.cli import main
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.control import Controls
 from servers import recover, wait_until
 
@@ -41,8 +43,8 @@ def _run(*arguments: str) -> Result:
 
 
 @contextlib.contextmanager
-def _service(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", _PROGRAM, str(directory)]
+def _service(directory: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", before + _PROGRAM, str(directory)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -96,7 +98,9 @@ def test_a_directory_that_cannot_be_written_to_is_told(
 
 def test_a_running_process_is_profiled(directory: Path) -> None:
     with _service(directory) as process:
+        begun_ns = monotonic_ns()
         result = _run("profile", "--pid", str(process.pid), "--seconds", "0.5")
+        passed_s = (monotonic_ns() - begun_ns) / 1e9
         assert result.exit_code == 0, result.output
         path = directory / f"profiler.{process.pid}.data"
         assert f"{path}: python -m pstats {path}" in result.output
@@ -106,15 +110,27 @@ def test_a_running_process_is_profiled(directory: Path) -> None:
         ]
         assert calls > 10
         assert total_s > calls * 0.001
+        # All is of the one thread of the program: none of the telemetry's is in it.
+        own_s = {str(function): found[2] for function, found in stats.items() if found[2] > 0.1}
+        assert sum(found[2] for found in stats.values()) <= 2 * passed_s, own_s
+        flames = _run(
+            "profile", "--pid", str(process.pid), "--seconds", "0.2", "--format=speedscope"
+        )
+        assert "speedscope.json: https://www.speedscope.app" in flames.output, flames.output
+        (name,) = directory.glob("*.speedscope.json")
+        found = json.loads(name.read_text())
+        assert [each["name"] for each in found["profiles"]] == ["MainThread"]
+        assert 0.1 <= found["profiles"][0]["endValue"] <= passed_s
+        assert "Runner.run" in {frame["name"] for frame in found["shared"]["frames"]}
+    assert path.exists()
     assert list((directory / ".control").iterdir()) == []
 
 
 def test_a_profile_that_fails_says_why(directory: Path) -> None:
-    with _service(directory) as process:
-        (directory / f"profiler.{process.pid}.data").mkdir()
+    with _service(directory, "import sys; sys.setprofile(lambda *_: None)") as process:
         result = _run("profile", "--pid", str(process.pid), "--seconds", "0.01")
     assert result.exit_code == 1
-    assert re.search(r"process \d+: the profile can't be written: .*directory", result.output)
+    assert re.search(r"process \d+: a profiler is active already: .*lambda", result.output)
 
 
 def test_a_process_that_ends_amid_its_profile_is_told(directory: Path) -> None:

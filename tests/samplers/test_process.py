@@ -107,3 +107,18 @@ async def test_a_sample_that_is_given_up_while_psutil_is_loaded_costs_no_later_o
                 await sampler.sample()
         gate.set()
         assert (await _sample(sampler))["rss"] > 0
+
+
+async def test_a_load_that_failed_is_tried_again_by_the_next_sample(executor: Executor) -> None:
+    failures: list[BaseException] = [ImportError("no psutil"), MemoryError()]
+
+    def open_at_last() -> psutil.Process:
+        if failures:
+            raise failures.pop(0)
+        return open_process()
+
+    sampler = ProcessSampler(executor, executor, open_at_last)
+    for failure in (ImportError, MemoryError):
+        with pytest.raises(failure):
+            await sampler.sample()
+    assert (await _sample(sampler))["rss"] > 0
