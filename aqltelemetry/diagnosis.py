@@ -24,7 +24,7 @@ from aqltelemetry.journal.placement import (
     find_journal_root,
 )
 from aqltelemetry.settings import Settings, settings
-from aqltelemetry.twins import IN_USE
+from aqltelemetry.twins import IN_USE, has_interpreter_lock
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
@@ -91,7 +91,7 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
 def examine_environment() -> Iterator[Finding]:
     """Say of which Python this is, and which optional packages that has."""
     yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
-    yield Finding("hot path", IN_USE)
+    yield Finding("hot path", IN_USE, is_fault=not has_interpreter_lock())
     for package, what in EXTRAS.items():
         state = "is there" if find_spec(package) else "is not installed"
         yield Finding(package, f"{state}: {what}")

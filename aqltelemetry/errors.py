@@ -92,6 +92,16 @@ class ProfilerError(TelemetryError, RuntimeError):
     """Raised by `start` when a profiler is asked for while another one is active."""
 
 
+class FreeThreadingError(TelemetryError, RuntimeError):
+    """Raised by `start` in a free-threaded Python that runs without the interpreter lock."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Python runs without the interpreter lock, which recording relies on: set "
+            "PYTHON_GIL=1, or use a Python that is not free-threaded"
+        )
+
+
 class PrefixError(TelemetryError, ValueError):
     """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is reserved.
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.active import Active
 from aqltelemetry.control import MAX_PROFILE_S, PSTATS
-from aqltelemetry.errors import NotRunningError
+from aqltelemetry.errors import FreeThreadingError, NotRunningError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.parts import Parts
 from aqltelemetry.session import Session
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import WorkerThread
+from aqltelemetry.twins import has_interpreter_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,7 +70,7 @@ class Monitor:
     ) -> None:
         """Begin to record, on the running event loop.
 
-        Raises OptionError, MonitoringDirectoryError, ProfilerError, or
+        Raises OptionError, MonitoringDirectoryError, ProfilerError, FreeThreadingError, or
         AlreadyRunningError while this or another monitor runs.
         """
         await self.open(monitoring_dir, **options)
@@ -82,6 +83,8 @@ class Monitor:
 
         Raises as `start` does; the automatically started recording goes on then.
         """
+        if not has_interpreter_lock():
+            raise FreeThreadingError
         Active.claim(self)
         try:
             self._settings = settings(

@@ -140,6 +140,11 @@ def test_nothing_inside_imports_the_front_door(module: str) -> None:
 
 
 @pytest.mark.parametrize("twin", COMPILED)
+def test_no_extension_declares_that_it_can_do_without_the_interpreter_lock(twin: str) -> None:
+    assert "freethreading" not in COMPILED[twin].read_text().lower()
+
+
+@pytest.mark.parametrize("twin", COMPILED)
 def test_a_compiled_twin_imports_from_below_the_segments(twin: str) -> None:
     for module in re.findall(
         r"^from aqltelemetry\.(\S+) import", COMPILED[twin].read_text(), re.MULTILINE
