@@ -12,25 +12,23 @@ record on any thread, whoever started the monitor.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
-from _queue import SimpleQueue
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import ClassVar, Unpack
 
 from aqltelemetry.clock import monotonic_ns
-from aqltelemetry.descriptors import reserve_standard_descriptors
-from aqltelemetry.errors import NotRunningError, StateError, TelemetryError
+from aqltelemetry.errors import NotRunningError, TelemetryError
+from aqltelemetry.loop_thread import LoopThread
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.process_end import is_left_to_finalizers
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.stats import Stats
-from aqltelemetry.threads import Lock, are_greenlets, start_thread, take
+from aqltelemetry.threads import Lock
 from aqltelemetry.timing import time_it
 
 __all__ = (
@@ -45,49 +43,9 @@ __all__ = (
     "time_it",
 )
 
-_T = TypeVar("_T")
 _log = logging.getLogger("aqltelemetry")
 NOT_RECORDING = 0
 """What `start_duration_sample` returns while recording is off."""
-
-
-class _LoopThread:
-    """A daemon thread that runs an event loop until it is ended."""
-
-    def __init__(self) -> None:
-        self._loops: SimpleQueue[asyncio.AbstractEventLoop | Exception] = SimpleQueue()
-        self._ended: SimpleQueue[None] = SimpleQueue()
-        start_thread(self._run, "aqltelemetry-loop")
-        loop = take(self._loops)
-        if isinstance(loop, Exception):
-            raise loop
-        self._loop = loop
-
-    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for what it returns or raises."""
-        done: SimpleQueue[asyncio.Task[_T]] = SimpleQueue()
-        self._loop.call_soon_threadsafe(
-            lambda: self._loop.create_task(work).add_done_callback(done.put)
-        )
-        return take(done).result()
-
-    def end(self) -> None:
-        """End the loop and wait for that."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        take(self._ended)
-
-    def _run(self) -> None:
-        try:
-            loop = _new_event_loop()
-        except (OSError, StateError) as exc:
-            self._loops.put(exc)
-            return
-        self._loops.put(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.close()
-            self._ended.put(None)
 
 
 class _Recording:
@@ -101,17 +59,22 @@ class _Recording:
         self.monitor.is_apart = True
         self.monitor.is_unasked = unasked
         with ExitStack() as undo:
-            self._thread = _LoopThread()
+            self._thread = LoopThread()
             undo.callback(self._thread.end)
+            # Before it is open: what a signal handler raises meanwhile comes after that.
+            undo.callback(self._stop_monitor)
             self._thread.call(self.monitor.open())
-            undo.callback(lambda: self._thread.call(self.monitor.stop()))
             if self._profiler is not None:
                 self._profiler.start()
             self._thread.call(self.monitor.take_over())
             undo.pop_all()
 
+    def _stop_monitor(self) -> None:
+        if self.monitor.is_running:
+            self._thread.call(self.monitor.stop())
+
     def flush(self) -> None:
-        self._thread.call(self.monitor.flush())
+        self._thread.call(self.monitor.flush(), is_left=True)
 
     def end(self) -> None:
         self._thread.end()
@@ -249,15 +212,3 @@ def _stop_quietly() -> None:
             (_stop_unasked if running.monitor.is_unasked else stop)()
         except TelemetryError as exc:
             _log.error("the recording could not be stopped at exit: %s", exc)
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    reserve_standard_descriptors()
-    try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - an extra
-    except ImportError:
-        if are_greenlets():
-            # asyncio's own stands on the sockets and selectors that gevent replaces.
-            raise StateError("in a process of gevent's, recording needs uvloop") from None
-        return asyncio.new_event_loop()
-    return new_event_loop()

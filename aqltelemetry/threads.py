@@ -15,17 +15,18 @@ from _queue import Empty, SimpleQueue
 from _thread import RLock
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, ParamSpec, Self, TypeVar
 
-from aqltelemetry.clock import pause
+from aqltelemetry.clock import monotonic_ns, pause
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _log = logging.getLogger("aqltelemetry")
 _JOIN_S = 0.1
 _POLL_S = 0.001
+_NS_PER_S = 1_000_000_000
 
 
 def native(module: str, name: str) -> Any:
@@ -105,6 +106,18 @@ def take(queue: SimpleQueue[_R]) -> _R:
         except Empty:
             pause(_POLL_S)  # gevent's, in which other greenlets run
     return queue.get()
+
+
+def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
+    """Wait so long at most, in seconds, whatever signal handlers raise; None after that."""
+    until_ns = monotonic_ns() + int(limit_s * _NS_PER_S)
+    while monotonic_ns() < until_ns:
+        with suppress(BaseException):
+            try:
+                return queue.get_nowait()
+            except Empty:
+                pause(_POLL_S)
+    return None
 
 
 class Lock:

@@ -15,6 +15,7 @@ from aqltelemetry import sync
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.kinds import WSGI, check_kind
+from aqltelemetry.loop_thread import import_ahead
 from aqltelemetry.request_labels import ASKED, guarded
 from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
@@ -70,6 +71,8 @@ class TelemetryMiddleware(Requests):
             ASKED.append(TelemetryMiddleware)
         self._options = options
         _MADE.add(self)
+        # The first request may come after the end of the main thread.
+        import_ahead()
 
     def get_ready(self) -> None:
         """Start to record, in this process."""

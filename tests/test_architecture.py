@@ -38,7 +38,7 @@ LAYERS = (
     ("hot_path", "journal.writer", "journal.reader", "drops"),
     ("journal.sealed", "journal.salvage"),
     ("journal.orphans", "recorder", "threads", "csv_format", "csv_bytes", "csv_arrow"),
-    ("csv_columns", "control", "timed_proxies"),
+    ("csv_columns", "control", "loop_thread", "timed_proxies"),
     ("timed_results",),
     ("process_end", "journal.census"),
     ("csv_frames",),
