@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,14 +12,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aqltelemetry import unpublished
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.commands.doctor import doctor
 from aqltelemetry.commands.journal import recover, verify
+from aqltelemetry.commands.options import EXIT_INCOMPLETE, existing, takes_directory
 from aqltelemetry.commands.run import run
 from aqltelemetry.commands.switch import off, on, profile
 from aqltelemetry.errors import MomentError, TelemetryError
+from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.moments import moment_ns
+from aqltelemetry.settings import default_directory
 from aqltelemetry.twins import IN_USE
+from aqltelemetry.wording import counted
 
 if TYPE_CHECKING:
     from aqltelemetry.loader import TelemetryDB
@@ -40,11 +48,14 @@ for each in (run, doctor, off, on, profile, verify, recover):
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@takes_directory
 @click.option("--since", metavar="TIME", help="Only what was observed then or later.")
 @click.option("--until", metavar="TIME", help="Only what was observed before then.")
-def report(directory: Path, since: str | None, until: str | None) -> None:
-    """Summarise the recording in DIR, per label and per worker.
+@click.pass_context
+def report(
+    context: click.Context, directory: str | None, since: str | None, until: str | None
+) -> None:
+    """Summarise a recording, per label and per process.
 
     \b
     TIME is one of
@@ -64,52 +75,66 @@ def report(directory: Path, since: str | None, until: str | None) -> None:
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra, and slow to load
 
-        from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415
         from aqltelemetry.report import render  # noqa: PLC0415
     except ImportError as exc:
         raise _missing("report", exc) from exc
-    try:
-        loaded = TelemetryDB(
-            directory, since=_moment("--since", since), until=_moment("--until", until)
-        )
-    except TelemetryError as exc:
-        raise click.ClickException(str(exc)) from exc
-    _check_not_empty(loaded, directory)
+    path = existing(directory)
+    loaded = _load(path, _moment("--since", since), _moment("--until", until))
+    _check_not_empty(loaded, path)
     # As wide as the tables need: where the terminal is narrower, it breaks the lines,
     # and numbers stay whole.
     console = Console(highlight=False)
     console.width = max(console.width, _MIN_COLUMNS)
     render(loaded, console)
+    if text := _unpublished(path):
+        click.echo(f"not in these figures: {text}")
+    if loaded.not_read():
+        click.echo(summary(loaded.not_read()))
+    if any(each.is_lost for each in loaded.not_read()):
+        context.exit(EXIT_INCOMPLETE)
+
+
+def _load(directory: Path, since_ns: int | None, until_ns: int | None) -> TelemetryDB:
+    """Load all of a directory; what is not read is for the caller to say."""
+    from aqltelemetry.csv_frames import ForeignFileWarning  # noqa: PLC0415 - as above
+    from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415
+
+    logging.getLogger("aqltelemetry").addHandler(logging.NullHandler())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ForeignFileWarning)
+            loaded = TelemetryDB(directory, since=since_ns, until=until_ns)
+            for prefix in loaded.prefixes():
+                loaded.frame(prefix, missing_ok=True)
+            loaded.frame(ACCOUNT)
+    except TelemetryError as exc:
+        raise click.ClickException(str(exc)) from exc
+    return loaded
 
 
 @main.command()
-@click.option(
-    "--dir",
-    "directory",
-    default="_monitoring",
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where to record; earlier recordings there stay.",
-)
+@takes_directory
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
 @click.option("--requests", default=4000, show_default=True, type=click.IntRange(1))
 @click.option("--connections", default=16, show_default=True, type=click.IntRange(1, 1000))
-def demo(directory: Path, workers: int, requests: int, connections: int) -> None:
-    """Record a real service under load, then report on it.
+def demo(directory: str | None, workers: int, requests: int, connections: int) -> None:
+    """Record a real service under load, and report on it.
 
     Starts an aiohttp service on uvloop under Gunicorn, sends it requests, stops
-    it, and prints the report of what is in the files.
+    it, and prints the report of what is in the files. It records into DIR; earlier
+    recordings there stay.
     """
     try:
         from aqltelemetry.demo.drive import DemoError, run  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise _missing("demo", exc) from exc
     since = str(epoch_ns())
-    click.echo(f"an aiohttp service with {workers} workers records into {directory}/")
+    path = Path(directory or default_directory())
+    click.echo(f"an aiohttp service with {counted(workers, 'worker')} records into {path}/")
     try:
         with click.progressbar(length=requests, label="requests", file=sys.stderr) as bar:
             sent = run(
-                directory,
+                path,
                 workers=workers,
                 requests=requests,
                 connections=connections,
@@ -117,8 +142,9 @@ def demo(directory: Path, workers: int, requests: int, connections: int) -> None
             )
     except (DemoError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"{sum(sent.values())} requests were answered; the service has stopped")
-    click.get_current_context().invoke(report, directory=directory, since=since, until=None)
+    click.echo(f"{sum(sent.values()):,} requests were answered; the service has stopped")
+    context = click.get_current_context()
+    context.invoke(report, directory=str(path), dir_option=None, since=since, until=None)
 
 
 def _moment(option: str, text: str | None) -> int | None:
@@ -132,11 +158,23 @@ def _check_not_empty(loaded: TelemetryDB, directory: Path) -> None:
     if any(not loaded.frame(prefix).data().empty for prefix in loaded.prefixes()):
         return
     if loaded.prefixes():
-        raise click.ClickException(f"{directory}: holds nothing of the time that was asked for")
-    raise click.ClickException(
-        f"{directory}: holds no recording; a running service publishes its first a minute "
-        "after its start (max_file_age_s), or when it stops"
-    )
+        text = f"{directory}: nothing was recorded in the time that was asked for"
+    else:
+        text = (
+            f"{directory}: no files yet; a running service publishes its first about a minute "
+            "after its start (max_file_age_s), or when it stops"
+        )
+    left, not_read = _unpublished(directory), summary(loaded.not_read())
+    notes = [f"in the journal: {left}" if left else "", not_read]
+    raise click.ClickException("\n".join([text, *(note for note in notes if note)]))
+
+
+def _unpublished(directory: Path) -> str:
+    """Say what is still in the journal; "" if nothing is, or if that can't be found out."""
+    try:
+        return unpublished.describe(unpublished.count(str(directory)), str(directory))
+    except (TelemetryError, OSError):
+        return ""
 
 
 def _missing(extra: str, exc: ImportError) -> click.ClickException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from aqltelemetry import recorded
+from aqltelemetry import recorded, unpublished
 from aqltelemetry.assembly import check_directory
 from aqltelemetry.clock import epoch_ns
 from aqltelemetry.control import Controls
@@ -23,8 +24,10 @@ from aqltelemetry.journal.placement import (
     file_system,
     find_journal_root,
 )
+from aqltelemetry.reading.listing import list_published, summary
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.twins import IN_USE, has_interpreter_lock
+from aqltelemetry.wording import counted, processes
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
@@ -56,12 +59,16 @@ def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _directory(chosen.directory)
     if not os.path.isdir(chosen.directory):
         return
-    yield from _journal(chosen)
+    yield from _journal(chosen, directory)
     if Controls(chosen.directory).is_off():
-        yield Finding("switch", "off, until: aqltelemetry on", is_fault=True)
+        command = f"aqltelemetry on {shlex.quote(directory)}"
+        yield Finding("switch", f"off: to switch it on: {command}", is_fault=True)
     else:
         yield Finding("switch", "on")
     yield _published(chosen.directory)
+    if not_read := list_published(chosen.directory).not_read:
+        is_fault = any(each.is_lost for each in not_read)
+        yield Finding("files", summary(not_read), is_fault=is_fault)
 
 
 def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
@@ -114,7 +121,7 @@ def _directory(directory: str) -> Finding:
     )
 
 
-def _journal(chosen: Settings) -> Iterator[Finding]:
+def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
     # Of whose recordings this is, which need not be who asks.
     uid = os.stat(chosen.directory).st_uid
     try:
@@ -123,7 +130,9 @@ def _journal(chosen: Settings) -> Iterator[Finding]:
     except PlacementError as exc:
         yield Finding("journal", f"in memory only: {exc}; a killed process loses", is_fault=True)
     try:
-        found = census(all_roots(chosen.directory, chosen.journal_dir, uid=uid), uid)
+        roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
+        found = census(roots, uid)
+        left = unpublished.count_in(roots)
     except OSError as exc:
         yield Finding("writers", f"the journal can't be read: {exc}", is_fault=True)
         return
@@ -131,23 +140,18 @@ def _journal(chosen: Settings) -> Iterator[Finding]:
     for each in alive[:_MAX_LISTED]:
         yield Finding("recording", _resident(each))
     if len(alive) > _MAX_LISTED:
-        yield Finding("recording", f"{len(alive) - _MAX_LISTED} processes more")
+        yield Finding("recording", f"and {processes(len(alive) - _MAX_LISTED)} more")
     if not alive:
         yield Finding("recording", "no process records now")
-    if found.dead:
-        size = sum(each.size_bytes for each in found.dead)
-        yield Finding(
-            "unpublished",
-            f"{size / _MIB:,.1f} MiB of {len(found.dead)} processes that are dead; "
-            "one that records here publishes it",
-            is_fault=not alive,
-        )
+    if text := unpublished.describe(left, directory):
+        is_fault = bool(left.of_killed) and not alive
+        yield Finding("unpublished", f"{text}, in the journal", is_fault=is_fault)
     if found.damaged:
-        yield Finding("damaged", f"{found.damaged} segments were set aside", is_fault=True)
+        yield Finding("damaged", f"{counted(found.damaged, 'segment')} set aside", is_fault=True)
 
 
 def _resident(each: Resident) -> str:
-    held = f"{each.segments} segments, {each.size_bytes / _MIB:,.1f} MiB"
+    held = f"{counted(each.segments, 'segment')}, {each.size_bytes / _MIB:,.1f} MiB"
     return f"process {each.pid or 'that has just begun'}, writer {each.writer}: {held}"
 
 
@@ -157,7 +161,7 @@ def _published(directory: str) -> Finding:
         return Finding("published", "no file yet; the first comes a minute after a start")
     newest = max(found.to_ns for name in names if (found := parse(name)))
     age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
-    return Finding("published", f"{len(names):,} files, the newest of {age_s:,.0f} s ago")
+    return Finding("published", f"{counted(len(names), 'file')}, the newest of {age_s:,.0f} s ago")
 
 
 def _is_python(place: Path) -> bool:

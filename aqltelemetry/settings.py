@@ -193,6 +193,11 @@ def template_name(environ: Mapping[str, str] | None = None) -> str | None:
     return (_own_environment() if environ is None else environ).get(TEMPLATE_VARIABLE) or None
 
 
+def default_directory() -> str:
+    """Return the monitoring directory that is used where none is given."""
+    return _own_environment().get(_variable("directory")) or DEFAULT_DIRECTORY
+
+
 def variables(options: Mapping[str, str]) -> dict[str, str]:
     """Return options, given as texts, as environment variables."""
     return {_variable(name): text for name, text in options.items()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from aqltelemetry import twins
 from aqltelemetry.cli import main
 from aqltelemetry.clock import epoch_ns
+from aqltelemetry.filenames import FileName, enclosing
 from fakes import EPOCH_NS
 
 _ROW = f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.5,/version [GET],7\n"
@@ -83,35 +85,40 @@ def test_times_may_be_relative(tmp_path: Path, text: str) -> None:
     assert "/now [GET]" not in _run("report", str(tmp_path), "--until", text).output
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
-    result = _run("report", str(tmp_path / "none"))
-    assert result.exit_code == 1
-    assert "none': must exist; nothing was recorded there" in result.output
-
-
 def test_an_empty_directory_is_told_with_what_to_wait_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     result = _run("report", str(tmp_path))
     assert result.exit_code == 1
-    assert "holds no recording; a running service publishes its first a minute" in result.output
+    assert "no files yet; a running service publishes its first about a minute" in result.output
 
 
 def test_a_time_in_which_nothing_was_recorded_is_told(tmp_path: Path) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW)
     result = _run("report", str(tmp_path), "--since", "2030-01-01")
     assert result.exit_code == 1
-    assert "holds nothing of the time that was asked for" in result.output
+    assert "nothing was recorded in the time that was asked for" in result.output
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{_ROW}x,y,z\n", f"{_ROW}1"])
-@pytest.mark.filterwarnings("ignore:.*not read")
 def test_one_foreign_or_damaged_file_costs_itself_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW)
     (tmp_path / "duration.2.csv").write_text(text)
     (tmp_path / "runtime.2.csv").write_text(text)
     result = _run("report", str(tmp_path))
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "/version [GET]" in result.output
+    assert "2 files not read, such as duration.2.csv: " in result.output
+
+
+def test_a_report_of_compressed_files_and_copies_is_complete(tmp_path: Path) -> None:
+    name = FileName("duration", *enclosing(EPOCH_NS, EPOCH_NS), 7, "0" * 16, 1, 1, 0)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(_ROW.encode()))
+    (tmp_path / f"Copy of {name}").write_text(_ROW)
+    result = _run("report", str(tmp_path))
+    assert result.exit_code == 0
+    (line,) = (line for line in result.output.splitlines() if "/version [GET]" in line)
+    assert line.split("│")[2].strip() == "1"
+    assert f"left out: Copy of {name}: it is a copy of {name}.gz" in result.output
 
 
 def test_values_of_ones_own_are_reported(tmp_path: Path) -> None:
@@ -130,11 +137,54 @@ def test_nanoseconds_are_a_time_too(tmp_path: Path) -> None:
     assert _run("report", str(tmp_path), "--until", str(EPOCH_NS)).exit_code == 1
 
 
-def test_a_file_is_told(tmp_path: Path) -> None:
+_WITH_DIRECTORY = ("report", "doctor", "off", "on", "verify", "recover")
+
+
+@pytest.mark.parametrize("command", [name for name in _WITH_DIRECTORY if name != "doctor"])
+def test_a_missing_directory_and_a_file_are_usage_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    result = _run("report", str(tmp_path / "file"))
-    assert result.exit_code == 1
-    assert "must be a directory, not a file" in result.output
+    for given, text in (
+        (("none",), "none does not exist: nothing was recorded there\n"),
+        (("--dir", "none"), "none does not exist: nothing was recorded there\n"),
+        ((), "_monitoring does not exist: nothing was recorded there; give its DIR, or set"),
+        (("file",), "file is a file, not a directory"),
+        (("one", "--dir", "two"), "give the directory once: as DIR or as --dir"),
+    ):
+        result = _run(command, *given)
+        assert result.exit_code == 2
+        assert text in result.output
+
+
+@pytest.mark.parametrize("command", _WITH_DIRECTORY)
+def test_every_command_takes_a_directory_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """As an argument, an option, from the environment, or by default."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("_monitoring", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "duration.1.csv").write_text(_ROW)
+    outputs = [_run(command, *given) for given in (("_monitoring",), ("--dir", "_monitoring"), ())]
+    monkeypatch.setenv("AQLTELEMETRY_DIR", "other")
+    outputs.append(_run(command))
+    texts = {result.output.replace("other", "_monitoring") for result in outputs}
+    codes = {result.exit_code for result in outputs}
+    if command in ("on", "off"):
+        texts = {text.replace("already ", "") for text in texts}
+    assert len(texts) == len(codes) == 1
+    assert codes == {0}
+
+
+def test_help_is_not_cut_and_names_each_directory(tmp_path: Path) -> None:
+    _, lines = _run("--help").output.split("Commands:")
+    assert "..." not in lines
+    for command in (*_WITH_DIRECTORY, "demo"):
+        usage = _run(command, "--help").output
+        assert f"{command} [OPTIONS] [DIR]" in usage
+        assert "--dir DIR" in usage
 
 
 @pytest.mark.parametrize(

@@ -107,14 +107,16 @@ def test_what_the_dead_left_is_a_fault_where_nobody_lives_to_publish_it(director
     writer.close()
     (root / f"{writer.name}-000000.bad").touch()
     told = _faults(examine(str(directory), {}))
-    assert told["unpublished"].startswith("1.0 MiB of 1 processes that are dead")
-    assert told["damaged"] == "1 segments were set aside"
+    assert told["damaged"] == "1 segment set aside"
+    assert "unpublished" not in told  # it recorded nothing
 
 
 def test_a_switch_that_is_off_is_told_with_the_way_back(directory: Path) -> None:
     directory.mkdir()
     Controls(str(directory)).switch(on=False)
-    assert _faults(examine(str(directory), {}))["switch"] == "off, until: aqltelemetry on"
+    assert _faults(examine(str(directory), {}))["switch"] == (
+        f"off: to switch it on: aqltelemetry on {directory}"
+    )
 
 
 def test_of_many_processes_some_are_listed(
@@ -126,7 +128,7 @@ def test_of_many_processes_some_are_listed(
     writers = [Writer.in_journal(root, origin(str(directory))) for _ in range(3)]
     found = [each.text for each in examine(str(directory), {}) if each.matter == "recording"]
     assert len(found) == 2
-    assert found[1] == "2 processes more"
+    assert found[1] == "and 2 processes more"
     for writer in writers:
         writer.close()
 

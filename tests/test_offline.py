@@ -51,7 +51,7 @@ def test_a_dry_run_says_what_there_is_and_changes_nothing(directory: Path) -> No
     before = _left(directory)
     done = _recover(directory, "--dry-run")
     assert (done.exit_code, _left(directory)) == (0, before)
-    assert "hold 100 observations\n0 processes are recording" in done.output
+    assert "with 100 observations\n0 recording processes" in done.output
 
 
 def test_all_is_published_once_and_a_second_run_has_nothing_to_do(
@@ -86,7 +86,7 @@ def test_what_living_processes_record_is_waited_for_if_asked(
         assert process.stdout is not None
         assert process.stdin is not None
         process.stdout.readline()
-        assert "1 processes are recording" in _recover(directory, "--dry-run").output
+        assert "1 recording process\n" in _recover(directory, "--dry-run").output
         assert "recovered 0 observations" in _recover(directory).output
         waiting = subprocess.Popen(
             [sys.executable, "-m", "aqltelemetry", "recover", "--wait", str(directory)],
@@ -99,7 +99,7 @@ def test_what_living_processes_record_is_waited_for_if_asked(
         output = waiting.stdout.read()  # not communicate, which misses what readline has buffered
         waiting.stdout.close()
         assert waiting.wait(60) == 0
-    assert "1 processes are recording: waiting for their end" in output
+    assert "waiting for the end of 1 recording process\n" in output
     assert "recovered 10 observations" in output
     assert counts() == {"x": 10}
 
@@ -117,7 +117,7 @@ def test_a_directory_that_can_not_be_written_to_keeps_the_journal(
     directory.rmdir()
     directory.symlink_to("/proc")
     done = _recover(directory, "--journal-dir", str(journal))
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert list(journal.rglob("*.seg"))
 
 

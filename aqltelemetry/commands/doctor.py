@@ -7,33 +7,34 @@ from collections.abc import Iterable
 
 import click
 
+from aqltelemetry.commands.options import no_access, no_process, takes_directory
 from aqltelemetry.diagnosis import Finding, examine, examine_environment, examine_process
+from aqltelemetry.settings import default_directory
 
 _WIDTH = 12
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False)
-@click.option("--pid", metavar="N", type=click.IntRange(1), help="Of a process.")
+@takes_directory
+@click.option("--pid", metavar="N", type=click.IntRange(1), help="Examine a process instead.")
 @click.pass_context
 def doctor(context: click.Context, directory: str | None, pid: int | None) -> None:
-    """Find out what is recorded into DIR, or of a process; what is not, and why.
+    """Find out what is recorded, what is not, and why.
 
-    Marks with ! what recording suffers from, and then exits with 1.
+    Of DIR, or, with --pid, of a process and the directory that it records into. Problems
+    are marked with !; the exit status is 1 then.
     """
-    if (directory is None) == (pid is None):
-        raise click.UsageError("give either a directory or --pid")
+    if directory is not None and pid is not None:
+        raise click.UsageError("give either DIR or --pid")
+    directory = directory or default_directory()
     try:
-        found = examine(directory or "", os.environ) if pid is None else examine_process(pid)
+        found = examine(directory, os.environ) if pid is None else examine_process(pid)
         is_faulty = _show(found)
-    except (FileNotFoundError, ProcessLookupError):
-        raise click.ClickException(f"there is no process {pid}") from None
-    except PermissionError as exc:
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as exc:
         if pid is None:
             raise click.ClickException(f"{directory}: {exc.strerror}") from exc
-        raise click.ClickException(
-            f"process {pid} is another user's: ask as that user, or as root"
-        ) from None
+        is_refused = isinstance(exc, PermissionError)
+        raise (no_access(pid) if is_refused else no_process(pid)) from None
     _show(examine_environment())
     context.exit(is_faulty)
 

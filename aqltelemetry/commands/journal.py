@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from aqltelemetry.clock import pause, utc
+from aqltelemetry.commands.options import IncompleteError, takes_existing_directory
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.evidence import look_into
 from aqltelemetry.journal.census import census
@@ -19,13 +20,11 @@ from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.offline import Recovered, Recoverer
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.verification import Verdict
+from aqltelemetry.wording import counted, processes
 
 _WAIT_S = 1.0
 _SHARE = 0.5
 
-_directory = click.argument(
-    "directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
 _journal_dir = click.option(
     "--journal-dir",
     metavar="PATH",
@@ -34,11 +33,11 @@ _journal_dir = click.option(
 
 
 @click.command()
-@_directory
+@takes_existing_directory
 @_journal_dir
 @click.option("-q", "--quiet", is_flag=True, help="Only the sum, and what can't be explained.")
 def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
-    """Prove from the files in DIR that nothing is lost, and nothing there twice.
+    """Prove that nothing is lost, and nothing there twice.
 
     Holds the rows of each recording process against its accounts: each observation
     that was accepted is in a file once, in the journal, in a file that a reader or
@@ -59,14 +58,14 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
             for line in _lines(verdict):
                 click.echo(line)
     problems = sum(len(verdict.problems) for verdict in verdicts)
-    click.echo(f"{len(verdicts)} recordings: {_sum(verdicts)}")
+    click.echo(f"{counted(len(verdicts), 'recording')}: {_sum(verdicts)}")
     if problems:
-        raise click.ClickException(f"{problems} findings can't be explained")
+        raise click.ClickException(f"{counted(problems, 'finding')} can't be explained")
     click.echo("all is explained")
 
 
 @click.command()
-@_directory
+@takes_existing_directory
 @_journal_dir
 @click.option("--dry-run", is_flag=True, help="Only say what there is to recover.")
 @click.option("--wait", is_flag=True, help="Go on until no process records into DIR any more.")
@@ -79,7 +78,7 @@ def recover(
     wait: bool,
     as_owner: bool,
 ) -> None:
-    """Publish what killed processes left in the journal of DIR.
+    """Publish what killed processes left in the journal.
 
     Running processes do that by themselves, and so does the next start: this is for
     when there is none. Takes half of a processor at most. May be run at any time, more
@@ -93,14 +92,15 @@ def recover(
     try:
         if dry_run:
             segments, observations, alive = _left(roots)
-            told = f"{segments} segments of killed processes hold {observations:,} observations"
-            click.echo(f"{told}\n{alive} processes are recording")
+            held = counted(observations, "observation")
+            click.echo(f"{counted(segments, 'segment')} of killed processes, with {held}")
+            click.echo(processes(alive, "recording"))
             return
         segments, alive = _count(roots)
-        click.echo(f"{segments} segments of killed processes")
+        click.echo(f"{counted(segments, 'segment')} of killed processes")
         done = asyncio.run(_recover(offline_recoverer, chosen, roots, segments))
         if wait and alive:
-            click.echo(f"{alive} processes are recording: waiting for their end")
+            click.echo(f"waiting for the end of {processes(alive, 'recording')}")
         while wait:
             # Asked before: what ends meanwhile has its turn in this round or the next.
             wait = bool(_count(roots)[1])
@@ -109,10 +109,11 @@ def recover(
             done.damaged += more.damaged
             pause(_WAIT_S if wait else 0)
     except OSError as exc:
-        raise click.ClickException(f"not all is recovered: {exc}") from exc
-    click.echo(f"recovered {done.observations:,} observations")
+        raise IncompleteError(f"not all is recovered: {exc}") from exc
+    click.echo(f"recovered {counted(done.observations, 'observation')}")
     if done.damaged:
-        click.echo(f"{done.damaged} damaged segments are set aside, *{BAD_SUFFIX} in the journal")
+        damaged = counted(done.damaged, "damaged segment")
+        click.echo(f"{damaged} set aside, *{BAD_SUFFIX} in the journal")
 
 
 async def _recover(
@@ -177,9 +178,10 @@ def _lines(verdict: Verdict) -> Iterable[str]:
     for dropped in verdict.dropped:
         yield f"  dropped: {dropped.total:,} {dropped.reason}, the last at {utc(dropped.last_ns)}"
     if verdict.damaged_segments:
-        yield f"  {verdict.damaged_segments:,} damaged segments: what else they held is not known"
+        damaged = counted(verdict.damaged_segments, "damaged segment")
+        yield f"  {damaged}: how many observations were lost with them is not known"
     if verdict.retired_files:
-        yield f"  removed {verdict.retired_files:,} files by the rules of retention"
+        yield f"  retention removed {counted(verdict.retired_files, 'file')}"
     for problem in verdict.problems:
         yield f"  NOT EXPLAINED: {problem}"
 

@@ -19,6 +19,7 @@ from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
 from aqltelemetry.settings import Settings, settings, text_options, variables
+from aqltelemetry.wording import counted, processes
 
 _SHARE = 0.5
 _OF_A_SIGNAL = 128
@@ -61,7 +62,7 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(
     context: click.Context, /, directory: str | None, command: Sequence[str], **given: str | None
 ) -> None:
-    """Run COMMAND and record every Python process below it, without a line of code.
+    """Run COMMAND and record every Python process below it.
 
     \b
     aqltelemetry run -- gunicorn app:app --workers 4
@@ -147,12 +148,11 @@ def _summary(chosen: Settings, known: set[str], code: int) -> str:
     if not found.files:
         return f"no observations: {_why(chosen, code)}"
     rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
-    processes = len({pid for pid, _ in found.processes})
     return (
         "published in the meantime: "
-        f"{found.rows.total():,} observations ({rows}) of {processes} "
-        f"process{'' if processes == 1 else 'es'}, "
-        f"{found.dropped:,} dropped, in {found.files} file{'' if found.files == 1 else 's'}: "
+        f"{counted(found.rows.total(), 'observation')} ({rows}) of "
+        f"{processes(len({pid for pid, _ in found.processes}))}, "
+        f"{found.dropped:,} dropped, in {counted(found.files, 'file')}: "
         f"aqltelemetry report {_shown(chosen)}"
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry.commands.options import no_access, no_process, takes_existing_directory
 from aqltelemetry.control import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.journal.census import mapped_by, seen_by
 from aqltelemetry.journal.format import Header
@@ -16,21 +17,21 @@ from aqltelemetry.journal.format import Header
 _POLL_S = 0.1
 _GRACE_S = 15.0
 _NS_PER_S = 1e9
-_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@takes_existing_directory
 def off(directory: Path) -> None:
-    """Switch off all recordings into DIR, until `aqltelemetry on DIR`.
+    """Switch off all recordings into DIR.
 
-    Running processes hear of it within a second, those that start later at their start.
+    They stay off until `aqltelemetry on DIR`. Running processes hear of it within a
+    second, those that start later at their start.
     """
     _switch(directory, on=False)
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@takes_existing_directory
 def on(directory: Path) -> None:
     """Switch recordings into DIR on again."""
     _switch(directory, on=True)
@@ -100,9 +101,9 @@ def recording_of(pid: int) -> Header:
     try:
         headers = [header for header in mapped_by(pid) if header.pid in _names_of(pid)]
     except (FileNotFoundError, ProcessLookupError):
-        raise click.ClickException(f"there is no process {pid}") from None
+        raise no_process(pid) from None
     except PermissionError:
-        raise click.ClickException(f"process {pid} is another user's") from None
+        raise no_access(pid) from None
     if not headers:
         raise click.ClickException(
             f"process {pid} does not record, or in memory only: aqltelemetry doctor --pid {pid}"

@@ -29,16 +29,19 @@ def test_what_is_not_well_is_marked(directory: Path) -> None:
     assert f"! directory    {directory} does not exist" in result.output
 
 
-@pytest.mark.parametrize("arguments", [(), (".", "--pid", "1")])
+@pytest.mark.parametrize("arguments", [(".", "--pid", "1"), ("--dir", ".", "--pid", "1")])
 def test_it_is_of_a_directory_or_of_a_process(arguments: tuple[str, ...]) -> None:
     result = _run(*arguments)
     assert result.exit_code == 2
-    assert "give either a directory or --pid" in result.output
+    assert "give either DIR or --pid" in result.output
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(FileNotFoundError, "there is no process 7"), (PermissionError, "is another user's")],
+    [
+        (FileNotFoundError, "there is no process {pid}"),
+        (PermissionError, "the system does not let this process examine process {pid}"),
+    ],
 )
 def test_a_process_that_cannot_be_examined_is_told(
     monkeypatch: pytest.MonkeyPatch, error: type[OSError], told: str
@@ -46,7 +49,7 @@ def test_a_process_that_cannot_be_examined_is_told(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("pathlib.Path.read_text", fail)
-    result = _run("--pid", "7")
+    monkeypatch.setattr("pathlib.Path.read_bytes", fail)
+    result = _run("--pid", str(os.getpid()))
     assert result.exit_code == 1
-    assert told in result.output
+    assert told.format(pid=os.getpid()) in result.output
