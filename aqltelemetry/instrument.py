@@ -219,10 +219,13 @@ HOSTS: Mapping[str, Callable[[ModuleType], None]] = {
     "aiohttp.web_runner": _aiohttp,
     "django.core.handlers.asgi": _asgi_class("ASGIHandler"),
     "django.core.handlers.wsgi": _wsgi_class("WSGIHandler"),
+    "falcon.asgi.app": _asgi_class("App"),
     "flask.app": _wsgi_class("Flask"),
     "gunicorn.workers.base": _gunicorn,
     "gunicorn.workers.gasgi": _gunicorn,
     "litestar.app": _asgi_class("Litestar"),
+    "quart.app": _asgi_class("Quart"),
+    "sanic.app": _asgi_class("Sanic"),
     "starlette.applications": _asgi_class("Starlette"),
     "uvicorn.config": _uvicorn,
 }

@@ -27,10 +27,13 @@ HOSTS = frozenset(
         "aiohttp.web_runner",
         "django.core.handlers.asgi",
         "django.core.handlers.wsgi",
+        "falcon.asgi.app",
         "flask.app",
         "gunicorn.workers.base",
         "gunicorn.workers.gasgi",
         "litestar.app",
+        "quart.app",
+        "sanic.app",
         "starlette.applications",
         "uvicorn.config",
     }

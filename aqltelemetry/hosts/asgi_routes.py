@@ -10,13 +10,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aqltelemetry.hosts.route_tree import RouteTree, deciding, is_router, is_static
+from aqltelemetry.hosts.route_tree import Place, RouteTree, deciding, is_router, is_static
 from aqltelemetry.request_labels import TEMPLATE
 from aqltelemetry.routes import django_template
 
 IN_DJANGO = "aqltelemetry.in_django"
 """Set in the scope of a connection that Django handles."""
 _MOST_TREES = 100
+_REST = "/{path}"
 
 
 class AsgiRoutes:
@@ -35,21 +36,19 @@ class AsgiRoutes:
         """
         inner: str | None = scope.get(TEMPLATE)
         litestar: str = scope.get("path_template") or ""
+        if not litestar and "route_handler" in scope:
+            litestar = _litestar_mount(scope["route_handler"])
         tree = self._tree(scope)
-        if tree is None:
-            if inner is None and not litestar:
-                return _other_template(scope)
-            return (litestar + (inner or "")) if inner != "" else None
-        place = tree.find(scope)
-        if place is None:
-            return None
-        if place.app is None:  # a route
-            return litestar + place.template
-        if inner is None and _is_litestar(place.app):
-            inner, litestar = litestar, ""
+        if tree is not None:
+            place = tree.find(scope)
+            if place is None:
+                return None
+            if inner is None and place.app is not None and _is_litestar(place.app):
+                return place.template + litestar if litestar else None
+            return _joined(litestar.removesuffix(_REST), place, inner, scope)
         if inner is None:
-            return None if IN_DJANGO in scope else f"{litestar}{place.template}/{{path}}"
-        return f"{litestar}{place.template}{inner}" if inner else None
+            return litestar or _other_template(scope)
+        return litestar.removesuffix(_REST) + inner if inner else None
 
     def decides(self, scope: Mapping[str, Any]) -> bool:
         """Say whether the object that `deciding` returns has this template each time."""
@@ -80,9 +79,28 @@ def django_path(scope: Mapping[str, Any]) -> str:
     return str(scope.get("path", "")).removeprefix(root_path)
 
 
+def _joined(outer: str, place: Place, inner: str | None, scope: Mapping[str, Any]) -> str | None:
+    """Return the template of a route, or of what is mounted where no route goes on."""
+    template = outer + place.template
+    if place.app is None:
+        return template
+    if inner is None:
+        return None if IN_DJANGO in scope else template + _REST
+    return template + inner if inner else None
+
+
 def _is_litestar(app: object) -> bool:
     module = sys.modules.get("litestar.app")
     return module is not None and isinstance(app, module.Litestar)
+
+
+def _litestar_mount(handler: object) -> str:
+    """Return the template of an application that is mounted in Litestar, which has none for it."""
+    paths: frozenset[str] = getattr(handler, "paths", frozenset())
+    if not getattr(handler, "is_mount", False) or len(paths) != 1:
+        return ""
+    (path,) = paths
+    return path.rstrip("/") + _REST
 
 
 def _other_template(scope: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ route matched.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -16,7 +17,12 @@ from aqltelemetry.routes import braced
 
 _log = logging.getLogger("aqltelemetry")
 _MOST_LAYERS = 20
-_OBSERVED = "_aqltelemetry_observed"
+_UID = "aqltelemetry"
+# As Falcon and Sanic write the variable parts of a route: {id:int}, <id:[a-z]+>.
+_FALCON_VARIABLE = re.compile(r"\{([^{}:]+):[^{}]*\}")
+_SANIC_VARIABLE = re.compile(r"<([^<>:]+)(?::(?:[^<>]|<[^<>]*>)*)?>")
+# By their ids; with the applications, which these are of only while they live.
+_observed: dict[int, object] = {}
 
 
 def observe(app: object) -> None:
@@ -28,8 +34,8 @@ def observe(app: object) -> None:
         _observe_django()
         _observe_quart()
         for each in _layers(app):
-            _observe_falcon(each)
-            _observe_sanic(each)
+            if id(each) not in _observed and (_observe_falcon(each) or _observe_sanic(each)):
+                _observed[id(each)] = each
     except Exception as exc:  # noqa: BLE001 - the application is served all the same
         _log.error("the routes of an application can't be observed: %r", exc)
 
@@ -47,7 +53,7 @@ def _observe_django() -> None:
     # Only what has handlers of its own is connected to: others import it for its models.
     if "django.core.handlers.asgi" in sys.modules:
         signals = sys.modules["django.core.signals"]
-        signals.request_started.connect(_begun_by_django, dispatch_uid=_OBSERVED)
+        signals.request_started.connect(_begun_by_django, dispatch_uid=_UID)
 
 
 def _begun_by_django(scope: Any = None, **_: object) -> None:
@@ -83,37 +89,30 @@ class _FalconObserver:
     """A middleware of Falcon's that notes the route of a request."""
 
     async def process_resource(self, req: Any, _: object, __: object, ___: object) -> None:
-        req.scope[TEMPLATE] = req.uri_template or ""
+        req.scope[TEMPLATE] = _FALCON_VARIABLE.sub(r"{\1}", req.uri_template or "")
 
-    async def process_resource_ws(self, req: Any, _: object, __: object, ___: object) -> None:
-        req.scope[TEMPLATE] = req.uri_template or ""
+    process_resource_ws = process_resource
 
 
-def _observe_falcon(app: Any) -> None:
+def _observe_falcon(app: Any) -> bool:
     module = sys.modules.get("falcon.asgi")
-    if module is None or not isinstance(app, module.App) or hasattr(app, _OBSERVED):
-        return
+    if module is None or not isinstance(app, module.App):
+        return False
     app.add_middleware(_FalconObserver())
-    setattr(app, _OBSERVED, True)
+    return True
 
 
-def _observe_sanic(app: Any) -> None:
+def _observe_sanic(app: Any) -> bool:
     module = sys.modules.get("sanic.app")
-    if module is None or not isinstance(app, module.Sanic) or hasattr(app.ctx, _OBSERVED):
-        return
+    if module is None or not isinstance(app, module.Sanic):
+        return False
     app.register_middleware(_begun_by_sanic, "request")
-    setattr(app.ctx, _OBSERVED, True)
+    return True
 
 
 def _begun_by_sanic(request: Any) -> None:
     scope = getattr(request.transport, "scope", None)
     if scope is not None:  # not of Sanic's own server
         route = request.route
-        scope[TEMPLATE] = "" if route is None else _sanic_template(route.segments)
-
-
-def _sanic_template(segments: Any) -> str:
-    named = (
-        f"{{{each[1:-1].partition(':')[0]}}}" if each.startswith("<") else each for each in segments
-    )
-    return "/" + "/".join(named)
+        path = "" if route is None else f"/{route.path.lstrip('/')}"
+        scope[TEMPLATE] = _SANIC_VARIABLE.sub(r"{\1}", path)

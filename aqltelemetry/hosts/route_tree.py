@@ -16,6 +16,7 @@ _FULL = 2
 """The value of Starlette's `Match.FULL`; `NONE` is 0."""
 _MOST_LAYERS = 20
 _MOST_READS = 100
+_MOST_OBJECTS = 20_000
 _REST = "/{path}"
 """What Starlette adds to the path of a mount."""
 
@@ -41,6 +42,7 @@ class RouteTree:
     def __init__(self, router: Any) -> None:
         self.router = router
         self._reads = 0
+        self._is_endless = False
         self._places: dict[int, Place | None] = {}
         # Ids are those of these objects only while they live.
         self._objects: list[object] = []
@@ -52,16 +54,21 @@ class RouteTree:
 
     def place_of(self, key: object) -> Place | None:
         """Return the only place where an object stands; None if there is none, or several."""
-        if key is None:
+        if key is None or self._is_endless:
             return None
         if id(key) not in self._places and self._reads < _MOST_READS:
             # The first one, or one that was added meanwhile.
             self._reads += 1
+            self._objects.clear()
+            self._places.clear()
             self._read(self.router, _Prefix(), ())
         return self._places.get(id(key))
 
     def _read(self, router: Any, prefix: _Prefix, above: tuple[object, ...]) -> None:
-        if router in above or len(above) > _MOST_LAYERS:
+        # One that is mounted in itself, or in very many ways, has its routes asked each time.
+        if any(router is each for each in above) or len(self._objects) > _MOST_OBJECTS:
+            self._is_endless = True
+        if self._is_endless:
             return
         for route in _each_route(router.routes):
             inner = _inside(route)

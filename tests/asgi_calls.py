@@ -1,0 +1,79 @@
+"""What tests of ASGI labels share: calls of applications, and the labels that were recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from aqltelemetry import asgi_connections
+from aqltelemetry.asgi_connections import ScopeLabels
+from aqltelemetry.exchange import InFlight
+from twinned import compiled_twin, recorded
+
+_OUTCOMES = (" 4xx", " 5xx", " disconnect", " ttfb")
+
+
+def twin(name: str) -> ModuleType:
+    """Return the pure or the compiled module of connections."""
+    return compiled_twin("_asgi_connections") if name == "compiled" else asgi_connections
+
+
+def scope_of(path: str, **more: Any) -> dict[str, Any]:
+    """Return the scope of a request, or of a websocket if `type` says so."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "http_version": "1.1",
+        "scheme": "http",
+        "headers": [(b"host", b"testserver")],
+        "server": ("x", 80),
+        "client": ("y", 1),
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "extensions": {},
+    }
+    scope.update(more)
+    if scope["type"] == "websocket":
+        del scope["method"]
+        scope.update(scheme="ws", subprotocols=[])
+    return scope
+
+
+async def call(connections: Any, app: Any, scope: dict[str, Any]) -> None:
+    """Call an application as a server and the middleware do."""
+    websocket = scope["type"] == "websocket"
+    first = {"type": "websocket.connect"} if websocket else {"type": "http.request", "body": b""}
+    messages = [first]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        pass
+
+    connection = connections.begin(scope, receive, send)
+    try:
+        await app(scope, connection.receive, connection.send)
+    except Exception as exc:
+        connection.fail(exc)
+    finally:
+        connection.leave()
+
+
+async def totals(
+    module: ModuleType, app: Any, scopes: Iterable[dict[str, Any]], template: Any = None
+) -> Counter[str]:
+    """Call an application, and return the labels of the connections' whole times."""
+    connections = module.Connections(ScopeLabels(template), InFlight(), False)
+    with recorded() as found:
+        for scope in scopes:
+            await call(connections, app, scope)
+    return Counter({label: count for label, count in found if not label.endswith(_OUTCOMES)})
