@@ -189,7 +189,7 @@ cdef class Preparing(Awaited):
 cdef class RequestTimer:
     """Makes the requests of an application, and handles the usual ones of a timer."""
 
-    cdef object _twin, _handle, _make, _request_type, _protocol_type, _plain
+    cdef object _twin, _handle, _make, _request_type, _protocol_type, _plain, _refused
     cdef Gauge _in_flight
     cdef bint _with_ttfb
     cdef dict _known
@@ -201,13 +201,17 @@ cdef class RequestTimer:
         self._request_type = request_type
         self._protocol_type = protocol_type
         self._plain = twin.plain
+        self._refused = twin.refused_message
         self._in_flight = twin.in_flight.gauge
         self._with_ttfb = twin.with_ttfb
         self._known = {}
 
     def make(self, message, payload, protocol, writer, task):
         """Make a request that tells when the head of its response begins."""
-        return self._make(message, payload, protocol, writer, task, self._request_type)
+        request = self._make(message, payload, protocol, writer, task, self._request_type)
+        if message is self._refused:
+            self._twin.refused(request)
+        return request
 
     def handle(self, request):
         """Handle a request; whatever the application raises passes through."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
-from typing import Unpack
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias, Unpack
 
 from aiohttp import web
 
@@ -16,10 +16,12 @@ from aqltelemetry.aiohttp_requests import time_requests
 from aqltelemetry.errors import AlreadyRunningError, AlreadySetUpError, StateError, TelemetryError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.kinds import require_aiohttp
+from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 
 _log = logging.getLogger("aqltelemetry")
+Template: TypeAlias = Callable[[web.Request], str | None]
 _MONITOR = web.AppKey("aqltelemetry", Monitor)
 
 
@@ -28,6 +30,7 @@ def setup(
     monitoring_dir: str | os.PathLike[str] | None = None,
     *,
     with_ttfb: bool = True,
+    template: Template | str | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Record the application's requests while it runs, by a monitor of its own.
@@ -42,6 +45,12 @@ def setup(
     outermost application, to be set up before it starts; those of its
     sub-applications are among them.
 
+    `template` names the route of a request where aiohttp's is not what is wanted: a
+    function of the request, called when its response begins or it has failed, or the name of
+    one, `module:function`. Where that returns None or "", aiohttp's route is used; what
+    it raises is logged once, and the request is unmatched. Without it, the environment
+    variable AQLTELEMETRY_TEMPLATE may name one.
+
     Raises OptionError, StateError for an application that has been set up or started
     before, and WrongApplicationError for one that is not aiohttp's.
     """
@@ -52,12 +61,13 @@ def setup(
     if app.frozen:
         msg = "setup must be called before the application starts"
         raise StateError(msg)
+    chosen = chosen_template(template)
     in_flight = InFlight()
     options["samplers"] = (*options.get("samplers", ()), in_flight)
     app[_MONITOR] = Monitor(monitoring_dir, **options)
     # First of all, so that what other contexts do is recorded too.
     app.cleanup_ctx.insert(0, _recording)
-    time_requests(app, in_flight, with_ttfb=with_ttfb)
+    time_requests(app, in_flight, with_ttfb=with_ttfb, template=chosen)
 
 
 async def _recording(app: web.Application) -> AsyncIterator[None]:

@@ -6,39 +6,24 @@ handler answers by returning a plain response. What goes another way it leaves t
 
 from __future__ import annotations
 
-import re
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import partial
-from inspect import signature
 from typing import Any, NoReturn
 
-import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.hosts import aiohttp_private
+from aqltelemetry.hosts.aiohttp_documented import DocumentedTimer
+from aqltelemetry.hosts.aiohttp_labels import RouteLabels
 from aqltelemetry.recorder import is_on
-from aqltelemetry.request_labels import (
-    EVENTS,
-    WEBSOCKET,
-    Labels,
-    RequestLabels,
-    guarded,
-)
+from aqltelemetry.request_labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.twins import IS_COMPILED
 
-# What the compiled twin needs of aiohttp that is not of its documented interface. Those
-# before 3.11 end some requests without a word.
-_IS_KNOWN = (
-    re.match(r"(3\.(1[1-9]|[2-9]\d)|[4-9])\.", aiohttp.__version__) is not None
-    and hasattr(web.Request, "_prepare_hook")
-    and hasattr(web.RequestHandler, "log_access")
-    and hasattr(web.Application, "_make_handler")
-    and "_cls" in signature(web.Application._make_request).parameters  # noqa: SLF001
-)
-if IS_COMPILED and _IS_KNOWN:
+if IS_COMPILED and aiohttp_private.is_tested_compiled():
     from aqltelemetry import _aiohttp_requests as compiled
     from aqltelemetry.aiohttp_classes import TimedProtocol, TimedRequest, timed_server
 
@@ -51,19 +36,38 @@ Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """What an application handles a request by."""
 
 
-def time_requests(app: web.Application, in_flight: InFlight, *, with_ttfb: bool) -> None:
+def time_requests(
+    app: web.Application,
+    in_flight: InFlight,
+    *,
+    with_ttfb: bool,
+    template: Callable[[web.Request], str | None] | None = None,
+) -> None:
     """Have an application record each request; before it is started."""
-    # Around all middlewares. As a middleware it would cost several times as much:
-    # with the first one, aiohttp takes a longer way through every request.
-    timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb)  # noqa: SLF001
-    handle: Handle = timer.handle
-    if IS_COMPILED and _IS_KNOWN:
-        make, make_handler = app._make_request, app._make_handler  # noqa: SLF001
-        usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
-        handle = usual.handle
-        object.__setattr__(app, "_make_request", usual.make)
-        object.__setattr__(app, "_make_handler", partial(timed_server, make_handler))
-    object.__setattr__(app, "_handle", handle)
+    labels = RouteLabels(template)
+    if aiohttp_private.is_tested():
+        # Around all middlewares. As a middleware it would cost several times as much:
+        # with the first one, aiohttp takes a longer way through every request.
+        timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb, labels=labels)  # noqa: SLF001
+        make = app._make_request  # noqa: SLF001
+        if IS_COMPILED and aiohttp_private.is_tested_compiled():
+            usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
+            serve = partial(timed_server, app._make_handler)  # noqa: SLF001
+            if aiohttp_private.replace(
+                app, _make_request=usual.make, _make_handler=serve, _handle=usual.handle
+            ):
+                return
+        make = partial(_make, timer, make)
+        if aiohttp_private.replace(app, _make_request=make, _handle=timer.handle):
+            return
+    DocumentedTimer(labels, in_flight, with_ttfb=with_ttfb).add_to(app)
+
+
+def _make(timer: RequestTimer, make: Callable[..., web.Request], *arguments: Any) -> web.Request:
+    request = make(*arguments)
+    if arguments[0] is aiohttp_private.REFUSED:
+        timer.refused(request)
+    return request
 
 
 class RequestTimer:
@@ -71,14 +75,23 @@ class RequestTimer:
 
     plain: type[web.Response] = web.Response
     """What is sent whole by a timer itself, so never a stream."""
+    refused_message = aiohttp_private.REFUSED
+    """The message of requests that are answered without the application."""
 
-    def __init__(self, handle: Handle, in_flight: InFlight, *, with_ttfb: bool) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        in_flight: InFlight,
+        *,
+        with_ttfb: bool,
+        labels: RouteLabels | None = None,
+    ) -> None:
         self._handle = handle
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
-        self._labels = RequestLabels()
-        self._template = guarded(_template)
-        self._known: dict[tuple[web.AbstractRoute, str, str], Labels] = {}
+        self._labels = labels or RouteLabels()
+        # On the object, as what most requests ask for.
+        self.labels, self.knows = self._labels.of, self._labels.knows
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle a request; whatever the application raises passes through."""
@@ -111,24 +124,15 @@ class RequestTimer:
         """Return a request that the compiled twin leaves to this one."""
         return Request(self, request, started_ns)
 
-    def labels(self, request: web.Request, kind: str) -> Labels:
-        """Return the labels of a request, which those of a route share."""
-        try:
-            return self._known[request.match_info.route, request.method, kind]
-        except Exception:  # noqa: BLE001 - a router may have failed
-            return self._learn(request, kind)
+    def refused(self, request: web.Request) -> None:
+        """Record a request that the server's parser refused, when its answer is sent."""
+        if is_on():
+            _Refused(self, request, monotonic_ns())
 
-    def knows(self, request: web.Request) -> bool:
-        """Say whether the labels of a request stay those of its route and method."""
-        return (request.match_info.route, request.method, "") in self._known
-
-    def _learn(self, request: web.Request, kind: str) -> Labels:
-        template, method = self._template(request), request.method
-        labels = self._labels.of(template, method, kind)
-        # What no route answers has a new one each time, and clients may invent methods.
-        if template is not None and self._labels.keeps(method):
-            self._known[request.match_info.route, method, kind] = labels
-        return labels
+    @property
+    def unmatched(self) -> Labels:
+        """The labels of requests that no route answers."""
+        return self._labels.unmatched
 
 
 class Request(Exchange):
@@ -264,10 +268,18 @@ async def _raise(exc: Exception, _: web.BaseRequest) -> NoReturn:
     raise exc
 
 
-def _template(request: web.Request) -> str | None:
-    resource = request.match_info.route.resource
-    # What no route matches has one that makes the error, of no resource.
-    return resource.canonical if resource is not None else None
+class _Refused(Request):
+    """A request that the server answers itself, in flight only as long as that takes."""
+
+    def record(self) -> None:
+        """Record it."""
+        self.end(self._timer.unmatched, self._timer.with_ttfb)
+
+    async def _timed_finish(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await self._finish(*args, **kwargs)
+        finally:
+            self.complete()
 
 
 def _is_gone(request: web.Request) -> bool:

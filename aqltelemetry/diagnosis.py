@@ -102,6 +102,21 @@ def examine_environment() -> Iterator[Finding]:
     for package, what in EXTRAS.items():
         state = "is there" if find_spec(package) else "is not installed"
         yield Finding(package, f"{state}: {what}")
+    if find_spec("aiohttp"):
+        yield from _aiohttp()
+
+
+def _aiohttp() -> Iterator[Finding]:
+    try:
+        from aqltelemetry.hosts.aiohttp_private import (  # noqa: PLC0415 - it need not be there
+            version_note,
+        )
+
+        note = version_note()
+    except Exception as exc:  # noqa: BLE001 - whatever an import of aiohttp raises
+        note = f"can't be imported: {exc}"
+    if note:
+        yield Finding("aiohttp", note)
 
 
 def _directory(directory: str) -> Finding:

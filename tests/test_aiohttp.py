@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import subprocess
 import sys
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,10 +19,22 @@ from aqltelemetry import Monitor, recorder
 from aqltelemetry.aiohttp import _MONITOR, setup
 from aqltelemetry.errors import OptionError, StateError
 from aqltelemetry.exchange import Exchange
+from aqltelemetry.hosts import aiohttp_private
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+_EITHER_WAY = pytest.mark.usefixtures("way")
+
+
+@pytest.fixture(params=["private", "documented"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Record by aiohttp's private parts, or as with a version that is not known."""
+    if request.param == "documented":
+        monkeypatch.setattr(aiohttp_private, "TESTED", ())
+    return str(request.param)
 
 
 @asynccontextmanager
@@ -56,6 +68,7 @@ async def _hello(request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
+@_EITHER_WAY
 async def test_a_request_is_one_duration_under_its_route_template(
     directory: Path, counts: Counts
 ) -> None:
@@ -75,6 +88,7 @@ async def test_it_records_while_the_application_runs(directory: Path) -> None:
     assert not recorder.is_on()
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_the_method_is_part_of_the_label(
     directory: Path, counts: Counts, method: str
@@ -84,6 +98,7 @@ async def test_the_method_is_part_of_the_label(
     assert counts() == {f"/x [{method}]": 1}
 
 
+@_EITHER_WAY
 async def test_unusual_methods_share_a_series(directory: Path, counts: Counts) -> None:
     async with _serving(_app(directory, web.route("*", "/x", _hello))) as client:
         for method in ("PROPFIND", "PURGE", "MKCOL"):
@@ -92,6 +107,7 @@ async def test_unusual_methods_share_a_series(directory: Path, counts: Counts) -
     assert counts() == {"/x [OTHER]": 3}
 
 
+@_EITHER_WAY
 async def test_what_no_route_answers_is_one_series(directory: Path, counts: Counts) -> None:
     async with _serving(_app(directory, web.post("/x", _hello))) as client:
         for number in range(20):
@@ -102,6 +118,7 @@ async def test_what_no_route_answers_is_one_series(directory: Path, counts: Coun
     assert counts() == {"unmatched": 21, "unmatched 4xx": 21}
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("with_ttfb", [True, False])
 async def test_each_end_of_a_request_is_counted(
     directory: Path, counts: Counts, with_ttfb: bool
@@ -153,6 +170,7 @@ async def test_each_end_of_a_request_is_counted(
     assert counts() == expected
 
 
+@_EITHER_WAY
 async def test_the_time_until_the_response_begins_is_kept_beside_the_total(
     directory: Path, rows: Rows
 ) -> None:
@@ -189,6 +207,7 @@ async def test_what_a_handler_does_after_its_response_is_not_the_clients_time(
     assert all(float(row["Measurement"]) < 0.5 for row in rows())
 
 
+@_EITHER_WAY
 async def test_what_fails_while_it_is_sent_is_counted(directory: Path, counts: Counts) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"first"
@@ -249,6 +268,7 @@ async def test_a_duration_includes_the_streaming_of_the_body(directory: Path, ro
     assert between > 0
 
 
+@_EITHER_WAY
 async def test_a_duration_includes_what_is_sent_after_the_handler_returned(
     directory: Path, rows: Rows
 ) -> None:
@@ -271,6 +291,7 @@ async def test_a_duration_includes_what_is_sent_after_the_handler_returned(
     assert float(row["Measurement"]) > 0.05
 
 
+@_EITHER_WAY
 async def test_files_and_static_routes_are_recorded(
     directory: Path, tmp_path: Path, counts: Counts
 ) -> None:
@@ -297,6 +318,7 @@ async def _endless() -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("how", ["writing", "body", "file", "reading", "returning"])
 async def test_a_client_that_goes_away_is_seen_so(
     directory: Path, tmp_path: Path, counts: Counts, how: str
@@ -341,6 +363,7 @@ async def test_a_client_that_goes_away_is_seen_so(
     assert counts() == {"/slow [POST]": 1, "/slow [POST] disconnect": 1}
 
 
+@_EITHER_WAY
 async def test_a_handler_cancelled_at_shutdown_is_recorded(directory: Path, counts: Counts) -> None:
     reached = asyncio.Event()
 
@@ -365,6 +388,7 @@ async def _ignore(request: Any) -> None:
         await request
 
 
+@_EITHER_WAY
 async def test_requests_sent_without_waiting_are_recorded_each(
     directory: Path, counts: Counts
 ) -> None:
@@ -382,6 +406,7 @@ async def test_requests_sent_without_waiting_are_recorded_each(
     assert counts() == {"/x [GET]": 10}
 
 
+@_EITHER_WAY
 async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: Counts) -> None:
     inner = web.Application()
     inner.add_routes([web.get("/items/{id}", _hello)])
@@ -393,6 +418,7 @@ async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: C
     assert counts() == {"/api/items/{id} [GET]": 1, "unmatched": 1, "unmatched 4xx": 1}
 
 
+@_EITHER_WAY
 async def test_middlewares_and_their_answers_are_within_the_duration(
     directory: Path, rows: Rows
 ) -> None:
@@ -422,6 +448,7 @@ async def _echo(request: web.Request) -> web.WebSocketResponse:
     return response
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("end", ["client", "server", "lost"])
 async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture, end: str
@@ -446,6 +473,7 @@ async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("end", ["server", "client", "error"])
 async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
     directory: Path, counts: Counts, end: str
@@ -482,6 +510,7 @@ async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
     }
 
 
+@_EITHER_WAY
 async def test_an_error_is_no_event_stream_though_one_was_asked_for(
     directory: Path, counts: Counts
 ) -> None:
@@ -547,6 +576,7 @@ def _routes(signals: list[str]) -> web.Application:
     return app
 
 
+@_EITHER_WAY
 async def test_clients_and_applications_see_no_difference(directory: Path) -> None:
     """The same bytes, statuses, headers and signals with and without, on and off."""
     seen, heard = [], []
@@ -581,6 +611,7 @@ async def test_a_response_of_ones_own_class_is_prepared_and_ended_once(directory
     assert calls == ["prepare", "write_eof"]
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("kind", [ValueError, TimeoutError, ConnectionResetError, web.HTTPGone])
 async def test_what_fails_as_a_response_is_prepared_fails_as_without(
     directory: Path,
@@ -709,6 +740,7 @@ async def test_more_routes_than_may_have_labels_share_one(directory: Path, count
     assert found == {f"/{number} [GET]": 1 for number in range(1_000)}
 
 
+@_EITHER_WAY
 async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> None:
     go_on = asyncio.Event()
 
@@ -758,6 +790,7 @@ async def test_a_router_that_fails_fails_as_without(directory: Path, counts: Cou
     assert counts() == {"unmatched": 2, "unmatched 5xx": 1, "unmatched 4xx": 1}
 
 
+@_EITHER_WAY
 async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
     directory: Path, counts: Counts
 ) -> None:
@@ -778,6 +811,7 @@ async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
     assert counts() == {"/x [POST] events": 1, "/x [POST] events ttfb": 1}
 
 
+@_EITHER_WAY
 @pytest.mark.parametrize("recording", [True, False])
 async def test_what_applications_do_before_a_response_is_done_in_their_order(
     directory: Path, recording: bool
@@ -803,6 +837,7 @@ async def test_what_applications_do_before_a_response_is_done_in_their_order(
     assert done == [(what, "Request") for what in ("outer", "outer", "inner", "outer")]
 
 
+@_EITHER_WAY
 async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: Counts) -> None:
     async def events(request: web.Request) -> web.Response:
         return web.Response(text="data: 1\n\n", content_type="text/event-stream")
@@ -812,6 +847,7 @@ async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: C
     assert counts() == {"/x [GET]": 1}
 
 
+@_EITHER_WAY
 async def test_what_is_recorded_is_logged_as_without(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -847,16 +883,173 @@ async def test_an_application_in_a_server_of_somebodys_own_is_recorded(
     assert counts() == {"/x [GET]": 2, "/x [GET] ttfb": 2}
 
 
-@pytest.mark.parametrize(
-    "unlike", ["aiohttp.__version__ = '3.10.11'", "del web.RequestHandler.log_access"]
-)
-def test_an_aiohttp_that_is_not_known_is_left_to_the_pure_twin(unlike: str) -> None:
-    program = f"""
-import sys, aiohttp
-from aiohttp import web
-{unlike}
-from aqltelemetry.aiohttp import setup
-setup(web.Application())
-assert "aqltelemetry.aiohttp_classes" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+_UNKNOWN = ["4.0.0a2", "4.1.0", "3.15.0", "3.9.5", "5.0.0.dev1", "unknown"]
+
+
+@pytest.mark.parametrize("version", _UNKNOWN)
+async def test_a_version_that_is_not_known_is_recorded_by_the_documented_interface(
+    directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", version)
+    app = _app(directory, web.get("/users/{id}", _hello))
+    assert not {"_handle", "_make_request", "_make_handler"} & set(vars(app))
+    async with _serving(app) as client:
+        for path, status in (("/users/1", 200), ("/none", 404)):
+            async with client.get(path) as response:
+                assert response.status == status
+    assert counts() == {"/users/{id} [GET]": 1, "unmatched": 1, "unmatched 4xx": 1}
+
+
+@pytest.mark.parametrize("needed", aiohttp_private.NEEDED + aiohttp_private.NEEDED_BY_COMPILED)
+async def test_an_application_is_recorded_where_a_private_part_is_missing(
+    directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, needed: tuple[object, str]
+) -> None:
+    owner, name = needed
+    has = aiohttp_private._has
+    monkeypatch.setattr(aiohttp_private, "_has", lambda *each: each != (owner, name) and has(*each))
+    assert not aiohttp_private.is_tested_compiled()
+    app = _app(directory, web.get("/users/{id}", _hello))
+    assert "_make_handler" not in vars(app)
+    assert ("_handle" in vars(app)) == (needed not in aiohttp_private.NEEDED)
+    async with _serving(app) as client, client.get("/users/1") as response:
+        assert await response.text() == "hello"
+    assert counts() == {"/users/{id} [GET]": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class")
+@pytest.mark.parametrize("name", ["_handle", "_make_request", "_make_handler"])
+async def test_an_application_is_recorded_where_a_private_part_is_read_only(
+    directory: Path, counts: Counts, name: str
+) -> None:
+    class Application(web.Application):
+        pass
+
+    method: Any = getattr(web.Application, name)
+    setattr(Application, name, property(method.__get__))
+    app = Application()
+    app.add_routes([web.get("/users/{id}", _hello)])
+    setup(app, directory, with_runtime=False, with_ttfb=False)
+    async with _serving(app) as client, client.get("/users/1") as response:
+        assert await response.text() == "hello"
+    assert counts() == {"/users/{id} [GET]": 1}
+
+
+@_EITHER_WAY
+async def test_the_applications_of_domains_have_labels_of_their_own(
+    directory: Path, counts: Counts
+) -> None:
+    """Named after their rules, whatever the header says."""
+    app = _app(directory, web.get("/items/{i}", _hello))
+    for domain in ("a.example.com", "*.example.org"):
+        inner, below = web.Application(), web.Application()
+        inner.router.add_get("/items/{i}", _hello)
+        below.router.add_get("/deep", _hello)
+        inner.add_subapp("/below", below)
+        app.add_domain(domain, inner)
+    async with _serving(app) as client:
+        for host, path in (
+            *(("a.example.com", "/items/1"), ("x.example.org", "/items/2")),
+            *(("y.example.org", "/items/3"), ("other", "/items/4")),
+            *(("A.Example.COM", "/below/deep"), ("z.example.org", "/below/deep")),
+        ):
+            async with client.get(path, headers={"Host": host}) as response:
+                assert response.status == 200
+    assert counts() == {
+        "a.example.com/items/{i} [GET]": 1,
+        "*.example.org/items/{i} [GET]": 2,
+        "/items/{i} [GET]": 1,
+        "a.example.com/below/deep [GET]": 1,
+        "*.example.org/below/deep [GET]": 1,
+    }
+
+
+async def test_requests_that_the_parser_refuses_are_counted(
+    directory: Path, counts: Counts
+) -> None:
+    app = _app(directory, web.get("/x", _hello), with_ttfb=True)
+    async with _serving(app) as client:
+        url = client._base_url
+        assert url is not None
+        for request in (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"nonsense\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+            writer.write(request)
+            assert (await reader.read()).startswith(b"HTTP/1.")
+            writer.close()
+            await writer.wait_closed()
+        (in_flight,) = app[_MONITOR]._options["samplers"]
+        assert in_flight.gauge.value == 0
+    assert counts() == {
+        "/x [GET]": 2,
+        "/x [GET] ttfb": 2,
+        "unmatched": 2,
+        "unmatched 4xx": 2,
+        "unmatched ttfb": 2,
+    }
+
+
+def _tenant(request: web.Request) -> str | None:
+    if request.path == "/fails":
+        raise KeyError("tenant")
+    return {"/users/1": "/users/first", "/users/2": ""}.get(request.path)
+
+
+@_EITHER_WAY
+@pytest.mark.parametrize("named", ["given", "environment"])
+async def test_a_template_of_ones_own_names_requests_before_aiohttps_routes(
+    directory: Path,
+    counts: Counts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    named: str,
+) -> None:
+    options: dict[str, Any] = {}
+    if named == "given":
+        options["template"] = _tenant
+    else:
+        module = type(sys)("templates_of_a_test")
+        module.function = _tenant  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "templates_of_a_test", module)
+        monkeypatch.setenv("AQLTELEMETRY_TEMPLATE", "templates_of_a_test:function")
+    routes = (web.get("/users/{id}", _hello), web.get("/fails", _hello))
+    async with _serving(_app(directory, *routes, **options)) as client:
+        for path in ("/users/1", "/users/2", "/users/3", "/users/1", "/fails", "/fails"):
+            async with client.get(path) as response:
+                assert response.status == 200
+    assert counts() == {"/users/first [GET]": 2, "/users/{id} [GET]": 2, "unmatched": 2}
+    assert caplog.text.count("no template for a request") == 1
+
+
+def test_a_template_that_is_none_is_told_where_it_is_written(directory: Path) -> None:
+    for wrong in ("no_such_module:function", 7):
+        app = web.Application()
+        with pytest.raises(OptionError, match="template"):
+            setup(app, directory, template=wrong)  # type: ignore[arg-type]
+        setup(app, directory)
+
+
+@pytest.mark.parametrize("how", ["bug", "cancelled"])
+async def test_a_traceback_has_at_most_one_frame_of_ours(
+    directory: Path, caplog: pytest.LogCaptureFixture, way: str, how: str
+) -> None:
+    """Of a handler that fails at once, or in an answer to its cancellation."""
+
+    async def broken(request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(0.001 if how == "cancelled" else None):
+                await asyncio.sleep(0 if how == "bug" else 60)
+        except TimeoutError:
+            raise RuntimeError("a bug of the application") from None
+        raise RuntimeError("a bug of the application")
+
+    async with (
+        _serving(_app(directory, web.get("/x", broken))) as client,
+        client.get("/x") as response,
+    ):
+        assert response.status == 500
+    (exc_info,) = [each.exc_info for each in caplog.records if each.exc_info]
+    frames = traceback.extract_tb(exc_info[2])
+    ours = [each for each in frames if "aqltelemetry/" in each.filename]
+    assert len([each for each in ours if "tests/" not in each.filename]) <= 1
+    assert frames[-1].name == "broken"

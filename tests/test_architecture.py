@@ -56,6 +56,8 @@ LAYERS = (
     ("assembly", "active"),
     ("monitor",),
     ("aiohttp_classes", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
+    ("hosts.aiohttp_private", "hosts.aiohttp_labels"),
+    ("hosts.aiohttp_documented",),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
     ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),

@@ -176,3 +176,13 @@ def test_the_environment_is_told() -> None:
     assert sys.executable in told["python"]
     assert told["hot path"] == twins.IN_USE
     assert told["yappi"].startswith("is there")
+
+
+@pytest.mark.parametrize("version", ["3.14.0", "4.0.0a2"])
+def test_an_aiohttp_that_is_not_known_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("aiohttp.__version__", version)
+    told = [each for each in examine_environment() if each.matter == "aiohttp"]
+    assert len(told) == (version == "4.0.0a2")
+    assert all("4.0.0a2 is not known" in each.text and not each.is_fault for each in told)
