@@ -7,8 +7,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from asyncio import CancelledError
-
+from aqltelemetry.backends import is_cancellation
 from aqltelemetry.hosts.asgi_routes import IN_DJANGO
 from aqltelemetry.request_labels import ANSWERING, ASKED, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
@@ -170,7 +169,7 @@ cdef class Connection(Exchange):
     def fail(self, exc):
         """Note how the application failed."""
         # A server cancels what nobody waits for any more; all else it answers by an error.
-        if isinstance(exc, CancelledError):
+        if is_cancellation(exc):
             self.disconnected = True
         else:
             self.status = 500

@@ -5,7 +5,6 @@ setup(app, "_monitoring")
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias, Unpack
@@ -13,14 +12,14 @@ from typing import TypeAlias, Unpack
 from aiohttp import web
 
 from aqltelemetry.aiohttp_requests import time_requests
-from aqltelemetry.errors import AlreadyRunningError, AlreadySetUpError, StateError, TelemetryError
+from aqltelemetry.errors import AlreadySetUpError, StateError
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts import lifecycle
 from aqltelemetry.hosts.kinds import require_aiohttp
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 
-_log = logging.getLogger("aqltelemetry")
 Template: TypeAlias = Callable[[web.Request], str | None]
 _MONITOR = web.AppKey("aqltelemetry", Monitor)
 
@@ -40,7 +39,7 @@ def setup(
     template: `/users/{id} [GET]`; for what is recorded besides see
     `aqltelemetry.exchange`. `with_ttfb` says whether the time until the response
     begins is recorded too. If another monitor runs in the process, that one
-    records. If the directory can't be used when the application starts, an error
+    records. If the recording can't be started with the application, an error
     is logged and the application runs unrecorded. Requests are those of the
     outermost application, to be set up before it starts; those of its
     sub-applications are among them.
@@ -72,15 +71,6 @@ def setup(
 
 async def _recording(app: web.Application) -> AsyncIterator[None]:
     monitor = app[_MONITOR]
-    try:
-        await monitor.start()
-    except AlreadyRunningError as exc:
-        _log.info("requests are recorded by the running monitor, into %s", exc.directory)
-    except (TelemetryError, OSError) as exc:
-        _log.error("the application runs unrecorded: %s", exc)
+    await lifecycle.start(monitor)
     yield
-    if monitor.is_running:
-        try:
-            await monitor.stop()
-        except TelemetryError as exc:
-            _log.error("the recording could not be stopped: %s", exc)
+    await lifecycle.stop(monitor)

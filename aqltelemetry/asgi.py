@@ -8,17 +8,15 @@ finds in it the ASGI request that its own request is a part of.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send, Template
-from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.frameworks import observe
 from aqltelemetry.hosts.kinds import ASGI, check_kind
+from aqltelemetry.hosts.lifecycle import Lifecycle
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.monitor import Monitor
@@ -30,7 +28,6 @@ if TYPE_CHECKING or not IS_COMPILED:
 else:
     from aqltelemetry._asgi_connections import Connections
 
-_log = logging.getLogger("aqltelemetry")
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LAST_MESSAGES = frozenset(
@@ -42,9 +39,10 @@ class TelemetryMiddleware:
     """Records each request of an ASGI application, by a monitor of its own.
 
     The monitor starts and stops with the application's lifespan, or starts with
-    the first request where the server or the application has none. If another
-    monitor runs in the process, that one records. If the directory can't be
-    used, an error is logged and the application runs unrecorded. For labels see
+    the first request where the server or the application has none. Where asyncio does
+    not run the application, but trio or another backend, it has a thread of its own. If
+    another monitor runs in the process, that one records. If the recording can't be
+    started, an error is logged and the application runs unrecorded. For labels see
     `aqltelemetry.request_labels`; `with_ttfb` says whether the time to the first byte is
     recorded too.
 
@@ -76,15 +74,15 @@ class TelemetryMiddleware:
         )
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
-        self._starting: asyncio.Future[None] | None = None
+        self._lifecycle = Lifecycle(self._monitor, monitoring_dir, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection; whatever the application raises passes through."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        if self._starting is None or not self._starting.done():
-            await self._ready()
+        if not self._lifecycle.is_ready:
+            await self._lifecycle.get_ready()
         connection = self._connections.begin(scope, receive, send)
         if connection is None:
             await self._app(scope, receive, send)
@@ -106,12 +104,12 @@ class TelemetryMiddleware:
             heard = True
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._ready()
+                await self._lifecycle.get_ready()
             return message
 
         async def watched_send(message: Message) -> None:
             if message["type"] in _LAST_MESSAGES:
-                await self._stop()
+                await self._lifecycle.stop()
             await send(message)
 
         try:
@@ -123,28 +121,3 @@ class TelemetryMiddleware:
             for event in ("startup", "shutdown"):
                 await watched_receive()
                 await watched_send({"type": f"lifespan.{event}.complete"})
-
-    async def _ready(self) -> None:
-        """Start the monitor if this is the first time; wait until it is."""
-        loop = asyncio.get_running_loop()
-        if self._starting is None or self._starting.get_loop().is_closed():
-            self._starting = loop.create_task(self._start())
-        # What starts on another event loop can't be waited for on this one.
-        if not self._starting.done() and self._starting.get_loop() is loop:
-            await asyncio.shield(self._starting)
-
-    async def _start(self) -> None:
-        try:
-            await self._monitor.start()
-        except AlreadyRunningError as exc:
-            _log.info("requests are recorded by the running monitor, into %s", exc.directory)
-        except (TelemetryError, OSError) as exc:
-            _log.error("the application runs unrecorded: %s", exc)
-
-    async def _stop(self) -> None:
-        self._starting = None
-        if self._monitor.is_running:
-            try:
-                await self._monitor.stop()
-            except TelemetryError as exc:
-                _log.error("the recording could not be stopped: %s", exc)

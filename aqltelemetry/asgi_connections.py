@@ -5,11 +5,11 @@ This is the pure twin; `_asgi_connections.pyx` has the compiled one, which does 
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from operator import index
 from typing import Any, TypeAlias
 
+from aqltelemetry.backends import is_cancellation
 from aqltelemetry.exchange import Exchange, InFlight
 from aqltelemetry.hosts.asgi_routes import IN_DJANGO, AsgiRoutes, django_path
 from aqltelemetry.recorder import is_on
@@ -153,7 +153,7 @@ class Connection(Exchange):
     def fail(self, exc: BaseException) -> None:
         """Note how the application failed."""
         # A server cancels what nobody waits for any more; all else it answers by an error.
-        if isinstance(exc, CancelledError):
+        if is_cancellation(exc):
             self.disconnected = True
         else:
             self.status = _FAILED

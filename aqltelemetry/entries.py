@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from asyncio import Task, current_task
 from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
 from typing import Any, TypeAlias, TypeVar
 
+from aqltelemetry.backends import current_task
+
 _T = TypeVar("_T")
-_Owner: TypeAlias = tuple[int, Task[Any] | None]
+_Owner: TypeAlias = tuple[int, object | None, object | None]
 
 
 def _nothing() -> Generator[Any, None, None]:
@@ -58,7 +60,7 @@ class Entries:
 
 
 def _owner() -> _Owner:
-    try:
-        return threading.get_ident(), current_task()
-    except RuntimeError:  # no event loop runs on this thread
-        return threading.get_ident(), None
+    """Return the thread, greenlet and task that run now; many tasks may share a thread."""
+    greenlet = sys.modules.get("greenlet")
+    running = None if greenlet is None else greenlet.getcurrent()
+    return threading.get_ident(), running, current_task()

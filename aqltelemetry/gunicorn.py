@@ -24,10 +24,12 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from aqltelemetry import sync
 from aqltelemetry.errors import NotRunningError, StateError
+from aqltelemetry.hosts.lifecycle import starting, stopping
 from aqltelemetry.threads import no_greenlet_goes_on
 
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
@@ -52,10 +54,8 @@ def extend(namespace: MutableMapping[str, Any]) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Have a worker's requests recorded; where that fails, it works unrecorded."""
-    try:
+    with starting("worker"):
         _wrap(worker)
-    except Exception as exc:  # noqa: BLE001 - a worker boots, whatever befalls its telemetry
-        _log.error("the worker runs unrecorded: %s", exc)
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -73,14 +73,9 @@ def post_request(worker: object, req: object, environ: object, resp: object) -> 
 def worker_exit(server: object, worker: object) -> None:
     """Publish what a worker recorded, where its exit comes by here."""
     del server, worker
-    try:
-        # gevent's workers go on with requests amid this, where they were told to be quick.
-        with no_greenlet_goes_on():
-            sync.stop()
-    except NotRunningError:
-        pass
-    except Exception as exc:  # noqa: BLE001 - as above
-        _log.error("the recording could not be stopped: %s", exc)
+    # gevent's workers go on with requests meanwhile, where they were told to be quick.
+    with stopping(), suppress(NotRunningError), no_greenlet_goes_on():
+        sync.stop()
 
 
 def _both(theirs: Callable[..., None], ours: Callable[..., None]) -> Callable[..., None]:

@@ -5,16 +5,15 @@ For Flask, Django, and whatever else speaks WSGI, on any server and any thread.
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
 from aqltelemetry import sync
-from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.kinds import WSGI, check_kind
+from aqltelemetry.hosts.lifecycle import starting
 from aqltelemetry.loop_thread import import_ahead
 from aqltelemetry.request_labels import ASKED, guarded
 from aqltelemetry.routes import wsgi_template
@@ -27,15 +26,13 @@ if TYPE_CHECKING or not IS_COMPILED:
 else:
     from aqltelemetry._wsgi_answers import Requests
 
-_log = logging.getLogger("aqltelemetry")
-
 
 class TelemetryMiddleware(Requests):
     """Records each request of a WSGI application, by `aqltelemetry.sync`.
 
     Recording starts with a process's first request, so after any fork, and ends
     with the process. If a monitor runs there already, that one records. If the
-    directory can't be used, an error is logged and the application runs
+    recording can't be started, an error is logged and the application runs
     unrecorded. A request lasts until the response's body is closed.
 
     For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
@@ -76,16 +73,12 @@ class TelemetryMiddleware(Requests):
 
     def get_ready(self) -> None:
         """Start to record, in this process."""
-        # Asked for its number with each request instead, it would call the kernel each time.
-        sync.when_forked(_forked)
-        # Threads that come at once wait in `start`, where all but one are told that
-        # it runs; a lock of our own could be held at a fork.
-        try:
+        with starting():
+            # Asked for its number with each request instead, it would call the kernel each time.
+            sync.when_forked(_forked)
+            # Threads that come at once wait in `start`, where all but one are told that
+            # it runs; a lock of our own could be held at a fork.
             sync.start(self._directory, **self._options)
-        except AlreadyRunningError as exc:
-            _log.info("requests are recorded by the running monitor, into %s", exc.directory)
-        except (TelemetryError, OSError) as exc:
-            _log.error("the application runs unrecorded: %s", exc)
         self.is_ready = True
 
 

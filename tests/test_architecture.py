@@ -23,8 +23,8 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "logs", "descriptors", "routes", "system", "twins", "entries", "request_labels"),
-    ("hosts.__init__", "hosts.route_tree"),
+    ("errors", "logs", "descriptors", "routes", "system", "twins", "backends", "request_labels"),
+    ("entries", "hosts.__init__", "hosts.route_tree"),
     ("hosts.asgi_routes",),
     ("hosts.frameworks",),
     ("observation", "stats", "wording"),
@@ -59,7 +59,9 @@ LAYERS = (
     ("hosts.aiohttp_private", "hosts.aiohttp_labels"),
     ("hosts.aiohttp_documented",),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),
-    ("aiohttp", "asgi", "sync", "__init__", "demo.__init__"),
+    ("sync",),
+    ("hosts.lifecycle",),
+    ("aiohttp", "asgi", "__init__", "demo.__init__"),
     ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
     ("gunicorn", "launch", "autostart.sitecustomize", "autostart.aqltelemetry_autostart"),
     ("instrument", "commands.__init__", "commands.options"),

@@ -1,1 +1,1 @@
-"""What the hosts have in common: requests, their labels, the life of a recording."""
+"""What the hosts share: requests, their labels, the start and stop of a recording."""

@@ -117,6 +117,9 @@ _CASES = {
     "uvicorn in a program": Case("python app.py {port}", _FASTAPI, code=_KILLED),
     "hypercorn litestar": Case("hypercorn app:app --bind 127.0.0.1:{port}", _LITESTAR),
     "hypercorn starlette": Case("hypercorn app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]),
+    "hypercorn on trio": Case(
+        "hypercorn -k trio app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]
+    ),
     "aiohttp": Case("python app.py {port}", PROGRAMS["aiohttp"] + _SERVE_AIOHTTP),
     "aiohttp that records itself": Case(
         "python app.py {port}", PROGRAMS["aiohttp"] + _SERVE_ITSELF + _SERVE_AIOHTTP

@@ -1,0 +1,61 @@
+"""Which asynchronous backend runs the current code: asyncio, trio, or another one.
+
+Backends other than asyncio are never imported here: what runs on one has imported it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from types import FrameType
+from typing import Any
+
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_RESUMABLE = _COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def asyncio_task() -> asyncio.Task[Any] | None:
+    """Return the running task of asyncio; None outside of one, also if its event loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs on this thread
+        return None
+
+
+def trio_task() -> object | None:
+    """Return the running task of trio; None outside of one."""
+    lowlevel = sys.modules.get("trio.lowlevel")
+    try:
+        return None if lowlevel is None else lowlevel.current_task()
+    except (RuntimeError, AttributeError):  # trio does not run here, or is being imported
+        return None
+
+
+def current_task() -> object | None:
+    """Return an object that only the running task has, on any backend; None outside of tasks.
+
+    On an unknown backend it is the frame of the coroutine that the backend resumes.
+    """
+    return asyncio_task() or trio_task() or _outermost_coroutine()
+
+
+def is_cancellation(exc: BaseException) -> bool:
+    """Return whether an exception is a cancellation by asyncio or trio, or a group of these."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_cancellation(each) for each in exc.exceptions)
+    trio = sys.modules.get("trio")
+    cancelled = getattr(trio, "Cancelled", asyncio.CancelledError)
+    return isinstance(exc, asyncio.CancelledError | cancelled)
+
+
+def _outermost_coroutine() -> FrameType | None:
+    frame = inspect.currentframe()
+    while frame is not None and not frame.f_code.co_flags & _COROUTINE:
+        frame = frame.f_back
+    found = frame
+    while frame is not None and frame.f_code.co_flags & _RESUMABLE:
+        if frame.f_code.co_flags & _COROUTINE:
+            found = frame
+        frame = frame.f_back
+    return found

@@ -1,0 +1,341 @@
+"""Recordings begin and end with an application, on any backend, and never fail in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+import aqltelemetry.wsgi
+from aqltelemetry import Monitor, recorder, sync, time_block
+from aqltelemetry.aiohttp import setup
+from aqltelemetry.asgi import TelemetryMiddleware
+from aqltelemetry.asgi_connections import Message, Scope
+from aqltelemetry.errors import NotRunningError
+from aqltelemetry.hosts import lifecycle
+from servers import wait_until
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of which HTTP client it would rather have
+    from starlette.testclient import TestClient
+
+Counts = Callable[..., Counter[str]]
+_FAILURES = [
+    RuntimeError("can't start new thread"),
+    MemoryError(),
+    AttributeError("'Loop' object has no attribute 'x'"),
+    UnicodeEncodeError("utf-8", "\udc80", 0, 1, "surrogates not allowed"),
+    OSError(24, "Too many open files"),
+    ExceptionGroup("two", [ValueError("one"), KeyError("another\nline")]),
+    NotRunningError(),
+]
+
+
+@pytest.fixture(autouse=True)
+def _stopped() -> Iterator[None]:
+    yield
+    if recorder.is_on():
+        sync.stop()
+
+
+async def _hello(request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+def _timed(directory: Path, **options: Any) -> TelemetryMiddleware:
+    app = Starlette(routes=[Route("/users/{user}", _hello)])
+    return TelemetryMiddleware(
+        app, directory, **{"with_runtime": False, "with_ttfb": False, **options}
+    )
+
+
+def test_one_application_is_served_in_turn_on_asyncio_and_trio(
+    directory: Path, counts: Counts
+) -> None:
+    """As tests of applications do: start, stop, and start again on another event loop."""
+    app = _timed(directory)
+    for number, backend in enumerate(["trio", "asyncio", "asyncio", "trio", "trio", "asyncio"]):
+        with TestClient(app, backend=backend) as client:  # type: ignore[arg-type]
+            assert recorder.is_on()
+            assert client.get(f"/users/{number}").status_code == 200
+        assert not recorder.is_on()
+        assert counts() == {"/users/{user} [GET]": number + 1}
+
+
+def test_requests_without_a_lifespan_are_each_on_another_event_loop(
+    directory: Path, counts: Counts
+) -> None:
+    """Each ends before the next begins; what one has recorded, a later start publishes."""
+    app = _timed(directory)
+    client = TestClient(app)
+    for number in range(4):
+        assert client.get(f"/users/{number}").status_code == 200
+    with client:
+        client.get("/users/4")
+
+    async def recovered() -> None:
+        async with Monitor(directory, with_runtime=False), asyncio.timeout(30):
+            while counts()["/users/{user} [GET]"] < 5:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(recovered())
+    assert counts() == {"/users/{user} [GET]": 5}
+
+
+def test_requests_without_a_lifespan_are_recorded_on_trio(directory: Path, counts: Counts) -> None:
+    """By one recording, whose thread outlives the event loops of the requests."""
+    client = TestClient(_timed(directory), backend="trio")
+    for number in range(3):
+        assert client.get(f"/users/{number}").status_code == 200
+    sync.stop()
+    assert counts() == {"/users/{user} [GET]": 3}
+
+
+def test_requests_that_come_at_once_on_trio_are_all_recorded(
+    directory: Path, counts: Counts
+) -> None:
+    app = _timed(directory)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(_call, app, f"/users/{number}")
+
+    trio.run(main)
+    sync.stop()
+    assert counts() == {"/users/{user} [GET]": 20}
+
+
+def test_a_request_that_trio_cancels_is_a_disconnect(directory: Path, counts: Counts) -> None:
+    scope = trio.CancelScope()
+
+    async def forever(request: Request) -> Response:
+        scope.cancel()
+        await trio.lowlevel.checkpoint()
+        return PlainTextResponse("")
+
+    app = TelemetryMiddleware(Starlette(routes=[Route("/", forever)]), directory, with_ttfb=False)
+    trio.run(_within, scope, app)
+    sync.stop()
+    assert counts() == {"/ [GET]": 1, "/ [GET] disconnect": 1}
+
+
+async def _within(scope: trio.CancelScope, app: Any) -> None:
+    with scope:
+        await _call(app, "/")
+
+
+def test_on_an_unknown_backend_a_thread_starts_and_stops_the_recording(
+    directory: Path, counts: Counts
+) -> None:
+    app = _timed(directory)
+    _drive(_call(app, "/users/1"))
+    wait_until(recorder.is_on, "a recording")
+    _drive(_call(app, "/users/2"))
+    _drive(app._lifecycle.stop())
+    wait_until(lambda: not recorder.is_on() and counts()["/users/{user} [GET]"] > 0, "its end")
+    assert counts()["/users/{user} [GET]"] in (1, 2)
+
+
+def _drive(work: Any) -> None:
+    """Run a coroutine that never waits for its backend."""
+    with pytest.raises(StopIteration):
+        work.send(None)
+
+
+async def _call(app: Any, path: str) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope: Scope = {"type": "http", "method": "GET", "path": path, "root_path": ""}
+    await app({**scope, "headers": [], "query_string": b""}, receive, send)
+
+
+@pytest.mark.parametrize("failure", _FAILURES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_a_start_raises_an_asgi_application_is_served_unrecorded(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    backend: Any,
+) -> None:
+    monkeypatch.setattr(Monitor, "open", _raising_async(failure))
+    with caplog.at_level(logging.INFO, "aqltelemetry"):
+        with TestClient(_timed(directory), backend=backend) as client:
+            assert client.get("/users/1").status_code == 200
+        client = TestClient(_timed(directory), backend=backend)
+        assert client.get("/users/1").status_code == 200
+    _check_one_line(caplog, 2)
+
+
+@pytest.mark.parametrize("failure", _FAILURES, ids=lambda each: type(each).__name__)
+def test_whatever_a_start_raises_a_wsgi_application_is_served_unrecorded(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+) -> None:
+    monkeypatch.setattr(Monitor, "open", _raising_async(failure))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    timed = aqltelemetry.wsgi.TelemetryMiddleware(app, directory)
+    with caplog.at_level(logging.INFO, "aqltelemetry"):
+        for _ in range(3):
+            environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+            assert list(timed(environ, lambda *_: lambda data: None)) == [b"hello"]
+    _check_one_line(caplog, 1)
+
+
+@pytest.mark.parametrize("failure", _FAILURES, ids=lambda each: type(each).__name__)
+async def test_whatever_a_start_raises_an_aiohttp_application_is_served_unrecorded(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+) -> None:
+    monkeypatch.setattr(Monitor, "open", _raising_async(failure))
+    app = web.Application()
+    setup(app, directory)
+    runner = web.AppRunner(app)
+    with caplog.at_level(logging.INFO, "aqltelemetry"):
+        await runner.setup()
+        await runner.cleanup()
+    _check_one_line(caplog, 1)
+
+
+def _raising_async(failure: Exception) -> Callable[..., Any]:
+    async def start(*arguments: object, **options: object) -> None:
+        raise failure
+
+    return start
+
+
+def _check_one_line(caplog: pytest.LogCaptureFixture, times: int) -> None:
+    ours = [record for record in caplog.records if record.name == "aqltelemetry"]
+    assert [record.message.count("\n") for record in ours] == [0] * times
+    assert all("the application runs unrecorded: " in each.message for each in ours)
+    assert all(each.exc_info is None for each in ours)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_a_stop_raises_the_application_ends_as_it_would(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    backend: Any,
+) -> None:
+    stop = Monitor.stop
+
+    async def stop_and_raise(monitor: Monitor) -> None:
+        await stop(monitor)
+        raise RuntimeError("no way")
+
+    monkeypatch.setattr(Monitor, "stop", stop_and_raise)
+    with (
+        caplog.at_level(logging.ERROR, "aqltelemetry"),
+        TestClient(_timed(directory), backend=backend) as client,
+    ):
+        client.get("/users/1")
+    (line,) = [each.message for each in caplog.records if each.name == "aqltelemetry"]
+    assert line == "the recording could not be stopped: RuntimeError('no way')"
+
+
+def test_a_log_handler_that_raises_does_not_reach_the_application(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError("a full disk")
+
+    handler = Handler()
+    monkeypatch.setattr(Monitor, "open", _raising_async(OSError("no")))
+    logging.getLogger("aqltelemetry").addHandler(handler)
+    try:
+        with TestClient(_timed(directory)) as client:
+            assert client.get("/users/1").status_code == 200
+    finally:
+        logging.getLogger("aqltelemetry").removeHandler(handler)
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_what_is_meant_for_the_application_passes_through(exception: type[BaseException]) -> None:
+    for guard in (lifecycle.starting, lifecycle.stopping):
+        with pytest.raises(exception), guard():
+            raise exception
+
+
+async def test_a_cancelled_application_is_cancelled_and_leaves_nothing_on(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the cancellation comes while its recording is being started."""
+    begun = asyncio.Event()
+
+    async def start(monitor: Monitor) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Monitor, "start", start)
+    request = asyncio.create_task(_call(_timed(directory), "/users/1"))
+    await begun.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_a_start_that_is_cancelled_is_not_a_cancellation_of_the_request(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, counts: Counts
+) -> None:
+    """Its task is ours; the next request starts another one."""
+    started = Monitor.start
+    monkeypatch.setattr(Monitor, "start", _cancelled)
+    app = _timed(directory)
+    await _call(app, "/users/1")
+    monkeypatch.setattr(Monitor, "start", started)
+    app._lifecycle.is_ready = False  # as on another event loop
+    await _call(app, "/users/2")
+    await app._lifecycle.stop()
+    assert counts() == {"/users/{user} [GET]": 1}
+
+
+async def _cancelled(monitor: Monitor) -> None:
+    raise asyncio.CancelledError
+
+
+def test_a_trio_program_times_its_blocks_and_leaves_no_thread(
+    directory: Path, counts: Counts
+) -> None:
+    async def work() -> None:
+        async with block:
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(work)
+
+    block = time_block("shared")
+    sync.start(directory, with_runtime=False)
+    trio.run(main)
+    sync.stop()
+    assert counts() == {"shared": 10}
+    assert not [each for each in threading.enumerate() if each.name.startswith("aqltelemetry")]
