@@ -50,21 +50,14 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
     samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)
-    sink = _csv_sink(settings, sink_thread)
+    retention = _retention(settings)
+    sink = _csv_sink(settings, sink_thread, retention)
     try:
         place = _place(settings)
     except BaseException:
         sink_thread.shutdown(wait=False)
         raise
-    path = place.writer.path
-    _log.info(
-        "recording process %d into %s (journal %s, keeping %d MiB or %g days)",
-        os.getpid(),
-        settings.directory,
-        "in memory" if path is None else path.parent,
-        settings.keep_bytes >> 20,
-        settings.keep_s / 86400,
-    )
+    _announce(settings, place.writer.path)
     return Parts(
         place=place,
         journal_roots=all_roots(settings.directory, settings.journal_dir),
@@ -73,10 +66,22 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
         sink_thread=sink_thread,
         samplers=(*samplers, *settings.samplers),
         sinks=(sink, *settings.sinks),
+        retention=retention,
         interval_s=settings.interval_s,
         flush_interval_s=settings.flush_interval_s,
         max_age_s=settings.max_file_age_s,
         journal_bytes=settings.journal_bytes,
+    )
+
+
+def _announce(settings: Settings, journal: Path | None) -> None:
+    _log.info(
+        "recording process %d into %s (journal %s, keeping %d MiB or %g days)",
+        os.getpid(),
+        settings.directory,
+        "in memory" if journal is None else journal.parent,
+        settings.keep_bytes >> 20,
+        settings.keep_s / 86400,
     )
 
 
@@ -86,11 +91,15 @@ def offline_recoverer(settings: Settings, roots: Sequence[Path], share: float) -
 
     check_directory(settings.directory)
     sink_thread = WorkerThread("aqltelemetry-sink")
-    return Recoverer(roots, _csv_sink(settings, sink_thread), share, sink_thread)
+    sink = _csv_sink(settings, sink_thread, _retention(settings))
+    return Recoverer(roots, sink, share, sink_thread)
 
 
-def _csv_sink(settings: Settings, thread: WorkerThread) -> CsvSink:
-    retention = Retention(settings.directory, settings.keep_bytes, settings.keep_s)
+def _retention(settings: Settings) -> Retention:
+    return Retention(settings.directory, settings.keep_bytes, settings.keep_s)
+
+
+def _csv_sink(settings: Settings, thread: WorkerThread, retention: Retention) -> CsvSink:
     return CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from aqltelemetry.clock import monotonic_ns, pause
-from aqltelemetry.errors import SegmentError
+from aqltelemetry.errors import DeliveryError, SegmentError
 from aqltelemetry.feed import Feed
 from aqltelemetry.journal.reader import Context, Reading, read_segment
 from aqltelemetry.journal.salvage import as_last, read_recovered
@@ -26,6 +26,7 @@ _LATE_TRIES = 20
 _READ_TRIES = 6
 _LATE_S = 0.05
 _MANY = 4
+_PAUSE_S = 1.0
 
 Release = Callable[[SealedSegment, int | None], None]
 """Told of a segment that is done with, and how many of its records are kept; None if it
@@ -58,6 +59,8 @@ class Drain:
         self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
         self.feeds = [Feed(sink) for sink in sinks]
         self.write_ns = 0
+        self.errors = 0
+        """How often something failed that is no sink's fault."""
         self._executor = executor
         self._release = release
         self._max_age_s = max_age_s
@@ -65,8 +68,9 @@ class Drain:
         self._loop = asyncio.get_running_loop()
         self._backlog: dict[SegmentId, SealedSegment] = {}
         self._records: dict[SegmentId, int] = {}
-        self._kept_by: dict[SegmentId, int] = {}
+        self._kept_by: dict[SegmentId, set[Feed]] = {}
         self._tries: Counter[SegmentId] = Counter()
+        self._logged: set[type[Exception]] = set()
 
     @property
     def depth(self) -> int:
@@ -78,23 +82,56 @@ class Drain:
         """Whether several segments wait to be written; on any thread."""
         return self.queue.qsize() + sum(feed.waiting for feed in self.feeds) >= _MANY
 
+    @property
+    def sink_errors(self) -> int:
+        """How often giving something to a sink failed."""
+        return self.errors + sum(feed.errors for feed in self.feeds)
+
     async def run(self) -> None:
-        """Drain until told to by a last flush."""
+        """Drain until a last flush; may be run again after it was cancelled.
+
+        Nothing else ends it: what fails is counted, logged once, and done again.
+        """
         while True:
             item = await self._next()
             flush = item if isinstance(item, Flush) else None
-            if isinstance(item, SealedSegment):
-                self._add(item)
-            started_ns = monotonic_ns()
-            urgent = flush is not None or self._is_full()
-            for feed in self.feeds:
-                await self._serve(feed, flush=flush is not None, urgent=urgent)
-            self.write_ns += monotonic_ns() - started_ns
-            if flush is not None:
-                if not flush.done.done():
-                    flush.done.set_result(None)
-                if flush.last:
-                    return
+            try:
+                if isinstance(item, SealedSegment):
+                    self._add(item)
+                await self._serve_all(flush)
+            except Exception as exc:  # noqa: BLE001 - or nothing would be published any more
+                self._note(exc)
+                self._settle(flush, exc)
+                await asyncio.sleep(_PAUSE_S)
+            except BaseException as exc:
+                self._settle(flush, exc)
+                raise
+            self._settle(flush, None)
+            if flush is not None and flush.last:
+                return
+
+    async def _serve_all(self, flush: Flush | None) -> None:
+        started_ns = monotonic_ns()
+        urgent = flush is not None or self._is_full()
+        for feed in self.feeds:
+            await self._serve(feed, flush=flush is not None, urgent=urgent)
+        self.write_ns += monotonic_ns() - started_ns
+
+    def _note(self, exc: Exception) -> None:
+        self.errors += 1
+        if type(exc) not in self._logged:
+            self._logged.add(type(exc))
+            _log.error("delivery to the sinks failed, and will be tried again", exc_info=exc)
+
+    @staticmethod
+    def _settle(flush: Flush | None, exc: BaseException | None) -> None:
+        if flush is None or flush.done.done():
+            return
+        if exc is None:
+            flush.done.set_result(None)
+        else:
+            flush.done.set_exception(DeliveryError(exc))
+            flush.done.exception()  # who asked for it may not wait any more
 
     async def _next(self) -> SealedSegment | Flush | None:
         due = [at for feed in self.feeds if (at := self._due_at_s(feed)) is not None]
@@ -112,7 +149,7 @@ class Drain:
 
     def _add(self, sealed: SealedSegment) -> None:
         self._backlog[sealed.id] = sealed
-        self._kept_by[sealed.id] = 0
+        self._kept_by[sealed.id] = set()
         for feed in self.feeds:
             feed.add(sealed.id)
 
@@ -124,14 +161,22 @@ class Drain:
             for segment in feed.todo:
                 batch = await self._read(segment)
                 if batch is not None:
-                    self._keep(await feed.write(batch, self._loop.time()))
+                    self._keep(feed, await feed.write(batch, self._loop.time()))
                     # What a dead process left has waited long enough.
                     urgent = urgent or batch.recovered
             flush_at_s = feed.flush_at_s(self._max_age_s)
             if flush_at_s is not None and (urgent or flush_at_s <= self._loop.time()):
-                self._keep(await feed.flush())
+                self._keep(feed, await feed.flush())
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises is counted and retried
             feed.fail(exc, self._loop.time())
+        except asyncio.CancelledError as exc:
+            if _is_being_cancelled():
+                feed.give_again()
+                raise
+            feed.fail(exc, self._loop.time())  # of something that the sink awaited
+        except BaseException:
+            feed.give_again()
+            raise
 
     async def _read(self, segment: SegmentId) -> Batch | None:
         sealed = self._backlog[segment]
@@ -153,10 +198,11 @@ class Drain:
         is_lasting = isinstance(exc, SegmentError | FileNotFoundError)
         return not is_lasting and self._tries[segment] < _READ_TRIES
 
-    def _keep(self, segments: Sequence[SegmentId]) -> None:
+    def _keep(self, feed: Feed, segments: Sequence[SegmentId]) -> None:
         for segment in segments:
-            self._kept_by[segment] += 1
-            if self._kept_by[segment] == len(self.feeds):
+            kept_by = self._kept_by[segment]
+            kept_by.add(feed)
+            if len(kept_by) == len(self.feeds):
                 self._done_with(segment, self._records[segment])
 
     def _done_with(self, segment: SegmentId, records: int | None) -> None:
@@ -164,6 +210,11 @@ class Drain:
         self._tries.pop(segment, None)
         self._records.pop(segment, None)
         self._release(self._backlog.pop(segment), records)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
 
 
 def read_sealed(sealed: SealedSegment) -> Reading:

@@ -102,6 +102,13 @@ class FreeThreadingError(TelemetryError, RuntimeError):
         )
 
 
+class DeliveryError(StateError):
+    """Raised by `flush` where the sinks were not given everything; it stays in the journal."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(f"not everything was given to the sinks: {reason!r}")
+
+
 class PrefixError(TelemetryError, ValueError):
     """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is reserved.
 

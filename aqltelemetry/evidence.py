@@ -25,8 +25,16 @@ from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccoun
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import account as labels
+from aqltelemetry.sinks.removals import (
+    Removed,
+    RemovedFiles,
+    is_removals,
+    merged,
+    read_removals,
+)
 
 _PIECE_BYTES = 1 << 20
+_LISTINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,8 @@ class Evidence:
     journal: dict[int, SegmentAccount | None] = field(default_factory=dict)
     set_aside: set[int] = field(default_factory=set)
     damaged: list[str] = field(default_factory=list)
+    retired: dict[str, list[Removed]] = field(default_factory=dict)
+    """What retention has removed, by prefix."""
 
 
 def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
@@ -81,14 +91,52 @@ def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
     found = look_into(roots)
     for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
         name = filenames.parse(published)
-        if name is None:
+        if name is None or is_removals(name):
             continue
         with suppress(FileNotFoundError):  # a reader was faster
             rows, begin = _read_rows(directory / entry, name.pid)
             evidence = found.setdefault(name.writer, Evidence(name.writer))
             evidence.pid = name.pid
             _take(evidence, name, rows, begin)
+    # Last, as they are published before what they name is removed.
+    for (writer, prefix), runs in _removals(directory).items():
+        if writer in found:
+            found[writer].retired[prefix] = runs
     return found
+
+
+def _removals(directory: Path) -> RemovedFiles:
+    """Return what all accounts say was removed by retention.
+
+    While it is removing, each of these accounts takes the place of the one before it.
+    """
+    found: dict[tuple[str, str], list[Removed]] = {}
+    read: set[str] = set()
+    for _ in range(_LISTINGS):
+        files = list_published(os.fspath(directory)).files
+        names = {entry: filenames.parse(published) for entry, published in files.items()}
+        new = {entry for entry, name in names.items() if name and is_removals(name)} - read
+        if not new:
+            break
+        read |= new
+        for entry in sorted(new):
+            for key, runs in read_removals(_content(directory / entry)).items():
+                found[key] = merged([*found.get(key, ()), *runs])
+    return found
+
+
+def _content(path: Path) -> bytes:
+    """Return an account's text; nothing where it can't be read."""
+    try:
+        fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        return b"".join(read_text(fd, path.name))
+    except OSError:
+        return b""
+    finally:
+        system.close(fd)
 
 
 def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) -> None:

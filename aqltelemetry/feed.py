@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.protocols import Sink
@@ -28,7 +28,7 @@ class Feed:
         self._taken: dict[SegmentId, None] = {}
         self._taken_since_s = 0.0
         self._retry_s = _FIRST_RETRY_S
-        self._logged: set[type[BaseException]] = set()
+        self._logged: set[str] = set()
 
     @property
     def todo(self) -> Sequence[SegmentId]:
@@ -53,30 +53,59 @@ class Feed:
         return self._taken_since_s + max_age_s if self._taken else None
 
     async def write(self, batch: Batch, now_s: float) -> Sequence[SegmentId]:
-        """Give the sink a batch; return what it keeps now."""
+        """Give the sink a batch; return what it keeps now and did not before."""
         self._todo.pop(batch.segment, None)
         if not self._taken:
             self._taken_since_s = now_s
         self._taken[batch.segment] = None
-        return self._kept(await self.sink.write(batch))
+        return self._kept("write", await self.sink.write(batch))
 
     async def flush(self) -> Sequence[SegmentId]:
-        """Have the sink keep all it has taken; return what it keeps now."""
-        return self._kept(await self.sink.flush())
+        """Have the sink keep all it has taken; return what it keeps now and did not before."""
+        return self._kept("flush", await self.sink.flush())
 
-    def fail(self, exc: Exception, now_s: float) -> None:
-        """Note that the sink raised."""
-        self.errors += 1
+    def give_again(self) -> None:
+        """Have the sink given all again that it has not kept, after a call that did not return."""
         self._todo = self._taken | self._todo
         self._taken = {}
+
+    def fail(self, exc: BaseException, now_s: float) -> None:
+        """Note that the sink raised."""
+        self.errors += 1
+        self.give_again()
         self.retry_at_s = now_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
-        if type(exc) not in self._logged:
-            self._logged.add(type(exc))
-            _log.error("sink %r failed, and will be tried again: %r", self.sink, exc)
+        self._log_once(type(exc).__name__, "failed, and will be tried again: %r", exc)
 
-    def _kept(self, segments: Sequence[SegmentId]) -> Sequence[SegmentId]:
-        for segment in segments:
-            self._taken.pop(segment, None)
+    def _kept(self, method: str, said: object) -> Sequence[SegmentId]:
+        """Return the segments that the sink keeps now, of those that it was given.
+
+        It may also name those that it said to keep before. Whatever else it returns
+        means nothing: a segment stays in the journal until each sink has named it.
+        """
         self._retry_s = _FIRST_RETRY_S
-        return segments
+        if not isinstance(said, Iterable):
+            rule = f"{method}() must return the segments that it keeps, and returned %r"
+            self._log_once(method, rule, said)
+            return ()
+        kept = []
+        for segment in tuple(said):  # a generator may raise, before anything is changed
+            if not isinstance(segment, tuple) or not _is_id(segment):
+                rule = f"{method}() must return segments, and returned one that is none: %r"
+                self._log_once("no segment", rule, segment)
+            elif segment in self._taken:
+                del self._taken[segment]
+                kept.append(SegmentId(*segment))
+            elif segment in self._todo:
+                rule = f"{method}() returned a segment that it has not been given, or failed on: %r"
+                self._log_once("not given", rule, segment)
+        return kept
+
+    def _log_once(self, what: str, message: str, detail: object) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
+            _log.error("sink %r " + message, self.sink, detail)
+
+
+def _is_id(segment: tuple[object, ...]) -> bool:
+    return [type(each) for each in segment] == [str, int]

@@ -124,11 +124,12 @@ class Monitor:
             raise NotRunningError
         session.check_loop()
         self._session, self._closing = None, session
+        deadline_s = asyncio.get_running_loop().time() + chosen.stop_timeout_s
         try:
             published = await session.close(chosen.stop_timeout_s)
         finally:
             Active.release(self)
-            await self._end_profile(chosen.stop_timeout_s)
+            await self._end_profile(deadline_s)
             self._closing, self._last_stats = None, session.stats()
         if not published and self._last_stats.in_journal:
             _log.warning(
@@ -142,7 +143,8 @@ class Monitor:
         """Have everything recorded until now published.
 
         Raises NotRunningError if the monitor is not running, StateError on
-        another event loop.
+        another event loop, DeliveryError where not everything could be given to the
+        sinks; it stays in the journal then.
         """
         if self._session is None:
             raise NotRunningError
@@ -192,8 +194,8 @@ class Monitor:
         profiler.start()
         self._profiler = profiler
 
-    async def _end_profile(self, timeout_s: float) -> None:
-        """End the profile, and have it written off the event loop."""
+    async def _end_profile(self, deadline_s: float) -> None:
+        """End the profile, and have it written off the event loop, until a time of its clock."""
         profiler, self._profiler = self._profiler, None
         if profiler is None:
             return
@@ -202,7 +204,7 @@ class Monitor:
         writing = asyncio.wrap_future(thread.submit(profiler.write))
         thread.shutdown(wait=False)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline_s):
                 await asyncio.shield(writing)
         except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
             _log.error("the profile can't be written: %s", str(exc) or repr(exc))

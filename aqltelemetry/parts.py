@@ -11,6 +11,7 @@ from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Sampler, Sink
+from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.threads import WorkerThread
 
 
@@ -50,6 +51,7 @@ class Parts(NamedTuple):
     sink_thread: WorkerThread
     samplers: Sequence[Sampler]
     sinks: Sequence[Sink]
+    retention: Retention
     interval_s: float
     flush_interval_s: float
     max_age_s: float

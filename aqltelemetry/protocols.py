@@ -50,9 +50,10 @@ class Sink(Protocol):
     """Keeps batches outside the journal.
 
     `write` and `flush` return the segments, of this call or earlier ones, whose
-    observations are now kept for good: these leave the journal. When a call
-    raises, the batches not yet returned are written again later, so a sink
-    forgets them.
+    observations are now kept for good: these leave the journal once every sink has
+    named them; naming one again changes nothing. When a call raises, the batches
+    not yet returned are written again later, so a sink forgets them. A batch may also
+    come again, with the same `segment`, from the process that recovers a killed one.
     """
 
     async def write(self, batch: Batch) -> Sequence[SegmentId]:

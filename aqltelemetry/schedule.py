@@ -1,10 +1,11 @@
-"""Runs a sampler at fixed intervals, whatever becomes of it."""
+"""Runs a sampler at fixed intervals; ends tasks, and work that takes too long."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 from aqltelemetry.protocols import Sampler
 
@@ -51,3 +52,18 @@ class Schedule:
             if type(exc) not in self._logged:
                 self._logged.add(type(exc))
                 _log.exception("sampler %r failed; it stays on schedule", self.sampler)
+
+
+@asynccontextmanager
+async def within(deadline_s: float) -> AsyncIterator[None]:
+    """Give up at a time of the event loop's clock, without an error."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline_s):
+            yield
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks, and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

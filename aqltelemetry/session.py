@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aqltelemetry import recorder
 from aqltelemetry.clock import CLOCK_STEP_NS, follow, read_anchor
 from aqltelemetry.drain import Drain, Flush
-from aqltelemetry.errors import StateError
+from aqltelemetry.errors import DeliveryError, StateError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.keeper import Keeper
@@ -22,7 +22,7 @@ from aqltelemetry.parts import Parts
 from aqltelemetry.protocols import Attached, Sampler
 from aqltelemetry.recovery import Recovery, warn_of_children
 from aqltelemetry.remote import Remote
-from aqltelemetry.schedule import Schedule
+from aqltelemetry.schedule import Schedule, cancel, within
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import NativeFuture
 
@@ -116,7 +116,10 @@ class Session:
         return (await asyncio.wrap_future(done)).result()
 
     async def flush(self) -> None:
-        """Have everything recorded before this call given to the sinks and kept."""
+        """Have everything recorded before this call given to the sinks and kept.
+
+        Raises DeliveryError where the sinks could not be given all of it.
+        """
         await self._flush(last=False)
 
     async def close(self, timeout_s: float) -> bool:
@@ -124,23 +127,23 @@ class Session:
         deadline_s = self._loop.time() + timeout_s
         published = False
         try:
-            await _cancel(*self._tasks)
-            async with _within(self._loop.time() + timeout_s * _LAST_SAMPLE_SHARE):
+            await cancel(*self._tasks)
+            async with within(self._loop.time() + timeout_s * _LAST_SAMPLE_SHARE):
                 await asyncio.gather(*(schedule.sample() for schedule in self._schedules))
             self._switch_off()
-            async with _within(deadline_s):
-                await self._flush(last=True)
+            async with within(deadline_s):
+                await self._try_to_flush(last=True)
                 published = self._drain.depth == 0
-            async with _within(deadline_s - (deadline_s - self._loop.time()) * _LAST_SAMPLE_SHARE):
+            async with within(deadline_s - (deadline_s - self._loop.time()) * _LAST_SAMPLE_SHARE):
                 await self._recover_last()
-            await _cancel(self._draining)
-            async with _within(deadline_s):
+            await cancel(self._draining)
+            async with within(deadline_s):
                 for sink in self._parts.sinks:
                     await sink.close()
         finally:
             self._switch_off()
             ended = self._end()
-        async with _within(deadline_s):
+        async with within(deadline_s):
             await asyncio.shield(asyncio.wrap_future(ended))
         return published
 
@@ -179,8 +182,9 @@ class Session:
             queue_depth=self._drain.depth,
             write_s=self._drain.write_ns / _NS_PER_S,
             sampler_errors=sum(schedule.errors for schedule in self._schedules),
-            sink_errors=sum(feed.errors for feed in self._drain.feeds),
+            sink_errors=self._drain.sink_errors,
             missed_ticks=sum(schedule.missed for schedule in self._schedules),
+            retention_errors=self._parts.retention.errors,
         )
 
     async def _heartbeat(self) -> None:
@@ -200,6 +204,10 @@ class Session:
             self._parts.keeper_thread.post(self._keeper.seal)
 
     async def _flush(self, *, last: bool) -> None:
+        if self._draining.done():
+            # Who cancels all tasks of the loop cancels ours too.
+            _log.warning("delivery to the sinks was cancelled, and begins again")
+            self._draining = self._start(self._drain.run())
         flush = Flush()
 
         def hand_on() -> None:
@@ -211,12 +219,21 @@ class Session:
 
         await self._on_keeper(hand_on)
         await asyncio.wait((flush.done, self._draining), return_when=asyncio.FIRST_COMPLETED)
-        await self._on_keeper(_nothing)  # what was released before this is discarded now
+        await self._on_keeper(int)  # what was released before this is discarded now
+        if not flush.done.done():
+            raise DeliveryError(asyncio.CancelledError("the delivery was cancelled"))
+        flush.done.result()
+
+    async def _try_to_flush(self, *, last: bool) -> None:
+        try:
+            await self._flush(last=last)
+        except DeliveryError as exc:
+            _log.error("%s", exc)
 
     async def _recover_last(self) -> None:
         """Publish what ended processes left: children of this one, most of all."""
         while await self._on_keeper(self._recovery.scan_last):
-            await self._flush(last=False)
+            await self._try_to_flush(last=False)
         await self._on_keeper(lambda: warn_of_children(self._parts.journal_roots))
 
     def _take_on(self, sampler: Sampler) -> None:
@@ -279,21 +296,3 @@ class Session:
 
     async def _on_keeper(self, job: Callable[[], _R]) -> _R:
         return await self._loop.run_in_executor(self._parts.keeper_thread, job)
-
-
-@asynccontextmanager
-async def _within(deadline_s: float) -> AsyncIterator[None]:
-    """Give up at a time of the loop's clock, without an error."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout_at(deadline_s):
-            yield
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _nothing() -> None:
-    pass

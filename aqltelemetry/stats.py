@@ -35,3 +35,5 @@ class Stats(NamedTuple):
     sink_errors: int = 0
     missed_ticks: int = 0
     """Samples that were left out because the event loop was late."""
+    retention_errors: int = 0
+    """Old files that could not be removed, and looks at the directory that failed."""

@@ -3,21 +3,23 @@
 For each writer, what its accounts say is held against the rows of the files: per
 run of segments that files and accounts have in common, and from one account to the
 next by the running total that each begins with. Rows may be missing by whole files
-only, which readers and retention remove; what is missing otherwise, or is there
-twice, is a problem.
+only, and are a problem otherwise, as are those that are there twice. Which files
+retention removed is told by accounts of its own: what else is missing is unaccounted for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aqltelemetry.evidence import Claim, DataFile, Evidence, gather
+from aqltelemetry.audit.runs import Run, doubles, may_miss_files, retired_rows, runs_of
+from aqltelemetry.evidence import Claim, Evidence, gather
 from aqltelemetry.journal.marks import UNREADABLE
-from aqltelemetry.observation import Dropped, SegmentAccount
+from aqltelemetry.observation import ACCOUNT, Dropped, SegmentAccount
+from aqltelemetry.sinks.removals import Removed
 
 _TRIES = 3
 
@@ -27,8 +29,10 @@ class Verdict:
     """What became of the observations of one writer.
 
     `accepted = rows + in_journal + removed + torn + unreadable`, where `removed` are
-    rows of files that are gone; `is_removed_exact` is False where more are gone than
-    can be told. `dropped` were not accepted. `problems` is what can't be explained.
+    rows of files that are gone. `unaccounted` of these are in files that retention did
+    not remove, or of which its accounts do not say so; `is_removed_exact` is False where
+    there may be more of them. `retired` counts the files that retention removed, by
+    prefix. `dropped` were not accepted. `problems` contradicts what was recorded.
     """
 
     writer: str
@@ -37,10 +41,13 @@ class Verdict:
     rows: int = 0
     in_journal: int = 0
     removed: int = 0
+    unaccounted: int = 0
     is_removed_exact: bool = True
     torn: int = 0
     unreadable: int = 0
     retired_files: int = 0
+    """Files, of any process, that this one says its retention removed."""
+    retired: dict[str, int] = field(default_factory=dict)
     damaged_segments: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     child: int | None = None
@@ -51,14 +58,10 @@ class Verdict:
         """How many observations were accepted, as far as can be told."""
         return self.rows + self.in_journal + self.removed + self.torn + self.unreadable
 
-
-class _Run(NamedTuple):
-    """Segments that files or accounts have in common, and those files and accounts."""
-
-    first: int
-    last: int
-    claims: list[Claim]
-    files: list[DataFile]
+    @property
+    def is_accounted_for(self) -> bool:
+        """Whether the accounts explain each file that is gone."""
+        return self.is_removed_exact and not self.unaccounted
 
 
 class _Step(NamedTuple):
@@ -99,9 +102,10 @@ def _judge(evidence: Evidence) -> Verdict:
         return verdict
     unclaimed: dict[int, int] = {}
     told: set[int] = set()
-    for run in _runs(evidence):
+    for run in runs_of(evidence):
         segments = range(run.first, run.last + 1)
-        extra = _judge_run(run, verdict, is_moving=any(n in evidence.journal for n in segments))
+        is_moving = any(n in evidence.journal for n in segments)
+        extra = _judge_run(run, verdict, evidence.retired, is_moving=is_moving)
         if extra is None:  # is still in the journal, and counts as that
             continue
         told.update(segments)
@@ -112,7 +116,9 @@ def _judge(evidence: Evidence) -> Verdict:
     verdict.in_journal = sum(account.accepted for account in accounts)
     _sum_up(evidence, verdict)
     _judge_steps(evidence, verdict, unclaimed)
-    if verdict.state == _UNKNOWN:
+    if verdict.state == _UNKNOWN and _is_end_retired(evidence):
+        verdict.state = "end removed by retention"
+    elif verdict.state == _UNKNOWN:
         verdict.problems.append("what came last is in no file: its end was removed, or lost")
     return verdict
 
@@ -129,29 +135,16 @@ def _state(evidence: Evidence) -> str:
     return "killed, not yet recovered" if evidence.journal else _UNKNOWN
 
 
-def _runs(evidence: Evidence) -> Iterator[_Run]:
-    """Group what tells of the same segments."""
-    spans = sorted(
-        [(claim.first, claim.last, claim) for claim in evidence.claims]
-        + [(file.name.first, file.name.last, file) for file in evidence.files],
-        key=lambda span: span[:2],
-    )
-    run: _Run | None = None
-    for first, last, each in spans:
-        if run is None or first > run.last:
-            if run is not None:
-                yield run
-            run = _Run(first, last, [], [])
-        run = run._replace(last=max(run.last, last))
-        if isinstance(each, Claim):
-            run.claims.append(each)
-        else:
-            run.files.append(each)
-    if run is not None:
-        yield run
+def _is_end_retired(evidence: Evidence) -> bool:
+    """Return whether retention removed the account of what came after all that is there."""
+    known = [claim.last for claim in evidence.claims]
+    known += [file.name.last for file in evidence.files]
+    return max((run.last for run in evidence.retired.get(ACCOUNT, ())), default=0) >= max(known)
 
 
-def _judge_run(run: _Run, verdict: Verdict, *, is_moving: bool) -> int | None:
+def _judge_run(
+    run: Run, verdict: Verdict, retired: Mapping[str, Sequence[Removed]], *, is_moving: bool
+) -> int | None:
     """Hold a run's rows against its accounts; return the rows that have no account.
 
     None for one that is being published, and not all there.
@@ -169,10 +162,11 @@ def _judge_run(run: _Run, verdict: Verdict, *, is_moving: bool) -> int | None:
     extra = 0
     for prefix in sorted({*expected, *found}):
         files = [file for file in run.files if file.name.prefix == prefix]
-        problems += _doubles(files)
+        problems += doubles(files)
         missing = expected[prefix] - found[prefix]
-        if missing > 0 and _may_miss_files(prefix, files, run):
+        if missing > 0 and may_miss_files(prefix, files, run):
             verdict.removed += missing
+            verdict.unaccounted += max(0, missing - retired_rows(run, prefix, retired))
         elif missing < 0 and len(claimed) <= run.last - run.first:
             extra -= missing
         elif missing:
@@ -185,33 +179,6 @@ def _judge_run(run: _Run, verdict: Verdict, *, is_moving: bool) -> int | None:
     verdict.torn += sum(claim.torn for claim in run.claims)
     verdict.problems += problems
     return extra
-
-
-def _doubles(files: Sequence[DataFile]) -> Iterator[str]:
-    """Tell of segments that are in two files, other than as the parts of one."""
-    seen: dict[int, tuple[int, int]] = {}
-    parts = Counter((file.name.first, file.name.last, file.name.part) for file in files)
-    for (first, last, _), times in parts.items():
-        if times > 1:
-            yield f"segments {first}-{last} are {times} times in {files[0].name.prefix}"
-    for first, last in sorted({(file.name.first, file.name.last) for file in files}):
-        for n in range(first, last + 1):
-            if seen.setdefault(n, (first, last)) != (first, last):
-                yield f"segment {n} is twice in {files[0].name.prefix}"
-
-
-def _may_miss_files(prefix: str, files: Sequence[DataFile], run: _Run) -> bool:
-    """Say whether a whole file may be gone, which is what readers do."""
-    covered = {n for file in files for n in range(file.name.first, file.name.last + 1)}
-    if any(n not in covered for n in range(run.first, run.last + 1)):
-        return True
-    parts: dict[tuple[int, int], set[int]] = {}
-    for file in files:
-        parts.setdefault((file.name.first, file.name.last), set()).add(file.name.part)
-    counts = {(claim.first, claim.last): claim.files.get(prefix, 0) for claim in run.claims}
-    return any(
-        len(present) < max(counts.get(span, 0), max(present) + 1) for span, present in parts.items()
-    )
 
 
 def _sum_up(evidence: Evidence, verdict: Verdict) -> None:
@@ -229,32 +196,55 @@ def _sum_up(evidence: Evidence, verdict: Verdict) -> None:
     verdict.dropped = list(totals.values())
     verdict.damaged_segments = sum(claim.damaged for claim in evidence.claims)
     verdict.retired_files = max((claim.removed for claim in evidence.claims), default=0)
+    verdict.retired = {
+        prefix: sum(each.amount for each in removed)
+        for prefix, removed in evidence.retired.items()
+        if prefix != ACCOUNT
+    }
 
 
 def _judge_steps(evidence: Evidence, verdict: Verdict, unclaimed: dict[int, int]) -> None:
     """Follow the running total from account to account."""
-    last, gone, unnumbered = 0, 0, 0
+    last, gone, unnumbered, retired = 0, 0, 0, 0
     total: int | None = 0
     for step in _steps(evidence):
         extra = [unclaimed.pop(n) for n in sorted(unclaimed) if n <= step.first]
         is_gap = step.first > last + 1 or bool(extra)
         if step.before is None or total is None:
-            if is_gap and not evidence.set_aside.issuperset(range(last + 1, step.first)):
+            if is_gap and not _is_known(evidence, range(last + 1, step.first)):
                 verdict.is_removed_exact = False
         elif (accepted := step.before - total - sum(extra)) < 0:
             verdict.problems.append(f"{-accepted} observations too many before {step.first}")
         elif is_gap:
             gone += accepted
+            retired += min(accepted, _retired_observations(evidence, last + 1, step.first - 1))
         else:
             unnumbered += accepted
         last, total = step.last, _after(step, total)
     if unnumbered > verdict.unreadable:
         lost = unnumbered - verdict.unreadable
         verdict.problems.append(f"{lost} observations were accepted and are in no segment")
-    verdict.removed += max(0, gone + unnumbered - verdict.unreadable)
+    removed = max(0, gone + unnumbered - verdict.unreadable)
+    verdict.removed += removed
+    verdict.unaccounted += max(0, removed - retired)
     verdict.problems += [
-        f"{rows} rows from segment {n} on are in no account" for n, rows in unclaimed.items()
+        f"{rows} rows from segment {n} on are in no account"
+        for n, rows in unclaimed.items()
+        if not _is_known(evidence, range(n, n + 1))
     ]
+
+
+def _is_known(evidence: Evidence, segments: range) -> bool:
+    """Return whether segments were set aside, or their accounts removed by retention."""
+    runs = evidence.retired.get(ACCOUNT, ())
+    retired = {n for run in runs for n in range(run.first, run.last + 1) if n in segments}
+    return (evidence.set_aside | retired).issuperset(segments)
+
+
+def _retired_observations(evidence: Evidence, first: int, last: int) -> int:
+    """Return how many were accepted into segments whose account retention removed."""
+    runs = evidence.retired.get(ACCOUNT, ())
+    return sum(run.amount for run in runs if first <= run.first and run.last <= last)
 
 
 def _after(step: _Step, total: int | None) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 from aqltelemetry import drain as drain_module
 from aqltelemetry import recorder
 from aqltelemetry.drain import Drain, Flush, read_sealed
+from aqltelemetry.errors import DeliveryError
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -259,3 +260,137 @@ async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_si
     await task
     assert drain.queue.empty()
     assert drain.is_behind
+
+
+class CumulativeSink(MemorySink):
+    """Names all that it has kept so far in each call, as it may."""
+
+    async def write(self, batch: Batch) -> list[SegmentId]:
+        await super().write(batch)
+        return await self.flush()
+
+    async def flush(self) -> list[SegmentId]:
+        return [batch.segment for batch in self.batches]
+
+
+@pytest.mark.parametrize("order", [0, 1])
+async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_other(
+    thread: WorkerThread, order: int
+) -> None:
+    sinks = [CumulativeSink(), FlushingSink()]
+    slow = sinks[1]
+    segments = _in_memory(5)
+    released: Released = []
+    drain = Drain(
+        sinks[order:] + sinks[:order],
+        thread,
+        lambda each, records: released.append((each, records)),
+        3600.0,
+    )
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    while len(slow.batches) < len(segments):
+        await asyncio.sleep(0)
+    assert (released, drain.depth) == ([], len(segments))
+    await _flush(drain, last=True)
+    assert released == [(sealed, 3) for sealed in segments]
+    await task
+
+
+async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: WorkerThread) -> None:
+    class SilentSink(MemorySink):
+        async def write(self, batch: Batch) -> None:  # type: ignore[override]
+            await super().write(batch)
+
+    silent = SilentSink()
+    async with _draining(thread, CumulativeSink(), silent, MemorySink()) as (drain, released):
+        for sealed in _in_memory(3):
+            drain.queue.put_nowait(sealed)
+        for _ in range(3):
+            await _flush(drain)
+        assert released == []
+        assert len(silent.batches) == 3
+
+
+async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
+    thread: WorkerThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
+    faults = [RuntimeError("what?"), RuntimeError("again"), KeyError("x")]
+
+    def is_full() -> bool:
+        if faults:
+            raise faults.pop()
+        return False
+
+    sink = MemorySink()
+    released: Released = []
+    drain = Drain([sink], thread, lambda *each: released.append(each), 3600.0, is_full)
+    task = asyncio.create_task(drain.run())
+    segments = _in_memory(4)
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    await _flush(drain, last=True)
+    await task
+    assert [each for each, _ in released] == segments
+    assert (drain.errors, drain.sink_errors) == (3, 3)
+    assert len([each for each in caplog.records if "delivery" in each.message]) == 2
+
+
+async def test_a_flush_that_delivery_failed_on_says_so(
+    thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
+    async with _draining(thread, MemorySink()) as (drain, released):
+        with monkeypatch.context() as patch:
+            patch.setattr(drain, "_serve", None)
+            with pytest.raises(DeliveryError, match="NoneType"):
+                await _flush(drain)
+        drain.queue.put_nowait(_in_memory(1)[0])
+        await _flush(drain)
+        assert len(released) == 1
+
+
+async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread) -> None:
+    class AwaitingSink(MemorySink):
+        async def write(self, batch: Batch) -> list[SegmentId]:
+            if not self.failures:
+                self.failures.append(ValueError())
+                other = asyncio.get_running_loop().create_future()
+                other.cancel()
+                await other
+            self.failures = []
+            await super().write(batch)
+            return [batch.segment]
+
+    sink = AwaitingSink()
+    async with _draining(thread, sink) as (drain, released):
+        drain.queue.put_nowait(_in_memory(1)[0])
+        await _flush(drain)
+        sink.failures = [ValueError()]
+        await _flush(drain)
+        assert len(released) == 1
+        assert drain.sink_errors == 1
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_delivery_that_was_cancelled_goes_on_where_it_was(
+    thread: WorkerThread, turns: int
+) -> None:
+    sinks = (FlushingSink(), MemorySink())
+    segments = _in_memory(3)
+    released: Released = []
+    drain = Drain(sinks, thread, lambda *each: released.append(each), 3600.0)
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    task = asyncio.create_task(drain.run())
+    await _flush(drain, last=True)
+    await task
+    assert [each for each, _ in released] == segments
+    assert drain.depth == 0

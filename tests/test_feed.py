@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,7 @@ async def test_segments_are_given_in_order() -> None:
     for segment in (_ONE, _TWO, _THREE):
         feed.add(segment)
     assert list(feed.todo) == [_ONE, _TWO, _THREE]
-    assert await feed.write(_batch(_ONE), 0.0) == (_ONE,)
+    assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
     assert list(feed.todo) == [_TWO, _THREE]
 
 
@@ -81,3 +83,91 @@ def test_a_failure_is_logged_once_for_each_type(caplog: pytest.LogCaptureFixture
         "ValueError('c')",
     ]
     assert feed.errors == 3
+
+
+class SayingSink(MemorySink):
+    """Returns what it is told to."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__()
+        self._said = list(said)
+
+    async def write(self, batch: Batch) -> Any:
+        await super().write(batch)
+        said = self._said.pop(0)
+        return said(batch) if callable(said) else said
+
+    async def flush(self) -> Any:
+        return self._said.pop(0)
+
+
+def _numbers(segments: Sequence[SegmentId]) -> list[int]:
+    return [segment.sequence for segment in segments]
+
+
+async def test_a_segment_that_is_named_again_is_kept_once() -> None:
+    feed = Feed(SayingSink([_ONE], [_ONE, _TWO], [_ONE, _TWO, _THREE], [_ONE, _TWO, _THREE]))
+    kept = [await feed.write(_batch(segment), 0.0) for segment in (_ONE, _TWO, _THREE)]
+    assert [_numbers(each) for each in kept] == [[1], [2], [3]]
+    assert await feed.flush() == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (_ONE, _ONE),
+        iter([_ONE]),
+        {_ONE: None},
+        frozenset([_ONE]),
+        [("0123456789abcdef", 1)],
+        [SegmentId("f" * 16, 1), _ONE, SegmentId("0123456789abcdef", 99), _TWO],
+        [None, 1, "x", [], {}, _ONE, ("a", "b", "c"), (1, 2), ([], {})],
+        (segment for segment in (_ONE,)),
+    ],
+)
+async def test_of_what_a_sink_returns_only_what_it_was_given_counts(said: object) -> None:
+    feed = Feed(SayingSink(said))
+    feed.add(_ONE)
+    feed.add(_TWO)
+    assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
+    assert feed.todo == (_TWO,)
+
+
+@pytest.mark.parametrize(
+    "said", [None, 7, True, _batch(_ONE).segment.sequence, object(), "abc", b"x"]
+)
+async def test_a_sink_that_returns_nonsense_keeps_nothing_and_is_logged_once(
+    said: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = Feed(SayingSink(said, said, said))
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        for segment in (_ONE, _TWO, _THREE):
+            assert not await feed.write(_batch(segment), 0.0)
+    assert len(caplog.records) == 1
+    assert "must return" in caplog.text
+
+
+async def test_what_a_sink_has_not_been_given_yet_or_failed_on_is_given_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    feed = Feed(SayingSink([_ONE, _TWO, _THREE], [_ONE, _TWO]))
+    for segment in (_ONE, _TWO, _THREE):
+        feed.add(segment)
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
+        assert list(feed.todo) == [_TWO, _THREE]
+        assert await feed.write(_batch(_TWO), 0.0) == [_TWO]
+    assert list(feed.todo) == [_THREE]
+    assert len(caplog.records) == 1
+
+
+async def test_a_generator_that_raises_is_a_sink_that_raises() -> None:
+    def said(batch: Batch) -> Iterator[SegmentId]:
+        yield batch.segment
+        raise OSError("down")
+
+    feed = Feed(SayingSink(said))
+    with pytest.raises(OSError, match="down") as caught:
+        await feed.write(_batch(_ONE), 0.0)
+    feed.fail(caught.value, 0.0)
+    assert list(feed.todo) == [_ONE]

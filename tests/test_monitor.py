@@ -6,6 +6,7 @@ import logging
 import os
 import pstats
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ from aqltelemetry import (
 from aqltelemetry.clock import Anchor
 from aqltelemetry.errors import (
     AlreadyRunningError,
+    DeliveryError,
     MonitoringDirectoryError,
     NotRunningError,
     OptionError,
@@ -46,7 +48,9 @@ from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.stats import Stats
 from aqltelemetry.twins import IS_COMPILED
+from aqltelemetry.verification import verify
 from fakes import FakeSampler, MemorySink
+from servers import recover
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
@@ -659,3 +663,115 @@ asyncio.run(main())
 
     asyncio.run(read())
     assert counts() == {"unstopped": 1}
+
+
+async def test_a_flush_begins_delivery_again_where_all_tasks_were_cancelled(
+    directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = Monitor(directory, with_runtime=False)
+    await mine.start()
+    record("x", 1)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    await mine.flush()
+    assert counts("custom") == {"x": 1}
+    assert "delivery to the sinks was cancelled" in caplog.text
+    record("x", 2)
+    stats = await mine.stop()
+    assert (stats.published, counts("custom")) == (2, {"x": 2})
+
+
+async def test_a_flush_that_is_waiting_when_delivery_is_cancelled_says_so(directory: Path) -> None:
+    class HangingSink(MemorySink):
+        async def write(self, batch: Batch) -> Sequence[SegmentId]:
+            waiting.set()
+            await asyncio.Event().wait()
+            return []
+
+    waiting = asyncio.Event()
+    mine = Monitor(directory, with_runtime=False, sinks=[HangingSink()], stop_timeout_s=0.1)
+    await mine.start()
+    record("x", 1)
+    flushing = asyncio.ensure_future(mine.flush())
+    await waiting.wait()
+    assert mine._session is not None
+    mine._session._draining.cancel()
+    with pytest.raises(DeliveryError, match="cancelled"):
+        await flushing
+    stats = await mine.stop()
+    assert _balanced(stats)
+    assert stats.in_journal == 1
+
+
+async def test_a_profile_is_written_off_the_event_loop(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[int] = []
+    write = Profiler.write
+
+    def note(profiler: Profiler) -> None:
+        writers.append(threading.get_ident())
+        write(profiler)
+
+    monkeypatch.setattr(Profiler, "write", note)
+    async with Monitor(directory, with_runtime=False, with_profiler=True):
+        pass
+    assert len(writers) == 1
+    assert writers[0] != threading.get_ident()
+    assert list(directory.glob("profiler.*"))
+
+
+async def test_a_profile_that_is_written_slowly_keeps_no_stop_beyond_its_time(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(Profiler, "write", lambda _: gate.wait(60))
+    mine = Monitor(directory, with_runtime=False, with_profiler=True, stop_timeout_s=0.2)
+    await mine.start()
+    await mine.stop()
+    assert "the profile can't be written" in caplog.text
+    gate.set()
+
+
+_CUMULATIVE = """
+import asyncio, os, signal, sys
+from aqltelemetry import Monitor, record
+
+class CumulativeSink:
+    "Follows the protocol: returns what it keeps, of this call or earlier ones."
+    def __init__(self):
+        self.kept = []
+    async def write(self, batch):
+        self.kept.append(batch.segment)
+        return self.kept
+    async def flush(self):
+        return self.kept
+    async def close(self): ...
+
+async def main():
+    mine = Monitor(sys.argv[1], with_runtime=False, sinks=[CumulativeSink()], flush_interval_s=60)
+    await mine.start()
+    for segment in range(6):
+        for number in range(10):
+            record("x", 10 * segment + number)
+        await mine._session._on_keeper(mine._session._keeper.seal)
+        while mine._session._drain.queue.qsize():
+            await asyncio.sleep(0)
+        await mine._session._loop.run_in_executor(mine._session._parts.sink_thread, int)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_sink_that_names_what_it_keeps_again_loses_nothing_by_a_kill(
+    directory: Path, rows: Rows
+) -> None:
+    done = subprocess.run([sys.executable, "-c", _CUMULATIVE, str(directory)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    await recover(directory)
+    found = Counter(round(float(row["Measurement"])) for row in rows("custom"))
+    assert found == Counter(range(60))
+    (verdict,) = verify(directory, all_roots(str(directory)))
+    assert (verdict.rows, verdict.problems, verdict.is_accounted_for) == (60, [], True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -10,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.cli import main
-from aqltelemetry.filenames import parse
+from aqltelemetry.clock import epoch_ns
+from aqltelemetry.filenames import FileName, parse
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.observation import CSV_HEADER
+from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.verification import Verdict, verify
 from servers import recover
 
@@ -24,13 +28,16 @@ import asyncio, os, signal, sys
 from aqltelemetry import monitor, record, time_block
 
 async def main():
-    await monitor.start(sys.argv[1], interval_s=0.01, flush_interval_s=0.02, max_file_age_s=0.05)
+    await monitor.start(sys.argv[1], interval_s=0.01, flush_interval_s=60)
     for number in range(5):
         for _ in range(100):
             with time_block("x"):
                 pass
         record("x", "no number")
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.02)
+        await monitor.flush()
+    with time_block("last"):
+        pass
     eval(sys.argv[2])
     await monitor.stop()
 
@@ -117,7 +124,8 @@ def test_a_file_that_a_reader_removed_is_told_with_its_rows(
     _files(directory, "duration")[1].unlink()
     verdict = _the_one(directory)
     assert verdict.problems == []
-    assert verdict.removed == stopped.rows - verdict.rows > 0
+    assert verdict.removed == verdict.unaccounted == stopped.rows - verdict.rows > 0
+    assert not verdict.is_accounted_for
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -130,7 +138,7 @@ def test_a_run_of_segments_that_is_gone_is_told_by_the_next_account(
         path.unlink()
     verdict = _the_one(directory)
     assert (verdict.problems, verdict.is_removed_exact) == ([], True)
-    assert verdict.removed == stopped.rows - verdict.rows > 0
+    assert verdict.removed == verdict.unaccounted == stopped.rows - verdict.rows > 0
 
 
 def test_without_its_own_account_the_next_one_tells(directory: Path, stopped: Verdict) -> None:
@@ -298,3 +306,138 @@ def test_the_command_ends_with_1_for_what_it_can_not_explain(
     bad = CliRunner().invoke(main, ["verify", "--quiet", str(directory)])
     assert bad.exit_code == 1
     assert "NOT EXPLAINED" in bad.output
+
+
+def _run_verify(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["verify", *map(str, arguments)])
+
+
+def _sweep(directory: Path, *, gone: int) -> None:
+    """Have retention remove the files of so many of the oldest generations."""
+    accounts = _files(directory, "account")
+    last = parse(accounts[gone - 1].name)
+    assert last is not None
+    sweeper = Retention(str(directory), 1 << 40, 10, lambda: last.to_ns + 10**10 + 1)
+    sweeper.sweep()
+    assert _files(directory, "account")[:-1] == accounts[gone:]  # and the one of removals
+
+
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_what_retention_removed_is_told_apart_and_is_a_proof(
+    directory: Path, stopped: Verdict, gone: int
+) -> None:
+    _sweep(directory, gone=gone)
+    verdict = _the_one(directory)
+    assert (verdict.problems, verdict.unaccounted, verdict.is_accounted_for) == ([], 0, True)
+    assert verdict.removed == stopped.rows - verdict.rows > 0
+    assert verdict.retired["duration"] == gone
+    found = _run_verify(directory)
+    assert (found.exit_code, found.output.splitlines()[-1]) == (0, "all is explained")
+    assert f"{verdict.removed:,} in files that retention removed" in found.output
+    assert f"retention removed of its files: {gone} duration" in found.output
+
+
+@pytest.mark.parametrize("which", ["data", "data and account"])
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_what_is_gone_beside_what_retention_removed_is_counted_exactly(
+    directory: Path, stopped: Verdict, gone: int, which: str
+) -> None:
+    lost = _files(directory, "duration")[3]
+    name, rows = parse(lost.name), lost.read_bytes().count(b"\n") - 1
+    assert name is not None
+    lost.unlink()
+    if which == "data and account":
+        for path in directory.glob(f"*.{name.first:06d}-{name.last:06d}-*.csv"):
+            rows += 0 if path.name.startswith("account") else path.read_bytes().count(b"\n") - 1
+            path.unlink()
+    if gone:
+        _sweep(directory, gone=gone)
+    verdict = _the_one(directory)
+    assert (verdict.problems, verdict.unaccounted) == ([], rows)
+    assert verdict.removed == stopped.rows - verdict.rows
+    found = _run_verify(directory)
+    assert found.exit_code == 3
+    assert f"{rows:,} in files that are gone without an account" in found.output
+    assert "no account says that retention removed them" in found.output
+    accepted = _run_verify("--readers-delete", directory)
+    assert (accepted.exit_code, accepted.output.splitlines()[-1]) == (0, "all is explained")
+
+
+def test_contradictions_are_not_accepted_where_readers_delete(
+    directory: Path, stopped: Verdict
+) -> None:
+    path = _files(directory, "duration")[1]
+    path.write_bytes(path.read_bytes()[:-5])
+    assert _run_verify("--readers-delete", directory).exit_code == 1
+
+
+def test_what_an_earlier_version_did_not_tell_is_said_to_be_unknown(
+    directory: Path, stopped: Verdict
+) -> None:
+    """Its accounts count the files that retention removed, and do not name them."""
+    _files(directory, "duration")[0].unlink()
+    last = _files(directory, "account")[-1]
+    row = last.read_bytes().split(b"\n")[1].split(b",")
+    last.write_bytes(last.read_bytes() + b"%s,1,files removed,%s\n" % (row[0], row[3]))
+    found = _run_verify(directory)
+    assert found.exit_code == 3
+    assert "an account of an earlier version counts 1 files" in found.output
+
+
+def test_removals_that_another_process_wrote_or_took_over_count(
+    directory: Path, stopped: Verdict
+) -> None:
+    _sweep(directory, gone=1)
+    (first,) = (path for path in _files(directory, "account") if ".000000-000000-" in path.name)
+    last = parse(_files(directory, "account")[-2].name)
+    assert last is not None
+    # Another process, much later, removes all but one file, and the account of removals too.
+    kept = _files(directory, "runtime")[-1]
+    kept.rename(kept.with_suffix(".kept"))
+    Retention(str(directory), 1 << 40, 10, lambda: epoch_ns() + 10**11).sweep()
+    assert not first.exists()
+    kept.with_suffix(".kept").rename(kept)
+    verdict = _the_one(directory)
+    assert (verdict.state, verdict.problems) == ("end removed by retention", [])
+    assert verdict.is_accounted_for
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"\xff", b"Timepoint\n1,x,removed a b 1-x,1\n1,2\n"])
+def test_a_damaged_account_of_removals_explains_nothing(
+    directory: Path, stopped: Verdict, rubbish: bytes
+) -> None:
+    _sweep(directory, gone=1)
+    (told,) = (path for path in _files(directory, "account") if ".000000-000000-" in path.name)
+    told.write_bytes(rubbish)
+    assert _run_verify(directory).exit_code == 3
+
+
+def test_readers_of_one_observation_each_are_told_exactly(directory: Path) -> None:
+    """A segment of a lost batch between others, as a sink that lies may have it."""
+    writer, at_ns = "1" * 16, epoch_ns()
+
+    def publish(first: int, last: int, before: int) -> None:
+        numbers = f"{last - first + 1},accepted\n{before},accepted before\n"
+        numbers += f"{last - first + 1},rows custom\n1,files custom\n"
+        for prefix, lines in (
+            ("custom", "1,x\n" * (last - first + 1)),
+            ("account", numbers + ("0,end\n" if last == 60 else "")),
+        ):
+            name = FileName(prefix, at_ns, at_ns + 1000, 7, writer, first, last, 0)
+            text = "".join(f"{at_ns},{line},7\n" for line in lines.splitlines())
+            (directory / str(name)).write_bytes(CSV_HEADER + text.encode())
+
+    directory.mkdir()
+    publish(1, 40, 0)
+    publish(45, 60, 44)
+    verdict = _the_one(directory)
+    assert (verdict.accepted, verdict.rows, verdict.unaccounted) == (60, 56, 4)
+    assert _run_verify(directory).exit_code == 3
+
+
+def test_an_account_of_removals_may_be_compressed(directory: Path, stopped: Verdict) -> None:
+    _sweep(directory, gone=1)
+    for path in _files(directory, "account"):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert _run_verify(directory).exit_code == 0

@@ -36,13 +36,21 @@ _journal_dir = click.option(
 @takes_existing_directory
 @_journal_dir
 @click.option("-q", "--quiet", is_flag=True, help="Only the sum, and what can't be explained.")
-def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
+@click.option(
+    "--readers-delete",
+    is_flag=True,
+    help="Accept files that are gone without an account: readers delete them here.",
+)
+def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_delete: bool) -> None:
     """Prove that nothing is lost, and nothing there twice.
 
     Holds the rows of each recording process against its accounts: each observation
-    that was accepted is in a file once, in the journal, in a file that a reader or
-    retention removed, or was dropped and counted. Ends with 1 if anything can't be
-    explained. May be run while processes record.
+    that was accepted is in a file once, in the journal, in a file that retention
+    removed, or was dropped and counted. May be run while processes record.
+
+    Ends with 0 if that is proved; with 1 if something is missing from a file, there
+    twice, damaged or without its end; with 3 if whole files are gone and no account
+    says that retention removed them. Someone deleted them then, or they were lost.
     """
     from aqltelemetry import verification  # noqa: PLC0415 - what other commands don't need
 
@@ -61,7 +69,26 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool) -> None:
     click.echo(f"{counted(len(verdicts), 'recording')}: {_sum(verdicts)}")
     if problems:
         raise click.ClickException(f"{counted(problems, 'finding')} can't be explained")
+    if not all(verdict.is_accounted_for for verdict in verdicts) and not readers_delete:
+        raise _GoneError(verdicts)
     click.echo("all is explained")
+
+
+class _GoneError(click.ClickException):
+    """Raised where files are gone that no account explains."""
+
+    exit_code = 3
+
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        lines = ["files are gone, and no account says that retention removed them"]
+        retired = max(verdict.retired_files for verdict in verdicts)
+        if retired and not any(verdict.retired for verdict in verdicts):
+            lines.append(
+                f"an account of an earlier version counts {retired:,} files that retention "
+                "removed, and does not say which: how many are among these is unknown"
+            )
+        lines.append("if readers delete files here: --readers-delete")
+        super().__init__("\n".join(lines))
 
 
 @click.command()
@@ -180,8 +207,13 @@ def _lines(verdict: Verdict) -> Iterable[str]:
     if verdict.damaged_segments:
         damaged = counted(verdict.damaged_segments, "damaged segment")
         yield f"  {damaged}: how many observations were lost with them is not known"
+    if verdict.retired:
+        files = ", ".join(f"{count:,} {prefix}" for prefix, count in verdict.retired.items())
+        yield f"  retention removed of its files: {files}"
     if verdict.retired_files:
-        yield f"  retention removed {counted(verdict.retired_files, 'file')}"
+        yield f"  its own retention removed {counted(verdict.retired_files, 'file')} of any process"
+    if not verdict.is_accounted_for:
+        yield f"  GONE, and no account says why: {_unaccounted([verdict])} observations"
     for problem in verdict.problems:
         yield f"  NOT EXPLAINED: {problem}"
 
@@ -190,12 +222,17 @@ def _sum(verdicts: Sequence[Verdict]) -> str:
     def total(name: str) -> int:
         return sum(getattr(verdict, name) for verdict in verdicts)
 
-    removed = f"{total('removed'):,} in files that were removed"
-    if not all(verdict.is_removed_exact for verdict in verdicts):
-        removed = f"at least {removed}"
     dropped = sum(dropped.total for verdict in verdicts for dropped in verdict.dropped)
     return (
         f"{total('accepted'):,} accepted: {total('rows'):,} rows, "
-        f"{total('in_journal'):,} in the journal, {removed}, "
+        f"{total('in_journal'):,} in the journal, "
+        f"{total('removed') - total('unaccounted'):,} in files that retention removed, "
+        f"{_unaccounted(verdicts)} in files that are gone without an account, "
         f"{total('torn') + total('unreadable'):,} torn or unreadable; {dropped:,} dropped"
     )
+
+
+def _unaccounted(verdicts: Sequence[Verdict]) -> str:
+    total = sum(verdict.unaccounted for verdict in verdicts)
+    is_exact = all(verdict.is_removed_exact for verdict in verdicts)
+    return f"{total:,}" if is_exact else f"at least {total:,}"

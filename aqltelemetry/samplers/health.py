@@ -16,6 +16,7 @@ RECOVERED = "telemetry recovered"
 SAMPLER_ERRORS = "telemetry sampler errors"
 SINK_ERRORS = "telemetry sink errors"
 MISSED_TICKS = "telemetry missed ticks"
+RETENTION_ERRORS = "telemetry retention errors"
 
 
 class HealthSampler:
@@ -39,6 +40,7 @@ class HealthSampler:
         counts[SAMPLER_ERRORS] = stats.sampler_errors
         counts[SINK_ERRORS] = stats.sink_errors
         counts[MISSED_TICKS] = stats.missed_ticks
+        counts[RETENTION_ERRORS] = stats.retention_errors
         return (
             Measurement(RECORDED, stats.recorded),
             Measurement(WRITE_SECONDS, stats.write_s),

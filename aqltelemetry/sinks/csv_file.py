@@ -86,10 +86,17 @@ class CsvSink:
         return published
 
     async def close(self) -> None:
-        """Remove what was not published: it is still in the journal."""
+        """Remove what was not published: it is still in the journal.
+
+        Waits for a sweep of retention, of which a short process may have no other.
+        """
         self._abandon()
         if self._cleaning:
             await asyncio.wait(self._cleaning)
+        if self._retention.sweeping is not None:
+            await asyncio.wrap_future(self._retention.sweeping)
+            self._retention.added(0)  # what was published while it swept may be too much
+            await asyncio.wrap_future(self._retention.sweeping)
 
     async def _write(self, batch: Batch) -> Sequence[SegmentId]:
         all_texts = texts = await self._run(lambda: format_batch(batch, memory=self._memory))
@@ -168,7 +175,8 @@ class CsvSink:
             await file.file.close()
         publications = generation.publications()
         self._suspects.update(generation.segments)
-        await self._run(lambda: self._retention.added(self._name(publications)))
+        size_bytes = await self._run(lambda: self._name(publications))
+        self._retention.added(size_bytes)
         self._suspects.difference_update(generation.segments)
         self._generation = None
         return generation.segments

@@ -322,3 +322,43 @@ async def test_a_file_that_can_not_be_synchronised_is_written_anew_and_not_tried
     await sink.close()
     assert len(rows("duration")) == 3
     assert tried.count(tried[0]) == 1
+
+
+async def test_publishing_neither_waits_for_retention_nor_fails_by_it(
+    directory: Path, thread: WorkerThread, counts: Callable[[str], Counter[str]]
+) -> None:
+    directory.mkdir()
+    jobs: list[Callable[[], None]] = []
+    retention = Retention(str(directory), 1, 10**9, start=jobs.append)
+    sink = CsvSink(str(directory), thread, retention)
+    for number in (1, 2, 3):
+        await sink.write(_batch(number))
+        assert await sink.flush() == [(_WRITER, number)]  # while the sweep has not begun
+    assert counts("duration").total() == 9
+    closing = asyncio.ensure_future(sink.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    while not closing.done():  # by a second sweep, for what was published since the first
+        if jobs:
+            jobs.pop(0)()
+        await asyncio.sleep(0)
+    assert counts("duration").total() == 0
+
+
+async def test_who_gives_up_waiting_for_retention_does_not_end_it(
+    directory: Path, thread: WorkerThread
+) -> None:
+    directory.mkdir()
+    jobs: list[Callable[[], None]] = []
+    sink = CsvSink(str(directory), thread, Retention(str(directory), 1, 10**9, start=jobs.append))
+    await sink.write(_batch(1))
+    await sink.flush()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await sink.close()
+    jobs.pop(0)()
+    closing = asyncio.ensure_future(sink.close())
+    while not closing.done():
+        if jobs:
+            jobs.pop(0)()
+        await asyncio.sleep(0)

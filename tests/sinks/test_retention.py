@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aqltelemetry.filenames import FileName, temporary
+from aqltelemetry import system
+from aqltelemetry.filenames import FileName, parse, temporary
+from aqltelemetry.sinks.removals import RemovedFiles, is_removals, load, read_removals
 from aqltelemetry.sinks.retention import Retention
 from fakes import EPOCH_NS, FakeClock
 
@@ -21,7 +29,16 @@ def _publish(directory: Path, second: int, size: int = 100) -> Path:
 
 
 def _retention(directory: Path, keep_bytes: int = 10**9, keep_s: float = 10**6) -> Retention:
-    return Retention(str(directory), keep_bytes, keep_s, FakeClock(EPOCH_NS + 1_000 * _S))
+    return Retention(
+        str(directory), keep_bytes, keep_s, FakeClock(EPOCH_NS + 1_000 * _S), lambda job: job()
+    )
+
+
+def _at(path: Path | str) -> int:
+    """Return the second that a file was published at."""
+    name = parse(Path(path).name)
+    assert name is not None
+    return (name.from_ns - EPOCH_NS) // _S
 
 
 def test_the_oldest_files_of_too_many_bytes_are_removed(tmp_path: Path) -> None:
@@ -90,12 +107,13 @@ def test_a_file_that_a_reader_removes_meanwhile_is_nobodys_fault(
     retention = _retention(tmp_path, keep_bytes=100)
     retention.sweep()
     assert [path.exists() for path in files] == [False, False, True]
-    assert retention.removed == 0
+    assert (retention.removed, retention.errors) == (0, 0)
+    assert _removals(tmp_path) == {}
 
 
 def test_directories_are_swept_once_a_minute_or_when_full(tmp_path: Path) -> None:
     clock = FakeClock(EPOCH_NS)
-    retention = Retention(str(tmp_path), 250, 10**6, clock)
+    retention = Retention(str(tmp_path), 250, 10**6, clock, lambda job: job())
     _publish(tmp_path, 1)
     retention.added(100)  # the first one looks
     old = _publish(tmp_path, 0)
@@ -108,9 +126,283 @@ def test_directories_are_swept_once_a_minute_or_when_full(tmp_path: Path) -> Non
 
 def test_a_wall_clock_set_back_does_not_end_the_sweeping(tmp_path: Path) -> None:
     clock = FakeClock(EPOCH_NS)
-    retention = Retention(str(tmp_path), 10**6, 10, clock)
+    retention = Retention(str(tmp_path), 10**6, 10, clock, lambda job: job())
     retention.added(0)
     clock.now_ns -= 3600 * _S
     stale = _publish(tmp_path, -7200)
     retention.added(0)
     assert not stale.exists()
+
+
+def _removals(directory: Path) -> RemovedFiles:
+    """Return what the only account of removals says; nothing where there is none."""
+    paths = [
+        path
+        for path in directory.iterdir()
+        if (name := parse(path.name)) is not None and is_removals(name)
+    ]
+    assert len(paths) <= 1
+    return read_removals(load(str(paths[0]))) if paths else {}
+
+
+@pytest.fixture
+def undeletable(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the removal of files published at some seconds fail."""
+
+    def make(*seconds: int, number: int = errno.EPERM) -> None:
+        unlink = os.unlink
+
+        def fail(path: Path | str) -> None:
+            if parse(Path(path).name) and _at(path) in seconds:
+                raise OSError(number, os.strerror(number), str(path))
+            unlink(path)
+
+        monkeypatch.setattr(system, "unlink", fail)
+
+    return make
+
+
+@pytest.mark.parametrize("stuck", [(0,), (1,), (2,), (0, 2), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EIO, errno.EROFS])
+def test_a_file_that_can_not_be_removed_keeps_no_other_from_it(
+    tmp_path: Path, undeletable: Callable[..., None], stuck: tuple[int, ...], number: int
+) -> None:
+    files = [_publish(tmp_path, second) for second in (0, 1, 2, 998)]
+    undeletable(*stuck, number=number)
+    retention = _retention(tmp_path, keep_s=500)
+    retention.sweep()
+    assert {_at(path) for path in files if path.exists()} == {*stuck, 998}
+    assert (retention.removed, retention.errors) == (3 - len(stuck), len(stuck))
+
+
+def test_what_can_not_be_removed_does_not_cost_the_younger_files(
+    tmp_path: Path, undeletable: Callable[..., None]
+) -> None:
+    """Another user's files may be more than are to be kept, for good."""
+    stuck = _publish(tmp_path, 1, 10_000)
+    mine = [_publish(tmp_path, second, 1_000) for second in (2, 3, 4)]
+    undeletable(1)
+    retention = _retention(tmp_path, keep_bytes=2_500)
+    for _ in range(3):
+        retention.sweep()
+    assert [path.exists() for path in (stuck, *mine)] == [True, False, True, True]
+
+
+def test_what_can_not_be_removed_is_counted_and_logged_once(
+    tmp_path: Path, undeletable: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for second in range(5):
+        _publish(tmp_path, second)
+    undeletable(0, 1, 2)
+    retention = _retention(tmp_path, keep_s=500)
+    with caplog.at_level(logging.WARNING, "aqltelemetry"):
+        for _ in range(3):
+            retention.sweep()
+    assert (retention.errors, retention.removed, len(caplog.records)) == (3, 2, 1)
+    assert "remove old files" in caplog.text
+
+
+def test_a_stale_file_that_can_not_be_removed_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / temporary("duration", "0" * 16, 1)
+    stale.touch()
+    os.utime(stale, (1, 1))
+    old = _publish(tmp_path, 1)
+    unlink = os.unlink
+
+    def fail(path: Path | str) -> None:
+        if str(path).endswith(".tmp"):
+            raise PermissionError(errno.EPERM, "sticky")
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        retention = _retention(tmp_path, keep_s=5)
+        retention.added(100)
+    assert not old.exists()
+    assert retention.errors >= 1
+
+
+@pytest.mark.parametrize("exc", [OSError(errno.EIO, "bad block"), ValueError("what?")])
+def test_a_directory_that_can_not_be_looked_through_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
+) -> None:
+    def fail(path: str) -> None:
+        raise exc
+
+    monkeypatch.setattr(system, "scan_directory", fail)
+    retention = _retention(tmp_path)
+    retention.added(100)
+    assert retention.errors == 1
+    assert retention.sweeping is not None
+    assert retention.sweeping.done()
+
+
+def test_a_machine_without_threads_harms_nobody(tmp_path: Path) -> None:
+    def refuse(job: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    retention = Retention(str(tmp_path), 100, 10, FakeClock(EPOCH_NS), refuse)
+    retention.added(1_000)
+    assert retention.errors == 1
+
+
+def test_a_sweep_that_takes_long_is_the_only_one(tmp_path: Path) -> None:
+    jobs: list[Callable[[], None]] = []
+    retention = Retention(str(tmp_path), 100, 10**6, FakeClock(EPOCH_NS), jobs.append)
+    for _ in range(3):
+        retention.added(1_000)
+    assert len(jobs) == 1
+    jobs[0]()
+    retention.added(1_000)
+    assert len(jobs) == 2
+
+
+def _named(writer: str, first: int, last: int, prefix: str, second: int) -> FileName:
+    at_ns = EPOCH_NS + second * _S
+    return FileName(prefix, at_ns, at_ns + _S, 1, writer, first, last, 0)
+
+
+def _write_run(directory: Path, writer: str, first: int, last: int, second: int) -> None:
+    (directory / str(_named(writer, first, last, "duration", second))).write_bytes(b"x" * 100)
+    account = f"Timepoint,Measurement,Label,PID\n1,{last},accepted,1\n"
+    (directory / str(_named(writer, first, last, "account", second + 1))).write_text(account)
+
+
+_ONE, _TWO = "1" * 16, "2" * 16
+
+
+def test_what_is_removed_is_told_by_writer_and_prefix(tmp_path: Path) -> None:
+    for number in range(3):
+        _write_run(tmp_path, _ONE, 10 * number + 1, 10 * number + 10, number)
+    _write_run(tmp_path, _TWO, 1, 5, 0)
+    _write_run(tmp_path, _TWO, 6, 9, 998)
+    _retention(tmp_path, keep_s=500).sweep()
+    assert _removals(tmp_path) == {
+        (_ONE, "duration"): [(1, 30, 3)],
+        (_ONE, "account"): [(1, 30, 60)],  # observations, not files
+        (_TWO, "duration"): [(1, 5, 1)],
+        (_TWO, "account"): [(1, 5, 5)],
+    }
+
+
+def test_what_could_not_be_removed_is_not_told_to_be(
+    tmp_path: Path, undeletable: Callable[..., None]
+) -> None:
+    for number in range(3):
+        _publish(tmp_path, number).rename(
+            tmp_path / str(_named(_ONE, 2 * number + 1, 2 * number + 2, "duration", number))
+        )
+    undeletable(1)
+    retention = _retention(tmp_path, keep_s=500)
+    for _ in range(2):
+        retention.sweep()
+        assert _removals(tmp_path) == {(_ONE, "duration"): [(1, 2, 1), (5, 6, 1)]}
+
+
+def test_it_is_told_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_run(tmp_path, _ONE, 1, 2, 0)
+    told: list[RemovedFiles] = []
+    unlink = os.unlink
+
+    def look(path: str) -> None:
+        told.append(_removals(tmp_path))
+        unlink(path)
+
+    retention = _retention(tmp_path, keep_s=500)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            system, "unlink", lambda path: look(path) if path.endswith(".csv") else unlink(path)
+        )
+        retention.sweep()
+    assert told == [{(_ONE, "duration"): [(1, 2, 1)], (_ONE, "account"): [(1, 2, 2)]}] * 2
+
+
+def test_a_full_disk_does_not_keep_the_old_files_and_they_are_told_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_run(tmp_path, _ONE, 1, 2, 0)
+    removed: list[str] = []
+    unlink, open_file = os.unlink, system.open_file
+
+    def note(path: str) -> None:
+        removed.append(path)
+        unlink(path)
+
+    def open_if_there_is_room(path: str, flags: int, mode: int = 0o600) -> int:
+        if not removed and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "no space left")
+        return open_file(path, flags, mode)
+
+    monkeypatch.setattr(system, "unlink", note)
+    monkeypatch.setattr(system, "open_file", open_if_there_is_room)
+    _retention(tmp_path, keep_s=500).sweep()
+    assert _removals(tmp_path)[_ONE, "duration"] == [(1, 2, 1)]
+
+
+def test_who_removes_the_account_of_a_dead_process_takes_over_what_it_tells(tmp_path: Path) -> None:
+    _write_run(tmp_path, _ONE, 1, 2, 0)
+    _retention(tmp_path, keep_s=500).sweep()
+    (left,) = tmp_path.iterdir()
+    old = parse(left.name)
+    assert old is not None
+    _write_run(tmp_path, _ONE, 3, 4, 10_000)
+    later = FakeClock(EPOCH_NS + 10_100 * _S)
+    Retention(str(tmp_path), 10**9, 500, later, lambda job: job()).sweep()
+    assert not left.exists()
+    assert _removals(tmp_path) == {
+        (_ONE, "duration"): [(1, 2, 1)],
+        (_ONE, "account"): [(1, 2, 2)],
+    }
+
+
+def test_writers_without_files_are_forgotten_after_a_day(tmp_path: Path) -> None:
+    clock = FakeClock(EPOCH_NS + 1_000 * _S)
+    retention = Retention(str(tmp_path), 10**9, 500, clock, lambda job: job())
+    _write_run(tmp_path, _ONE, 1, 2, 0)
+    retention.sweep()
+    clock.now_ns += 25 * 3600 * _S
+    _write_run(tmp_path, _TWO, 1, 2, 2_000)
+    retention.sweep()
+    assert {writer for writer, _ in _removals(tmp_path)} == {_TWO}
+
+
+_OTHER_USER = """
+import asyncio, os, sys
+from aqltelemetry import Monitor, record
+async def load():
+    async with Monitor(sys.argv[2], with_runtime=False):
+        record("x", 1)
+asyncio.run(load())  # all modules, which another user may not be able to read
+os.setgid(65534); os.setuid(65534)
+async def main():
+    async with Monitor(sys.argv[1], with_runtime=False, keep_s=5, stop_timeout_s=60) as mine:
+        for _ in range(5):
+            record("x", 1)
+            await mine.flush()
+    print(mine.stats())
+    assert (mine.stats().recorded, mine.stats().published) == (5, 5)
+    assert mine.stats().retention_errors >= 1
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_in_a_shared_directory_a_file_of_another_user_stops_neither_publishing_nor_retention(
+    tmp_path: Path,
+) -> None:
+    directory = Path("/dev/shm") / f"aqltelemetry-test-{os.getpid()}"  # others may go there
+    directory.mkdir()
+    try:
+        directory.chmod(0o1777)
+        theirs, own = (_publish(directory, second) for second in (0, 1))
+        os.chown(own, 65534, 65534)
+        command = [sys.executable, "-c", _OTHER_USER, str(directory), str(tmp_path)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert theirs.exists()
+        assert not own.exists()
+        assert done.stderr.count("remove old files") <= 1
+    finally:
+        shutil.rmtree(directory)

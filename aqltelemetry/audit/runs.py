@@ -1,0 +1,80 @@
+"""Runs of segments: which accounts and files are of the same ones, and what these miss."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from aqltelemetry.evidence import Claim, DataFile, Evidence
+from aqltelemetry.sinks.removals import Removed
+
+
+class Run(NamedTuple):
+    """Segments that files or accounts have in common, and those files and accounts."""
+
+    first: int
+    last: int
+    claims: list[Claim]
+    files: list[DataFile]
+
+
+def runs_of(evidence: Evidence) -> Iterator[Run]:
+    """Group what tells of the same segments."""
+    spans = sorted(
+        [(claim.first, claim.last, claim) for claim in evidence.claims]
+        + [(file.name.first, file.name.last, file) for file in evidence.files],
+        key=lambda span: span[:2],
+    )
+    run: Run | None = None
+    for first, last, each in spans:
+        if run is None or first > run.last:
+            if run is not None:
+                yield run
+            run = Run(first, last, [], [])
+        run = run._replace(last=max(run.last, last))
+        if isinstance(each, Claim):
+            run.claims.append(each)
+        else:
+            run.files.append(each)
+    if run is not None:
+        yield run
+
+
+def retired_rows(run: Run, prefix: str, retired: Mapping[str, Sequence[Removed]]) -> int:
+    """Return how many rows of a prefix were in files that retention may have removed."""
+    return sum(
+        claim.rows.get(prefix, 0)
+        for claim in run.claims
+        if any(
+            gone.first <= claim.first and claim.last <= gone.last
+            for gone in retired.get(prefix, ())
+        )
+    )
+
+
+def doubles(files: Sequence[DataFile]) -> Iterator[str]:
+    """Tell of segments that are in two files, other than as the parts of one."""
+    seen: dict[int, tuple[int, int]] = {}
+    parts = Counter((file.name.first, file.name.last, file.name.part) for file in files)
+    for (first, last, _), times in parts.items():
+        if times > 1:
+            yield f"segments {first}-{last} are {times} times in {files[0].name.prefix}"
+    for first, last in sorted({(file.name.first, file.name.last) for file in files}):
+        for n in range(first, last + 1):
+            if seen.setdefault(n, (first, last)) != (first, last):
+                yield f"segment {n} is twice in {files[0].name.prefix}"
+
+
+def may_miss_files(prefix: str, files: Sequence[DataFile], run: Run) -> bool:
+    """Say whether a whole file may be gone, which is what readers do."""
+    covered = {n for file in files for n in range(file.name.first, file.name.last + 1)}
+    if any(n not in covered for n in range(run.first, run.last + 1)):
+        return True
+    parts: dict[tuple[int, int], set[int]] = {}
+    for file in files:
+        parts.setdefault((file.name.first, file.name.last), set()).add(file.name.part)
+    counts = {(claim.first, claim.last): claim.files.get(prefix, 0) for claim in run.claims}
+    return any(
+        len(present) < max(counts.get(span, 0), max(present) + 1) for span, present in parts.items()
+    )

@@ -1,0 +1,189 @@
+"""Which files retention has removed, as an account of its own, so that losses show.
+
+Without it, a file that retention removed could not be told from one that was lost. It is
+published before the files are removed, and restates all that its process has removed:
+each one replaces the one before it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple, TypeAlias
+
+from aqltelemetry import filenames, system
+from aqltelemetry.filenames import FileName
+from aqltelemetry.observation import ACCOUNT, CSV_HEADER
+from aqltelemetry.sinks.account import ACCEPTED, REMOVED
+from aqltelemetry.sinks.publication import Publication, publish
+
+NO_SEGMENT = 0
+"""`first` and `last` in the name of such an account: it is of no segment."""
+_RETIRED = "removed "
+_MAX_RUNS = 10_000
+_MAX_BYTES = 4 << 20
+_FILE_MODE = 0o640
+_FORGET_NS = 24 * 3600 * 1_000_000_000
+
+
+class Removed(NamedTuple):
+    """Removed files of consecutive segments.
+
+    `amount` is the number of files; of accounts, the observations that were accepted
+    into their segments.
+    """
+
+    first: int
+    last: int
+    amount: int
+
+
+RemovedFiles: TypeAlias = Mapping[tuple[str, str], list[Removed]]
+"""What was removed, by writer and prefix."""
+
+
+class Removals:
+    """Keeps the account of what one process removes from a directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._publisher = os.urandom(8).hex()
+        self._number = 0
+        self._path = ""
+        self._runs: dict[tuple[str, str], list[Removed]] = {}
+        self._seen_ns: dict[str, int] = {}
+
+    def add(self, name: FileName, amount: int) -> None:
+        """Note that a file was removed; `amount` as in `Removed`."""
+        runs = self._runs.setdefault((name.writer, name.prefix), [])
+        for number, run in enumerate(runs):
+            if run.first <= name.first and name.last <= run.last:  # a part more of a segment
+                runs[number] = run._replace(amount=run.amount + amount)
+                return
+        runs[:] = merged([*runs, Removed(name.first, name.last, amount)])
+
+    def absorb(self, runs: RemovedFiles) -> None:
+        """Take over what another account says, which is about to be removed."""
+        for key, others in runs.items():
+            self._runs[key] = merged([*self._runs.get(key, ()), *others])
+
+    def forget(self, present: Collection[str], now_ns: int) -> None:
+        """Forget the writers that have had no file for a day, since nobody asks about them.
+
+        `present` are those that have one now.
+        """
+        self._seen_ns.update(dict.fromkeys(present, now_ns))
+        for writer, prefix in tuple(self._runs):
+            if self._seen_ns.setdefault(writer, now_ns) < now_ns - _FORGET_NS:
+                del self._runs[writer, prefix]
+        known = {writer for writer, _ in self._runs}.union(present)
+        self._seen_ns = {each: at for each, at in self._seen_ns.items() if each in known}
+
+    def publish(self, planned: Collection[tuple[FileName, int]], removed: int, now_ns: int) -> None:
+        """Publish what was removed, and what is about to be; raises OSError."""
+        told = Removals(self._directory)
+        told.absorb(self._runs)
+        for name, amount in planned:
+            told.add(name, amount)
+        rows = [(REMOVED, removed), (ACCEPTED, 0), *told.rows()]
+        text = "".join(f"{now_ns},{value},{label},{os.getpid()}\n" for label, value in rows)
+        self._number += 1
+        path = os.path.join(
+            self._directory, filenames.temporary(ACCOUNT, self._publisher, self._number)
+        )
+        span = filenames.enclosing(now_ns, now_ns)
+        name = FileName(
+            ACCOUNT, *span, os.getpid(), self._publisher, NO_SEGMENT, NO_SEGMENT, self._number
+        )
+        try:
+            _write(path, CSV_HEADER + text.encode())
+            publish(self._directory, [Publication(path, name)])
+        except OSError:
+            with suppress(OSError):
+                system.unlink(path)
+            raise
+        before, self._path = self._path, os.path.join(self._directory, str(name))
+        if before:
+            with suppress(OSError):
+                system.unlink(before)
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Return label and value of each run, of the oldest no more than there may be."""
+        rows = [
+            (f"{_RETIRED}{prefix} {writer} {run.first}-{run.last}", run.amount)
+            for (writer, prefix), runs in self._runs.items()
+            for run in runs
+        ]
+        return rows[-_MAX_RUNS:]
+
+    def is_mine(self, path: str) -> bool:
+        """Return whether a path is that of the account published last."""
+        return path == self._path
+
+
+def is_removals(name: FileName) -> bool:
+    """Return whether a file is an account of what was removed."""
+    return name.prefix == ACCOUNT and name.first == NO_SEGMENT
+
+
+def read_removals(data: bytes) -> RemovedFiles:
+    """Return what an account says was removed; lines that say something else are left out."""
+    found: dict[tuple[str, str], list[Removed]] = {}
+    for value, label in _rows(data):
+        words = label.removeprefix(_RETIRED).split(" ")
+        with suppress(ValueError):
+            prefix, writer, span = words
+            first, last = span.split("-")
+            run = Removed(int(first), int(last), int(value))
+            found.setdefault((writer, prefix), []).append(run)
+    return found
+
+
+def read_accepted(data: bytes) -> int:
+    """Return how many observations an account says were accepted; 0 where it does not."""
+    return sum(int(value) for value, label in _rows(data) if label == ACCEPTED and value.isdigit())
+
+
+def load(path: str) -> bytes:
+    """Return the content of an account; nothing where it can't be read."""
+    try:
+        fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        return system.read(fd, _MAX_BYTES)
+    except OSError:
+        return b""
+    finally:
+        with suppress(OSError):
+            system.close(fd)
+
+
+def merged(runs: Iterable[Removed]) -> list[Removed]:
+    """Return runs in order, those that follow on each other or overlap as one.
+
+    Two processes may have planned to remove the same files. What is within another run
+    counts once; where runs overlap only in part, how much they share is not known.
+    """
+    found: list[Removed] = []
+    for run in sorted(runs, key=lambda run: (run.first, -run.last, -run.amount)):
+        last = found[-1] if found else None
+        if last is None or run.first > last.last + 1:
+            found.append(run)
+        elif run.last > last.last:
+            found[-1] = Removed(last.first, run.last, last.amount + run.amount)
+    return found
+
+
+def _rows(data: bytes) -> Iterator[tuple[str, str]]:
+    for line in data.decode(errors="replace").split("\n")[1:]:
+        fields = line.split(",")
+        if len(fields) == len(CSV_HEADER.split(b",")):
+            yield fields[1], fields[2]
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    with open(fd, "wb") as file:
+        file.write(data)
