@@ -120,7 +120,9 @@ def import_ahead() -> None:
 
     Not with this module, since that import registers hooks for forks and for the exit.
     """
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - as above
+    # What can't be imported here is for the start to tell of, not for the application's.
+    with suppress(ImportError):
+        import concurrent.futures.thread  # noqa: F401, PLC0415 - as above
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

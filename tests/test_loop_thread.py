@@ -206,3 +206,10 @@ def test_a_first_request_after_the_end_of_the_main_thread_is_served_and_recorded
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert ran.stdout == "x\n"
     assert counts() == {"unmatched": 1, "unmatched ttfb": 1}
+
+
+def test_importing_ahead_raises_nothing_where_there_is_nothing_to_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "concurrent.futures.thread", None)
+    loop_thread.import_ahead()

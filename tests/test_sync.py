@@ -209,3 +209,67 @@ assert atexit._ncallbacks() == before
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+_AMID_RECORDS = """
+import gc, signal, sys, threading
+from aqltelemetry import sync
+
+handled = 0
+
+def handle(signal_number, frame):
+    global handled
+    handled += 1
+    with sync.time_block("in a signal handler"):
+        sync.record("value", 1)
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        with sync.time_block("in a finalizer"):
+            sync.record("value", 1)
+
+def work():
+    for _ in range(2000):
+        Cycle()
+        with sync.time_block("in a thread"):
+            pass
+
+sync.start(sys.argv[1], with_runtime=False, flush_interval_s=0.05)
+sys.setswitchinterval(1e-6)
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+work()
+while handled < 100:
+    with sync.time_block("in the main thread"):
+        pass
+for thread in threads:
+    thread.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+gc.callbacks.clear()
+gc.collect()
+stats = sync.stop()
+print(handled, stats.recorded, stats.published, sum(stats.dropped.values()))
+"""
+
+
+def test_signal_handlers_and_finalizers_record_amid_records_without_a_loss(
+    directory: Path, counts: Counts
+) -> None:
+    command: list[str | Path] = [sys.executable, "-c", _AMID_RECORDS, directory]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    handled, recorded, published, dropped = map(int, ran.stdout.split())
+    assert recorded == published + dropped
+    durations = counts()
+    lost = {
+        "in a signal handler": handled - durations["in a signal handler"],
+        "in a finalizer": 8000 - durations["in a finalizer"],
+        "in a thread": 8000 - durations["in a thread"],
+    }
+    assert 0 <= sum(lost.values()) <= dropped
+    assert min(lost.values()) >= 0
