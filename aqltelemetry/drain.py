@@ -27,6 +27,7 @@ _READ_TRIES = 6
 _LATE_S = 0.05
 _MANY = 4
 _PAUSE_S = 1.0
+_QUIET_S = 60.0  # for which a segment has room for the clock's anchors
 
 Release = Callable[[SealedSegment, int | None], None]
 """Told of a segment that is done with, and how many of its records are kept; None if it
@@ -45,7 +46,8 @@ class Drain:
     """Empties the queue into the sinks, as one task.
 
     Segments are read on `executor`. What a sink has taken is flushed after
-    `max_age_s`, when the queue says so, or when the journal `is_full`.
+    `max_age_s`, when the queue says so, or when the journal `is_full`; where there is
+    one sink, which has taken samples alone, later than that.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Drain:
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
-        self.feeds = [Feed(sink) for sink in sinks]
+        # A sink of one's own may be there to show what was observed soon.
+        self.feeds = [Feed(sink, may_wait=len(sinks) == 1) for sink in sinks]
         self.write_ns = 0
         self.errors = 0
         """How often something failed that is no sink's fault."""
@@ -86,6 +89,12 @@ class Drain:
     def sink_errors(self) -> int:
         """How often giving something to a sink failed."""
         return self.errors + sum(feed.errors for feed in self.feeds)
+
+    @property
+    def quiet_s(self) -> float:
+        """How many seconds a segment that holds samples alone need not be handed on."""
+        is_quiet = all(feed.is_quiet for feed in self.feeds)
+        return min(self._max_age_s, _QUIET_S) if is_quiet else 0.0
 
     async def run(self) -> None:
         """Drain until a last flush; may be run again after it was cancelled.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.observation import RUNTIME, Batch, SegmentId
 from aqltelemetry.protocols import Sink
 
 _log = logging.getLogger("aqltelemetry")
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
+_QUIET_ROWS = 20_000  # of a file of about a MiB
+_QUIET_AGES = 10
+_QUIET_S = 600.0
 
 
 class Feed:
@@ -20,8 +23,12 @@ class Feed:
     and longer pauses. Times are the event loop's, in seconds.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, may_wait: bool = False) -> None:
         self.sink = sink
+        self._may_wait = may_wait
+        self._has_flushed = False
+        self._holds_only_samples = True
+        self._rows = 0
         self.errors = 0
         self.retry_at_s = 0.0
         self._todo: dict[SegmentId, None] = {}
@@ -48,21 +55,39 @@ class Feed:
         """Ask nothing about a segment that could not be read."""
         self._todo.pop(segment, None)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the sink has little to keep but samples, and has kept something before."""
+        is_small = self._rows <= _QUIET_ROWS and self._holds_only_samples
+        return self._may_wait and self._has_flushed and is_small
+
     def flush_at_s(self, max_age_s: float) -> float | None:
-        """Return when what the sink has taken is due to be kept; None if there is nothing."""
-        return self._taken_since_s + max_age_s if self._taken else None
+        """Return when what the sink has taken is due to be kept; None if there is nothing.
+
+        After the first time, a few samples alone wait ten times as long, but no more than ten
+        minutes for that: a process that does nothing else makes fewer and larger files.
+        """
+        if not self._taken:
+            return None
+        quiet_s = max(max_age_s, min(_QUIET_AGES * max_age_s, _QUIET_S))
+        return self._taken_since_s + (quiet_s if self.is_quiet else max_age_s)
 
     async def write(self, batch: Batch, now_s: float) -> Sequence[SegmentId]:
         """Give the sink a batch; return what it keeps now and did not before."""
         self._todo.pop(batch.segment, None)
         if not self._taken:
             self._taken_since_s = now_s
+            self._holds_only_samples, self._rows = True, 0
+        self._rows += batch.rows
+        self._holds_only_samples &= all(column.series.prefix == RUNTIME for column in batch.columns)
         self._taken[batch.segment] = None
         return self._kept("write", await self.sink.write(batch))
 
     async def flush(self) -> Sequence[SegmentId]:
         """Have the sink keep all it has taken; return what it keeps now and did not before."""
-        return self._kept("flush", await self.sink.flush())
+        kept = self._kept("flush", await self.sink.flush())
+        self._has_flushed = True
+        return kept
 
     def give_again(self) -> None:
         """Have the sink given all again that it has not kept, after a call that did not return."""

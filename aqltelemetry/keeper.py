@@ -17,6 +17,7 @@ from aqltelemetry.journal.marks import TORN, UNREADABLE, Mark
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
+from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recorder import Recording
 from aqltelemetry.threads import WorkerThread, native
 from aqltelemetry.twins import IS_COMPILED
@@ -31,6 +32,8 @@ _MAX_BREATHS = 32
 _RECORDS_A_STOP = 4096  # of the compiled twin's slots
 _RECORDS_A_BREATH = 256
 _BREATHS_A_STEP = 512
+_MANY_RECORDS = 4096
+_NS_PER_S = 1e9
 _WARNING_EVERY_NS = 60_000_000_000
 
 
@@ -73,6 +76,7 @@ class Keeper:
         self._published = 0
         self._lost: Counter[str] = Counter()
         self._recording: Recording | None = None
+        self._begun_ns = monotonic_ns()
         self._refused = False
         self._warned_ns: int | None = None
         self._has_many_labels = False
@@ -161,11 +165,21 @@ class Keeper:
         while len(self._chain) <= wanted and self._extend():
             pass
 
-    def seal(self) -> None:
-        """Have the current segment handed on if anything was recorded in it."""
+    def seal(self, quiet_s: float = 0.0) -> None:
+        """Have the current segment handed on if anything was recorded in it.
+
+        One that holds nothing but samples, and not many, is kept for `quiet_s` seconds.
+        """
         recording = self._recording
-        if recording is not None and recording.segment.taken:
-            recording.advance(recording.segment)
+        if recording is None:
+            return
+        segment, now_ns = recording.segment, monotonic_ns()
+        is_quiet = segment.taken < _MANY_RECORDS and segment.holds_only(RUNTIME)
+        if is_quiet and now_ns - self._begun_ns < quiet_s * _NS_PER_S:
+            return
+        self._begun_ns = now_ns
+        if segment.taken:
+            recording.advance(segment)
             self._tend(sealed=1)
 
     def close(self) -> None:

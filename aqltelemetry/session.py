@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -201,7 +202,7 @@ class Session:
         while True:
             self._parts.keeper_thread.post(self._recovery.scan)
             await asyncio.sleep(self._parts.flush_interval_s)
-            self._parts.keeper_thread.post(self._keeper.seal)
+            self._parts.keeper_thread.post(partial(self._keeper.seal, self._drain.quiet_s))
 
     async def _flush(self, *, last: bool) -> None:
         if self._draining.done():

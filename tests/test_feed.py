@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aqltelemetry.feed import Feed
-from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
 from fakes import MemorySink
 
 _ONE, _TWO, _THREE = (SegmentId("0123456789abcdef", number) for number in (1, 2, 3))
@@ -26,8 +26,11 @@ class SlowSink(MemorySink):
         return [batch.segment for batch in self.batches]
 
 
-def _batch(segment: SegmentId) -> Batch:
-    return Batch(segment, 4711, 1 << 20, ())
+def _batch(segment: SegmentId, *prefixes: str, rows: int = 1) -> Batch:
+    columns = [
+        Column(Series(prefix, "x", Kind.FLOAT), range(rows), [1.0] * rows) for prefix in prefixes
+    ]
+    return Batch(segment, 4711, 1 << 20, columns)
 
 
 async def test_segments_are_given_in_order() -> None:
@@ -171,3 +174,48 @@ async def test_a_generator_that_raises_is_a_sink_that_raises() -> None:
         await feed.write(_batch(_ONE), 0.0)
     feed.fail(caught.value, 0.0)
     assert list(feed.todo) == [_ONE]
+
+
+async def _second(*prefixes: str, rows: int = 1, may_wait: bool = True) -> Feed:
+    """Give a sink, which has kept samples before, a batch at the second 100."""
+    feed = Feed(SlowSink(), may_wait=may_wait)
+    await feed.write(_batch(_ONE, "runtime"), 0.0)
+    assert feed.flush_at_s(60.0) == 60.0
+    await feed.flush()
+    await feed.write(_batch(_TWO, *prefixes, rows=rows), 100.0)
+    return feed
+
+
+async def test_samples_alone_wait_longer_once_some_were_kept() -> None:
+    feed = await _second("runtime")
+    assert feed.is_quiet
+    assert feed.flush_at_s(60.0) == 700.0
+    await feed.write(_batch(_THREE, "runtime"), 400.0)
+    assert feed.flush_at_s(60.0) == 700.0
+
+
+@pytest.mark.parametrize(
+    ("max_age_s", "due_s"), [(0.1, 101.0), (30.0, 400.0), (300.0, 700.0), (3600.0, 3700.0)]
+)
+async def test_samples_wait_ten_times_as_long_or_ten_minutes(
+    max_age_s: float, due_s: float
+) -> None:
+    assert (await _second("runtime")).flush_at_s(max_age_s) == due_s
+
+
+@pytest.mark.parametrize("prefixes", [("duration",), ("runtime", "custom"), ("mine",)])
+async def test_whatever_else_is_observed_ends_the_wait(prefixes: tuple[str, ...]) -> None:
+    feed = await _second("runtime")
+    await feed.write(_batch(_THREE, *prefixes), 400.0)
+    assert not feed.is_quiet
+    assert feed.flush_at_s(60.0) == 160.0  # which has passed
+
+
+async def test_many_samples_do_not_wait() -> None:
+    assert (await _second("runtime", rows=30_000)).flush_at_s(60.0) == 160.0
+
+
+async def test_nothing_waits_for_who_shares_the_batches_with_another_sink() -> None:
+    feed = await _second("runtime", may_wait=False)
+    assert not feed.is_quiet
+    assert feed.flush_at_s(60.0) == 160.0

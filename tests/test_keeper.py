@@ -11,8 +11,8 @@ from typing import TypeVar
 import pytest
 
 from aqltelemetry import keeper as keeper_module
-from aqltelemetry import recorder
-from aqltelemetry.clock import Anchor
+from aqltelemetry import recorder, time_block
+from aqltelemetry.clock import Anchor, monotonic_ns
 from aqltelemetry.drain import read_sealed
 from aqltelemetry.journal.format import LABELS_AT, RECORDS_AT, SEGMENT_BYTES
 from aqltelemetry.journal.label_table import TABLE_BYTES, TABLE_NAME, LabelTable, read_table
@@ -400,3 +400,52 @@ def test_moments_that_lead_nowhere_end_and_begin_again_with_the_next_step(
     for _ in range(2000):
         kept.keeper.breathe(kept.recording.segment)
     assert len(taken) == 2 * before
+
+
+def _block() -> None:
+    with time_block("x"):
+        pass
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The keeper's clock, in seconds, as its only element."""
+    now = [monotonic_ns() / 1e9]
+    monkeypatch.setattr(keeper_module, "monotonic_ns", lambda: int(now[0] * 1e9))
+    return now
+
+
+@pytest.mark.parametrize(
+    ("observe", "is_kept"),
+    [
+        (lambda kept: kept.recording.append(("runtime", "rss"), 1), True),
+        (lambda _: record("x", 1.0), False),
+        (lambda _: _block(), False),
+        (lambda kept: [kept.recording.append(("runtime", "rss"), 1) for _ in range(5_000)], False),
+    ],
+    ids=["samples", "a value", "a duration", "many samples"],
+)
+def test_a_segment_with_a_few_samples_alone_is_kept_for_a_while(
+    kept: Kept, seconds: list[float], observe: Callable[[Kept], object], is_kept: bool
+) -> None:
+    kept.on_thread(lambda: kept.keeper.seal(60.0))
+    kept.on_thread(kept.keeper.seal)  # from now on
+    seconds[0] += 5
+    kept.recording.append(("runtime", "threads"), 1)
+    observe(kept)
+    kept.on_thread(lambda: kept.keeper.seal(60.0))
+    assert len(kept.handed) == (not is_kept)
+    seconds[0] += 56
+    kept.on_thread(lambda: kept.keeper.seal(60.0))
+    assert len(kept.handed) == 1
+
+
+def test_a_segment_that_shares_a_table_of_labels_is_never_kept(
+    kept: Kept, seconds: list[float]
+) -> None:
+    for number in range(300):
+        kept.recording.append(("runtime", f"label {number}"), 1)
+    kept.settle()
+    kept.on_thread(kept.keeper.tend)
+    kept.on_thread(lambda: kept.keeper.seal(60.0))
+    assert len(kept.handed) == 1

@@ -775,3 +775,26 @@ async def test_a_sink_that_names_what_it_keeps_again_loses_nothing_by_a_kill(
     assert found == Counter(range(60))
     (verdict,) = verify(directory, all_roots(str(directory)))
     assert (verdict.rows, verdict.problems, verdict.is_accounted_for) == (60, [], True)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_a_process_that_only_samples_makes_larger_files(
+    directory: Path, is_busy: bool
+) -> None:
+    """Its segments, of which the files' names tell, are sealed less often."""
+    async with Monitor(directory, interval_s=0.01, flush_interval_s=0.01) as mine:
+        while not list(directory.glob("runtime.*.csv")):  # the first comes as soon as ever
+            await asyncio.sleep(0.01)
+            await mine.flush()
+        published = set(directory.glob("runtime.*.csv"))
+        until = mine.stats().recorded + 1_000
+        while mine.stats().recorded < until:
+            await asyncio.sleep(0.01)
+            if is_busy:
+                with time_block("x"):
+                    pass
+        await mine.flush()
+        (path,) = set(directory.glob("runtime.*.csv")) - published
+    name = parse(path.name)
+    assert name is not None
+    assert (name.last - name.first > 5) == is_busy

@@ -141,6 +141,13 @@ class Segment:
         free = operator.length_hint(self._label_slots)
         return self.table is None and free < fmt.LABEL_SLOTS - MANY_LABELS
 
+    def holds_only(self, prefix: str) -> bool:
+        """Return whether all series of the segment are of one prefix, as far as it can tell."""
+        if self.table is not None:
+            return False
+        # A list, as others may register series meanwhile.
+        return all(isinstance(key, tuple) and key[0] == prefix for key in list(self._own_ids))
+
     def share(self, table: LabelTable) -> None:
         """Use the ids of its writer's table from here on, beside those in use; once.
 
