@@ -7,12 +7,17 @@ FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx aqltelemetry/*.p
 # What is tested with the pure twins too, once all was with the compiled ones.
 TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
 	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timed_results timing twins))
+# What is tested on other Pythons too: that which needs no server and no framework.
+QUICK := $(addprefix tests/,journal samplers sinks $(patsubst %,test_%.py,\
+	clock control csv_format drain errors feed filenames forked free_threading keeper monitor\
+	observation profiler recorder recovery schedule settings stack_profiler sync\
+	threads timed_results timing twins))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench storm matrix clean
+.PHONY: help demo test test-pythons lint format bench storm matrix clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="--requests 5000"
 	$(BIN)/aqltelemetry demo $(ARGS)
@@ -22,6 +27,9 @@ test: $(VENV)/test ## run the tests; ARGS="tests/test_monitor.py -k stop"
 ifndef ARGS
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/python -m pytest $(TWINNED)
 endif
+
+test-pythons: ## run the quick part of the tests on each other Python, 3.12 or newer, that is found
+	.ci/pythons $(if $(ARGS),$(ARGS),$(QUICK))
 
 lint: $(VENV)/lint ## check style and types
 	$(BIN)/ruff check .

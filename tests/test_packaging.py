@@ -153,7 +153,7 @@ def test_the_extra_all_holds_every_extra_of_users() -> None:
                         reach(inner)
 
     reach("all")
-    assert reached == set(extras) - {"test", "lint", "bench"}
+    assert reached == set(extras) - {"test", "test-quick", "lint", "bench"}
 
 
 def test_no_fact_is_in_two_files() -> None:

@@ -253,6 +253,7 @@ def test_what_cprofile_does_not_tell_is_told(
 def test_profiling_of_greenlets_is_by_greenlet(
     tmp_path: Path, run_program: Callable[[str], None]
 ) -> None:
+    pytest.importorskip("gevent")
     run_program(f"""
 from gevent import monkey; monkey.patch_all()
 import gevent, pstats
