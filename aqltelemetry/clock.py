@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 monotonic_ns = time.perf_counter_ns
@@ -21,6 +21,7 @@ CLOCK_STEP_NS = 50_000_000
 """Two anchors that disagree by more than this tell of a clock step or a suspend."""
 _BREATH_S = 50e-6
 _NS_PER_S = 1_000_000_000
+_TRUSTED_STEP_NS = 3600 * _NS_PER_S
 
 
 class Anchor(NamedTuple):
@@ -78,6 +79,27 @@ def _shift(times_ns: Iterable[int], anchors: Sequence[Anchor], index: int) -> li
         return [at_ns + offset for at_ns in times_ns]
     floor = anchors[index].at_ns + anchors[index - 1].offset_ns
     return [max(at_ns + offset, floor) for at_ns in times_ns]
+
+
+class AgeClock:
+    """The wall clock, for ages by which files are removed.
+
+    A wall clock that was set forward makes each file old at once, and may be wrong, or
+    may have been so before. So it is followed to an hour beyond the time that has
+    passed, by the monotonic clock, since this object was made.
+    """
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = epoch_ns, passed_ns: Callable[[], int] = monotonic_ns
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._passed_ns = passed_ns
+        self._offset_ns = wall_ns() - passed_ns()
+
+    def __call__(self) -> int:
+        """Return the time to tell ages by, in nanoseconds since the epoch."""
+        latest_ns = self._passed_ns() + self._offset_ns + _TRUSTED_STEP_NS
+        return min(self._wall_ns(), latest_ns)
 
 
 def utc(at_ns: int) -> str:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqltelemetry import clock
-from aqltelemetry.clock import Anchor, follow, read_anchor, to_epoch
-from fakes import FakeClock
+from aqltelemetry.clock import AgeClock, Anchor, follow, read_anchor, to_epoch
+from fakes import EPOCH_NS, FakeClock
 
 _S = 1_000_000_000
 
@@ -55,3 +55,23 @@ def test_what_was_before_the_first_anchor_is_converted_by_it() -> None:
 
 def test_nothing_is_converted_to_nothing() -> None:
     assert to_epoch([], [Anchor(0, 0)]) == []
+
+
+def test_ages_are_told_by_a_wall_clock_that_goes_on() -> None:
+    wall, passed = FakeClock(EPOCH_NS), FakeClock(5)
+    age_now = AgeClock(wall, passed)
+    for each in (wall, passed):
+        each.now_ns += 10**9 * _S
+    assert age_now() == EPOCH_NS + 10**9 * _S
+
+
+@pytest.mark.parametrize(
+    ("step_s", "followed_s"), [(-(10**6), -(10**6)), (60, 60), (3600, 3600), (3601, 3600)]
+)
+def test_a_step_of_the_wall_clock_makes_files_no_more_than_an_hour_older(
+    step_s: int, followed_s: int
+) -> None:
+    wall, passed = FakeClock(EPOCH_NS), FakeClock(5)
+    age_now = AgeClock(wall, passed)
+    wall.now_ns += step_s * _S
+    assert age_now() == EPOCH_NS + followed_s * _S

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from aqltelemetry import filenames, system
-from aqltelemetry.clock import breathe, epoch_ns
+from aqltelemetry.clock import AgeClock, breathe, epoch_ns, utc
 from aqltelemetry.filenames import FileName
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.sinks.removals import (
@@ -71,6 +71,8 @@ class Retention:
         self._keep_ns = int(keep_s * _NS_PER_S)
         self._now_ns = now_ns
         self._start = start
+        self._age_now_ns = AgeClock(now_ns)
+        self._is_stepped = False
         # One is changed by who publishes alone, the other by the sweep alone.
         self._added_bytes = 0
         self._swept_bytes = 0
@@ -119,11 +121,12 @@ class Retention:
         Raises OSError where the directory can't be read.
         """
         now_ns = self._now_ns()
+        oldest_ns = self._ages_now_ns(now_ns) - self._keep_ns
         files = sorted(self._scan(now_ns))
         total = sum(file.size_bytes for file in files)
         chosen = []
         for file in files:
-            if total <= self._keep_bytes and file.to_ns >= now_ns - self._keep_ns:
+            if total <= self._keep_bytes and file.to_ns >= oldest_ns:
                 break
             if not self._removals.is_mine(file.path):
                 chosen.append(file)
@@ -133,6 +136,17 @@ class Retention:
         if chosen:
             self._removals.forget({file.name.writer for file in files}, now_ns)
             self._remove(chosen, now_ns)
+
+    def _ages_now_ns(self, now_ns: int) -> int:
+        age_now_ns = self._age_now_ns()
+        if age_now_ns < now_ns and not self._is_stepped:
+            self._is_stepped = True
+            _log.warning(
+                "the clock went on to %s, since it was set or the machine slept: until this "
+                "process ends, its files' ages do not include that",
+                utc(now_ns),
+            )
+        return age_now_ns
 
     def _remove(self, files: Sequence[_Published], now_ns: int) -> None:
         """Remove files, of which an account is published before, or else after."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import system
+from aqltelemetry.clock import utc
 from aqltelemetry.filenames import FileName, parse, temporary
 from aqltelemetry.sinks.removals import RemovedFiles, is_removals, load, read_removals
 from aqltelemetry.sinks.retention import Retention
@@ -406,3 +407,34 @@ def test_in_a_shared_directory_a_file_of_another_user_stops_neither_publishing_n
         assert done.stderr.count("remove old files") <= 1
     finally:
         shutil.rmtree(directory)
+
+
+_WEEK_S = 7 * 86_400
+_YEARS_NS = 20 * 365 * 86_400 * _S
+
+
+def _with_stepped_clock(directory: Path, keep_bytes: int) -> Retention:
+    """Return what is told that the clock was set forward by years since it was made."""
+    wall = FakeClock(EPOCH_NS + 10 * _S)
+    retention = Retention(str(directory), keep_bytes, _WEEK_S, wall, lambda job: job())
+    wall.now_ns += _YEARS_NS
+    return retention
+
+
+def test_a_clock_that_is_set_forward_makes_no_file_too_old(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [_publish(tmp_path, second) for second in (1, 2, 3)]
+    retention = _with_stepped_clock(tmp_path, keep_bytes=10**9)
+    with caplog.at_level(logging.WARNING, "aqltelemetry"):
+        for _ in range(2):
+            retention.sweep()
+    assert all(path.exists() for path in files)
+    (record,) = caplog.records
+    assert record.message.startswith(f"the clock went on to {utc(EPOCH_NS + 10 * _S + _YEARS_NS)}")
+
+
+def test_a_clock_that_is_set_forward_leaves_the_bound_of_bytes_in_force(tmp_path: Path) -> None:
+    files = [_publish(tmp_path, second) for second in (1, 2, 3)]
+    _with_stepped_clock(tmp_path, keep_bytes=250).sweep()
+    assert [path.exists() for path in files] == [False, True, True]
