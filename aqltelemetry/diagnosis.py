@@ -27,7 +27,7 @@ from aqltelemetry.journal.placement import (
 from aqltelemetry.reading.listing import list_published, summary
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.twins import IN_USE, has_interpreter_lock
-from aqltelemetry.wording import counted, processes
+from aqltelemetry.wording import ago, counted, processes
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
@@ -88,7 +88,7 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
         yield from examine(str(seen_by(pid, latest.directory, proc)), environ)
         return
     if not _is_python(place):
-        yield Finding("recording", "none: it is no Python", is_fault=True)
+        yield Finding("recording", "none: it is not a Python process", is_fault=True)
         return
     yield Finding("recording", _why_not(environ), is_fault=True)
     directory = environ.get("AQLTELEMETRY_DIR", "_monitoring")
@@ -100,7 +100,7 @@ def examine_environment() -> Iterator[Finding]:
     yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
     yield Finding("hot path", IN_USE, is_fault=not has_interpreter_lock())
     for package, what in EXTRAS.items():
-        state = "is there" if find_spec(package) else "is not installed"
+        state = "installed" if find_spec(package) else "not installed"
         yield Finding(package, f"{state}: {what}")
     if find_spec("aiohttp"):
         yield from _aiohttp()
@@ -176,7 +176,7 @@ def _published(directory: str) -> Finding:
         return Finding("published", "no file yet; the first comes a minute after a start")
     newest = max(found.to_ns for name in names if (found := parse(name)))
     age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
-    return Finding("published", f"{counted(len(names), 'file')}, the newest of {age_s:,.0f} s ago")
+    return Finding("published", f"{counted(len(names), 'file')}, the newest {ago(age_s)}")
 
 
 def _is_python(place: Path) -> bool:

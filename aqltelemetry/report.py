@@ -26,6 +26,7 @@ from aqltelemetry.reading.frames import TelemetryFrame
 from aqltelemetry.reading.spans import recorded_s
 from aqltelemetry.request_labels import BESIDE
 from aqltelemetry.sinks import account
+from aqltelemetry.wording import counted
 
 if TYPE_CHECKING:
     from pandas.core.groupby import SeriesGroupBy
@@ -172,7 +173,8 @@ def render(db: TelemetryDB, console: Console) -> None:
     if losses.sum():
         reasons = losses.groupby(level=_REASON).sum()
         told = ", ".join(f"{reason} {count:.0f}" for reason, count in reasons.items())
-        console.print(f"dropped: {losses.sum():.0f} observations ({told})", style="bold red")
+        total = counted(round(losses.sum()), "observation")
+        console.print(f"dropped: {total} ({told})", style="bold red")
     else:
         console.print("dropped: 0 observations")
 

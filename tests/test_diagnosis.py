@@ -45,7 +45,7 @@ async def test_what_was_published_is_told_with_its_age(
     now_ns = epoch_ns()
     monkeypatch.setattr("aqltelemetry.diagnosis.epoch_ns", lambda: now_ns + 100_000_000_000)
     told = _texts(examine(str(directory), {}))
-    assert re.fullmatch(r"2 files, the newest of 10[01] s ago", told["published"])
+    assert re.fullmatch(r"2 files, the newest 10[01] s ago", told["published"])
     assert told["recording"] == "no process records now"
 
 
@@ -144,7 +144,7 @@ async def test_a_process_that_records_is_examined_with_its_directory(directory: 
 @pytest.mark.parametrize(
     ("command", "environ", "why"),
     [
-        (("sleep", "60"), {}, "none: it is no Python"),
+        (("sleep", "60"), {}, "none: it is not a Python process"),
         ((sys.executable, "-c", "input()"), {}, "not started by `aqltelemetry run`"),
         ((sys.executable, "-c", "input()"), {"AQLTELEMETRY_RUN": "hosts"}, "serves nothing"),
     ],
@@ -175,7 +175,7 @@ def test_the_environment_is_told() -> None:
     told = _texts(examine_environment())
     assert sys.executable in told["python"]
     assert told["hot path"] == twins.IN_USE
-    assert told["yappi"].startswith("is there")
+    assert told["yappi"].startswith("installed")
 
 
 @pytest.mark.parametrize("version", ["3.14.0", "4.0.0a2"])

@@ -131,6 +131,11 @@ def test_drops_after_the_last_sample_are_in_the_accounts(tmp_path: Path) -> None
     assert "dropped: 21 observations" in _rendered(TelemetryDB(tmp_path))
 
 
+def test_one_drop_is_one_observation(tmp_path: Path) -> None:
+    _account(tmp_path, "a", 1, (1, "dropped no segment"))
+    assert "dropped: 1 observation (no segment 1)" in _rendered(TelemetryDB(tmp_path))
+
+
 def test_drops_of_a_forked_child_count_once(tmp_path: Path) -> None:
     """Each of its writers tells the child's totals."""
     for writer, drops in ("a", 3), ("b", 5):

@@ -9,10 +9,20 @@ from pathlib import Path
 import click
 
 from aqltelemetry.clock import monotonic_ns, pause
-from aqltelemetry.commands.options import no_access, no_process, takes_existing_directory
+from aqltelemetry.commands.options import (
+    existing,
+    no_access,
+    no_process,
+    takes_directory,
+    takes_existing_directory,
+)
 from aqltelemetry.control import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
-from aqltelemetry.journal.census import mapped_by, seen_by
+from aqltelemetry.errors import TelemetryError
+from aqltelemetry.journal.census import census, mapped_by, seen_by
 from aqltelemetry.journal.format import Header
+from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.settings import settings
+from aqltelemetry.wording import processes
 
 _POLL_S = 0.1
 _GRACE_S = 15.0
@@ -47,7 +57,13 @@ def _switch(directory: Path, *, on: bool) -> None:
 
 
 @click.command()
-@click.option("--pid", metavar="N", required=True, type=click.IntRange(1), help="The process.")
+@takes_directory
+@click.option(
+    "--pid",
+    metavar="N",
+    type=click.IntRange(1),
+    help="The process.  [default: the only one that records into DIR]",
+)
 @click.option(
     "--seconds",
     metavar="S",
@@ -64,10 +80,11 @@ def _switch(directory: Path, *, on: bool) -> None:
     show_default=True,
     help="Of the file.",
 )
-def profile(pid: int, seconds: float, form: str) -> None:
+def profile(directory: str | None, pid: int | None, seconds: float, form: str) -> None:
     """Profile a process that records, while it works.
 
-    Its profile is profiler.<PID>.data in its monitoring directory, for
+    Of several processes that record into DIR, --pid chooses one. Its profile is
+    profiler.<PID>.data in its monitoring directory, for
     `python -m pstats`; a later one is profiler.<PID>.2.data, and so on. By yappi if
     the process has it (the extra aqltelemetry[profiler]), which sees all threads and
     coroutines; else by cProfile, which does not. It costs the process a good part of
@@ -77,8 +94,13 @@ def profile(pid: int, seconds: float, form: str) -> None:
     open at https://www.speedscope.app. All threads' stacks are sampled every 5 ms for
     it, which costs little.
     """
+    if pid is None:
+        pid = _only_process(existing(directory))
     header = recording_of(pid)
-    controls = Controls(str(seen_by(pid, header.directory)))
+    place = str(seen_by(pid, header.directory))
+    if directory is not None and not _is_same(directory, place):
+        raise click.ClickException(f"process {pid} records into {place}, not into {directory}")
+    controls = Controls(place)
     token = os.urandom(8).hex()
     try:
         controls.ask_for_profile(header.writer, seconds, form, token)
@@ -94,6 +116,31 @@ def profile(pid: int, seconds: float, form: str) -> None:
         raise click.ClickException(f"process {pid}: {answer.error}")
     how = "https://www.speedscope.app" if form == SPEEDSCOPE else f"python -m pstats {answer.path}"
     click.echo(f"{answer.path}: {how}")
+
+
+def _only_process(directory: Path) -> int:
+    """Return the PID of the only process that records into a directory."""
+    try:
+        chosen = settings(directory)
+        uid = os.stat(directory).st_uid
+        roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
+        found = {each.pid for each in census(roots, uid).residents if each.is_alive and each.pid}
+    except (TelemetryError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    if not found:
+        raise click.ClickException(f"no process records into {directory}")
+    if len(found) > 1:
+        pids = ", ".join(map(str, sorted(found)))
+        rule = f"choose one of them with --pid: {pids}"
+        raise click.UsageError(f"{processes(len(found))} record into {directory}: {rule}")
+    return found.pop()
+
+
+def _is_same(directory: str, other: str) -> bool:
+    try:
+        return os.path.samefile(directory, other)
+    except OSError:
+        return False
 
 
 def recording_of(pid: int) -> Header:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from aqltelemetry.errors import SeriesError
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.wording import counted
 
 _MAX_SIMILAR = 5
 
@@ -21,7 +22,7 @@ class TelemetrySeries:
         self._frame = frame
 
     def __repr__(self) -> str:
-        return f"<TelemetrySeries {self._label!r}: {len(self._frame)} observations>"
+        return f"<TelemetrySeries {self._label!r}: {counted(len(self._frame), 'observation')}>"
 
     def label(self) -> str:
         """Return the name of the series."""
@@ -54,7 +55,11 @@ class TelemetryFrame:
         self._known_labels = known_labels
 
     def __repr__(self) -> str:
-        return f"<TelemetryFrame: {len(self._frame)} observations, {len(self.labels())} labels>"
+        rows, labels = (
+            counted(len(self._frame), "observation"),
+            counted(len(self.labels()), "label"),
+        )
+        return f"<TelemetryFrame: {rows}, {labels}>"
 
     def data(self) -> pd.DataFrame:
         """Return all rows: Timepoint datetime64[ns], Measurement, Label categorical, PID.

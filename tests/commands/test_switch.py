@@ -126,6 +126,26 @@ def test_a_running_process_is_profiled(directory: Path) -> None:
     assert list((directory / ".control").iterdir()) == []
 
 
+def test_the_only_process_of_a_directory_is_profiled_without_its_pid(
+    directory: Path, tmp_path: Path
+) -> None:
+    with _service(directory) as one:
+        result = _run("profile", str(directory), "--seconds", "0.01")
+        assert f"profiler.{one.pid}.data" in result.output
+        elsewhere = _run("profile", str(tmp_path), "--pid", str(one.pid))
+        assert elsewhere.exit_code == 1
+        assert f"process {one.pid} records into {directory}, not into" in elsewhere.output
+        with _service(directory) as other:
+            several = _run("profile", "--dir", str(directory), "--seconds", "0.01")
+            assert several.exit_code == 2
+            pids = ", ".join(map(str, sorted((one.pid, other.pid))))
+            assert f"2 processes record into {directory}: choose one of them" in several.output
+            assert f"--pid: {pids}" in several.output
+    nobody = _run("profile", str(directory))
+    assert nobody.exit_code == 1
+    assert f"no process records into {directory}" in nobody.output
+
+
 def test_a_profile_that_fails_says_why(directory: Path) -> None:
     with _service(directory, "import sys; sys.setprofile(lambda *_: None)") as process:
         result = _run("profile", "--pid", str(process.pid), "--seconds", "0.01")
