@@ -87,11 +87,18 @@ def _wrapper(function: Callable[..., Any], label: str) -> Callable[..., Any]:
         made = generator_function(function, lambda: time_block(label))
         return coroutine(made) if _is(_makes_awaitables, function) else made
 
+    last: type = type(None)
+
     def timed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal last
         block = time_block(label)
         with block:
             result = function(*args, **kwargs)
+            # Nearly always a function returns what it did before.
+            if result is None or type(result) is last:
+                return result
             if id(type(result)) in PLAIN_TYPES:
+                last = type(result)
                 return result
             return follow(result, label, block)
 

@@ -459,3 +459,30 @@ async def test_a_child_forked_while_its_parent_stops_leaves_the_parents_segments
     await mine.stop()
     assert Sampler.codes == [0]
     assert [row["Label"] for row in rows()] == ["parent"] * 8
+
+
+@pytest.mark.parametrize("fork", ["os.fork()", "multiprocessing"])
+def test_a_fork_raises_nothing_where_warnings_are_errors(
+    directory: Path, run_program: Callable[[str], None], fork: str
+) -> None:
+    """From Python 3.12 on, it warns of the threads that a recording has."""
+    run_program(f"""
+import multiprocessing, os
+from aqltelemetry import sync
+def work():
+    with sync.time_block("child"):
+        pass
+sync.start({str(directory)!r}, with_runtime=False)
+if {fork!r} == "multiprocessing":
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+else:
+    pid = os.fork()
+    if not pid:
+        work()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+sync.stop()
+""")
