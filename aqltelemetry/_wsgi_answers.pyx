@@ -10,7 +10,9 @@ from cpython.object cimport PyObject
 import sys
 from functools import partial
 
-from aqltelemetry.request_labels import ANSWERING, EVENTS, RECORDED_BY, RequestLabels, telling
+from aqltelemetry.request_labels import (
+    ANSWERING, EVENTS, PLACE, RECORDED_BY, RequestLabels, telling
+)
 
 from aqltelemetry._exchange cimport Exchange, Gauge, get, taken
 from aqltelemetry._hot_path cimport is_recording, monotonic_ns
@@ -38,7 +40,8 @@ cdef class Requests:
     cdef readonly object app, template
     cdef object _labels
     cdef Gauge _gauge
-    cdef bint _with_ttfb, _by_rule
+    cdef public object routes
+    cdef bint _with_ttfb, _by_rule, _has_looked, _has_mounts
     cdef dict _known
 
     def __init__(self, app, template, in_flight, *, with_ttfb, by_rule=False):
@@ -59,12 +62,19 @@ cdef class Requests:
         PyContextVar_Get(ANSWERING, NULL, &outer)
         scope = taken(outer)
         if scope is not None:
+            if not self._has_looked:
+                self._look()
+            if self._has_mounts:
+                environ[PLACE] = self.routes.find_safely(environ)
             return self.app(environ, telling(self.template, scope, environ, start_response))
         if not self.is_ready:
+            self._look()
             self.get_ready()
         # Within another one of its kind, only the outer one records.
         if not is_recording() or environ.setdefault(RECORDED_BY, self) is not self:
             return self.app(environ, start_response)
+        if self._has_mounts:
+            environ[PLACE] = self.routes.find_safely(environ)
         answer = Answer.__new__(Answer)
         answer._begin(self, environ, start_response)
         try:
@@ -74,6 +84,14 @@ cdef class Requests:
             if not is_answered:
                 answer.fail()
         return body
+
+    cdef int _look(self) except -1:
+        """Look at the application's routes, before the first request."""
+        if not self._has_looked and self.routes is not None:
+            self.routes.look()
+            self._has_mounts = self.routes.has_any_mounts
+        self._has_looked = True
+        return 0
 
     def get_ready(self):
         """Do what a process's first request needs to be recorded."""
@@ -91,6 +109,8 @@ cdef class Requests:
         if rule is None:
             return None
         key = PyLong_FromVoidPtr(<void*>rule)
+        if self._has_mounts:  # of an application that may be mounted twice
+            key = (key, environ[PLACE].prefix)
         cdef PyObject* found = PyDict_GetItemWithError(self._known, key)
         if found is not NULL:
             return <tuple>found

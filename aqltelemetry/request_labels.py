@@ -33,6 +33,9 @@ is a part, and no request of its own."""
 ASKED: list[object] = []
 """Not empty once there is a WSGI middleware, which asks for that. Where there is none it is not
 set, since whoever reads a context variable pays for each change of another."""
+PLACE = "aqltelemetry.place"
+"""What a WSGI middleware leaves in a request's environment where its application has mounts:
+where the request leads, as `hosts.wsgi_mounts` says."""
 TEMPLATE = "aqltelemetry.template"
 """What an application below leaves there: the template of its request's route, "" for none."""
 

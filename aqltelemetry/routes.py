@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from functools import lru_cache
-from typing import Any
 
 # As Flask and Django write the variable parts of a route: <id>, <int:id>.
-_VARIABLE = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
+_VARIABLE = re.compile(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>")
 _REGULAR = re.compile(r"[\\^$()]")
 _QUANTIFIER = r"(?:[*+?]|\{\d*,?\d*\})"
 _REGEX_PART = re.compile(
@@ -20,18 +19,6 @@ _REGEX_PART = re.compile(
 _PLAIN = {"set": "*", "group": "<var>"} | dict.fromkeys(
     ("named", "silent", "anchor", "escaped", "quantifier"), ""
 )
-
-
-def wsgi_template(environ: dict[str, Any], app: object = None) -> str | None:
-    """Return the template of a request to Flask or Django; None where no route matched.
-
-    `app` is what answers it, or answered it by an exception.
-    """
-    if "werkzeug.request" in environ:
-        return _flask_template(app, environ)
-    path: str = environ.get("PATH_INFO", "")
-    # PEP 3333: bytes, as if they were Latin-1.
-    return django_template(path.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def django_template(path: str) -> str | None:
@@ -77,22 +64,6 @@ def _without_regex(route: str) -> str:
                 parts.append(text[1])
         depth += kind in ("named", "group", "silent")
     return "".join(parts)
-
-
-def _flask_template(app: object, environ: dict[str, Any]) -> str | None:
-    request = environ["werkzeug.request"]
-    if request is not None:
-        rule = getattr(request, "url_rule", None)
-    else:
-        # What raised out of Flask has had it forget the request; `app` may be its `wsgi_app`.
-        url_map = getattr(getattr(app, "__self__", app), "url_map", None)
-        if url_map is None:
-            return None
-        try:
-            rule, _ = url_map.bind_to_environ(environ).match(return_rule=True)
-        except Exception:  # noqa: BLE001 - NotFound and the like
-            return None
-    return None if rule is None else braced(rule.rule)
 
 
 @lru_cache(maxsize=1000)

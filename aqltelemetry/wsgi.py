@@ -6,7 +6,6 @@ For Flask, Django, and whatever else speaks WSGI, on any server and any thread.
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
@@ -14,9 +13,10 @@ from aqltelemetry import sync
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.kinds import WSGI, check_kind
 from aqltelemetry.hosts.lifecycle import starting
+from aqltelemetry.hosts.templates import chosen_template, with_fallback
+from aqltelemetry.hosts.wsgi_routes import WsgiRoutes
 from aqltelemetry.loop_thread import import_ahead
 from aqltelemetry.request_labels import ASKED, guarded
-from aqltelemetry.routes import wsgi_template
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.twins import IS_COMPILED
 from aqltelemetry.wsgi_answers import Application, Template
@@ -36,9 +36,13 @@ class TelemetryMiddleware(Requests):
     unrecorded. A request lasts until the response's body is closed.
 
     For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
-    first byte is recorded too; `template` returns the route of a request, of its
-    WSGI environment, where Flask's and Django's are not what is wanted; what it
-    raises is logged, and the request unmatched.
+    first byte is recorded too.
+
+    `template` names the route of a request where the framework's route is unknown or not
+    what is wanted: a function of its environment, called when its response begins, or the
+    name of one, `module:function`. Where that returns None or "", the framework's route is
+    used; what it raises is logged once, and the request is unmatched. Without it, the
+    environment variable AQLTELEMETRY_TEMPLATE may name one.
 
     Raises OptionError, and WrongApplicationError for an ASGI or aiohttp application.
     """
@@ -49,19 +53,23 @@ class TelemetryMiddleware(Requests):
         monitoring_dir: str | os.PathLike[str] | None = None,
         *,
         with_ttfb: bool = True,
-        template: Template | None = None,
+        template: Template | str | None = None,
         **options: Unpack[Options],
     ) -> None:
         check_kind(app, WSGI)
         settings(monitoring_dir, options)
+        chosen = chosen_template(template)
         in_flight = InFlight()
+        routes = WsgiRoutes(app)
+        routes.look()
         super().__init__(
             app,
-            guarded(template or partial(wsgi_template, app=app)),
+            guarded(with_fallback(chosen, routes.template)),
             in_flight,
             with_ttfb=with_ttfb,
-            by_rule=template is None,
+            by_rule=chosen is None,
         )
+        self.routes = routes
         options["samplers"] = (*options.get("samplers", ()), in_flight)
         self._directory = monitoring_dir
         if not ASKED:

@@ -12,8 +12,16 @@ from typing import Any, TypeAlias
 
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.exchange import Exchange, InFlight
+from aqltelemetry.hosts.wsgi_routes import WsgiRoutes
 from aqltelemetry.recorder import is_on
-from aqltelemetry.request_labels import ANSWERING, EVENTS, RECORDED_BY, RequestLabels, telling
+from aqltelemetry.request_labels import (
+    ANSWERING,
+    EVENTS,
+    PLACE,
+    RECORDED_BY,
+    RequestLabels,
+    telling,
+)
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
@@ -35,6 +43,10 @@ class Requests:
     """
 
     is_ready = False
+    has_looked = False
+    has_mounts = False
+    routes: WsgiRoutes | None = None
+    """The routes of the application; None where `template` needs none of them."""
 
     def __init__(
         self,
@@ -56,18 +68,31 @@ class Requests:
         """Handle a request; whatever the application raises passes through."""
         outer = ANSWERING.get()
         if outer is not None:
+            self.look()
+            if self.has_mounts and self.routes is not None:
+                environ[PLACE] = self.routes.find_safely(environ)
             return self.app(environ, telling(self.template, outer, environ, start_response))
         if not self.is_ready:
+            self.look()
             self.get_ready()
         # Within another one of its kind, only the outer one records.
         if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self.app(environ, start_response)
+        if self.has_mounts and self.routes is not None:
+            environ[PLACE] = self.routes.find_safely(environ)
         answer = Answer(self, environ, start_response)
         try:
             return answer.watched(self.app(environ, answer.start))
         except BaseException:
             answer.fail()
             raise
+
+    def look(self) -> None:
+        """Look at the application's routes, before the first request."""
+        if not self.has_looked and self.routes is not None:
+            self.routes.look()
+            self.has_mounts = self.routes.has_any_mounts
+        self.has_looked = True
 
     def get_ready(self) -> None:
         """Do what a process's first request needs to be recorded."""

@@ -24,9 +24,9 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # layer is a chain, from modules before it.
 LAYERS = (
     ("errors", "logs", "descriptors", "routes", "system", "twins", "backends", "request_labels"),
-    ("entries", "hosts.__init__", "hosts.route_tree"),
-    ("hosts.asgi_routes",),
-    ("hosts.frameworks",),
+    ("entries", "hosts.__init__", "hosts.route_tree", "hosts.kinds"),
+    ("hosts.asgi_routes", "hosts.wsgi_mounts"),
+    ("hosts.frameworks", "hosts.wsgi_routes"),
     ("observation", "stats", "wording"),
     ("filenames", "clock", "protocols", "reading.__init__", "reading.compression"),
     ("reading.moments", "reading.frames"),
@@ -61,7 +61,7 @@ LAYERS = (
     ("session",),
     ("assembly", "active"),
     ("monitor",),
-    ("aiohttp_classes", "hosts.kinds", "hosts.templates", "hosts.tracebacks"),
+    ("aiohttp_classes", "hosts.templates", "hosts.tracebacks"),
     ("hosts.aiohttp_private", "hosts.aiohttp_labels"),
     ("hosts.aiohttp_documented",),
     ("aiohttp_requests", "asgi_connections", "wsgi_answers"),

@@ -107,6 +107,39 @@ def test_a_template_of_ones_own_is_used(directory: Path, counts: Counts) -> None
     assert counts() == {"/mine/{id} [GET]": 1}
 
 
+@pytest.mark.parametrize("named", ["given", "by its name", "environment"])
+def test_where_a_template_of_ones_own_returns_nothing_the_frameworks_route_is_used(
+    directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    def template(environ: dict[str, Any]) -> str | None:
+        return {"/users/1": "/users/first", "/users/2": ""}.get(environ["PATH_INFO"])
+
+    module = type(sys)("templates_of_wsgi")
+    module.function = template  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "templates_of_wsgi", module)
+    options: dict[str, Any] = {}
+    if named == "environment":
+        monkeypatch.setenv("AQLTELEMETRY_TEMPLATE", "templates_of_wsgi:function")
+    else:
+        options["template"] = template if named == "given" else "templates_of_wsgi:function"
+    app = _timed(_flask(), directory, **options)
+    for path in ("/users/1", "/users/2", "/users/3", "/none"):
+        _call(app, path)
+    sync.stop()
+    assert counts() == {
+        "/users/first [GET]": 1,
+        "/users/{user} [GET]": 2,
+        "unmatched": 1,
+        "unmatched 4xx": 1,
+    }
+
+
+def test_a_template_that_is_none_is_told_where_it_is_written(directory: Path) -> None:
+    for wrong in ("no_such_module:function", 7):
+        with pytest.raises(OptionError, match="template"):
+            _timed(_plain, directory, template=wrong)
+
+
 @pytest.mark.parametrize("wrong", [KeyError("tenant"), 7, ["/list"], b"/bytes"], ids=repr)
 def test_a_template_that_fails_leaves_the_request_unmatched_and_is_logged_once(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture, wrong: Any

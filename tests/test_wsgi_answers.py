@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aqltelemetry import recorder, wsgi_answers
 from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.wsgi_routes import wsgi_template
 from aqltelemetry.request_labels import guarded
-from aqltelemetry.routes import wsgi_template
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 

@@ -1,0 +1,163 @@
+"""Where in a tree of WSGI applications a request's path leads.
+
+Werkzeug's `DispatcherMiddleware` adds the way to an application to SCRIPT_NAME, but so do
+servers and middlewares with text of the client's. So the way is looked up in the tree, by
+the path with which a request came: only what the application is made of becomes a label.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from aqltelemetry.hosts.kinds import WSGI, kind_of
+
+_log = logging.getLogger("aqltelemetry")
+_MOST_LAYERS = 20
+_MOST_CLOSURES = 5
+_MOST_LEAVES = 1_000
+# As the middlewares of most packages call what they wrap.
+_WRAPPED = ("app", "application", "wsgi_app", "_app", "__wrapped__")
+
+
+class Place(NamedTuple):
+    """An application in a tree, and the prefix under which it is mounted."""
+
+    prefix: str
+    app: object
+
+
+class MountTree:
+    """The applications that a middleware wraps.
+
+    Mounts are looked at anew for each request, since applications may be mounted later.
+    """
+
+    def __init__(self, app: object) -> None:
+        self._app = app
+        # By the number of an application, which is kept beside: the leaf.
+        self._leaves: dict[int, tuple[object, object]] = {}
+
+    def has_mounts(self) -> bool:
+        """Say whether an application is mounted anywhere."""
+        return any(_mounts(each) is not None for each in _layers(self._app))
+
+    def applications(self) -> list[object]:
+        """Return all applications of the tree, middlewares included."""
+        found: dict[int, object] = {}
+        waiting = [self._app]
+        while waiting:
+            for each in _layers(waiting.pop()):
+                if id(each) in found:
+                    break
+                found[id(each)] = each
+                mounts = _mounts(each)
+                if mounts is not None:
+                    waiting.extend((each.app, *mounts.values()))  # type: ignore[attr-defined]
+        return list(found.values())
+
+    def find(self, path: str) -> Place:
+        """Return where a path leads; `path` is the PATH_INFO with which a request came."""
+        app, prefix = self._app, ""
+        for _ in range(_MOST_LAYERS):
+            app = self._leaf(app)
+            mounts = _mounts(app)
+            if mounts is None:
+                break
+            mount = _mount_of(path, mounts)
+            prefix += mount
+            path = path[len(mount) :]
+            app = mounts.get(mount, app.app)  # type: ignore[attr-defined]
+        return Place(_text(prefix), app)
+
+    def _leaf(self, app: object) -> object:
+        """Return the first dispatcher within an application, or the innermost application."""
+        known = self._leaves.get(id(app))
+        if known is None:
+            *_, leaf = _layers(app)
+            known = (app, leaf)
+            if len(self._leaves) < _MOST_LEAVES:
+                self._leaves[id(app)] = known
+        return known[1]
+
+    def find_safely(self, environ: Mapping[str, Any]) -> Place:
+        """Return where a request leads; whatever fails, the application goes on."""
+        try:
+            return self.find(environ.get("PATH_INFO", ""))
+        except Exception as exc:  # noqa: BLE001 - the tree is the user's
+            _log.debug("no mount of a request: %r", exc)
+            return Place("", None)
+
+
+def _layers(app: object, depth: int = 0) -> Iterator[object]:
+    """Yield an application and what it wraps, up to a dispatcher or what wraps nothing."""
+    seen: set[int] = set()
+    while app is not None and len(seen) < _MOST_LAYERS:
+        if id(app) in seen or (isinstance(app, MethodType) and id(app.__self__) in seen):
+            return
+        yield app
+        seen.add(id(app))
+        app = _wrapped(app, depth) if _mounts(app) is None else None
+
+
+def _mounts(app: object) -> Mapping[str, object] | None:
+    """Return the applications that a dispatcher has, by their prefixes; None for others."""
+    mounts = getattr(app, "mounts", None)
+    if isinstance(mounts, Mapping) and callable(getattr(app, "app", None)):
+        return mounts
+    return None
+
+
+def _wrapped(app: object, depth: int) -> object:
+    if isinstance(app, MethodType):
+        return app.__self__
+    if isinstance(app, FunctionType):
+        return getattr(app, "__wrapped__", None) or _closed_over(app, depth)
+    attributes = vars(app) if hasattr(app, "__dict__") else {}
+    if kind_of(app) == WSGI and not _is_ours(app):
+        # A framework's own, unless middlewares were put around what its class has.
+        return attributes.get("wsgi_app")
+    for name in _WRAPPED:
+        found = attributes.get(name) or (getattr(app, name, None) if _is_ours(app) else None)
+        if callable(found):
+            return found
+    return None
+
+
+def _is_ours(app: object) -> bool:
+    return type(app).__module__.startswith("aqltelemetry.")
+
+
+def _closed_over(function: FunctionType, depth: int) -> object:
+    """Return the application within a middleware that is a function, if that is certain."""
+    found: list[object] = []
+    if depth >= _MOST_CLOSURES:
+        return None
+    for cell in function.__closure__ or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        layers = _layers(content, depth + 1) if callable(content) else ()
+        if any(_mounts(each) is not None or kind_of(each) == WSGI for each in layers):
+            found.append(content)
+    return found[0] if len(found) == 1 else None
+
+
+def _mount_of(path: str, mounts: Mapping[str, object]) -> str:
+    # As DispatcherMiddleware does it: the longest prefix of whole segments.
+    while "/" in path:
+        if path in mounts:
+            return path
+        path = path.rpartition("/")[0]
+    return path if path in mounts else ""
+
+
+def _text(prefix: str) -> str:
+    # PEP 3333: bytes, as if they were Latin-1.
+    try:
+        return prefix.encode("latin-1").decode()
+    except UnicodeError:
+        return prefix
