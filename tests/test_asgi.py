@@ -41,8 +41,10 @@ Rows = Callable[..., list[dict[str, str]]]
 
 
 @asynccontextmanager
-async def _serving(app: Any, lifespan: str = "auto") -> AsyncIterator[aiohttp.ClientSession]:
-    config = uvicorn.Config(app, port=0, log_level="critical", lifespan=lifespan)  # type: ignore[arg-type]
+async def _serving(
+    app: Any, lifespan: Any = "auto", ws: Any = "auto"
+) -> AsyncIterator[aiohttp.ClientSession]:
+    config = uvicorn.Config(app, port=0, log_level="critical", lifespan=lifespan, ws=ws)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -268,6 +270,66 @@ async def test_websockets_and_event_streams_are_series_of_their_own(
     }
 
 
+async def _refusals(scope: Scope, receive: Receive, send: Send) -> None:
+    """End the handshake of a websocket in the way that its path names."""
+    assert scope["type"] == "websocket"
+    await receive()
+    how = scope["path_template"] = scope["path"]
+    if how == "/closed":
+        await send({"type": "websocket.close", "code": 1008})
+    elif how.startswith("/denied/"):
+        status = int(how.removeprefix("/denied/"))
+        await send({"type": "websocket.http.response.start", "status": status, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+    elif how == "/broken":
+        raise RuntimeError("a bug of the application")
+    elif how == "/gone":
+        scope["waiting"].set()
+        assert (await receive())["type"] == "websocket.disconnect"
+    elif how == "/accepted":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize("protocol", ["websockets-sansio", "wsproto"])
+async def test_a_refused_websocket_is_recorded_by_what_its_client_got(
+    directory: Path, counts: Counts, protocol: Any
+) -> None:
+    statuses = {
+        "/closed": 403,
+        "/denied/401": 401,
+        "/denied/404": 404,
+        "/denied/503": 503,
+        "/broken": 500,
+        "/nothing": 500,
+    }
+    waiting = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["waiting"] = waiting
+        await _refusals(scope, receive, send)
+
+    middleware = _timed(app, directory)
+    async with _serving(middleware, "off", ws=protocol) as client:
+        for path, status in statuses.items():
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await client.ws_connect(path)
+            assert refused.value.status == status
+        async with client.ws_connect("/accepted") as connection:
+            await connection.receive()
+        gone = asyncio.ensure_future(client.ws_connect("/gone"))
+        async with asyncio.timeout(30):
+            await waiting.wait()
+            gone.cancel()
+            while [each.value for each in await middleware._in_flight.sample()] != [0]:
+                await asyncio.sleep(0.01)
+    await middleware._monitor.stop()
+    found = {f"{path} [GET] websocket": 1 for path in (*statuses, "/accepted", "/gone")}
+    for path, status in statuses.items():
+        found[f"{path} [GET] websocket {status // 100}xx"] = 1
+    assert counts() == {**found, "/gone [GET] websocket disconnect": 1}
+
+
 async def _bare(scope: Scope, receive: Receive, send: Send) -> None:
     """Know no lifespan."""
     assert scope["type"] == "http"
@@ -435,12 +497,14 @@ async def test_a_request_to_a_wsgi_application_below_is_one_with_its_route(
     inner.add_url_rule("/users/<int:user>", view_func=lambda user: f"{user}")
     inner.wsgi_app = aqltelemetry.wsgi.TelemetryMiddleware(inner.wsgi_app)  # type: ignore[method-assign]
     mounted: Any = WSGIMiddleware(inner)  # type: ignore[arg-type]
-    app = Starlette(routes=[Mount("/old", mounted), Route("/new", _hello)])
+    tenants = Mount("/of/{tenant:int}", mounted)
+    app = Starlette(routes=[Mount("/old", mounted), tenants, Route("/new", _hello)])
     async with _serving(_timed(app, directory)) as client:
-        found = await _get(client, "/old/users/1", "/old/users/2", "/old/none", "/new")
-    assert found == [200, 200, 404, 200]
+        paths = ("/old/users/1", "/old/users/2", "/old/none", "/of/007/users/1", "/of/7/users/1")
+        assert await _get(client, *paths, "/new") == [200, 200, 404, 200, 200, 200]
     assert counts() == {
         "/old/users/{user} [GET]": 2,
+        "/of/{tenant}/users/{user} [GET]": 2,
         "/new [GET]": 1,
         "unmatched": 1,
         "unmatched 4xx": 1,
