@@ -207,6 +207,12 @@ cdef class Answer(Exchange):
         self.done()
         return body
 
+    cdef int _again(self) except -1:
+        self._chunks = iter(self._body)
+        self._exhausted = False
+        self._given_bytes = 0
+        return 0
+
     def __iter__(self):
         return self
 
@@ -256,11 +262,16 @@ cdef class SizedBody:
     """The body of a response whose number of chunks is known."""
 
     cdef Answer _answer
+    cdef bint _is_iterated
 
     def __len__(self):
         return len(self._answer._body)
 
     def __iter__(self):
+        # gevent's server goes through it twice, at first for the length of all.
+        if self._is_iterated:
+            self._answer._again()
+        self._is_iterated = True
         return self._answer
 
     def close(self):

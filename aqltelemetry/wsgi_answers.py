@@ -179,6 +179,12 @@ class Answer(Exchange):
         finally:
             self.done()
 
+    def again(self) -> None:
+        """Begin anew with the chunks of a body that can be gone through again."""
+        self._chunks = iter(self._body)
+        self._exhausted = False
+        self._given_bytes = 0
+
     def __iter__(self) -> Iterator[bytes]:
         return self
 
@@ -237,10 +243,16 @@ class SizedBody:
         self._answer = answer
         self._body = body
 
+    _is_iterated = False
+
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[bytes]:
+        # gevent's server goes through it twice, at first for the length of all.
+        if self._is_iterated:
+            self._answer.again()
+        self._is_iterated = True
         return self._answer
 
     def close(self) -> None:

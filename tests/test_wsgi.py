@@ -490,3 +490,20 @@ def test_each_request_to_gunicorn_is_one_observation_of_a_worker(
     assert len(pids) == 2
     assert master not in pids
     assert all(parse(path.name) for path in directory.rglob("*"))
+
+
+@pytest.mark.parametrize("chunks", [[b"hello"], [b"he", b"llo"], []])
+def test_a_server_may_go_through_a_sized_body_twice(
+    directory: Path, counts: Counts, chunks: list[bytes]
+) -> None:
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return chunks
+
+    body: Any = _timed(app, directory)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    # As gevent's server does, for the length of all.
+    assert sum(len(chunk) for chunk in body) == len(b"".join(chunks))
+    assert list(body) == chunks
+    body.close()
+    sync.stop()
+    assert set(counts()) <= {"unmatched", "unmatched ttfb"}
