@@ -48,6 +48,14 @@ async def hello(user: str):
 if __name__ == "__main__":
     uvicorn.run(app, port=int(sys.argv[1]))
 """
+_QUART = """
+import os
+from quart import Quart
+app = Quart(__name__)
+@app.get("/users/<user>")
+async def hello(user):
+    return user, {"Worker": str(os.getpid())}
+"""
 _LITESTAR = """
 import os
 from litestar import Litestar, Response, get
@@ -95,6 +103,7 @@ class Case:
     label: str = _LABEL
     code: int = 0
     in_a_shell: bool = False
+    options: tuple[str, ...] = ()
 
 
 _CASES = {
@@ -119,6 +128,14 @@ _CASES = {
     "hypercorn starlette": Case("hypercorn app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]),
     "hypercorn on trio": Case(
         "hypercorn -k trio app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]
+    ),
+    "hypercorn quart": Case("hypercorn app:app --bind 127.0.0.1:{port}", _QUART),
+    "uvicorn, a template of one's own": Case(
+        "uvicorn app:app --port {port}",
+        f"{_RAW_ASGI}def route(scope): return '/mine/{{id}}'\n",
+        label="/mine/{id} [GET]",
+        code=_KILLED,
+        options=("--template", "app:route"),
     ),
     "aiohttp": Case("python app.py {port}", PROGRAMS["aiohttp"] + _SERVE_AIOHTTP),
     "aiohttp that records itself": Case(
@@ -183,7 +200,9 @@ def test_each_request_that_was_answered_is_in_the_files_once(
     (tmp_path / "app.py").write_text(case.program)
     command = re.findall(r"'[^']*'|\S+", case.command.format(port=port))
     answered: Counter[int] = Counter()
-    with _running(["--", *(each.strip("'") for each in command)], tmp_path) as process:
+    with _running(
+        [*case.options, "--", *(each.strip("'") for each in command)], tmp_path
+    ) as process:
         deadline = time.monotonic() + 60
         while len(answered) < case.workers or answered.total() < 30:
             assert time.monotonic() < deadline, process.communicate()
