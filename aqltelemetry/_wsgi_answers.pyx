@@ -207,12 +207,6 @@ cdef class Answer(Exchange):
         self.done()
         return body
 
-    cdef int _again(self) except -1:
-        self._chunks = iter(self._body)
-        self._exhausted = False
-        self._given_bytes = 0
-        return 0
-
     def __iter__(self):
         return self
 
@@ -268,9 +262,9 @@ cdef class SizedBody:
         return len(self._answer._body)
 
     def __iter__(self):
-        # gevent's server goes through it twice, at first for the length of all.
+        # gevent's server goes through it for the length of all, in the middle of sending it.
         if self._is_iterated:
-            self._answer._again()
+            return iter(self._answer._body)
         self._is_iterated = True
         return self._answer
 

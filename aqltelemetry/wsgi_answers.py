@@ -179,12 +179,6 @@ class Answer(Exchange):
         finally:
             self.done()
 
-    def again(self) -> None:
-        """Begin anew with the chunks of a body that can be gone through again."""
-        self._chunks = iter(self._body)
-        self._exhausted = False
-        self._given_bytes = 0
-
     def __iter__(self) -> Iterator[bytes]:
         return self
 
@@ -249,9 +243,9 @@ class SizedBody:
         return len(self._body)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[bytes]:
-        # gevent's server goes through it twice, at first for the length of all.
+        # gevent's server goes through it for the length of all, in the middle of sending it.
         if self._is_iterated:
-            self._answer.again()
+            return iter(self._body)
         self._is_iterated = True
         return self._answer
 
