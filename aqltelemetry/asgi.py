@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from aqltelemetry.asgi_connections import Message, Receive, Scope, ScopeLabels, Send, Template
+from aqltelemetry.errors import OptionError
 from aqltelemetry.exchange import InFlight
 from aqltelemetry.hosts.frameworks import observe
 from aqltelemetry.hosts.kinds import ASGI, check_kind
-from aqltelemetry.hosts.lifecycle import Lifecycle
+from aqltelemetry.hosts.lifecycle import Lifecycle, is_in_asgi_call
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.monitor import Monitor
@@ -52,7 +53,9 @@ class TelemetryMiddleware:
     used; what it raises is logged once, and the request is unmatched. Without it, the
     environment variable AQLTELEMETRY_TEMPLATE may name one.
 
-    Raises OptionError, and WrongApplicationError for a WSGI or aiohttp application.
+    Raises OptionError, and WrongApplicationError for a WSGI or aiohttp application. Where
+    the middleware is made only when the application is called, as Starlette does, a wrong
+    option makes the lifespan's start fail instead, which stops the server.
     """
 
     def __init__(
@@ -65,16 +68,23 @@ class TelemetryMiddleware:
         **options: Unpack[Options],
     ) -> None:
         check_kind(app, ASGI)
-        settings(monitoring_dir, options)
+        refused = None
+        try:
+            settings(monitoring_dir, options)
+            template = chosen_template(template)
+        except OptionError as exc:
+            # Starlette makes its middleware in the first call, where what is raised would be
+            # taken for an application without a lifespan, and then for an error of each request.
+            if not is_in_asgi_call():
+                raise
+            refused, monitoring_dir, template, options = exc, None, None, {}
         self._app = app
         self._in_flight = InFlight()
         observe(app)
-        self._connections = Connections(
-            ScopeLabels(chosen_template(template)), self._in_flight, with_ttfb
-        )
+        self._connections = Connections(ScopeLabels(template), self._in_flight, with_ttfb)
         options["samplers"] = (*options.get("samplers", ()), self._in_flight)
         self._monitor = Monitor(monitoring_dir, **options)
-        self._lifecycle = Lifecycle(self._monitor, monitoring_dir, options)
+        self._lifecycle = Lifecycle(self._monitor, monitoring_dir, options, refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection; whatever the application raises passes through."""
@@ -98,6 +108,11 @@ class TelemetryMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         heard = False
+        if (refused := self._lifecycle.refused) is not None:
+            # The server stops, before it serves, and shows the message.
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(refused)})
+            raise refused
 
         async def watched_receive() -> Message:
             nonlocal heard

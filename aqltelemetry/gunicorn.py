@@ -23,13 +23,14 @@ import inspect
 import logging
 import pkgutil
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from aqltelemetry import sync
 from aqltelemetry.errors import NotRunningError, StateError
 from aqltelemetry.hosts.lifecycle import starting, stopping
+from aqltelemetry.settings import settings
 from aqltelemetry.threads import no_greenlet_goes_on
 
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
@@ -44,7 +45,9 @@ def extend(namespace: MutableMapping[str, Any]) -> None:
     """Add our hooks to those that a configuration has: `extend(globals())` at its end.
 
     Its own run first, as they may replace the application or record something still.
+    Raises OptionError for a wrong option of the configuration.
     """
+    _check(_named(namespace))
     for ours in (post_worker_init, worker_exit):
         theirs = namespace.get(ours.__name__)
         if isinstance(theirs, str):  # Gunicorn takes the name of a hook too
@@ -53,9 +56,14 @@ def extend(namespace: MutableMapping[str, Any]) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have a worker's requests recorded; where that fails, it works unrecorded."""
+    """Record a worker's requests; where that fails, it serves unrecorded.
+
+    Raises OptionError for a wrong option of the configuration.
+    """
+    options = _options(worker)
+    _check(options)
     with starting("worker"):
-        _wrap(worker)
+        _wrap(worker, options)
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -94,9 +102,13 @@ def _options(worker: Any) -> dict[str, Any]:
     location = str(worker.cfg.config)
     kind, _, name = location.partition(":")
     module = sys.modules.get(name if kind == "python" else _FILE_MODULE)
+    return _named(vars(module) if module else {})
+
+
+def _named(namespace: Mapping[str, Any]) -> dict[str, Any]:
     options = {
         variable.removeprefix(_PREFIX): value
-        for variable, value in (vars(module) if module else {}).items()
+        for variable, value in namespace.items()
         if variable.startswith(_PREFIX)
     }
     if "dir" in options:
@@ -104,8 +116,14 @@ def _options(worker: Any) -> dict[str, Any]:
     return options
 
 
-def _wrap(worker: Any) -> None:
-    options = _options(worker)
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise OptionError for what a configuration has, which ends Gunicorn before it serves."""
+    hosts = ("monitoring_dir", "with_ttfb", "template")
+    ours: Any = {name: value for name, value in options.items() if name not in hosts}
+    settings(options.get("monitoring_dir"), ours, {})
+
+
+def _wrap(worker: Any, options: dict[str, Any]) -> None:
     packages = {each.__module__.split(".")[0] for each in type(worker).__mro__}
     if hasattr(worker, "asgi"):
         worker.asgi = _asgi(worker.asgi, options)

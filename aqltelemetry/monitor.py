@@ -33,12 +33,14 @@ class Monitor:
     Of all monitors of a process one may run at a time, since `time_block` and
     `record` go to the one that does. Directory and options may be given here or
     to `start`; for the options, their rules and environment variables see
-    `aqltelemetry.settings.Settings`.
+    `aqltelemetry.settings.Settings`. Raises OptionError.
     """
 
     def __init__(
         self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
     ) -> None:
+        # What is given is checked at once; the environment, when it is used.
+        settings(monitoring_dir, options, {})
         self._directory = monitoring_dir
         self._options: dict[str, Any] = dict(options)
         self._settings: Settings | None = None

@@ -5,41 +5,60 @@ This is the only module that reads the environment, but for `twins`.
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Any, NamedTuple, TypedDict
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from aqltelemetry.errors import OptionError
-from aqltelemetry.observation import is_sampler_prefix
+from aqltelemetry.option_rules import RULES
 from aqltelemetry.protocols import Sampler, Sink
+from aqltelemetry.quantities import (
+    BYTES_FORM,
+    SECONDS_FORM,
+    SWITCH_FORM,
+    parse_bytes,
+    parse_seconds,
+    parse_switch,
+)
 
+Switch: TypeAlias = bool | str
+"""Whether something is on: True, False, or a text such as "yes" or "off"."""
+Seconds: TypeAlias = float | str | timedelta
+"""A time: a number of seconds, a timedelta, or a text such as "90s", "1h30m" or "7d"."""
+Bytes: TypeAlias = int | str
+"""A size: a number of bytes, or a text such as "64m" or "2 GiB"."""
 DEFAULT_DIRECTORY = "_monitoring"
 _ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
 TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 """The variable that names the function of the hosts' option `template`, as module:function."""
-_SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
+# Read elsewhere, or by the tests, benchmarks and examples.
+_OTHER_VARIABLES = frozenset(
+    _ENVIRONMENT_PREFIX + name
+    for name in ("RUN", "NO_EXTENSIONS", "TEMPLATE", "CI", "BENCH_RESULTS", "PLOT")
+)
+_log = logging.getLogger("aqltelemetry")
 
 
 class Options(TypedDict, total=False):
     """What `Monitor` and the hosts take as keyword arguments; see `Settings`."""
 
-    with_runtime: bool
-    with_event_loop: bool
-    with_profiler: bool
-    with_fsync: bool
-    interval_s: float
-    flush_interval_s: float
-    max_file_bytes: int
-    max_file_age_s: float
-    keep_bytes: int
-    keep_s: float
+    with_runtime: Switch
+    with_event_loop: Switch
+    with_profiler: Switch
+    with_fsync: Switch
+    interval_s: Seconds
+    flush_interval_s: Seconds
+    max_file_bytes: Bytes
+    max_file_age_s: Seconds
+    keep_bytes: Bytes
+    keep_s: Seconds
     journal_dir: str | os.PathLike[str]
-    journal_bytes: int
-    stop_timeout_s: float
+    journal_bytes: Bytes
+    stop_timeout_s: Seconds
     samplers: Sequence[Sampler]
     sinks: Sequence[Sink]
 
@@ -84,75 +103,6 @@ class Settings(NamedTuple):
 _DEFAULTS = Settings._field_defaults
 
 
-class _Rule(NamedTuple):
-    text: str
-    holds: Callable[[Any], bool]
-
-
-_MIN_JOURNAL_BYTES = 4 << 20
-_MIN_FILE_BYTES = 4 << 10
-_MIN_INTERVAL_S = 0.01
-# An anchor a second is kept in each segment, and there is room for 117.
-_MAX_FLUSH_S = 60
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_SECONDS = _Rule("must be a number of seconds above 0", lambda v: _is_number(v) and v > 0)
-_BOOLEAN = _Rule("must be True or False", lambda v: isinstance(v, bool))
-_BYTES = _Rule("must be a number of bytes, at least 0", lambda v: _is_integer(v) and v >= 0)
-_RULES = {
-    "directory": _Rule("must be a path", lambda v: isinstance(v, str) and bool(v)),
-    "with_runtime": _BOOLEAN,
-    "with_event_loop": _BOOLEAN,
-    "with_profiler": _BOOLEAN,
-    "with_fsync": _BOOLEAN,
-    "interval_s": _Rule(
-        "must be a number of seconds, at least 0.01",
-        lambda v: _is_number(v) and v >= _MIN_INTERVAL_S,
-    ),
-    "flush_interval_s": _Rule(
-        "must be a number of seconds above 0 and at most 60",
-        lambda v: _is_number(v) and 0 < v <= _MAX_FLUSH_S,
-    ),
-    "max_file_bytes": _Rule(
-        "must be a number of bytes, at least 4 KiB and below 4 GiB",
-        lambda v: _is_integer(v) and _MIN_FILE_BYTES <= v < 1 << 32,
-    ),
-    "max_file_age_s": _SECONDS,
-    "keep_bytes": _BYTES,
-    "keep_s": _SECONDS,
-    "journal_dir": _Rule(
-        'must be a path, "auto" or "memory"', lambda v: isinstance(v, str) and bool(v)
-    ),
-    "journal_bytes": _Rule(
-        "must be a number of bytes, at least 4 MiB",
-        lambda v: _is_integer(v) and v >= _MIN_JOURNAL_BYTES,
-    ),
-    "stop_timeout_s": _Rule(
-        "must be a number of seconds, at least 0", lambda v: _is_number(v) and v >= 0
-    ),
-    "samplers": _Rule(
-        "must be a sequence of objects with sample(), prefix and interval_s; a prefix is 1 to 40 "
-        "letters, digits, '_' and '-', and not 'duration', 'account' or 'profiler'",
-        lambda v: (
-            isinstance(v, Sequence)
-            and all(isinstance(each, Sampler) and is_sampler_prefix(each.prefix) for each in v)
-        ),
-    ),
-    "sinks": _Rule(
-        "must be a sequence of objects with write(), flush() and close()",
-        lambda v: isinstance(v, Sequence) and all(isinstance(each, Sink) for each in v),
-    ),
-}
-
-
 def settings(
     directory: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -161,15 +111,20 @@ def settings(
     """Return checked settings: what is given, else the environment's, else the default.
 
     Each option of a simple type is also a variable, AQLTELEMETRY_INTERVAL_S for
-    `interval_s`; sizes may end in k, m or g. A program that runs as another user than
-    the one who started it takes nothing of the environment. Raises OptionError.
+    `interval_s`. The same values are taken everywhere: numbers, a timedelta, texts such as
+    "2g" or "1h30m". A program that runs as another user than the one who started it takes
+    nothing of the environment.
+
+    Raises OptionError for what is given. What is wrong in this process's environment is
+    logged once, and the default is used; in an `environ` that is given, it is raised too.
     """
-    values = dict(_from_environment(_own_environment() if environ is None else environ))
-    for name, value in (options or {}).items():
-        if name not in _RULES or name == "directory":
-            names = ", ".join(sorted({*_RULES} - {"directory"}))
+    values = dict(_from_own_environment() if environ is None else _from_environment(environ))
+    given = options or {}
+    for name, value in given.items():
+        if name not in RULES or name == "directory":
+            names = ", ".join(sorted({*RULES} - {"directory"}))
             raise OptionError(name, value, f"unknown; there are {names}")
-        values[name] = value
+        values[name] = _parsed(name, name, value)
     if directory is not None:
         values["directory"] = directory
     for name in ("directory", "journal_dir"):
@@ -182,9 +137,9 @@ def settings(
         with suppress(FileNotFoundError):
             values["directory"] = os.path.abspath(chosen)
     for name, value in values.items():
-        if not _RULES[name].holds(value):
+        if not RULES[name].holds(value):
             shown = "monitoring_dir" if name == "directory" else name
-            raise OptionError(shown, value, _RULES[name].text)
+            raise OptionError(shown, given.get(name, value), RULES[name].text)
     return Settings(**values)
 
 
@@ -221,38 +176,84 @@ def _variable(name: str) -> str:
     return _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
 
 
-def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    values: dict[str, Any] = {}
-    for name, default in _DEFAULTS.items():
-        variable, kind = _variable(name), type(default)
-        if kind in _PARSERS and (text := environ.get(variable, "")):
-            parse, form, _ = _PARSERS[kind]
-            try:
-                values[name] = parse(text)
-            except ValueError:
-                raise OptionError(variable, text, f"must be {form}") from None
-            if not _RULES[name].holds(values[name]):
-                raise OptionError(variable, text, _RULES[name].text)
+def _from_own_environment() -> Mapping[str, Any]:
+    """Return what this process's environment says; what is wrong in it is logged once."""
+    environ = _own_environment()
+    problems: list[OptionError] = []
+    values = _from_environment(environ, problems)
+    for problem in problems:
+        _log_once(str(problem), "the default is used")
+    known = _OTHER_VARIABLES | {_variable(name) for name in text_options()}
+    for name in environ:
+        if name.startswith(_ENVIRONMENT_PREFIX) and name not in known:
+            _log_once(f"the environment variable {name} is unknown", _suggested(name, known))
     return values
 
 
-def _parse_bool(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError(text)
+def _from_environment(
+    environ: Mapping[str, str], problems: list[OptionError] | None = None
+) -> Mapping[str, Any]:
+    """Return what an environment says; what is wrong is raised, or added to `problems`."""
+    values: dict[str, Any] = {}
+    for name in text_options():
+        variable = _variable(name)
+        if not (text := environ.get(variable, "")):
+            continue
+        try:
+            values[name] = _checked(name, variable, text)
+        except OptionError as exc:
+            if problems is None:
+                raise
+            problems.append(exc)
+    return values
 
 
-def _parse_int(text: str) -> int:
-    unit = _SUFFIXES.get(text[-1].lower())
-    return int(text) if unit is None else int(text[:-1]) * unit
+def _checked(name: str, variable: str, text: str) -> object:
+    value = _parsed(name, variable, text)
+    if not RULES[name].holds(value):
+        raise OptionError(variable, text, RULES[name].text)
+    return value
 
 
+def _parsed(name: str, shown: str, value: object) -> object:
+    """Return the value that a text or a timedelta stands for, and any other as it is."""
+    parse, form, _ = _PARSERS.get(type(_DEFAULTS[name]), _AS_IT_IS)
+    if not isinstance(value, str) and not (isinstance(value, timedelta) and parse is parse_seconds):
+        return value
+    try:
+        return parse(value)
+    except ValueError:
+        raise OptionError(shown, value, f"must be {form}") from None
+
+
+_LOGGED: set[str] = set()
+
+
+def _log_once(problem: str, consequence: str) -> None:
+    if problem not in _LOGGED:
+        _LOGGED.add(problem)
+        with suppress(Exception):  # a handler of the application's own may raise
+            _log.warning("%s; %s", problem, consequence)
+
+
+def _suggested(name: str, known: AbstractSet[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - which only mistakes need
+
+    # Without what all of them begin with.
+    names = [each.removeprefix(_ENVIRONMENT_PREFIX) for each in sorted(known - _OTHER_VARIABLES)]
+    close = get_close_matches(name.removeprefix(_ENVIRONMENT_PREFIX), names, n=1, cutoff=0.5)
+    return f"did you mean {_ENVIRONMENT_PREFIX}{close[0]}?" if close else "it is ignored"
+
+
+def _as_it_is(value: Any) -> object:
+    return value
+
+
+_AS_IT_IS = (_as_it_is, "", "")
 # By the type of an option's default.
-_PARSERS: dict[type, tuple[Callable[[str], object], str, str]] = {
+_PARSERS: dict[type, tuple[Callable[[Any], object], str, str]] = {
     str: (str, "a path", "PATH"),
-    bool: (_parse_bool, "1, true, yes, on, 0, false, no or off", "yes|no"),
-    int: (_parse_int, "a whole number of bytes, after which k, m or g may stand", "BYTES"),
-    float: (float, "a number of seconds", "SECONDS"),
+    bool: (parse_switch, SWITCH_FORM, "yes|no"),
+    int: (parse_bytes, BYTES_FORM, "BYTES"),
+    float: (parse_seconds, SECONDS_FORM, "SECONDS"),
 }

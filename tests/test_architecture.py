@@ -24,6 +24,7 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # layer is a chain, from modules before it.
 LAYERS = (
     ("errors", "logs", "descriptors", "routes", "system", "twins", "backends", "request_labels"),
+    ("quantities",),
     ("entries", "hosts.__init__", "hosts.route_tree", "hosts.kinds"),
     ("hosts.asgi_routes", "hosts.wsgi_mounts"),
     ("hosts.frameworks", "hosts.wsgi_routes"),
@@ -52,8 +53,9 @@ LAYERS = (
     ("sinks.removals",),
     (
         *("sinks.retention", "sinks.generation"),
-        *("drain", "profiler", "settings", "report", "evidence"),
+        *("drain", "profiler", "option_rules", "report", "evidence"),
     ),
+    ("settings",),
     ("remote", "sinks.csv_file", "audit.__init__", "audit.runs", "offline", "recorded"),
     ("unpublished",),
     ("verification",),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -205,27 +206,33 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
         cfg = SimpleNamespace(config="python:aqltelemetry.gunicorn")
         wsgi: object = staticmethod(lambda environ, start_response: [])
 
-    monkeypatch.setenv("AQLTELEMETRY_INTERVAL_S", "often")
+    monkeypatch.setattr(gunicorn, "_wrap", _fail)
     worker = Worker()
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         gunicorn.post_worker_init(worker)
         gunicorn.worker_exit(None, worker)
     assert worker.wsgi is Worker.wsgi
-    assert "the worker runs unrecorded: AQLTELEMETRY_INTERVAL_S='often'" in caplog.text
+    assert "the worker runs unrecorded: RuntimeError('no way')" in caplog.text
 
 
-def test_a_wrong_variable_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    module = ModuleType("__config__")
-    module.__dict__["aqltelemetry_intervall_s"] = 1
-    sys.modules["__config__"] = module
-    try:
-        with caplog.at_level(logging.ERROR, "aqltelemetry"):
-            gunicorn.post_worker_init(
-                SimpleNamespace(cfg=SimpleNamespace(config="./gunicorn.conf.py"), wsgi=None)
-            )
-    finally:
-        del sys.modules["__config__"]
-    assert "the worker runs unrecorded: intervall_s=1: unknown; there are" in caplog.text
+def _fail(worker: object, options: object) -> None:
+    raise RuntimeError("no way")
+
+
+def test_a_wrong_option_of_a_configuration_ends_gunicorn_before_it_serves(tmp_path: Path) -> None:
+    """Whether it is extended or has our hooks by name."""
+    (tmp_path / "app.py").write_text(PROGRAMS["flask"])
+    extended = "from aqltelemetry.gunicorn import extend\nextend(globals())\n"
+    by_name = "from aqltelemetry.gunicorn import post_worker_init\n"
+    for hooks in (extended, by_name):
+        (tmp_path / "conf.py").write_text("aqltelemetry_intervall_s = 1\n" + hooks)
+        command = [sys.executable, "-m", "gunicorn", "--config", "conf.py", "app:app"]
+        command += ["--bind", "127.0.0.1:0"]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode != 0
+        assert "intervall_s=1: unknown; there are" in done.stderr + done.stdout
 
 
 def test_ours_run_though_those_of_a_configuration_fail() -> None:

@@ -201,12 +201,14 @@ async def test_a_block_may_be_stopped_within(directory: Path, counts: Counts) ->
 
 
 @pytest.mark.parametrize("options", [{"interval_s": 0}, {"sinks": 1}, {"intervall_s": 1}], ids=str)
-async def test_bad_options_are_told_at_start_and_nothing_runs(
-    directory: Path, options: dict[str, object]
+async def test_bad_options_are_told_where_they_are_given_and_nothing_runs(
+    directory: Path, options: Any
 ) -> None:
-    mine = Monitor(directory, **options)  # type: ignore[arg-type]
     with pytest.raises(OptionError):
-        await mine.start()
+        Monitor(directory, **options)
+    mine = Monitor(directory)
+    with pytest.raises(OptionError):
+        await mine.start(**options)
     assert not mine.is_running
     assert not directory.exists()
     async with Monitor(directory):

@@ -2,19 +2,25 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import aqltelemetry
 from aqltelemetry.errors import OptionError
-from aqltelemetry.settings import _RULES, DEFAULT_DIRECTORY, Options, Settings, settings
+from aqltelemetry.option_rules import RULES
+from aqltelemetry.quantities import parse_bytes, parse_seconds
+from aqltelemetry.settings import DEFAULT_DIRECTORY, Options, Settings, settings
 from fakes import FakeSampler, MemorySink
 
 
 def test_every_option_has_a_rule_and_a_place_among_the_keywords() -> None:
     names = set(Settings._fields)
-    assert set(_RULES) == names
+    assert set(RULES) == names
     assert set(Options.__annotations__) == names - {"directory"}
 
 
@@ -30,14 +36,19 @@ def test_defaults_are_as_documented() -> None:
     ("name", "value"),
     [
         ("with_runtime", 1),
-        ("with_profiler", "yes"),
+        ("with_profiler", "maybe"),
         ("interval_s", 0),
         ("interval_s", -1.0),
         ("interval_s", 0.001),
         ("interval_s", math.nan),
         ("interval_s", math.inf),
         ("interval_s", True),
-        ("interval_s", "1"),
+        ("interval_s", "often"),
+        ("interval_s", "1 fortnight"),
+        ("interval_s", timedelta(0)),
+        ("keep_s", timedelta(days=-1)),
+        ("keep_bytes", "2 gigs"),
+        ("keep_bytes", timedelta(1)),
         ("flush_interval_s", 0),
         ("flush_interval_s", 61),
         ("max_file_bytes", 4095),
@@ -137,6 +148,118 @@ def test_what_the_program_says_goes_before_the_environment() -> None:
 def test_a_bad_variable_is_named_itself(variable: str, text: str) -> None:
     with pytest.raises(OptionError, match=f"{variable}='{text}': must be"):
         settings(environ={variable: text})
+
+
+@pytest.fixture
+def warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Callable[[], list[str]]:
+    """Return what was logged, of which nothing was before."""
+    monkeypatch.setattr("aqltelemetry.settings._LOGGED", set())
+    caplog.set_level("WARNING", "aqltelemetry")
+    return lambda: [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name"),
+    [
+        ("AQLTELEMETRY_INTERVAL_S", "often", "interval_s"),
+        ("AQLTELEMETRY_INTERVAL_S", "0", "interval_s"),
+        ("AQLTELEMETRY_WITH_RUNTIME", "maybe", "with_runtime"),
+        ("AQLTELEMETRY_KEEP_BYTES", "2 gigabytes and more", "keep_bytes"),
+        ("AQLTELEMETRY_JOURNAL_BYTES", "1k", "journal_bytes"),
+    ],
+)
+def test_a_bad_variable_of_the_process_is_logged_once_and_the_default_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+    warnings: Callable[[], list[str]],
+    variable: str,
+    text: str,
+    name: str,
+) -> None:
+    monkeypatch.setenv(variable, text)
+    for _ in range(2):
+        assert getattr(settings("x"), name) == getattr(Settings(), name)
+    (line,) = warnings()
+    assert line.startswith(f"{variable}={text!r}: must be ")
+    assert line.endswith("; the default is used")
+
+
+@pytest.mark.parametrize(
+    ("variable", "consequence"),
+    [
+        ("AQLTELEMETRY_KEEP_BYTE", "did you mean AQLTELEMETRY_KEEP_BYTES?"),
+        ("AQLTELEMETRY_DIRECTORY", "did you mean AQLTELEMETRY_DIR?"),
+        ("AQLTELEMETRY_INTERVAL", "did you mean AQLTELEMETRY_INTERVAL_S?"),
+        ("AQLTELEMETRY_XYZZY", "it is ignored"),
+    ],
+)
+def test_an_unknown_variable_is_logged_once_with_the_closest_name(
+    monkeypatch: pytest.MonkeyPatch,
+    warnings: Callable[[], list[str]],
+    variable: str,
+    consequence: str,
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    for _ in range(2):
+        settings("x")
+    assert warnings() == [f"the environment variable {variable} is unknown; {consequence}"]
+
+
+def test_every_variable_that_the_package_reads_is_known(
+    monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+) -> None:
+    package = Path(aqltelemetry.__file__).parent
+    texts = [path.read_text() for path in package.rglob("*.py")]
+    found = {each for text in texts for each in re.findall(r"AQLTELEMETRY_[A-Z_]*[A-Z]", text)}
+    assert {"AQLTELEMETRY_RUN", "AQLTELEMETRY_NO_EXTENSIONS", "AQLTELEMETRY_TEMPLATE"} <= found
+    for variable in found - {"AQLTELEMETRY_NO_EXTENSIONS"}:
+        monkeypatch.setenv(variable, "1s" if variable.endswith("_S") else "yes")
+    settings("x")
+    assert not [line for line in warnings() if "unknown" in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("interval_s", timedelta(milliseconds=500), 0.5),
+        ("interval_s", "1", 1.0),
+        ("interval_s", "500ms", 0.5),
+        ("flush_interval_s", "1m", 60.0),
+        ("keep_s", "7d", 7 * 86400.0),
+        ("keep_s", "1h30m", 5400.0),
+        ("keep_s", " 1 week ", 7 * 86400.0),
+        ("keep_s", "1.5 hours", 5400.0),
+        ("keep_bytes", "2g", 2 << 30),
+        ("keep_bytes", "2GB", 2 << 30),
+        ("keep_bytes", "2 GiB", 2 << 30),
+        ("keep_bytes", "1.5m", 3 << 19),
+        ("keep_bytes", "512 kb", 512 << 10),
+        ("keep_bytes", "100", 100),
+        ("keep_bytes", "100 bytes", 100),
+        ("with_fsync", "yes", True),
+        ("with_runtime", "OFF", False),
+    ],
+)
+def test_the_same_values_are_taken_in_python_and_in_the_environment(
+    name: str, value: Any, expected: object
+) -> None:
+    assert getattr(settings("x", {name: value}, {}), name) == expected
+    if isinstance(value, str):
+        environ = {f"AQLTELEMETRY_{name.upper()}": value}
+        assert getattr(settings("x", environ=environ), name) == expected
+
+
+@pytest.mark.parametrize("text", ["", " ", "b", "1.5", "1 gb 2 mb", "-1", "1e3", "g", "1z", "1.m"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text) + "$"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "s", "1x", "h1", "1,5", "one"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text) + "$"):
+        parse_seconds(text)
 
 
 def test_an_empty_variable_is_none() -> None:

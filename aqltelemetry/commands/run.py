@@ -18,7 +18,7 @@ from aqltelemetry.control import Controls
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.settings import Settings, settings, text_options, variables
+from aqltelemetry.settings import Settings, settings, text_options
 from aqltelemetry.wording import counted, processes
 
 _SHARE = 0.5
@@ -77,7 +77,7 @@ def run(
     try:
         environ = launch.environment("", options, os.environ)
         del environ["AQLTELEMETRY_DIR"]
-        chosen = settings(directory or os.environ.get("AQLTELEMETRY_DIR"), environ=environ)
+        chosen = settings(directory, {k: v for k, v in options.items() if k != "template"})
         check_directory(chosen.directory)
     except OptionError as exc:
         raise click.UsageError(_as_given(exc, options)) from exc
@@ -102,9 +102,8 @@ def run(
 
 def _as_given(exc: OptionError, options: Mapping[str, str]) -> str:
     """Tell of a wrong value under the name that it was given by."""
-    for name in options:
-        if {exc.option} == {*variables({name: ""})}:
-            return f"--{name.replace('_', '-')} {exc.value}: {exc.rule}"
+    if exc.option in options:
+        return f"--{exc.option.replace('_', '-')} {exc.value}: {exc.rule}"
     return str(exc)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aqltelemetry.backends import asyncio_task, trio_task
-from aqltelemetry.errors import AlreadyRunningError, TelemetryError
+from aqltelemetry.errors import AlreadyRunningError, OptionError, TelemetryError
 from aqltelemetry.monitor import Monitor
 from aqltelemetry.settings import Options
 from aqltelemetry.threads import Lock, start_thread
@@ -70,9 +71,15 @@ class Lifecycle:
     """
 
     def __init__(
-        self, monitor: Monitor, monitoring_dir: str | os.PathLike[str] | None, options: Options
+        self,
+        monitor: Monitor,
+        monitoring_dir: str | os.PathLike[str] | None,
+        options: Options,
+        refused: OptionError | None = None,
     ) -> None:
         self.is_ready = False
+        self.refused = refused
+        """Why there can be no recording, where that was not raised."""
         self._monitor = monitor
         self._directory = monitoring_dir
         self._options = options
@@ -85,6 +92,8 @@ class Lifecycle:
     async def get_ready(self) -> None:
         """Start the recording, if that was not begun, and wait until it is started."""
         with starting():
+            if self.refused is not None:
+                raise self.refused
             if asyncio_task() is not None:
                 await self._start_on_loop()
             else:
@@ -98,7 +107,7 @@ class Lifecycle:
         self.is_ready = False
         with stopping():
             await _wait_here(begun)
-            if watch is not None and watch.get_loop() is asyncio.get_running_loop():
+            if watch is not None and _is_here(watch):
                 watch.cancel()
             await stop(self._monitor)
             if self._tried_apart:
@@ -144,9 +153,26 @@ class Lifecycle:
 
 async def _wait_here(begun: asyncio.Task[None] | None) -> None:
     """Wait for a start; one on another event loop can't be waited for on this one."""
-    if begun is not None and not begun.done() and begun.get_loop() is asyncio.get_running_loop():
+    if begun is not None and not begun.done() and _is_here(begun):
         # Whatever happens to the start, only a cancellation of the caller is the caller's.
         await asyncio.wait((begun,))
+
+
+def _is_here(task: asyncio.Task[None]) -> bool:
+    """Return whether a task runs on the event loop of the running task."""
+    running = asyncio_task()
+    return running is not None and running.get_loop() is task.get_loop()
+
+
+def is_in_asgi_call() -> bool:
+    """Return whether an ASGI application is being called, which makes its middleware only then."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if {"scope", "receive", "send"} <= {*code.co_varnames[: code.co_argcount]}:
+            return True
+        frame = frame.f_back
+    return False
 
 
 async def _in_thread(work: Callable[[], None]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -24,7 +26,7 @@ from aqltelemetry import Monitor, recorder, sync, time_block
 from aqltelemetry.aiohttp import setup
 from aqltelemetry.asgi import TelemetryMiddleware
 from aqltelemetry.asgi_connections import Message, Scope
-from aqltelemetry.errors import NotRunningError
+from aqltelemetry.errors import NotRunningError, OptionError
 from aqltelemetry.hosts import lifecycle
 from servers import wait_until
 
@@ -339,3 +341,98 @@ def test_a_trio_program_times_its_blocks_and_leaves_no_thread(
     sync.stop()
     assert counts() == {"shared": 10}
     assert not [each for each in threading.enumerate() if each.name.startswith("aqltelemetry")]
+
+
+_LAZY = """
+from fastapi import FastAPI
+from aqltelemetry.asgi import TelemetryMiddleware
+app = FastAPI()
+app.add_middleware(TelemetryMiddleware, monitoring_dir="m", keep_byte=1)
+"""
+
+
+@pytest.mark.parametrize(
+    "server", [("uvicorn", "--port", "0"), ("hypercorn", "--bind", "127.0.0.1:0")], ids=str
+)
+def test_a_wrong_option_ends_the_server_before_it_serves(
+    tmp_path: Path, server: tuple[str, ...]
+) -> None:
+    """Also where the framework makes its middleware only in the first call."""
+    (tmp_path / "app.py").write_text(_LAZY)
+    command = [sys.executable, "-m", *server, "app:app"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0 or server[0] == "hypercorn"  # which ends with 0 all the same
+    assert "keep_byte=1: unknown; there are" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "options", [{"keep_byte": 1}, {"interval_s": 0}, {"template": "no such"}], ids=str
+)
+def test_a_wrong_option_in_a_lazily_made_middleware_fails_the_lifespan(
+    backend: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a lifespan, the application is served unrecorded, and that is logged once."""
+    app = Starlette(routes=[Route("/users/{user}", _hello)])
+    app.add_middleware(TelemetryMiddleware, **options)
+    with pytest.raises(OptionError), TestClient(app, backend=backend):
+        pass
+    client = TestClient(app, backend=backend)
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        assert [client.get(f"/users/{number}").status_code for number in range(3)] == [200] * 3
+    _check_one_line(caplog, 1)
+
+
+def test_a_wrong_option_is_raised_where_the_application_is_wrapped() -> None:
+    """Also while an event loop runs, as under a server that imports the application in it."""
+
+    async def main() -> None:
+        with pytest.raises(OptionError):
+            TelemetryMiddleware(Starlette(), keep_byte=1)  # type: ignore[call-arg]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("host", ["asgi", "wsgi", "aiohttp"])
+@pytest.mark.parametrize("place", ["a file", "below a file", "/proc/monitoring"])
+def test_without_a_usable_directory_the_application_is_served_and_that_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str, place: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    directory = {"a file": file, "below a file": file / "x"}.get(place, Path(place))
+    with caplog.at_level(logging.INFO, "aqltelemetry"):
+        _SERVE[host](directory)
+    _check_one_line(caplog, 1)
+    assert file.read_bytes() == b""
+
+
+def _serve_asgi(directory: Path) -> None:
+    with TestClient(_timed(directory)) as client:
+        assert client.get("/users/1").status_code == 200
+
+
+def _serve_wsgi(directory: Path) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    timed = aqltelemetry.wsgi.TelemetryMiddleware(app, directory)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+    assert list(timed(environ, lambda *_: lambda data: None)) == [b"hello"]
+
+
+def _serve_aiohttp(directory: Path) -> None:
+    async def main() -> None:
+        app = web.Application()
+        setup(app, directory)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await runner.cleanup()
+
+    asyncio.run(main())
+
+
+_SERVE = {"asgi": _serve_asgi, "wsgi": _serve_wsgi, "aiohttp": _serve_aiohttp}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import timedelta
 from typing import assert_type
 
 import pandas as pd
@@ -100,6 +101,8 @@ async def check() -> None:
     async with Monitor("_monitoring", with_profiler=True) as running:
         assert_type(running.stats().recorded, int)
     setup(web.Application(), "_monitoring", keep_bytes=1 << 30)
+    setup(web.Application(), keep_bytes="2g", keep_s=timedelta(days=7), with_fsync="yes")
+    setup(web.Application(), keep_bytes=timedelta(1))  # type: ignore[arg-type]
 
     assert_type(TelemetryDB("x").duration().time_series("y").data(by_pid=7), "pd.Series[float]")
     assert_type(TelemetryDB("x").duration().data(), pd.DataFrame)

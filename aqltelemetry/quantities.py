@@ -1,0 +1,68 @@
+"""Sizes, times and switches as people write them: "2g", "1.5 MiB", "90s", "1h30m", "yes"."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+BYTES_FORM = 'a number of bytes, such as 1048576, "512k", "64 MiB" or "2g"'
+SECONDS_FORM = 'a number of seconds, a timedelta, or such as "0.5", "500ms", "90s", "1h30m" or "7d"'
+SWITCH_FORM = "1, true, yes, on, 0, false, no or off"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+# All are powers of 1024, whichever way they are written.
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?(?:ytes?)?", re.ASCII)
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {
+    "ms": 1e-3,
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400),
+}
+_PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.ASCII)
+
+
+def parse_switch(value: str) -> bool:
+    """Return the truth that a text says; raises ValueError."""
+    text = value.strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(value)
+
+
+def parse_bytes(value: str) -> int:
+    """Return the number of bytes that a text says; raises ValueError."""
+    found = _BYTES.fullmatch(value.strip().lower())
+    if found is None:
+        raise ValueError(value)
+    number, unit = found.groups()
+    if not unit:
+        return int(number)  # half a byte is none
+    return int(float(number) * _FACTORS[unit]) if "." in number else int(number) * _FACTORS[unit]
+
+
+def parse_seconds(value: str | timedelta) -> float:
+    """Return the number of seconds that a text or a timedelta says; raises ValueError."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    try:
+        return float(value)
+    except ValueError:
+        return _sum_of_parts(value.lower())
+
+
+def _sum_of_parts(text: str) -> float:
+    seconds, at = 0.0, 0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None or part[2] not in _SECONDS:
+            raise ValueError(text)
+        seconds += float(part[1]) * _SECONDS[part[2]]
+        at = part.end()
+    if not text.strip():
+        raise ValueError(text)
+    return seconds
