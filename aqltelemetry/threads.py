@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import BuiltinFunctionType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry.errors import StateError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -66,7 +68,7 @@ def is_own(ident: int) -> bool:
 
 
 def start_thread(work: Callable[[], None], name: str) -> None:
-    """Start a thread that does not keep the interpreter from exiting."""
+    """Start a thread that does not keep the interpreter from exiting; raises StateError."""
 
     def run() -> None:
         ident = native("_thread", "get_ident")()
@@ -76,10 +78,24 @@ def start_thread(work: Callable[[], None], name: str) -> None:
         finally:
             _own.pop(ident, None)
 
+    start = native("_thread", "start_new_thread")
+    _check_native(start)
     if _Started.natively or are_greenlets():
-        native("_thread", "start_new_thread")(run, ())
+        start(run, ())
     else:
+        _check_native(getattr(threading, "_start_new_thread", start))
         threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _check_native(start: object) -> None:
+    """Refuse what another library than gevent has put in the place of threads.
+
+    Such a thread may never run, or hold up those of the application.
+    """
+    if not isinstance(start, BuiltinFunctionType):
+        where = getattr(start, "__module__", None) or type(start).__module__
+        msg = f"{where} has replaced the threads of Python, of which recording needs real ones"
+        raise StateError(msg)
 
 
 class _Waiting:

@@ -1,0 +1,107 @@
+"""Recording is refused where eventlet, or an unknown library, has replaced threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PATCH = "import eventlet; eventlet.monkey_patch()\n"
+_IMPORT = "from aqltelemetry import sync\n"
+_ORDERS = {"patched first": _PATCH + _IMPORT, "patched later": _IMPORT + _PATCH}
+
+
+@pytest.fixture(params=_ORDERS)
+def start(request: pytest.FixtureRequest) -> str:
+    return _ORDERS[str(request.param)]
+
+
+def _run(program: str, directory: Path) -> None:
+    """Run a program, which a recording that hangs would keep from ending."""
+    command = [sys.executable, "-c", program, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_eventlet_is_refused_at_once(directory: Path, start: str) -> None:
+    program = """
+import sys
+from aqltelemetry.errors import StateError
+try:
+    sync.start(sys.argv[1])
+except StateError as exc:
+    assert "eventlet.green.thread has replaced the threads of Python" in str(exc), exc
+else:
+    raise AssertionError
+"""
+    _run(start + program, directory)
+    assert not directory.exists()
+
+
+def test_an_application_on_eventlets_server_is_served_unrecorded(directory: Path) -> None:
+    program = """
+import eventlet; eventlet.monkey_patch()
+import sys, urllib.request
+from eventlet import wsgi
+from aqltelemetry.wsgi import TelemetryMiddleware
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+listening = eventlet.listen(("127.0.0.1", 0))
+url = "http://127.0.0.1:%d/" % listening.getsockname()[1]
+timed = TelemetryMiddleware(app, sys.argv[1])
+eventlet.spawn(wsgi.server, listening, timed, log_output=False)
+pool = eventlet.GreenPool()
+answers = list(pool.imap(lambda _: urllib.request.urlopen(url, timeout=30).read(), range(20)))
+assert answers == [b"hello"] * 20
+"""
+    _run(program, directory)
+    assert not directory.exists()
+
+
+_REPLACED = {
+    "_thread": "_thread.start_new_thread = replaced\n",
+    "threading": "threading._start_new_thread = threading._start_joinable_thread = replaced\n",
+    "both": "_thread.start_new_thread = threading._start_new_thread = replaced\n",
+}
+
+
+@pytest.mark.parametrize("replaced", _REPLACED)
+def test_an_unknown_library_that_replaces_threads_is_refused_at_once(
+    directory: Path, replaced: str
+) -> None:
+    """And the application is served unrecorded, without a word from what was replaced."""
+    program = f"""
+import _thread, logging, sys, threading
+def replaced(*arguments, **options):
+    raise AssertionError("called")
+{_REPLACED[replaced]}
+from aqltelemetry import recorder, sync
+from aqltelemetry.errors import StateError
+from aqltelemetry.wsgi import TelemetryMiddleware
+for _ in range(2):
+    try:
+        sync.start(sys.argv[1])
+    except StateError as exc:
+        assert "__main__ has replaced the threads of Python" in str(exc), exc
+    else:
+        raise AssertionError("started")
+lines = []
+class Handler(logging.Handler):
+    def emit(self, record):
+        lines.append(record.getMessage())
+logging.getLogger("aqltelemetry").addHandler(Handler())
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+timed = TelemetryMiddleware(app, sys.argv[1])
+for _ in range(2):
+    body = timed({{"REQUEST_METHOD": "GET", "PATH_INFO": "/"}}, lambda *_: None)
+    assert list(body) == [b"hello"]
+assert len(lines) == 1 and "the application runs unrecorded" in lines[0], lines
+assert not recorder.is_on()
+"""
+    _run(program, directory)
+    assert not directory.exists()
