@@ -40,8 +40,8 @@ def parse_bytes(value: str) -> int:
     if found is None:
         raise ValueError(value)
     number, unit = found.groups()
-    if not unit:
-        return int(number)  # half a byte is none
+    if not unit and "." in number:  # half a byte is none
+        raise ValueError(value)
     return int(float(number) * _FACTORS[unit]) if "." in number else int(number) * _FACTORS[unit]
 
 
