@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aqltelemetry import children as _children  # noqa: F401 - it makes itself known
 from aqltelemetry.logs import guard_logger
 from aqltelemetry.monitor import Monitor, monitor
 from aqltelemetry.recorder import record, time_block

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 from aqltelemetry import recorder
 from aqltelemetry.errors import AlreadyRunningError
 from aqltelemetry.forked import ChildFeeder
+from aqltelemetry.settings import Settings
 from aqltelemetry.threads import WorkerThread
 
 
@@ -15,6 +17,11 @@ class Running(Protocol):
     """A monitor, as far as it matters which one of the process records."""
 
     is_unasked: bool
+
+    @property
+    def settings(self) -> Settings | None:
+        """What it records by."""
+        ...
 
     @property
     def is_running(self) -> bool:
@@ -53,6 +60,9 @@ class Active:
     monitor: Running | None = None
     replaced: Running | None = None
     child: ChildFeeder | None = None
+    child_settings: Settings | None = None
+    prepare_child: ClassVar[Callable[[Settings], Callable[[], object]] | None] = None
+    """Prepares a recording of a child's own; returns what its first record calls."""
     hooked = False
 
     @classmethod
@@ -106,7 +116,10 @@ class Active:
         if cls.child is not None:
             cls.child = cls.child.abandon_in_child()
         for each in left:
+            cls.child_settings = each.settings or cls.child_settings
             cls.child = each.abandon_in_child() or cls.child
         # A child of a recording that is switched off stays so: nothing there looks.
         if cls.child is not None and was_on:
             recorder.install(cls.child.begin())
+            if cls.prepare_child is not None and cls.child_settings is not None:
+                cls.child.on_record = cls.prepare_child(cls.child_settings)

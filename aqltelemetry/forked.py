@@ -34,6 +34,8 @@ class ChildFeeder:
     """
 
     def __init__(self, new_writer: Callable[[], Writer]) -> None:
+        self.on_record: Callable[[], object] = _nothing
+        """Called in the middle of the first record, and of some later ones."""
         self._new_writer = new_writer
         self._writers: list[tuple[Writer, Segment]] = []
         self._retry_ns = 0
@@ -94,6 +96,8 @@ class ChildFeeder:
         segment.mark(Mark.CHILD, self._name)
         segment.mark(Mark.BEFORE, 0)
         self._writers.append((writer, segment))
+        with suppress(Exception):  # it is no reason not to record
+            self.on_record()
         while len(self._writers) > 2:  # noqa: PLR2004 - the new one, and the one before
             self._let_go(*self._writers.pop(0))
         return segment
@@ -109,4 +113,8 @@ class ChildFeeder:
 
 
 def _no_rest() -> None:
+    pass
+
+
+def _nothing() -> None:
     pass

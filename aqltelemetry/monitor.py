@@ -63,6 +63,11 @@ class Monitor:
         return self._session is not None
 
     @property
+    def settings(self) -> Settings | None:
+        """The options of the recording; None before the first start."""
+        return self._settings
+
+    @property
     def directory(self) -> str | None:
         """The monitoring directory, absolute; None before the first start."""
         return self._settings.directory if self._settings else None
@@ -152,6 +157,11 @@ class Monitor:
             raise NotRunningError
         self._session.check_loop()
         await self._session.flush()
+
+    async def sample(self) -> None:
+        """Take a sample of each series now; nothing while the monitor is not running."""
+        if self._session is not None:
+            await self._session.sample()
 
     def stats(self) -> Stats:
         """Return the account of the recording: of this run, or of the last."""

@@ -2,7 +2,8 @@
 
 Such a process runs nothing that was registered with `atexit`, but the finalizers of
 `multiprocessing.util`, which billiard shares. In the process that began them they are run
-after its workers were joined; `atexit` may come before.
+after its workers were joined; `atexit` may come before. Celery's workers run neither, but
+send a signal.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ def is_left_to_finalizers(call: Callable[[], object]) -> bool:
 
 
 def call_at_end_of_worker(call: Callable[[], object]) -> None:
-    """Call something at the end of this process if it is a worker."""
+    """Call something at the end of this process, if it is a worker."""
     util = _finalizers()
-    process = sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None and process.parent_process() is not None:
+    if util is not None:
         _finalize(util, call)
+    celery = sys.modules.get("celery.signals")
+    if celery is not None and hasattr(celery, "worker_process_shutdown"):
+        celery.worker_process_shutdown.connect(lambda **_: call(), weak=False)
 
 
 def call_in_worker(call: Callable[[], object]) -> None:
-    """Call something at the start of this process if it was just forked, and is a worker."""
+    """Call something at the start of this process, which was just forked, if it is a worker."""
     util = _finalizers()
     if util is not None:
         util.register_after_fork(_Worker, lambda _: call())
@@ -45,7 +48,7 @@ class _Worker:
 def _finalizers() -> ModuleType | None:
     # Where nobody has imported it, there are no workers.
     util = sys.modules.get("multiprocessing.util")
-    return util if hasattr(util, "Finalize") else None  # it may be amid its import
+    return util if hasattr(util, "Finalize") else None  # it may be in the middle of its import
 
 
 def _finalize(util: ModuleType, call: Callable[[], object]) -> None:

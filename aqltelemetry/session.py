@@ -130,7 +130,7 @@ class Session:
         try:
             await cancel(*self._tasks)
             async with within(self._loop.time() + timeout_s * _LAST_SAMPLE_SHARE):
-                await asyncio.gather(*(schedule.sample() for schedule in self._schedules))
+                await self.sample()
             self._switch_off()
             async with within(deadline_s):
                 await self._try_to_flush(last=True)
@@ -147,6 +147,10 @@ class Session:
         async with within(deadline_s):
             await asyncio.shield(asyncio.wrap_future(ended))
         return published
+
+    async def sample(self) -> None:
+        """Take a sample of each series now."""
+        await asyncio.gather(*(schedule.sample() for schedule in self._schedules))
 
     def resume(self) -> None:
         """Record again, after another session that was opened meanwhile and has failed."""

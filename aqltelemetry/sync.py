@@ -19,14 +19,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ClassVar, Unpack
 
+from aqltelemetry import process_end
 from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import NotRunningError, TelemetryError
 from aqltelemetry.loop_thread import LoopThread
 from aqltelemetry.monitor import Monitor
-from aqltelemetry.process_end import is_left_to_finalizers
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
-from aqltelemetry.settings import Options, Settings, settings
+from aqltelemetry.settings import Options, Settings, settings, text_options
 from aqltelemetry.stats import Stats
 from aqltelemetry.threads import Lock
 from aqltelemetry.timing import time_it
@@ -76,6 +76,9 @@ class _Recording:
     def flush(self) -> None:
         self._thread.call(self.monitor.flush(), is_left=True)
 
+    def sample(self) -> None:
+        self._thread.call(self.monitor.sample())
+
     def end(self) -> None:
         self._thread.end()
 
@@ -97,10 +100,14 @@ class _State:
     lock = Lock()
     running: _Recording | None = None
     hooked = False
+    ends_with_worker = False
     forgets: ClassVar[set[Callable[[], None]]] = set()
 
     @classmethod
     def hook(cls) -> None:
+        if not cls.ends_with_worker:
+            cls.ends_with_worker = True
+            process_end.call_at_end_of_worker(stop_quietly)
         # For good, as such hooks can't be taken back; so not before the first start.
         if not cls.hooked:
             os.register_at_fork(after_in_child=cls.forked)
@@ -109,7 +116,7 @@ class _State:
 
     @classmethod
     def forked(cls) -> None:
-        cls.lock, cls.running = Lock(), None
+        cls.lock, cls.running, cls.ends_with_worker = Lock(), None, False
         for forget in cls.forgets:
             forget()
 
@@ -138,6 +145,20 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
 def start_unasked(**options: Unpack[Options]) -> None:
     """Begin to record as `start` does, until the program starts a recording of its own."""
     _start(None, options, unasked=True)
+
+
+def start_in_child(chosen: Settings) -> None:
+    """Begin to record this forked child as its parent did, and take a first sample.
+
+    Until the program starts a recording of its own.
+    """
+    options = {name: getattr(chosen, name) for name in text_options()}
+    del options["directory"]
+    unprofiled: Options = {**options, "with_profiler": False, "with_event_loop": False}  # type: ignore[typeddict-item]
+    _start(chosen.directory, unprofiled, unasked=True)
+    with _State.lock:
+        if _State.running is not None:
+            _State.running.sample()
 
 
 def _start(
@@ -201,11 +222,12 @@ def _running() -> _Recording:
 
 
 def _stop_at_exit() -> None:
-    if not is_left_to_finalizers(_stop_quietly):
-        _stop_quietly()
+    if not process_end.is_left_to_finalizers(stop_quietly):
+        stop_quietly()
 
 
-def _stop_quietly() -> None:
+def stop_quietly() -> None:
+    """Stop whatever records, at the end of the process."""
     running = _State.running
     if running is not None and running.monitor.is_running:
         try:

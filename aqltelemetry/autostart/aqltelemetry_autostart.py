@@ -41,7 +41,7 @@ HOSTS = frozenset(
 """Modules that `aqltelemetry.instrument` instruments."""
 SERVERS = frozenset(
     {
-        *("aqltelemetry", "celery", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
+        *("aqltelemetry", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
         *("uvicorn", "waitress-serve"),
     }
 )
