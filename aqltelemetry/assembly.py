@@ -27,7 +27,7 @@ from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.samplers.garbage import GarbageSampler
 from aqltelemetry.samplers.health import HealthSampler
 from aqltelemetry.samplers.process import ProcessSampler
-from aqltelemetry.settings import Settings
+from aqltelemetry.settings import Settings, run_name
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.stats import Stats
@@ -122,7 +122,7 @@ def check_directory(directory: str) -> None:
 def _place(settings: Settings) -> Place:
     # A segment has no room for a longer name, and is published without it all the same.
     directory = settings.directory if has_room_for(settings.directory) else ""
-    origin = Origin(directory, settings.max_file_bytes, epoch_ns, LabelLimit())
+    origin = Origin(directory, settings.max_file_bytes, epoch_ns, LabelLimit(), run_name())
     try:
         root = journal_root(settings.directory, settings.journal_dir)
         return Place(partial(Writer.in_journal, root, origin))

@@ -29,8 +29,8 @@ def instrument(module: ModuleType) -> None:
     HOSTS[module.__name__](module)
 
 
-def record_program() -> None:
-    """Record this process, until it starts a recording of its own."""
+def record_program() -> bool:
+    """Record this process, until it starts a recording of its own; say whether it is recorded."""
     start_natively()
     watch = _LoopWatch()
     watch.install()
@@ -38,6 +38,8 @@ def record_program() -> None:
         sync.start_unasked(samplers=[watch])
     except (TelemetryError, OSError) as exc:
         _log.error("the program runs unrecorded: %s", exc)
+        return False
+    return True
 
 
 class _LoopWatch:

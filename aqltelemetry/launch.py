@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry.errors import CommandError
-from aqltelemetry.settings import variables
+from aqltelemetry.settings import RUN_CHARS, RUN_ID, variables
 
 _AUTOSTART = str(Path(__file__).parent / "autostart")
 # Those that nobody can wait for; a terminal stops this process as it does the command;
@@ -25,7 +25,8 @@ _LEFT_ALONE = frozenset(
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _OF_A_SIGNAL = 128
-_LOOK_S = 1.0
+_LOOK_S = 0.25
+_FIRST_LOOKS_S = (0.02, 0.03, 0.05, 0.1)
 
 
 def environment(
@@ -41,15 +42,39 @@ def environment(
         **variables(options),
         **variables({"directory": directory}),
         "AQLTELEMETRY_RUN": "program",
+        "AQLTELEMETRY_AUTOSTART": _AUTOSTART,
         "PYTHONPATH": f"{_AUTOSTART}{os.pathsep}{path}" if path else _AUTOSTART,
     }
 
 
-def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
+class Notes:
+    """A file in memory that processes below this one append to.
+
+    It is found by way of this process's descriptor, so nothing is left of it afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.run = os.urandom(RUN_CHARS // 2).hex()
+        self._fd = os.memfd_create(f"aqltelemetry-{self.run}", os.MFD_CLOEXEC)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables by which others find it."""
+        return {RUN_ID: f"{self.run}/{os.getpid()}/{self._fd}"}
+
+    def read(self) -> str:
+        """Return all that was noted."""
+        return os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode(errors="replace")
+
+
+def run(
+    command: Sequence[str], environ: Mapping[str, str], look: Callable[[int], object] | None = None
+) -> int:
     """Run a command to its end; return its exit code, or 128 and the signal that ended it.
 
     Signals sent to this process reach the command; those that a terminal sends it has
     got already. As a container's first process this one also reaps what is left to it.
+    `look` is called with the command's PID some times a second.
     Raises CommandError where the command can't be run.
     """
     waited = signal.valid_signals() - _LEFT_ALONE
@@ -57,7 +82,7 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     # Who started us may ignore it, and then nobody would hear of the command's end.
     told = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        return _wait(_spawn(command, environ, before), waited)
+        return _wait(_spawn(command, environ, before), waited, look)
     finally:
         signal.signal(signal.SIGCHLD, told)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -72,10 +97,13 @@ def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[
         raise CommandError(command[0], exc) from exc
 
 
-def _wait(child: int, waited: Collection[int]) -> int:
+def _wait(child: int, waited: Collection[int], look: Callable[[int], object] | None) -> int:
+    pauses = iter(_FIRST_LOOKS_S)
     while True:
         # Not for ever, in case that a thread of somebody else's in here got the signal.
-        info = signal.sigtimedwait(waited, _LOOK_S)
+        info = signal.sigtimedwait(waited, next(pauses, _LOOK_S))
+        if look is not None:
+            look(child)
         if info is None or info.si_signo == signal.SIGCHLD:
             code = _reap(child)
             if code is not None:

@@ -38,9 +38,14 @@ TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 # Read elsewhere, or by the tests, benchmarks and examples.
 _OTHER_VARIABLES = frozenset(
     _ENVIRONMENT_PREFIX + name
-    for name in ("RUN", "NO_EXTENSIONS", "TEMPLATE", "CI", "BENCH_RESULTS", "PLOT")
+    for name in ("RUN", "RUN_ID", "NO_EXTENSIONS", "TEMPLATE", "CI", "BENCH_RESULTS", "PLOT")
 )
 _log = logging.getLogger("aqltelemetry")
+
+
+RUN_ID = "AQLTELEMETRY_RUN_ID"
+"""The variable that names the run of `aqltelemetry run` that a process belongs to."""
+RUN_CHARS = 6
 
 
 class Options(TypedDict, total=False):
@@ -151,6 +156,13 @@ def template_name(environ: Mapping[str, str] | None = None) -> str | None:
 def default_directory() -> str:
     """Return the monitoring directory that is used where none is given."""
     return _own_environment().get(_variable("directory")) or DEFAULT_DIRECTORY
+
+
+def run_name(environ: Mapping[str, str] | None = None) -> str:
+    """Return what the names of this process's writers begin with: the run it belongs to."""
+    run = (os.environ if environ is None else environ).get(RUN_ID, "").partition("/")[0]
+    is_one = len(run) == RUN_CHARS and not run.strip("0123456789abcdef")
+    return run if is_one else ""
 
 
 def variables(options: Mapping[str, str]) -> dict[str, str]:

@@ -73,8 +73,16 @@ LAYERS = (
     ("hosts.lifecycle",),
     ("aiohttp", "asgi", "demo.__init__"),
     ("__init__",),
-    ("wsgi", "demo.service", "demo.drive", "diagnosis", "autostart.__init__"),
+    (
+        "wsgi",
+        "demo.service",
+        "demo.drive",
+        "diagnosis",
+        "autostart.__init__",
+        *("autostart.aqltelemetry_notes", "autostart.sitecustomize"),
+    ),
     ("gunicorn", "launch", "autostart.sitecustomize", "autostart.aqltelemetry_autostart"),
+    ("descendants",),
     ("instrument", "commands.__init__", "commands.options"),
     ("commands.run", "commands.switch", "commands.doctor", "commands.journal"),
     ("cli",),
@@ -86,6 +94,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 SINGLE_HOMES = {
     r"os\.environ": {
         *("settings", "demo.drive", "autostart.aqltelemetry_autostart", "twins"),
+        "autostart.aqltelemetry_notes",
         *("commands.run", "commands.doctor"),  # for other processes
     },
     r"^import time|^from time|import datetime as": {"clock"},

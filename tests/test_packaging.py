@@ -27,7 +27,7 @@ def _built(made: Path, **environment: str) -> Path:
     """Build a wheel from a copy, so that neither leaves anything in the other."""
     source = made / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.cfg", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     ignored = shutil.ignore_patterns("__pycache__", "*.c", "*.so")
     shutil.copytree(ROOT / "aqltelemetry", source / "aqltelemetry", ignore=ignored)
@@ -55,6 +55,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
         for path in (ROOT / "aqltelemetry").rglob("*")
         if path.suffix in (".py", ".pyi") or path.name == "py.typed"
     }
+    wanted.add("zz_aqltelemetry.pth")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     twinned = [path.stem for path in (ROOT / "aqltelemetry").glob("*.pyx")]
     extensions = {f"aqltelemetry/{twin}{suffix}" for twin in twinned}

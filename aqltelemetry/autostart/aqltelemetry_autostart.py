@@ -11,6 +11,11 @@ import importlib
 import os
 import sys
 
+try:
+    import aqltelemetry_notes as notes  # type: ignore[import-not-found]
+except ImportError:  # imported as a part of the package
+    from aqltelemetry.autostart import aqltelemetry_notes as notes
+
 # What `typing` has, at the cost of importing it in each process.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +51,14 @@ SERVERS = frozenset(
     }
 )
 """Programs whose first process only starts others, or is recorded once it serves."""
+WORKERS = frozenset(
+    {
+        *("arq", "celery", "dramatiq", "huey_consumer", "huey_consumer.py", "procrastinate"),
+        *("rq", "saq", "taskiq"),
+    }
+)
+"""Programs that do work in the background: recorded wherever they are started."""
+_PACKAGE = "aqltelemetry"
 _WITH_ARGUMENT = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 _FORK_SERVER = "multiprocessing.forkserver"
 _SPAWNED = "--multiprocessing-fork"
@@ -56,6 +69,11 @@ class ImportWatch:
 
     def __init__(self, names: frozenset[str]) -> None:
         self._waiting = set(names)
+
+    def add(self, name: str) -> None:
+        """Watch for one more module, unless it was imported."""
+        if name not in sys.modules:
+            self._waiting.add(name)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -74,7 +92,17 @@ class ImportWatch:
         """Have a module instrumented, once."""
         if module.__name__ in self._waiting:
             self._waiting.discard(module.__name__)
-            _call("instrument", module)
+            if module.__name__ == _PACKAGE:
+                # All of it is imported: our threads, which import parts of it, need not wait.
+                module.__spec__._initializing = False  # type: ignore[union-attr]  # noqa: SLF001
+                _record()
+            else:
+                # What we import is not imported by the program.
+                is_watched = _PACKAGE in self._waiting
+                self._waiting.discard(_PACKAGE)
+                _call("instrument", module)
+                if is_watched:
+                    self.add(_PACKAGE)
 
 
 class _Loader:
@@ -115,34 +143,60 @@ def program_name(arguments: Sequence[str]) -> str:
 def is_program(mode: str, pid: int, arguments: Sequence[str]) -> bool:
     """Say whether a process is to be recorded though it may serve nothing.
 
-    That is the first one, also after it has replaced itself by another program, and
-    what `multiprocessing` starts for such a one.
+    That is the first one, also after it has replaced itself by another program,
+    what `multiprocessing` starts for such a one, and any that does work in the background.
     """
     above, _, kind = mode.partition("/")
     if mode == "program" or above == str(pid):
         return program_name(arguments) not in SERVERS
+    if program_name(arguments) in WORKERS:
+        return True
     is_worker = _SPAWNED in arguments or any(_FORK_SERVER in each for each in arguments)
     return kind == "program" and is_worker
 
 
 def begin() -> None:
-    """Watch what this process imports, and record it at once if it is a program."""
+    """Watch what this process imports, and record it at once if it is a program; once."""
     mode, pid = os.environ.get(MODE), os.getpid()
-    if mode is None:
+    if mode is None or any(isinstance(each, ImportWatch) for each in sys.meta_path):
         return
-    sys.meta_path.insert(0, ImportWatch(HOSTS))
+    notes.note("started", " ".join(sys.orig_argv))
     recorded = is_program(mode, pid, sys.orig_argv)
+    watch = ImportWatch(HOSTS)
+    sys.meta_path.insert(0, watch)
     os.environ[MODE] = f"{pid}/{'program' if recorded else 'server'}"
     if recorded:
-        _call("record_program")
+        _record()
+    elif is_watched(mode, sys.orig_argv):
+        watch.add(_PACKAGE)
 
 
-def _call(function: str, *arguments: object) -> None:
+def is_watched(mode: str, arguments: Sequence[str]) -> bool:
+    """Say whether a process is to be recorded once it imports this package.
+
+    Then it has something to record. A server does so while it loads an application, and is
+    recorded once it serves; and so does what `multiprocessing` starts for a server.
+    """
+    is_of_server = mode.endswith("/server") and _SPAWNED in arguments
+    return program_name(arguments) not in SERVERS and not is_of_server
+
+
+def _record() -> None:
+    os.environ[MODE] = f"{os.getpid()}/program"
+    if _call("record_program"):
+        notes.note("recorded")
+
+
+def _call(function: str, *arguments: object) -> bool:
+    """Call a function of `instrument`; say whether that succeeded."""
     try:
         instrument = importlib.import_module("aqltelemetry.instrument")
-    except ImportError:  # an environment without us
-        return
+    except ImportError:
+        notes.note("failed", "aqltelemetry is not installed for it")
+        return False
     try:
-        getattr(instrument, function)(*arguments)
-    except Exception as exc:  # noqa: BLE001 - the program runs, whatever befalls its telemetry
+        return getattr(instrument, function)(*arguments) is not False
+    except Exception as exc:  # noqa: BLE001 - the program runs, whatever fails in its telemetry
+        notes.note("failed", repr(exc))
         sys.stderr.write(f"aqltelemetry: process {os.getpid()} is not recorded: {exc!r}\n")
+        return False

@@ -12,6 +12,11 @@ if __name__ == "sitecustomize":
     try:
         if sys.version_info >= (3, 11):  # noqa: UP036 - whichever runs below
             importlib.import_module("aqltelemetry_autostart").begin()
+        elif "AQLTELEMETRY_RUN" in os.environ:
+            importlib.import_module("aqltelemetry_notes").note(
+                "failed",
+                "Python %d.%d is older than 3.11" % sys.version_info[:2],  # noqa: UP031
+            )
     except Exception as exc:  # noqa: BLE001 - as above
         sys.stderr.write("aqltelemetry: process %d is not recorded: %r\n" % (os.getpid(), exc))  # noqa: UP031
     # The environment's own, which ours stands before.

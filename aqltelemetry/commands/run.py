@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from aqltelemetry import launch, recorded
+from aqltelemetry import filenames, launch, recorded
 from aqltelemetry.assembly import check_directory, offline_recoverer
 from aqltelemetry.control import Controls
+from aqltelemetry.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
@@ -56,13 +57,20 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The function that names the route of a request.",
     callback=_checked_template,
 )
+@click.option("--strict", is_flag=True, help="Do not run COMMAND where it can't be recorded.")
 @_telemetry_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def run(
-    context: click.Context, /, directory: str | None, command: Sequence[str], **given: str | None
+    context: click.Context,
+    /,
+    directory: str | None,
+    command: Sequence[str],
+    *,
+    strict: bool,
+    **given: str | None,
 ) -> None:
-    """Run COMMAND and record every Python process below it.
+    """Run COMMAND and record the Python processes below it.
 
     \b
     aqltelemetry run -- gunicorn app:app --workers 4
@@ -70,34 +78,77 @@ def run(
 
     Requests of aiohttp, Django, FastAPI, Flask, Litestar and Starlette are recorded on
     any server, those of other applications under Gunicorn and uvicorn. A program that
-    serves nothing is recorded too, if it is the first Python process of COMMAND.
+    serves nothing is recorded too, if it is the first Python process of COMMAND,
+    imports aqltelemetry, or is a worker of Celery, RQ or the like.
+    Where COMMAND can't be recorded, it runs unrecorded, unless --strict is given.
     Signals and the exit code pass through.
     """  # noqa: D301 - it is click's, who marks by it what is not to be filled
     options = {name: text for name, text in given.items() if text is not None}
     try:
-        environ = launch.environment("", options, os.environ)
-        del environ["AQLTELEMETRY_DIR"]
-        chosen = settings(directory, {k: v for k, v in options.items() if k != "template"})
-        check_directory(chosen.directory)
+        environ, chosen = _prepare(directory, options, strict=strict)
     except OptionError as exc:
         raise click.UsageError(_as_given(exc, options)) from exc
-    except TelemetryError as exc:
-        raise click.ClickException(str(exc)) from exc
-    environ["AQLTELEMETRY_DIR"] = chosen.directory
+    except (TelemetryError, OSError) as exc:
+        if strict:
+            raise click.UsageError(str(exc)) from exc
+        _say(f"{shlex.join(command)} runs unrecorded: {exc}")
+        code = _launch(context, command, os.environ)
+        _say(f"{shlex.join(command)} ran unrecorded: {exc}")
+        context.exit(code)
     _say(f"recording into {chosen.directory} ({_limits(chosen)}): {shlex.join(command)}")
     if Controls(chosen.directory).is_off():
         _say(f"recordings there are switched off: aqltelemetry on {_shown(chosen)}")
-    known = set(recorded.names(chosen.directory))
+    notes, below = launch.Notes(), Descendants("AQLTELEMETRY_RUN")
+    code = _launch(context, command, {**environ, **notes.variables}, chosen, below.look)
+    _settle(chosen)
+    found = _Found(chosen, notes, below)
+    _say(found.summary(code))
+    if missing := found.unrecorded():
+        _say(missing)
+    context.exit(code)
+
+
+def _prepare(
+    directory: str | None, options: Mapping[str, str], *, strict: bool
+) -> tuple[dict[str, str], Settings]:
+    """Return the command's environment, and the options of its recordings.
+
+    A wrong value of the environment is left out, and this is said; it raises OptionError as a
+    wrong option does if `strict`. Raises MonitoringDirectoryError.
+    """
+    environ = launch.environment("", options, os.environ)
+    given = {*variables(options)}
+    del environ["AQLTELEMETRY_DIR"]
+    while True:
+        try:
+            chosen = settings(directory or os.environ.get("AQLTELEMETRY_DIR"), environ=environ)
+        except OptionError as exc:
+            if strict or exc.option in given or exc.option not in environ:
+                raise
+            _say(f"{exc}; the default is taken")
+            del environ[exc.option]
+        else:
+            break
+    check_directory(chosen.directory)
+    environ["AQLTELEMETRY_DIR"] = chosen.directory
+    return environ, chosen
+
+
+def _launch(
+    context: click.Context,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    chosen: Settings | None = None,
+    look: Callable[[int], object] | None = None,
+) -> int:
     try:
-        code = launch.run(command, environ)
+        return launch.run(command, environ, look)
     except CommandError as exc:
         _say(str(exc))
-        with suppress(OSError):  # it is not empty
-            os.rmdir(chosen.directory)
+        if chosen is not None:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(chosen.directory)
         context.exit(exc.exit_code)
-    _settle(chosen)
-    _say(_summary(chosen, known, code))
-    context.exit(code)
 
 
 def _as_given(exc: OptionError, options: Mapping[str, str]) -> str:
@@ -141,26 +192,48 @@ def _shown(chosen: Settings) -> str:
     return shlex.quote(os.path.relpath(chosen.directory))
 
 
-def _summary(chosen: Settings, known: set[str], code: int) -> str:
-    new = [name for name in recorded.names(chosen.directory) if name not in known]
-    found = recorded.count(chosen.directory, new)
-    if not found.files:
-        return f"no observations: {_why(chosen, code)}"
-    rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
-    return (
-        "published in the meantime: "
-        f"{counted(found.rows.total(), 'observation')} ({rows}) of "
-        f"{processes(len({pid for pid, _ in found.processes}))}, "
-        f"{found.dropped:,} dropped, in {counted(found.files, 'file')}: "
-        f"aqltelemetry report {_shown(chosen)}"
-    )
+class _Found:
+    """What the processes below this run recorded, and which of them did not."""
+
+    def __init__(self, chosen: Settings, notes: launch.Notes, below: Descendants) -> None:
+        self._chosen = chosen
+        self._run = notes.run
+        self._processes = with_notes(below.seen, notes.read())
+
+    def summary(self, code: int) -> str:
+        """Say what is published."""
+        chosen = self._chosen
+        found = recorded.count(chosen.directory, self._names())
+        if not found.files:
+            return f"no observations: {_why(chosen, code)}"
+        rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
+        return (
+            f"published: {counted(found.rows.total(), 'observation')} ({rows}) of "
+            f"{processes(len({pid for pid, _ in found.processes}))}, "
+            f"{found.dropped:,} dropped, in {counted(found.files, 'file')}: "
+            f"aqltelemetry report {_shown(chosen)}"
+        )
+
+    def unrecorded(self) -> str:
+        """Name the processes that were not recorded; empty if there are none."""
+        parsed = (filenames.parse(name) for name in self._names())
+        pids = {each.pid for each in parsed if each is not None}
+        with suppress(OSError):
+            residents = census(all_roots(self._chosen.directory, self._chosen.journal_dir))
+            pids |= {each.pid for each in residents.residents if self._is_ours(each.writer)}
+        return unrecorded(self._processes, pids)
+
+    def _names(self) -> list[str]:
+        names = recorded.names(self._chosen.directory)
+        parsed = {name: filenames.parse(name) for name in names}
+        return [name for name, each in parsed.items() if each and self._is_ours(each.writer)]
+
+    def _is_ours(self, writer: str) -> bool:
+        return writer.startswith(self._run)
 
 
 def _why(chosen: Settings, code: int) -> str:
     if Controls(chosen.directory).is_off():
         return "recordings there are switched off"
-    reasons = (
-        "it started no Python process, one that has no aqltelemetry or ignores its environment "
-        "(-I, -E), or one that served no request"
-    )
+    reasons = "it started no Python process that could be recorded"
     return f"{reasons}; or it was killed before" if code > _OF_A_SIGNAL else reasons

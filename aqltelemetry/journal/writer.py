@@ -48,13 +48,15 @@ _USED = (
 class Origin(NamedTuple):
     """What every segment of a writer says: where it is to be published, and how.
 
-    `labels` is shared by all segments of a process.
+    `labels` is shared by all segments of a process. The names of its writers begin with
+    `run`, some hexadecimal digits.
     """
 
     directory: str
     max_file_bytes: int
     epoch_ns: Callable[[], int]
     labels: LabelLimit
+    run: str = ""
 
 
 class Writer:
@@ -78,12 +80,12 @@ class Writer:
     @classmethod
     def in_memory(cls, origin: Origin) -> Writer:
         """Make a writer without files."""
-        return cls(os.urandom(8).hex(), origin, None, -1)
+        return cls(_new_name(origin.run), origin, None, -1)
 
     @classmethod
     def in_journal(cls, root: Path, origin: Origin) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
-        path = root / os.urandom(8).hex()
+        path = root / _new_name(origin.run)
         return cls(path.name, origin, path, make_locked(path))
 
     def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
@@ -179,6 +181,10 @@ class Writer:
             with suppress(OSError):
                 system.close(lock_fd)
             remove_empty(self.path.parent)
+
+
+def _new_name(run: str) -> str:
+    return (run + os.urandom(8).hex())[:16]
 
 
 def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:

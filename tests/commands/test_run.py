@@ -230,7 +230,7 @@ def _told(errors: str) -> int:
     """Return how many observations a summary tells of."""
     (line,) = [line for line in errors.splitlines() if " observations (" in line]
     assert " 0 dropped" in line
-    return int(line.split("meantime: ")[1].split()[0].replace(",", ""))
+    return int(line.split("published: ")[1].split()[0].replace(",", ""))
 
 
 def test_a_program_that_serves_nothing_is_recorded_with_its_event_loop(
@@ -393,12 +393,92 @@ def test_what_is_wrong_is_told_before_anything_runs(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_directory_that_cannot_be_had_is_told(tmp_path: Path, directory: Path) -> None:
-    directory.touch()
-    done = _run("touch", "ran", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "must be a directory, not a file" in done.stderr
-    assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize(
+    ("directory_name", "reason"),
+    [("file", "must be a directory, not a file"), ("file/below", "Not a directory")],
+)
+def test_a_command_runs_unrecorded_where_its_directory_cannot_be_had(
+    tmp_path: Path, directory_name: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = _run("--dir", directory_name, "--", "sh", "-c", "echo ran; exit 3", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("ran\n", 3)
+    first, last = done.stderr.splitlines()
+    assert " runs unrecorded: " in first
+    assert " ran unrecorded: " in last
+    assert reason in first
+    assert reason in last
+    done = _run("--dir", directory_name, "--strict", "--", "echo", "ran", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KEEP_BYTES", "2GB"), ("INTERVAL_S", "often"), ("WITH_RUNTIME", "perhaps")],
+)
+def test_a_bad_value_of_the_environment_is_said_and_the_default_taken(
+    tmp_path: Path, rows: Rows, name: str, value: str
+) -> None:
+    environ = {f"AQLTELEMETRY_{name}": value}
+    done = _run("python", "-c", "pass", cwd=tmp_path, environ=environ)
+    assert done.returncode == 0
+    first = done.stderr.splitlines()[0]
+    assert f"AQLTELEMETRY_{name}={value!r}: must be" in first
+    assert first.endswith("the default is taken")
+    assert rows("runtime")
+    done = _run("--strict", "--", "echo", "ran", cwd=tmp_path, environ=environ)
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+def test_python_processes_that_are_not_recorded_are_named_with_the_reason(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+import subprocess, sys
+wait = "import time; time.sleep(0.6)"
+for words in (["-I", "-c", wait], ["-BE", "-c", wait], ["-S", "-c", wait], ["tool.py", "--all"]):
+    subprocess.run([sys.executable, *words], check=True)
+subprocess.run(["env", "-i", sys.executable, "-c", wait], check=True)
+subprocess.run([sys.executable, "child.py"], check=True)
+"""
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "tool.py").touch()
+    (tmp_path / "child.py").write_text(
+        "from aqltelemetry import time_block\nwith time_block('child'): pass"
+    )
+    done = _run("python", "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = re.sub(r"\([0-9, ]+\)", "(PID)", done.stderr.splitlines()[-1])
+    assert last.startswith("aqltelemetry: 5 Python processes were not recorded: ")
+    for named in (
+        "python -I -c import time; time.sleep(... (PID): ignores its environment (-I)",
+        "python -BE -c import time; time.sleep... (PID): ignores its environment (-E)",
+        "python -S -c import time; time.sleep(... (PID): starts without the module site (-S)",
+        "tool.py --all (PID): serves nothing",
+        "python -c import time; time.sleep(0.6) (PID): was started in another environment",
+    ):
+        assert named in last
+    # What uses this package has something to record.
+    assert [row["Label"] for row in rows()] == ["child"]
+
+
+def test_what_others_publish_meanwhile_is_not_counted(
+    tmp_path: Path, directory: Path, rows: Rows
+) -> None:
+    program = """
+import os, subprocess, sys
+from aqltelemetry import time_block
+with time_block("mine"):
+    pass
+other = "from aqltelemetry import sync, record; sync.start(); record('other', 1); sync.stop()"
+environ = {name: text for name, text in os.environ.items() if "_RUN" not in name}
+subprocess.run([sys.executable, "-c", other], env=environ, check=True)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = _run("--with-runtime", "no", "--", "python", "program.py", cwd=tmp_path)
+    assert [row["Label"] for row in rows("custom")] == ["other"]
+    assert "published: 1 observation (1 duration) of 1 process, 0 dropped, in 1 file" in done.stderr
 
 
 def test_a_command_that_there_is_not_is_told(tmp_path: Path) -> None:
