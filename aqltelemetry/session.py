@@ -117,10 +117,7 @@ class Session:
         return (await asyncio.wrap_future(done)).result()
 
     async def flush(self) -> None:
-        """Have everything recorded before this call given to the sinks and kept.
-
-        Raises DeliveryError where the sinks could not be given all of it.
-        """
+        """Have all recorded before this kept by the sinks; raises DeliveryError where it is not."""
         await self._flush(last=False)
 
     async def close(self, timeout_s: float) -> bool:

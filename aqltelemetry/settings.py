@@ -38,7 +38,16 @@ TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 # Read elsewhere, or by the tests, benchmarks and examples.
 _OTHER_VARIABLES = frozenset(
     _ENVIRONMENT_PREFIX + name
-    for name in ("RUN", "RUN_ID", "NO_EXTENSIONS", "TEMPLATE", "CI", "BENCH_RESULTS", "PLOT")
+    for name in (
+        "RUN",
+        "RUN_ID",
+        "AUTOSTART",
+        "NO_EXTENSIONS",
+        "TEMPLATE",
+        "CI",
+        "BENCH_RESULTS",
+        "PLOT",
+    )
 )
 _log = logging.getLogger("aqltelemetry")
 

@@ -94,7 +94,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 SINGLE_HOMES = {
     r"os\.environ": {
         *("settings", "demo.drive", "autostart.aqltelemetry_autostart", "twins"),
-        "autostart.aqltelemetry_notes",
+        *("autostart.aqltelemetry_notes", "autostart.sitecustomize"),
         *("commands.run", "commands.doctor"),  # for other processes
     },
     r"^import time|^from time|import datetime as": {"clock"},

@@ -19,7 +19,7 @@ from aqltelemetry.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.census import census
 from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.settings import Settings, settings, text_options
+from aqltelemetry.settings import Settings, settings, text_options, variables
 from aqltelemetry.wording import counted, processes
 
 _SHARE = 0.5
