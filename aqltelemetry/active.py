@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from aqltelemetry import recorder
 from aqltelemetry.errors import AlreadyRunningError
 from aqltelemetry.forked import ChildFeeder
+from aqltelemetry.recorder import Recording
 from aqltelemetry.settings import Settings
 from aqltelemetry.threads import WorkerThread
 
@@ -54,12 +55,14 @@ class Active:
     """The monitor of this process that records, if there is one; all in the class.
 
     `replaced` was started automatically, and records until `monitor` has started.
-    `child` feeds the recording of a forked child that has no monitor of its own.
+    `child` feeds the recording of a forked child that has no monitor of its own, and
+    `child_recording` is that recording while it is on.
     """
 
     monitor: Running | None = None
     replaced: Running | None = None
     child: ChildFeeder | None = None
+    child_recording: Recording | None = None
     child_settings: Settings | None = None
     prepare_child: ClassVar[Callable[[Settings], Callable[[], object]] | None] = None
     """Prepares a recording of a child's own; returns what its first record calls."""
@@ -72,11 +75,11 @@ class Active:
         is_automatic = running is not None and running.is_unasked and not monitor.is_unasked
         if running is not None and not is_automatic and not running.abandon():
             raise AlreadyRunningError(running.directory or "")
-        cls.monitor, cls.replaced = monitor, running if is_automatic else None
         if not cls.hooked:
             # For good: such a hook can't be taken back.
             os.register_at_fork(after_in_child=cls._forked)
             cls.hooked = True
+        cls.monitor, cls.replaced = monitor, running if is_automatic else None
 
     @classmethod
     def confirm(cls, monitor: Running) -> None:
@@ -99,11 +102,13 @@ class Active:
             cls.monitor = cls.take_replaced(monitor)
         if cls.monitor is not None:
             cls.monitor.resume()
+        elif cls.child_recording is not None:
+            recorder.install(cls.child_recording)
 
     @classmethod
     def end_child_recording(cls, thread: WorkerThread) -> None:
         """Close what the child recorded into before it had a monitor, on a thread."""
-        child, cls.child = cls.child, None
+        child, cls.child, cls.child_recording = cls.child, None, None
         if child is not None:
             thread.post(child.close)
 
@@ -119,7 +124,8 @@ class Active:
             cls.child_settings = each.settings or cls.child_settings
             cls.child = each.abandon_in_child() or cls.child
         # A child of a recording that is switched off stays so: nothing there looks.
-        if cls.child is not None and was_on:
-            recorder.install(cls.child.begin())
+        cls.child_recording = cls.child.begin() if cls.child is not None and was_on else None
+        if cls.child is not None and cls.child_recording is not None:
+            recorder.install(cls.child_recording)
             if cls.prepare_child is not None and cls.child_settings is not None:
                 cls.child.on_record = cls.prepare_child(cls.child_settings)

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,30 +49,30 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
     """
     reserve_standard_descriptors()
     check_directory(settings.directory)
-    sink_thread = WorkerThread("aqltelemetry-sink")
-    samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)
-    retention = _retention(settings)
-    sink = _csv_sink(settings, sink_thread, retention)
-    try:
+    with ExitStack() as undo:
+        sink_thread = WorkerThread("aqltelemetry-sink")
+        undo.callback(sink_thread.shutdown, wait=False)
         place = _place(settings)
-    except BaseException:
-        sink_thread.shutdown(wait=False)
-        raise
-    _announce(settings, place.writer.path)
-    return Parts(
-        place=place,
-        journal_roots=all_roots(settings.directory, settings.journal_dir),
-        controls=Controls(settings.directory),
-        keeper_thread=keeper_thread,
-        sink_thread=sink_thread,
-        samplers=(*samplers, *settings.samplers),
-        sinks=(sink, *settings.sinks),
-        retention=retention,
-        interval_s=settings.interval_s,
-        flush_interval_s=settings.flush_interval_s,
-        max_age_s=settings.max_file_age_s,
-        journal_bytes=settings.journal_bytes,
-    )
+        undo.callback(place.close)
+        samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)
+        retention = _retention(settings)
+        parts = Parts(
+            place=place,
+            journal_roots=all_roots(settings.directory, settings.journal_dir),
+            controls=Controls(settings.directory),
+            keeper_thread=keeper_thread,
+            sink_thread=sink_thread,
+            samplers=(*samplers, *settings.samplers),
+            sinks=(_csv_sink(settings, sink_thread, retention), *settings.sinks),
+            retention=retention,
+            interval_s=settings.interval_s,
+            flush_interval_s=settings.flush_interval_s,
+            max_age_s=settings.max_file_age_s,
+            journal_bytes=settings.journal_bytes,
+        )
+        _announce(settings, place.writer.path)
+        undo.pop_all()
+    return parts
 
 
 def _announce(settings: Settings, journal: Path | None) -> None:

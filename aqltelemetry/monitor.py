@@ -102,12 +102,9 @@ class Monitor:
             if self._settings.with_profiler:
                 self._start_profiler()
             Active.confirm(self)
+            Active.end_child_recording(self._session.keeper_thread)
         except BaseException:
-            Active.release(self)  # first, so that nothing goes unrecorded in between
-            session, self._session = self._session, None
-            self._stop_profiler()
-            if session is not None:
-                await session.close(0)
+            await self._give_up()
             raise
 
     async def take_over(self) -> None:
@@ -117,7 +114,12 @@ class Monitor:
         """
         before, chosen = Active.take_replaced(self), self._settings
         if before is not None and chosen is not None:
-            await before.make_way(chosen.stop_timeout_s)
+            try:
+                await before.make_way(chosen.stop_timeout_s)
+            except BaseException:  # cancelled: `start` has failed
+                Active.replaced = before
+                await self._give_up()
+                raise
 
     async def stop(self) -> Stats:
         """End the recording and publish it; return the final account.
@@ -191,10 +193,22 @@ class Monitor:
             assembling.add_done_callback(_disassemble)
             thread.shutdown(wait=False)
             raise
-        session = Session(parts, self._make_profiler)
+        try:
+            session = Session(parts, self._make_profiler)
+        except BaseException:
+            thread.post(parts.discard)
+            thread.shutdown(wait=False)
+            raise
         await session.open()
-        Active.end_child_recording(thread)
         return session
+
+    async def _give_up(self) -> None:
+        """Take back a start that has failed."""
+        Active.release(self)  # first, so that nothing goes unrecorded in between
+        session, self._session = self._session, None
+        self._stop_profiler()
+        if session is not None:
+            await session.close(0)
 
     def _make_profiler(self, form: str = PSTATS, seconds: float = MAX_PROFILE_S) -> Profiler:
         from aqltelemetry.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted

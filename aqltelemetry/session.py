@@ -25,7 +25,7 @@ from aqltelemetry.recovery import Recovery, warn_of_children
 from aqltelemetry.remote import Remote
 from aqltelemetry.schedule import Schedule, cancel, within
 from aqltelemetry.stats import Stats
-from aqltelemetry.threads import NativeFuture
+from aqltelemetry.threads import NativeFuture, WorkerThread
 
 if TYPE_CHECKING:
     from aqltelemetry.profiler import Profiler
@@ -51,32 +51,36 @@ class Session:
         )
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
         self._schedules: list[Schedule] = []
-        self._undo = ExitStack()
-        self._undo.callback(parts.place.close)
+        # What a failed start takes back: on the keeper's thread, and on the event loop.
+        self._undo_journal = ExitStack()
+        self._undo_journal.callback(parts.place.close)
+        self._attached: list[Attached] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Begin to record; raises OSError where not even a first segment can be had."""
-        parts = self._parts
-        try:
+        """Begin to record; whatever it raises, nothing is left on."""
+        with ExitStack() as undo:
+            # Posted behind the beginning, which the cancellation of this does not end.
+            undo.callback(self._end_threads)
+            undo.callback(self._parts.keeper_thread.post, self._undo_journal.close)
             await self._on_keeper(self._begin)
-        except BaseException:
-            # Behind the beginning, which cancelling this does not end.
-            parts.keeper_thread.post(self._undo.close)
-            for thread in (parts.keeper_thread, parts.sink_thread):
-                thread.shutdown(wait=False)
-            raise
-        if not self._remote.is_off:
-            recorder.install(self._recording)
-        for sampler in parts.samplers:
-            self._take_on(sampler)
-        self._draining = self._start(self._drain.run())
-        self._tasks = [
-            self._start(self._heartbeat()),
-            self._start(self._tend_journal()),
-            self._start(self._remote.run()),
-            *(self._start(schedule.run()) for schedule in self._schedules),
-        ]
+            undo.callback(self._switch_off)
+            if not self._remote.is_off:
+                recorder.install(self._recording)
+            for sampler in self._parts.samplers:
+                self._take_on(sampler)
+            undo.callback(self._cancel_tasks)
+            self._draining = self._start(self._drain.run())
+            self._tasks.append(self._draining)
+            for work in (
+                self._heartbeat,
+                self._tend_journal,
+                self._remote.run,
+                *(schedule.run for schedule in self._schedules),
+            ):
+                self._tasks.append(self._start(work()))
+            self._tasks.remove(self._draining)
+            undo.pop_all()
 
     def _begin(self) -> None:
         parts = self._parts
@@ -88,12 +92,18 @@ class Session:
             parts.journal_bytes,
             lambda: self._drain.is_behind,
         )
-        self._undo.callback(self._keeper.close)
-        self._recording = self._keeper.open(parts.place.take_first(), read_anchor())
+        self._undo_journal.callback(self._keeper.close)
+        anchor = read_anchor()
+        self._recording = self._keeper.open(parts.place.take_first(), anchor)
         remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)
         self._remote = remote
-        self._undo.callback(remote.end)
+        self._undo_journal.callback(remote.end)
         remote.begin()
+
+    @property
+    def keeper_thread(self) -> WorkerThread:
+        """The thread that works on the journal."""
+        return self._parts.keeper_thread
 
     @property
     def is_usable(self) -> bool:
@@ -243,6 +253,7 @@ class Session:
         self._schedules.append(Schedule(sampler, interval_s, self._recording.append))
         if isinstance(sampler, Attached):
             append, prefix = self._recording.append, sampler.prefix
+            self._attached.append(sampler)  # before: it may fail half way
             sampler.attach(lambda label, value: append((prefix, label), value))
 
     def _switch_off(self) -> None:
@@ -250,12 +261,19 @@ class Session:
         recorder.remove(self._recording)
 
     def _detach(self) -> None:
-        for sampler in self._parts.samplers:
-            if isinstance(sampler, Attached):
-                try:
-                    sampler.detach()
-                except Exception:  # noqa: BLE001 - as of a sample
-                    _log.exception("sampler %r can't be detached", sampler)
+        for sampler in self._attached:
+            try:
+                sampler.detach()
+            except Exception:  # noqa: BLE001 - as of a sample
+                _log.exception("sampler %r can't be detached", sampler)
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _end_threads(self) -> None:
+        for thread in (self._parts.keeper_thread, self._parts.sink_thread):
+            thread.shutdown(wait=False)
 
     def _hand_on(self, item: SealedSegment | Flush) -> None:
         # Where the loop is closed, the item stays in the journal.

@@ -203,7 +203,7 @@ class _Stripped(ast.NodeTransformer):
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_and_functions_stay_small(module: str) -> None:
     text = MODULES[module].read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body

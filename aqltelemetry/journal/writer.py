@@ -86,7 +86,13 @@ class Writer:
     def in_journal(cls, root: Path, origin: Origin) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
         path = root / _new_name(origin.run)
-        return cls(path.name, origin, path, make_locked(path))
+        lock_fd = make_locked(path)
+        try:
+            return cls(path.name, origin, path, lock_fd)
+        except BaseException:
+            system.close(lock_fd)
+            remove_empty(path)
+            raise
 
     def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
         """Make the next segment, of full size, with the pages in memory that will be used.
