@@ -12,6 +12,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from aqltelemetry.natives import native
+
 monotonic_ns = time.perf_counter_ns
 """Read the monotonic clock, in nanoseconds from an arbitrary start."""
 epoch_ns = time.time_ns
@@ -113,9 +115,9 @@ def breathe() -> None:
     A sleep of nothing would mostly take the lock back before a waiting thread
     has woken up, so this sleeps for as long as waking up takes.
     """
-    time.sleep(_BREATH_S)
+    native("time", "sleep")(_BREATH_S)
 
 
 def pause(seconds: float) -> None:
-    """Block this thread, never the event loop's, for a while."""
-    time.sleep(seconds)
+    """Block this thread, never the event loop's, for a while; no greenlet of it runs."""
+    native("time", "sleep")(seconds)

@@ -17,9 +17,10 @@ from aqltelemetry.journal.marks import TORN, UNREADABLE, Mark
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
+from aqltelemetry.natives import native
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recorder import Recording
-from aqltelemetry.threads import WorkerThread, native
+from aqltelemetry.threads import WorkerThread
 from aqltelemetry.twins import IS_COMPILED
 
 _log = logging.getLogger("aqltelemetry")

@@ -10,10 +10,12 @@ from typing import Any, Generic, TypeVar
 
 from aqltelemetry.descriptors import reserve_standard_descriptors
 from aqltelemetry.errors import StateError
-from aqltelemetry.threads import are_greenlets, start_thread, take, take_within
+from aqltelemetry.natives import are_greenlets, are_locks_unknown
+from aqltelemetry.threads import start_thread, take, take_within
 
 _T = TypeVar("_T")
 _INTERRUPTED_S = 10.0
+_STARTED_S = 30.0
 
 
 class _Call(Generic[_T]):
@@ -40,26 +42,41 @@ class LoopThread:
 
     def __init__(self) -> None:
         """Start the thread; raises StateError or OSError where there can be no loop."""
+        if are_locks_unknown():
+            msg = "a library that is not known here has replaced the locks of threads"
+            raise StateError(msg)
         self._loops: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._calls: set[_Call[Any]] = set()
         self._failure: BaseException | None = None
+        self._is_given_up = False
         try:
             start_thread(self._run, "aqltelemetry-loop")
         except RuntimeError as exc:
             raise StateError(f"no thread can be started: {exc}") from exc
+        self._loop = self._made()
+
+    def _made(self) -> asyncio.AbstractEventLoop:
         try:
-            made = take(self._loops)
+            made = take(self._loops, _STARTED_S)
         except BaseException:
-            late = take_within(self._loops, _INTERRUPTED_S)
-            if isinstance(late, asyncio.AbstractEventLoop):
-                late.call_soon_threadsafe(late.stop)
+            self._give_up(take_within(self._loops, _INTERRUPTED_S))
             raise
         if isinstance(made, StateError | OSError):
             raise made
         if isinstance(made, BaseException):
             raise StateError(f"no event loop can be made: {made!r}") from made
-        self._loop = made
+        if made is None:
+            self._give_up(take(self._loops, 0))
+            raise StateError(f"no event loop was made within {_STARTED_S:g} seconds")
+        return made
+
+    def _give_up(self, late: asyncio.AbstractEventLoop | BaseException | None) -> None:
+        """End the thread, with its event loop, whenever that is made."""
+        self._is_given_up = True
+        if isinstance(late, asyncio.AbstractEventLoop):
+            with suppress(RuntimeError):  # it has ended by itself
+                late.call_soon_threadsafe(late.stop)
 
     def call(self, work: Coroutine[Any, Any, _T], *, is_left: bool = False) -> _T:
         """Run a coroutine on the loop; wait for it, and return or raise what it does.
@@ -104,7 +121,8 @@ class LoopThread:
             return
         self._loops.put(loop)
         try:
-            loop.run_forever()
+            if not self._is_given_up:
+                loop.run_forever()
         except BaseException as exc:  # noqa: BLE001 - for the threads that wait
             self._failure = exc
         finally:
@@ -132,7 +150,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
         from uvloop import new_event_loop as new_uvloop  # noqa: PLC0415 - an extra
     except ImportError:
         if are_greenlets():
-            # asyncio's own stands on the sockets and selectors that gevent replaces.
-            raise StateError("in a process of gevent's, recording needs uvloop") from None
+            # asyncio's own uses sockets and selectors, which gevent and eventlet replace.
+            raise StateError("with gevent or eventlet, recording needs uvloop") from None
         return asyncio.new_event_loop()
     return new_uvloop()

@@ -23,10 +23,11 @@ from typing import Any, Protocol
 from aqltelemetry import threads
 from aqltelemetry.control import PSTATS, SPEEDSCOPE
 from aqltelemetry.errors import ProfilerError
+from aqltelemetry.natives import are_greenlets, native
 from aqltelemetry.observation import PROFILER
 from aqltelemetry.sinks.publication import take_name
 from aqltelemetry.stack_profiler import StackProfiler
-from aqltelemetry.threads import are_greenlets, is_own, native
+from aqltelemetry.threads import is_own
 
 _log = logging.getLogger("aqltelemetry")
 # From then on cProfile sees all threads, whichever starts it.

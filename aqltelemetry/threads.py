@@ -1,27 +1,30 @@
 """Threads of our own to work on, that never delay an exit.
 
-Where gevent has put its own in the place of the standard library's threads, these
-are real ones all the same: a greenlet of ours would work in the time of the
-application's. So nothing here uses what gevent replaces.
+Where gevent or eventlet has put greenlets in the place of the standard library's threads,
+these are real ones all the same. So nothing here uses what such a library replaces.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from _queue import Empty, SimpleQueue
 from _thread import RLock
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
-from importlib import import_module
-from types import BuiltinFunctionType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar, overload
 
-from aqltelemetry.clock import monotonic_ns, pause
+from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import StateError
+from aqltelemetry.natives import (
+    are_greenlets,
+    let_greenlets_run,
+    may_switch,
+    native,
+    replacement,
+)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -31,22 +34,8 @@ _POLL_S = 0.001
 _NS_PER_S = 1_000_000_000
 
 
-def native(module: str, name: str) -> Any:
-    """Return what a module of the standard library has, or had before gevent came."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None:
-        return getattr(import_module(module), name)
-    return monkey.get_original(module, name)
-
-
-def are_greenlets() -> bool:
-    """Say whether gevent has put greenlets in the place of threads."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and monkey.is_module_patched("threading")
-
-
 class _Started:
-    """How threads are started; `natively` where gevent may come after they were."""
+    """How threads are started; `natively` where greenlets may replace them later."""
 
     natively = False
 
@@ -54,7 +43,7 @@ class _Started:
 def start_natively() -> None:
     """Start all threads from now on as real ones that no module knows of.
 
-    What `threading` notes of a thread, gevent would look for when it ends.
+    What `threading` notes of a thread, gevent and eventlet would look for when it ends.
     """
     _Started.natively = True
 
@@ -78,22 +67,21 @@ def start_thread(work: Callable[[], None], name: str) -> None:
         finally:
             _own.pop(ident, None)
 
-    start = native("_thread", "start_new_thread")
-    _check_native(start)
+    _check_native()
     if _Started.natively or are_greenlets():
-        start(run, ())
+        native("_thread", "start_new_thread")(run, ())
     else:
-        _check_native(getattr(threading, "_start_new_thread", start))
         threading.Thread(target=run, name=name, daemon=True).start()
 
 
-def _check_native(start: object) -> None:
-    """Refuse what another library than gevent has put in the place of threads.
+def _check_native() -> None:
+    """Refuse what a library that is not known has put in the place of threads or locks.
 
     Such a thread may never run, or hold up those of the application.
     """
-    if not isinstance(start, BuiltinFunctionType):
-        where = getattr(start, "__module__", None) or type(start).__module__
+    found = None if are_greenlets() else replacement()
+    if found is not None:
+        where = getattr(found, "__module__", None) or type(found).__module__
         msg = f"{where} has replaced the threads of Python, of which recording needs real ones"
         raise StateError(msg)
 
@@ -114,14 +102,30 @@ def no_greenlet_goes_on() -> Iterator[None]:
         _Waiting.alone = False
 
 
-def take(queue: SimpleQueue[_R]) -> _R:
-    """Wait for something that another thread puts into a queue."""
-    while are_greenlets() and not _Waiting.alone:
-        try:
+@overload
+def take(queue: SimpleQueue[_R]) -> _R: ...
+
+
+@overload
+def take(queue: SimpleQueue[_R], limit_s: float) -> _R | None: ...
+
+
+def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
+    """Wait for something that another thread puts into a queue.
+
+    With a limit, in seconds, return None after that.
+    """
+    until_ns = None if limit_s is None else monotonic_ns() + int(limit_s * _NS_PER_S)
+    while not _Waiting.alone and _shares_thread():
+        with suppress(Empty):
             return queue.get_nowait()
-        except Empty:
-            pause(_POLL_S)  # gevent's, in which other greenlets run
-    return queue.get()
+        if until_ns is not None and monotonic_ns() >= until_ns:
+            return None
+        let_greenlets_run(_POLL_S)
+    try:
+        return queue.get(timeout=limit_s)
+    except Empty:
+        return None
 
 
 def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
@@ -132,8 +136,13 @@ def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
             try:
                 return queue.get_nowait()
             except Empty:
-                pause(_POLL_S)
+                let_greenlets_run(_POLL_S)
     return None
+
+
+def _shares_thread() -> bool:
+    """Return whether other greenlets can run on this thread while it waits."""
+    return are_greenlets() and not is_own(native("_thread", "get_ident")()) and may_switch()
 
 
 class Lock:
@@ -143,10 +152,10 @@ class Lock:
         self._lock = native("_thread", "allocate_lock")()
 
     def __enter__(self) -> Self:
-        while are_greenlets():
+        while _shares_thread():
             if self._lock.acquire(blocking=False):
                 return self
-            pause(_POLL_S)
+            let_greenlets_run(_POLL_S)
         self._lock.acquire()
         return self
 
@@ -159,7 +168,7 @@ class NativeFuture(Future[_R]):
 
     def __init__(self) -> None:
         super().__init__()
-        # The one of the base class would be gevent's, which is for greenlets.
+        # The one of the base class might be for greenlets.
         self._condition = threading.Condition(RLock())
 
 

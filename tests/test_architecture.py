@@ -23,8 +23,8 @@ COMPILED = {path.stem: path for path in sorted(ROOT.glob("*.pyx"))}
 # From the ground up; a module imports from layers below its own, or, where the
 # layer is a chain, from modules before it.
 LAYERS = (
-    ("errors", "logs", "descriptors", "routes", "system", "twins", "backends", "request_labels"),
-    ("quantities",),
+    ("errors", "logs", "descriptors", "routes", "system", "twins", "backends", "natives"),
+    ("quantities", "request_labels"),
     ("entries", "hosts.__init__", "hosts.route_tree", "hosts.kinds"),
     ("hosts.asgi_routes", "hosts.wsgi_mounts"),
     ("hosts.frameworks", "hosts.wsgi_routes"),

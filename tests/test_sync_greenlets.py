@@ -1,4 +1,4 @@
-"""The shim where gevent has put greenlets in the place of threads."""
+"""`sync` where gevent or eventlet has put greenlets in the place of threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,34 @@ import pytest
 
 Counts = Callable[..., Counter[str]]
 
-_PATCH = "from gevent import monkey; monkey.patch_all()\n"
+_GEVENT = """
+import gevent
+from gevent import monkey
+spawn, sleep = gevent.spawn, gevent.sleep
+def join(greenlets):
+    return [each.get() for each in greenlets]
+"""
+# It warns, when it is imported, that it is deprecated.
+_EVENTLET = """
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import eventlet
+spawn, sleep = eventlet.spawn, eventlet.sleep
+def join(greenlets):
+    return [each.wait() for each in greenlets]
+"""
 _IMPORT = "from aqltelemetry import sync, time_block\n"
-_ORDERS = {"patched first": _PATCH + _IMPORT, "patched later": _IMPORT + _PATCH}
+_ORDERS = {
+    "gevent first": _GEVENT + "monkey.patch_all()\n" + _IMPORT,
+    "gevent later": _IMPORT + _GEVENT + "monkey.patch_all()\n",
+    "gevent without time": _GEVENT + "monkey.patch_all(time=False)\n" + _IMPORT,
+    "eventlet first": _EVENTLET + "eventlet.monkey_patch()\n" + _IMPORT,
+    "eventlet later": _IMPORT + _EVENTLET + "eventlet.monkey_patch()\n",
+    "eventlet without threads": _EVENTLET + "eventlet.monkey_patch(thread=False)\n" + _IMPORT,
+    "eventlet only threads": _EVENTLET + "eventlet.monkey_patch(thread=True)\n" + _IMPORT,
+    "eventlet only time": _EVENTLET + "eventlet.monkey_patch(time=True)\n" + _IMPORT,
+}
 
 
 @pytest.fixture(params=_ORDERS)
@@ -32,21 +57,20 @@ def test_greenlets_are_recorded_each_by_itself(
 ) -> None:
     """They enter one block at once, and leave it in the order they came."""
     program = """
-import gevent, sys
+import sys
 sync.start(sys.argv[1])
 block = time_block("x")
-order = [gevent.event.Event() for _ in range(4)]
-def work(number):
-    with block:
-        if number:
-            order[number].wait()
-    if number < 3:
-        order[number + 1].set()
+has_left = []
 def first():
     with block:
-        gevent.sleep(0.05)
-    order[1].set()
-gevent.joinall([gevent.spawn(first)] + [gevent.spawn(work, n) for n in (1, 2, 3)], raise_error=True)
+        sleep(0.05)
+    has_left.append(0)
+def work(number):
+    with block:
+        while len(has_left) < number:
+            sleep(0.001)
+    has_left.append(number)
+join([spawn(first), *(spawn(work, number) for number in (1, 2, 3))])
 assert sync.stop().published
 """
     _run(start + program, directory)
@@ -71,7 +95,7 @@ sync.stop()
 def test_greenlets_run_while_one_waits_for_us(directory: Path, start: str) -> None:
     """The sink goes on when a greenlet says so, while another is in `flush`."""
     program = """
-import asyncio, gevent, sys
+import asyncio, sys
 begun, may_go_on = [], []
 class Sink:
     async def write(self, batch):
@@ -85,14 +109,14 @@ class Sink:
         pass
 def let_go():
     while not begun:
-        gevent.sleep(0.001)
+        sleep(0.001)
     may_go_on.append(True)
-other = gevent.spawn(let_go)
+spawn(let_go)
 sync.start(sys.argv[1], sinks=[Sink()])
 with time_block("x"):
     pass
 sync.flush()
-assert other.dead
+assert may_go_on
 sync.stop()
 """
     _run(start + program, directory)
@@ -100,15 +124,14 @@ sync.stop()
 
 def test_greenlets_that_start_at_once_get_one_recording(directory: Path, start: str) -> None:
     program = """
-import gevent, sys
+import sys
 from aqltelemetry.errors import AlreadyRunningError
 def begin():
     try:
         sync.start(sys.argv[1])
     except AlreadyRunningError:
         return "told"
-greenlets = [gevent.spawn(begin) for _ in range(5)]
-outcomes = [each.get() for each in greenlets]
+outcomes = join([spawn(begin) for _ in range(5)])
 assert sorted(map(str, outcomes)) == ["None"] + ["told"] * 4, outcomes
 sync.stop()
 """
@@ -123,6 +146,29 @@ import sys
 sync.start(sys.argv[1])
 with time_block("x"):
     pass
+"""
+    _run(start + program, directory)
+    assert counts() == {"x": 1}
+
+
+def test_a_signal_handler_may_flush_while_no_greenlet_runs(
+    directory: Path, counts: Counts, start: str
+) -> None:
+    """It runs in the library's own event loop, where no greenlet can wait."""
+    program = """
+import signal, sys
+flushed = []
+def handle(number, frame):
+    sync.flush()
+    flushed.append(number)
+signal.signal(signal.SIGALRM, handle)
+sync.start(sys.argv[1])
+with time_block("x"):
+    pass
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+while not flushed:
+    sleep(0.05)
+sync.stop()
 """
     _run(start + program, directory)
     assert counts() == {"x": 1}
