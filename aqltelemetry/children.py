@@ -16,7 +16,7 @@ from contextlib import suppress
 from aqltelemetry import process_end
 from aqltelemetry.active import Active
 from aqltelemetry.settings import Settings
-from aqltelemetry.threads import are_greenlets, native
+from aqltelemetry.natives import are_greenlets, native
 
 _log = logging.getLogger("aqltelemetry")
 _START_S = 2.0

@@ -34,7 +34,7 @@ _MIN_FREE_BYTES = 64 * _MIB
 _NS_PER_S = 1e9
 _MAX_LISTED = 20
 EXTRAS = {
-    "uvloop": "a faster event loop; recording among gevent's threads needs it",
+    "uvloop": "a faster event loop; recording under gevent or eventlet needs it",
     "yappi": "profiles of threads and coroutines",
     "pandas": "reading into pandas",
     "rich": "the report",

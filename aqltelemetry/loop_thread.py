@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from aqltelemetry.descriptors import reserve_standard_descriptors
 from aqltelemetry.errors import StateError
-from aqltelemetry.natives import are_greenlets, are_locks_unknown
+from aqltelemetry.natives import are_greenlets
 from aqltelemetry.threads import start_thread, take, take_within
 
 _T = TypeVar("_T")
@@ -42,9 +42,6 @@ class LoopThread:
 
     def __init__(self) -> None:
         """Start the thread; raises StateError or OSError where there can be no loop."""
-        if are_locks_unknown():
-            msg = "a library that is not known here has replaced the locks of threads"
-            raise StateError(msg)
         self._loops: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._calls: set[_Call[Any]] = set()

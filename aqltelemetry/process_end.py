@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 
 _AFTER_ALL_OTHERS = -100
+_OUTERMOST = (("__main__", "<module>"), ("runpy", "_run_module_as_main"))
+"""Where a program begins: a script or a string; a module that `-m` names, or a directory."""
 
 
 def is_left_to_finalizers(call: Callable[[], object]) -> bool:
@@ -39,6 +42,28 @@ def call_in_worker(call: Callable[[], object]) -> None:
     util = _finalizers()
     if util is not None:
         util.register_after_fork(_Worker, lambda _: call())
+
+
+def keep_exit_status() -> None:
+    """Have a program that an unhandled KeyboardInterrupt ends still end by SIGINT.
+
+    CPython notes when an evaluation of code ends by that exception, and forgets it with the
+    next evaluation of a string, by whatever runs at the exit: psutil, when it is imported.
+    """
+    if _is_ending_interrupted():
+        with suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")  # noqa: S102 - of a string, so that it is noted
+
+
+def _is_ending_interrupted() -> bool:
+    traceback = getattr(sys, "last_traceback", None)
+    # Not an earlier one that an interactive session, or a test runner, has handled.
+    is_interactive = hasattr(sys, "ps1") or sys.flags.inspect or sys.flags.interactive
+    if traceback is None or is_interactive:
+        return False
+    outermost = traceback.tb_frame
+    begun_by = (outermost.f_globals.get("__name__"), outermost.f_code.co_name)
+    return begun_by in _OUTERMOST and getattr(sys, "last_type", None) is KeyboardInterrupt
 
 
 class _Worker:

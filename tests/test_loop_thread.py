@@ -33,11 +33,11 @@ class Interrupted:
         self.calls = 0
         self._at = at
 
-    def __call__(self, queue: Any) -> Any:
+    def __call__(self, queue: Any, limit_s: float | None = None) -> Any:
         self.calls += 1
         if self.calls == self._at:
             raise KeyboardInterrupt
-        return take(queue)
+        return take(queue) if limit_s is None else take(queue, limit_s)
 
 
 def test_a_call_returns_what_the_coroutine_does(loop: LoopThread) -> None:
@@ -84,6 +84,30 @@ def test_no_thread_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_thread, "start_thread", fail)
     with pytest.raises(StateError, match="can't start new thread"):
         LoopThread()
+
+
+def test_a_thread_that_never_runs_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_thread, "start_thread", lambda *_: None)
+    monkeypatch.setattr(loop_thread, "_STARTED_S", 0.01)
+    with pytest.raises(StateError, match=r"no event loop was made within 0\.01 seconds"):
+        LoopThread()
+
+
+def test_a_loop_that_is_made_too_late_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Callable[[], None]] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def make() -> asyncio.AbstractEventLoop:
+        loops.append(asyncio.new_event_loop())
+        return loops[0]
+
+    monkeypatch.setattr(loop_thread, "start_thread", lambda work, _: kept.append(work))
+    monkeypatch.setattr(loop_thread, "new_event_loop", make)
+    monkeypatch.setattr(loop_thread, "_STARTED_S", 0.01)
+    with pytest.raises(StateError, match="no event loop was made"):
+        LoopThread()
+    kept[0]()
+    assert loops[0].is_closed()
 
 
 def test_a_loop_that_can_not_run_ends_each_call(monkeypatch: pytest.MonkeyPatch) -> None:

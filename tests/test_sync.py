@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pstats
+import signal
 import subprocess
 import sys
 import threading
@@ -170,6 +171,93 @@ with sync.time_block("x"):
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
     assert counts() == {"x": 1}
     assert all(parse(path.name) for path in directory.rglob("*"))
+
+
+_LONGER = """
+import time
+from pathlib import Path
+while not list(Path(sys.argv[1]).glob("runtime.*.csv")):
+    time.sleep(0.001)
+"""
+_EVALUATING = """
+class Sink:
+    async def write(self, batch):
+        return [batch.segment]
+    async def flush(self):
+        return []
+    async def close(self):
+        eval("1 + 1")
+import psutil
+"""
+_ENDS = {
+    "interrupted": "raise KeyboardInterrupt",
+    "interrupted in a function": "def work():\n    raise KeyboardInterrupt\nwork()",
+    "by a signal": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)",
+    "a subclass": "class Stop(KeyboardInterrupt):\n    pass\nraise Stop",
+    "handled": "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt:\n    pass",
+    "handled, then a code": "try:\n    raise KeyboardInterrupt\nfinally:\n    sys.exit(7)",
+    "a code": "sys.exit(3)",
+    "another exception": "raise ValueError",
+    "nothing": "",
+    "reported, not ended": (
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as exc:\n"
+        "    sys.last_type, sys.last_value = type(exc), exc\n"
+        "    sys.last_traceback = exc.__traceback__.tb_next\nsys.exit(2)"
+    ),
+}
+
+
+def _exit_status(program: str, directory: Path, *before: str) -> int:
+    script = directory.parent / "interrupted.py"
+    script.write_text(program)
+    arguments = (*before, "-m", "interrupted") if before else (str(script),)
+    return subprocess.run(
+        [sys.executable, *arguments, str(directory)],
+        cwd=directory.parent,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    ).returncode
+
+
+@pytest.mark.parametrize("end", _ENDS.values(), ids=_ENDS)
+def test_the_exit_status_is_as_without_recording(directory: Path, counts: Counts, end: str) -> None:
+    program = "import sys\nfrom aqltelemetry import sync\n{}\n" + end
+    recorded = "sync.start(sys.argv[1])\nwith sync.time_block('x'):\n    pass"
+    bare = _exit_status(program.format(""), directory)
+    assert _exit_status(program.format(recorded), directory) == bare
+    assert counts() == {"x": 1}
+
+
+@pytest.mark.parametrize("is_compiled", [True, False], ids=["compiled", "pure"])
+@pytest.mark.parametrize(
+    ("before", "start"),
+    [
+        ("", "sync.start(sys.argv[1])"),
+        ("", "sync.start(sys.argv[1], flush_interval_s=0.05, max_file_age_s=0.05)" + _LONGER),
+        (_EVALUATING, "sync.start(sys.argv[1], sinks=[Sink()])"),
+    ],
+    ids=["short", "longer", "a sink that evaluates"],
+)
+def test_an_interrupted_program_ends_by_the_signal(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, before: str, start: str, is_compiled: bool
+) -> None:
+    if not is_compiled:
+        monkeypatch.setenv("AQLTELEMETRY_NO_EXTENSIONS", "1")
+    program = (
+        f"import sys\nfrom aqltelemetry import sync\n{before}\n{start}\n{_ENDS['interrupted']}"
+    )
+    assert _exit_status(program, directory) == -signal.SIGINT
+
+
+def test_an_interrupted_module_ends_by_the_signal(directory: Path) -> None:
+    program = """
+import sys
+from aqltelemetry import sync
+sync.start(sys.argv[1])
+raise KeyboardInterrupt
+"""
+    assert _exit_status(program, directory, "-W", "error") == -signal.SIGINT
 
 
 def test_a_forked_child_records_and_may_start_its_own(directory: Path, rows: Rows) -> None:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +89,58 @@ def test_a_job_that_is_done_is_forgotten(thread: WorkerThread) -> None:
     thread.submit(int).result(10)
     thread.submit(int).result(10)
     assert reference() is None
+
+
+_NOTHING = """
+import _thread, sys, threading, time
+def never(*args, **options):
+    raise AssertionError("what replaced the original was called")
+class Green:
+    acquire = release = __enter__ = __exit__ = never
+"""
+_LOCKS = "_thread.allocate_lock = threading._allocate_lock = threading.Lock = Green\n"
+_STARTS = "_thread.start_new_thread = threading._start_new_thread = never\n"
+_RECORD = """
+from aqltelemetry import sync
+from aqltelemetry.errors import StateError
+sync.start(sys.argv[1])
+with sync.time_block("x"):
+    pass
+assert sync.stop().published
+"""
+
+
+@pytest.mark.parametrize("imported", ["", "import aqltelemetry.sync\n"], ids=["first", "later"])
+@pytest.mark.parametrize("names", [_LOCKS, _LOCKS + _STARTS], ids=["locks", "all"])
+def test_where_an_unknown_library_has_replaced_locks_the_start_says_so_at_once(
+    directory: Path, imported: str, names: str
+) -> None:
+    program = """
+from aqltelemetry import sync
+from aqltelemetry.errors import StateError
+try:
+    sync.start(sys.argv[1])
+except StateError as exc:
+    assert "has replaced the locks" in str(exc)
+else:
+    raise AssertionError
+"""
+    # What imports while a module's own lock can't be made would fail without us too.
+    ahead = "import asyncio, logging, concurrent.futures.thread, importlib._bootstrap\n"
+    ahead += "import aqltelemetry.sync\n" if imported else "import aqltelemetry.monitor\n"
+    _run(ahead + _NOTHING + names + program, directory)
+
+
+@pytest.mark.parametrize("imported", ["", "import aqltelemetry.sync\n"], ids=["first", "later"])
+@pytest.mark.parametrize(
+    "names", [_STARTS, "time.sleep = never\n", _STARTS + "time.sleep = never\n"]
+)
+def test_a_replaced_start_of_threads_or_a_replaced_sleep_is_not_used(
+    directory: Path, imported: str, names: str
+) -> None:
+    _run(imported + _NOTHING + names + _RECORD, directory)
+
+
+def _run(program: str, directory: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", program, str(directory)]
+    subprocess.run(command, check=True, timeout=60)
