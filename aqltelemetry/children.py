@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from aqltelemetry import process_end
 from aqltelemetry.active import Active
-from aqltelemetry.settings import Settings
 from aqltelemetry.natives import are_greenlets, native
+from aqltelemetry.settings import Settings
 
 _log = logging.getLogger("aqltelemetry")
 _START_S = 2.0

@@ -24,7 +24,6 @@ from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.errors import NotRunningError, TelemetryError
 from aqltelemetry.loop_thread import LoopThread
 from aqltelemetry.monitor import Monitor
-from aqltelemetry.process_end import is_left_to_finalizers, keep_exit_status
 from aqltelemetry.profiler import Profiler
 from aqltelemetry.recorder import append_duration, is_on, record, time_block
 from aqltelemetry.settings import Options, Settings, settings, text_options
@@ -139,7 +138,7 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     Raises OptionError, MonitoringDirectoryError, ProfilerError, or
     AlreadyRunningError while a monitor runs in this process; StateError where
     gevent or eventlet has put greenlets in the place of threads and uvloop is not there,
-    or a library that is not known here has replaced the locks of threads.
+    or another library has replaced threads.
     """
     _start(monitoring_dir, options)
 
@@ -237,4 +236,4 @@ def stop_quietly() -> None:
         except TelemetryError as exc:
             _log.error("the recording could not be stopped at exit: %s", exc)
         finally:
-            keep_exit_status()
+            process_end.keep_exit_status()
