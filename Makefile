@@ -14,7 +14,7 @@ QUICK := $(addprefix tests/,journal samplers sinks $(patsubst %,test_%.py,\
 	threads timed_results timing twins))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons lint format bench storm matrix clean
+.PHONY: help demo test test-pythons lint format bench storm matrix services clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -48,6 +48,9 @@ storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=3
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)
+
+services: $(VENV)/test ## serve on many servers, bare and recorded; write the table of docs/reliability.md
+	$(BIN)/python benchmarks/services_table.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring
