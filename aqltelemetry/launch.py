@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ _LEFT_ALONE = frozenset(
     }
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_STOPPING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _OF_A_SIGNAL = 128
 _LOOK_S = 0.25
 _FIRST_LOOKS_S = (0.02, 0.03, 0.05, 0.1)
@@ -70,7 +72,7 @@ class Notes:
 def run(
     command: Sequence[str], environ: Mapping[str, str], look: Callable[[int], object] | None = None
 ) -> int:
-    """Run a command to its end; return its exit code, or 128 and the signal that ended it.
+    """Run a command to its end; return its exit code, or the negative signal that ended it.
 
     Signals sent to this process reach the command; those that a terminal sends it has
     got already. As a container's first process this one also reaps what is left to it.
@@ -86,6 +88,21 @@ def run(
     finally:
         signal.signal(signal.SIGCHLD, told)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_as(code: int) -> int:
+    """End this process by the signal that ended the command, if a service is stopped by it.
+
+    A supervisor takes it for a clean end, and an exit status for a failure. Otherwise return the
+    exit status: `code` as `run` returned it, or 128 and the signal, as shells have it.
+    """
+    if -code in _STOPPING:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)  # has no effect in the first process of a container
+    return code if code >= 0 else _OF_A_SIGNAL - code
 
 
 def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
@@ -123,5 +140,4 @@ def _reap(child: int) -> int | None:
         if pid == 0:
             return None
         if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else _OF_A_SIGNAL - code
+            return os.waitstatus_to_exitcode(status)

@@ -17,7 +17,8 @@ from aqltelemetry.errors import CommandError
 from servers import wait_until
 
 _RUN = (
-    "import os, sys; from aqltelemetry.launch import run; sys.exit(run(sys.argv[1:], os.environ))"
+    "import os, sys; from aqltelemetry.launch import end_as, run; "
+    "sys.exit(end_as(run(sys.argv[1:], os.environ)))"
 )
 _COUNT_SIGNALS = """
 import signal, sys, time
@@ -45,6 +46,13 @@ def test_the_exit_code_passes_through(code: int) -> None:
 def test_the_death_of_a_signal_is_told_as_shells_do() -> None:
     command = _command("sh", "-c", "kill -KILL $$")
     assert subprocess.run(command, check=False).returncode == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_command_that_a_signal_stopped_ends_run_by_the_same_signal(name: str) -> None:
+    """So that systemd takes it for a clean stop, as it does without us."""
+    done = subprocess.run(_command("sh", "-c", f"kill -{name} $$"), check=False)
+    assert done.returncode == -getattr(signal, f"SIG{name}")
 
 
 def test_each_signal_reaches_the_command_once(tmp_path: Path) -> None:

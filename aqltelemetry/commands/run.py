@@ -94,7 +94,7 @@ def run(
         _say(f"{shlex.join(command)} runs unrecorded: {exc}")
         code = _launch(context, command, os.environ)
         _say(f"{shlex.join(command)} ran unrecorded: {exc}")
-        context.exit(code)
+        context.exit(launch.end_as(code))
     _say(f"recording into {chosen.directory} ({_limits(chosen)}): {shlex.join(command)}")
     if Controls(chosen.directory).is_off():
         _say(f"recordings there are switched off: aqltelemetry on {_shown(chosen)}")
@@ -105,7 +105,7 @@ def run(
     _say(found.summary(code))
     if missing := found.unrecorded():
         _say(missing)
-    context.exit(code)
+    context.exit(launch.end_as(code))
 
 
 def _prepare(
@@ -236,4 +236,4 @@ def _why(chosen: Settings, code: int) -> str:
     if Controls(chosen.directory).is_off():
         return "recordings there are switched off"
     reasons = "it started no Python process that could be recorded"
-    return f"{reasons}; or it was killed before" if code > _OF_A_SIGNAL else reasons
+    return f"{reasons}; or it was killed before" if code < 0 or code > _OF_A_SIGNAL else reasons

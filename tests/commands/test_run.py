@@ -89,7 +89,7 @@ _SERVE_ITSELF = """
 from aqltelemetry.aiohttp import setup
 setup(app)
 """
-_KILLED = 128 + signal.SIGTERM
+_KILLED = -signal.SIGTERM
 _GUNICORN = "gunicorn app:app --bind 127.0.0.1:{port} --workers 2 --log-level critical"
 
 
