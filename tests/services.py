@@ -30,6 +30,7 @@ BARE, LINE, RUN = "bare", "one line", "aqltelemetry run"
 WAYS = (LINE, RUN)
 """How a service is recorded."""
 _TIMEOUT_S = 60
+_IDLE_S = 0.2
 _CLIENTS = 4
 _TIMES = 8
 """How often each request is sent."""
@@ -224,6 +225,8 @@ def run(service: Service, way: str, cwd: Path) -> Seen:
             _wait_for(port, server)
             with ThreadPoolExecutor(_CLIENTS) as pool:
                 answers = Counter(pool.map(lambda path: _ask(port, path), requests()))
+            # wsgiref takes a KeyboardInterrupt for an error of the request that it still ends.
+            time.sleep(_IDLE_S)
             server.send_signal(service.stops_by)
             code = server.wait(_TIMEOUT_S)
         finally:
