@@ -8,6 +8,7 @@ start one, the parent's, or a later one.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from aqltelemetry.journal.segment import BlankSegment, Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recorder import Recording
 
+_log = logging.getLogger("aqltelemetry")
 _RETRY_NS = 1_000_000_000
 # So that a float, as it stands in a CSV file, holds it exactly.
 _NAME_BYTES = 6
@@ -39,6 +41,7 @@ class ChildFeeder:
         self._new_writer = new_writer
         self._writers: list[tuple[Writer, Segment]] = []
         self._retry_ns = 0
+        self._has_failed = False
         self._name = int.from_bytes(os.urandom(_NAME_BYTES))
         # Popping is atomic, so one caller at a time makes a segment; another
         # thread, or a collector callback amid the making, finds it gone.
@@ -67,8 +70,15 @@ class ChildFeeder:
         try:
             if full.successor is None and monotonic_ns() >= self._retry_ns:
                 full.successor = self._make()
-        except OSError:
+        except OSError as exc:
             self._retry_ns = monotonic_ns() + _RETRY_NS
+            if not self._has_failed:
+                self._has_failed = True
+                _log.warning(
+                    "forked process %d has no journal, and drops what it records: %s",
+                    os.getpid(),
+                    exc,
+                )
         finally:
             self._turn.append(turn)
         return full.successor

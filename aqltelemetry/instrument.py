@@ -36,8 +36,8 @@ def record_program() -> bool:
     watch.install()
     try:
         sync.start_unasked(samplers=[watch])
-    except (TelemetryError, OSError) as exc:
-        _log.error("the program runs unrecorded: %s", exc)
+    except Exception as exc:  # noqa: BLE001 - whatever fails in us, the program runs
+        _log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
         return False
     return True
 
@@ -108,8 +108,8 @@ class _Wrapped:
             bound = MethodType(call, app)
             try:
                 made = self._wrap(bound)
-            except TelemetryError as exc:
-                _log.error("the application runs unrecorded: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - whatever fails in us, it is served
+                _log.error("the application runs unrecorded: %s", str(exc) or repr(exc))
                 made = bound
             known = self._known.setdefault(id(app), (app, made))
         return known[1]
@@ -219,16 +219,20 @@ def _loading(load: Callable[[Any], None]) -> Callable[[Any], None]:
 
 HOSTS: Mapping[str, Callable[[ModuleType], None]] = {
     "aiohttp.web_runner": _aiohttp,
+    "bottle": _wsgi_class("Bottle"),
     "django.core.handlers.asgi": _asgi_class("ASGIHandler"),
     "django.core.handlers.wsgi": _wsgi_class("WSGIHandler"),
+    "falcon.app": _wsgi_class("App"),
     "falcon.asgi.app": _asgi_class("App"),
     "flask.app": _wsgi_class("Flask"),
     "gunicorn.workers.base": _gunicorn,
     "gunicorn.workers.gasgi": _gunicorn,
     "litestar.app": _asgi_class("Litestar"),
+    "pyramid.router": _wsgi_class("Router"),
     "quart.app": _asgi_class("Quart"),
     "sanic.app": _asgi_class("Sanic"),
     "starlette.applications": _asgi_class("Starlette"),
     "uvicorn.config": _uvicorn,
+    "werkzeug.middleware.dispatcher": _wsgi_class("DispatcherMiddleware"),
 }
 """Which modules are instrumented, and how."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.active import Active
 from aqltelemetry.control import MAX_PROFILE_S, PSTATS
-from aqltelemetry.errors import FreeThreadingError, NotRunningError
+from aqltelemetry.errors import FreeThreadingError, NotRunningError, StateError
 from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.parts import Parts
 from aqltelemetry.session import Session
@@ -78,7 +78,8 @@ class Monitor:
         """Begin to record, on the running event loop.
 
         Raises OptionError, MonitoringDirectoryError, ProfilerError, FreeThreadingError, or
-        AlreadyRunningError while this or another monitor runs.
+        AlreadyRunningError while this or another monitor runs; StateError where asyncio
+        does not run the caller, as under trio.
         """
         await self.open(monitoring_dir, **options)
         await self.take_over()
@@ -92,6 +93,7 @@ class Monitor:
         """
         if not has_interpreter_lock():
             raise FreeThreadingError
+        _require_asyncio()
         Active.claim(self)
         try:
             self._settings = settings(
@@ -283,6 +285,14 @@ class Monitor:
         if profiler is not None:
             profiler.disable()
         return child
+
+
+def _require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        msg = "asyncio does not run here: use aqltelemetry.sync, which has a thread of its own"
+        raise StateError(msg) from None
 
 
 def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:

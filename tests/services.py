@@ -152,6 +152,11 @@ SERVICES = (
     _program("wsgi", "Flask", "eventlet", stops_by=signal.SIGINT),
     _program("wsgi", "Flask", "wsgiref", stops_by=signal.SIGINT),
     *(_gunicorn("wsgi", framework, "sync") for framework in WSGI if framework != "Flask"),
+    *(
+        _program("wsgi", framework, "waitress", stops_by=signal.SIGINT)
+        for framework in WSGI
+        if framework != "Flask"
+    ),
 )
 """All services of the table."""
 

@@ -16,7 +16,9 @@ from typing import ClassVar
 import pytest
 
 from aqltelemetry import Monitor, recorder, time_block
+from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.verification import verify
 from injection import forked
@@ -486,3 +488,22 @@ else:
     assert os.waitpid(pid, 0)[1] == 0
 sync.stop()
 """)
+
+
+def test_a_child_that_can_have_no_journal_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As one that has given up the rights of its parent's user."""
+
+    def no_writer() -> Writer:
+        raise PermissionError(13, "Permission denied")
+
+    recording = ChildFeeder(no_writer).begin()
+    recorder.install(recording)
+    try:
+        for _ in range(3):
+            with time_block("x"):
+                pass
+    finally:
+        recorder.remove(recording)
+    assert recording.drops == {"no segment": 3}
+    (line,) = [each.message for each in caplog.records if each.name == "aqltelemetry"]
+    assert line.endswith("has no journal, and drops what it records: [Errno 13] Permission denied")

@@ -802,3 +802,12 @@ async def test_a_process_that_only_samples_makes_larger_files(
     name = parse(path.name)
     assert name is not None
     assert (name.last - name.first > 5) == is_busy
+
+
+def test_where_asyncio_does_not_run_the_error_names_the_synchronous_interface(
+    directory: Path,
+) -> None:
+    starting = Monitor(directory).start()
+    with pytest.raises(StateError, match=r"use aqltelemetry\.sync"):
+        starting.send(None)
+    assert not recorder.is_on()

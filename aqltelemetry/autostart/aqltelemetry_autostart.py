@@ -30,17 +30,21 @@ of the one above, and whether that is a `program` or a `server`."""
 HOSTS = frozenset(
     {
         "aiohttp.web_runner",
+        "bottle",
         "django.core.handlers.asgi",
         "django.core.handlers.wsgi",
+        "falcon.app",
         "falcon.asgi.app",
         "flask.app",
         "gunicorn.workers.base",
         "gunicorn.workers.gasgi",
         "litestar.app",
+        "pyramid.router",
         "quart.app",
         "sanic.app",
         "starlette.applications",
         "uvicorn.config",
+        "werkzeug.middleware.dispatcher",
     }
 )
 """Modules that `aqltelemetry.instrument` instruments."""

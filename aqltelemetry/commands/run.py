@@ -76,8 +76,9 @@ def run(
     aqltelemetry run -- gunicorn app:app --workers 4
     aqltelemetry run --dir /var/lib/app/monitoring -- uvicorn app:app --workers 4
 
-    Requests of aiohttp, Django, FastAPI, Flask, Litestar and Starlette are recorded on
-    any server, those of other applications under Gunicorn and uvicorn. A program that
+    Requests of aiohttp, Bottle, Django, Falcon, FastAPI, Flask, Litestar, Pyramid, Quart,
+    Starlette and (over ASGI) Sanic are recorded on any server, those of other
+    applications under Gunicorn and uvicorn. A program that
     serves nothing is recorded too, if it is the first Python process of COMMAND,
     imports aqltelemetry, or is a worker of Celery, RQ or the like.
     Where COMMAND can't be recorded, it runs unrecorded, unless --strict is given.
