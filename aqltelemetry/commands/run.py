@@ -117,6 +117,7 @@ def _prepare(
     A wrong value of the environment is left out, and this is said; it raises OptionError as a
     wrong option does if `strict`. Raises MonitoringDirectoryError.
     """
+    settings(directory, {k: v for k, v in options.items() if k != "template"}, environ={})
     environ = launch.environment("", options, os.environ)
     given = {*variables(options)}
     del environ["AQLTELEMETRY_DIR"]

@@ -415,7 +415,7 @@ def test_a_command_runs_unrecorded_where_its_directory_cannot_be_had(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("KEEP_BYTES", "2GB"), ("INTERVAL_S", "often"), ("WITH_RUNTIME", "perhaps")],
+    [("KEEP_BYTES", "2XB"), ("INTERVAL_S", "often"), ("WITH_RUNTIME", "perhaps")],
 )
 def test_a_bad_value_of_the_environment_is_said_and_the_default_taken(
     tmp_path: Path, rows: Rows, name: str, value: str
