@@ -82,7 +82,8 @@ def test_a_disk_that_is_nearly_full_is_told(
 
 def test_a_wrong_option_of_the_environment_is_told(directory: Path) -> None:
     told = _faults(examine(str(directory), {"AQLTELEMETRY_KEEP_S": "long"}))
-    assert told == {"options": "AQLTELEMETRY_KEEP_S='long': must be a number of seconds"}
+    assert told["options"].startswith("AQLTELEMETRY_KEEP_S='long': must be a number of seconds")
+    assert len(told) == 1
 
 
 def test_a_journal_in_memory_is_told(directory: Path) -> None:

@@ -631,7 +631,7 @@ async def test_a_segment_that_was_published_is_in_memory_no_more(directory: Path
             record("x", 1.0)
             await mine.flush()
         gc.collect()
-        segments = [each for each in gc.get_objects() if isinstance(each, Segment)]
+        segments = [each for each in gc.get_objects() if type(each) is Segment]
     assert len(segments) < 6
 
 
