@@ -775,7 +775,7 @@ async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -
             left = [
                 each
                 for each in gc.get_objects()
-                if any(base in (Exchange, web.Request) for base in type(each).__mro__)
+                if any(base is Exchange or base is web.Request for base in type(each).__mro__)
             ]
         finally:
             gc.enable()
