@@ -249,6 +249,19 @@ def test_a_machine_without_threads_harms_nobody(tmp_path: Path) -> None:
     assert retention.errors == 1
 
 
+def test_at_the_exit_the_next_process_does_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From Python 3.12 on no thread can be started then."""
+
+    def refuse(job: Callable[[], None]) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    retention = Retention(str(tmp_path), 100, 10, FakeClock(EPOCH_NS), refuse)
+    retention.added(1_000)
+    assert (retention.errors, caplog.text) == (0, "")
+
+
 def test_a_sweep_that_takes_long_is_the_only_one(tmp_path: Path) -> None:
     jobs: list[Callable[[], None]] = []
     retention = Retention(str(tmp_path), 100, 10**6, FakeClock(EPOCH_NS), jobs.append)
