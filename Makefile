@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx aqltelemetry/*.pxd)
-# What is tested with the pure twins too, once all was with the compiled ones.
+# What is tested in pure Python too, after the compiled modules.
 TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
 	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timed_results timing twins))
 # What is tested on other Pythons too: that which needs no server, no framework and no
@@ -15,9 +15,9 @@ QUICK := $(addprefix tests/,journal samplers sinks $(patsubst %,test_%.py,\
 	threads timed_results timing twins))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons lint format bench storm matrix services clean
+.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services clean
 
-help: ## say what there is
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="--requests 5000"
@@ -29,19 +29,35 @@ ifndef ARGS
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/python -m pytest $(TWINNED)
 endif
 
-test-pythons: ## run the quick part of the tests on each other Python, 3.12 or newer, that is found
-	.ci/pythons $(if $(ARGS),$(ARGS),$(QUICK) --ignore=tests/journal/test_many_labels.py)
+test-pythons: $(VENV)/test ## run the tests of the core on each other Python that is found
+	$(BIN)/nox -- $(if $(ARGS),$(ARGS),$(QUICK) --ignore=tests/journal/test_many_labels.py)
 
-lint: $(VENV)/lint ## check style and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+coverage: $(VENV)/test ## measure which lines and branches the tests reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/coverage run -m pytest $(TWINNED)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(VENV)/lint ## check style, types and words
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python .ci/words.py
 
-format: $(VENV)/lint ## put the code in its usual form
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+format: $(VENV)/lint ## fix style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
-bench: $(VENV)/bench ## measure what it costs, beside its peers; ARGS="loading http_hosts"
+hooks: $(VENV)/lint ## let pre-commit check each commit
+	$(BIN)/pre-commit install
+
+dist: $(VENV)/test ## build the files of a release, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+bench: $(VENV)/bench ## measure costs and compare with alternatives; ARGS="loading http_hosts"
 	$(BIN)/python benchmarks/_collect.py $(ARGS)
 
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
@@ -54,7 +70,7 @@ services: $(VENV)/test ## serve on many servers, bare and recorded; write the ta
 	$(BIN)/python benchmarks/services_table.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache _monitoring
+	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache .coverage _monitoring
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -166,5 +166,43 @@ def test_no_fact_is_in_two_files() -> None:
     assert FACTS["project"]["version"] == version("aqltelemetry")
 
 
-def test_the_changelog_tells_of_this_version() -> None:
-    assert f"## {FACTS['project']['version']}" in (ROOT / "CHANGELOG.md").read_text()
+def test_the_changelog_has_this_version_and_only_usual_sections() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[([^]]+)\]", text, re.MULTILINE)[:2] == [
+        "Unreleased",
+        FACTS["project"]["version"],
+    ]
+    usual = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)", text, re.MULTILINE)) <= usual
+
+
+def test_the_files_of_a_release_pass_the_check_of_the_index(wheel: zipfile.ZipFile) -> None:
+    assert wheel.filename is not None
+    files = sorted(str(path) for path in Path(wheel.filename).parent.glob("aqltelemetry-*"))
+    assert [Path(each).suffix for each in files] == [".whl", ".gz"]
+    command = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_a_commit_is_checked_by_the_commands_of_make_lint() -> None:
+    lint = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/lint", "lint"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    entries = re.findall(r"entry: (.+)", hooks)
+    for command in lint.stdout.splitlines():
+        assert command in entries
+
+
+def test_a_release_is_built_and_checked_by_make_dist() -> None:
+    commands = subprocess.run(
+        ["make", "--dry-run", "dist"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "-m build " in commands
+    assert "twine check --strict" in commands

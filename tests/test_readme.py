@@ -99,7 +99,7 @@ def test_the_other_targets_of_make_exist() -> None:
         assert _run(*line.split(), "--dry-run", cwd=ROOT)
     help_text = _run("make", cwd=ROOT)
     targets = {"help", "demo", "test", "lint", "format", "bench", "storm", "matrix", "clean"}
-    targets |= {"services"}
+    targets |= {"services", "coverage", "hooks", "dist"}
     assert set(re.findall(r"make (\w+)", help_text)) == targets
 
 
