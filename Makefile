@@ -3,19 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-FACTS := pyproject.toml setup.cfg $(wildcard aqltelemetry/*.pyx aqltelemetry/*.pxd)
+FACTS := pyproject.toml setup.cfg $(shell find aqltelemetry -name "*.pyx" -o -name "*.pxd")
 # What is tested in pure Python too, after the compiled modules.
-TWINNED := $(addprefix tests/,journal sinks $(patsubst %,test_%.py,\
-	aiohttp csv_format drain exchange forked keeper monitor public_api recorder recovery timed_results timing twins))
+TWINNED := $(addprefix tests/,journal sinks recording test_public_api.py system/test_extensions.py\
+	hosts/test_exchange.py hosts/aiohttp/test_setup.py\
+	$(patsubst %,runtime/test_%.py,delivery monitor recovery))
 # What is tested on other Pythons too: that which needs no server, no framework and no
 # processor of its own.
-QUICK := $(addprefix tests/,journal samplers sinks $(patsubst %,test_%.py,\
-	clock control csv_format drain errors feed filenames forked free_threading keeper monitor\
-	observation profiler recorder recovery schedule settings stack_profiler sync\
-	threads timed_results timing twins))
+QUICK := $(addprefix tests/,journal samplers sinks recording\
+	$(patsubst %,system/test_%.py,clock extensions free_threading threads)\
+	$(patsubst %,test_%.py,errors observation settings)\
+	$(patsubst %,runtime/test_%.py,background control_files delivery monitor profiler recovery\
+	schedule sink_cursor stack_profiler))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services clean
+.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services map clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -23,7 +25,7 @@ help: ## list the targets
 demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="--requests 5000"
 	$(BIN)/aqltelemetry demo $(ARGS)
 
-test: $(VENV)/test ## run the tests; ARGS="tests/test_monitor.py -k stop"
+test: $(VENV)/test ## run the tests; ARGS="tests/runtime/test_monitor.py -k stop"
 	$(BIN)/python -m pytest $(ARGS)
 ifndef ARGS
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/python -m pytest $(TWINNED)
@@ -69,8 +71,12 @@ matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for d
 services: $(VENV)/test ## serve on many servers, bare and recorded; write the table of docs/reliability.md
 	$(BIN)/python benchmarks/services_table.py
 
+map: ## show the rooms of the package, what each may import, and how deep it is
+	@$(PYTHON) tests/house.py
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info aqltelemetry/*.c aqltelemetry/*.so .mypy_cache .ruff_cache .pytest_cache .coverage _monitoring
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage _monitoring
+	find aqltelemetry -name "*.c" -delete -o -name "*.so" -delete
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aqltelemetry import children as _children  # noqa: F401 - it makes itself known
-from aqltelemetry.logs import guard_logger
-from aqltelemetry.monitor import Monitor, monitor
-from aqltelemetry.recorder import record, time_block
-from aqltelemetry.timing import time_it
+from aqltelemetry.recording.recorder import record, time_block
+from aqltelemetry.recording.timed_functions import time_it
+from aqltelemetry.runtime import child_processes as _children  # noqa: F401 - it makes itself known
+from aqltelemetry.runtime.monitor import Monitor, monitor
+from aqltelemetry.system.logs import guard_logger
 
 if TYPE_CHECKING:
-    from aqltelemetry.loader import TelemetryDB
+    from aqltelemetry.reading.database import TelemetryDB
 
 guard_logger()
 
@@ -27,7 +27,7 @@ __all__ = ("Monitor", "TelemetryDB", "monitor", "record", "time_block", "time_it
 def __getattr__(name: str) -> Any:
     if name == "TelemetryDB":
         try:
-            from aqltelemetry.loader import TelemetryDB  # noqa: PLC0415 - needs pandas
+            from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415 - needs pandas
         except ImportError as exc:
             msg = f"{exc}; TelemetryDB comes with the extra aqltelemetry[pandas]"
             raise ImportError(msg) from exc

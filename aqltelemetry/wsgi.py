@@ -1,98 +1,12 @@
-"""The WSGI host: `app = TelemetryMiddleware(app, "_monitoring")`.
+"""Record the requests of a WSGI application: Flask, Django, Bottle, Falcon, Pyramid.
 
-For Flask, Django, and whatever else speaks WSGI, on any server and any thread.
+from aqltelemetry.wsgi import TelemetryMiddleware
+
+app = TelemetryMiddleware(app, "_monitoring")
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Unpack
-from weakref import WeakSet
+from aqltelemetry.hosts.wsgi.middleware import TelemetryMiddleware
 
-from aqltelemetry import sync
-from aqltelemetry.exchange import InFlight
-from aqltelemetry.hosts.kinds import WSGI, check_kind
-from aqltelemetry.hosts.lifecycle import starting
-from aqltelemetry.hosts.templates import chosen_template, with_fallback
-from aqltelemetry.hosts.wsgi_routes import WsgiRoutes
-from aqltelemetry.loop_thread import import_ahead
-from aqltelemetry.request_labels import ASKED, guarded
-from aqltelemetry.settings import Options, settings
-from aqltelemetry.twins import IS_COMPILED
-from aqltelemetry.wsgi_answers import Application, Template
-
-if TYPE_CHECKING or not IS_COMPILED:
-    from aqltelemetry.wsgi_answers import Requests
-else:
-    from aqltelemetry._wsgi_answers import Requests
-
-
-class TelemetryMiddleware(Requests):
-    """Records each request of a WSGI application, by `aqltelemetry.sync`.
-
-    Recording starts with a process's first request, so after any fork, and ends
-    with the process. If a monitor runs there already, that one records. If the
-    recording can't be started, an error is logged and the application runs
-    unrecorded. A request lasts until the response's body is closed.
-
-    For labels see `aqltelemetry.exchange`; `with_ttfb` says whether the time to the
-    first byte is recorded too.
-
-    `template` names the route of a request where the framework's route is unknown or not
-    what is wanted: a function of its environment, called when its response begins, or the
-    name of one, `module:function`. Where that returns None or "", the framework's route is
-    used; what it raises is logged once, and the request is unmatched. Without it, the
-    environment variable AQLTELEMETRY_TEMPLATE may name one.
-
-    Raises OptionError, and WrongApplicationError for an ASGI or aiohttp application.
-    """
-
-    def __init__(
-        self,
-        app: Application,
-        monitoring_dir: str | os.PathLike[str] | None = None,
-        *,
-        with_ttfb: bool = True,
-        template: Template | str | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        check_kind(app, WSGI)
-        settings(monitoring_dir, options)
-        chosen = chosen_template(template)
-        in_flight = InFlight()
-        routes = WsgiRoutes(app)
-        routes.look()
-        super().__init__(
-            app,
-            guarded(with_fallback(chosen, routes.template)),
-            in_flight,
-            with_ttfb=with_ttfb,
-            by_rule=chosen is None,
-        )
-        self.routes = routes
-        options["samplers"] = (*options.get("samplers", ()), in_flight)
-        self._directory = monitoring_dir
-        if not ASKED:
-            ASKED.append(TelemetryMiddleware)
-        self._options = options
-        _MADE.add(self)
-        # The first request may come after the end of the main thread.
-        import_ahead()
-
-    def get_ready(self) -> None:
-        """Start to record, in this process."""
-        with starting():
-            # Asked for its number with each request instead, it would call the kernel each time.
-            sync.when_forked(_forked)
-            # Threads that come at once wait in `start`, where all but one are told that
-            # it runs; a lock of our own could be held at a fork.
-            sync.start(self._directory, **self._options)
-        self.is_ready = True
-
-
-_MADE: WeakSet[TelemetryMiddleware] = WeakSet()
-
-
-def _forked() -> None:
-    for middleware in _MADE:
-        middleware.is_ready = False
+__all__ = ("TelemetryMiddleware",)

@@ -25,12 +25,13 @@ from time import process_time_ns
 from _machine import describe
 from _table import show
 
-from aqltelemetry import csv_format, twins
-from aqltelemetry.csv_format import Memory, format_batch
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.sinks import csv_rows
 from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.sinks.csv_rows import Memory, format_batch
 from aqltelemetry.sinks.retention import Retention
-from aqltelemetry.threads import WorkerThread
+from aqltelemetry.system import extensions
+from aqltelemetry.system.threads import WorkerThread
 
 ROUNDS = 9
 SEGMENTS = 31
@@ -112,9 +113,9 @@ def text_written(text: bytes, batches: list[Batch], directory: Path) -> None:
 @contextmanager
 def twin(is_compiled: bool) -> Iterator[None]:
     """Have one of the twins used."""
-    setattr(csv_format, "IS_COMPILED", is_compiled)  # noqa: B010 - as no other module may
+    setattr(csv_rows, "HAVE_EXTENSIONS", is_compiled)  # noqa: B010 - as no other module may
     yield
-    setattr(csv_format, "IS_COMPILED", twins.IS_COMPILED)  # noqa: B010
+    setattr(csv_rows, "HAVE_EXTENSIONS", extensions.HAVE_EXTENSIONS)  # noqa: B010
 
 
 Contender = Callable[[list[Batch], Path], None]
@@ -139,7 +140,7 @@ def main() -> None:
         "f-strings": (False, by_f_strings),
         "the limit: one write of the text": (False, partial(text_written, text)),
     }
-    assert twins.IS_COMPILED, "the compiled twin is not there"
+    assert extensions.HAVE_EXTENSIONS, "the compiled twin is not there"
     taken_s: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(-1, ROUNDS):
         for name, (is_compiled, contender) in contenders.items():

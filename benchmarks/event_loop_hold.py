@@ -29,15 +29,15 @@ from _machine import describe
 from _table import show
 
 from aqltelemetry import Monitor, time_block
-from aqltelemetry.clock import read_anchor
-from aqltelemetry.csv_format import format_batch
-from aqltelemetry.forked import ChildFeeder
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.recorder import Recording, install, remove
+from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.recorder import Recording, install, remove
+from aqltelemetry.recording.stats import Stats
 from aqltelemetry.sinks.account import Account
-from aqltelemetry.stats import Stats
+from aqltelemetry.sinks.csv_rows import format_batch
+from aqltelemetry.system.clock import read_anchor
 
 PER_TURN = 500
 TURN_S = 0.01

@@ -23,7 +23,7 @@ from _machine import describe
 from _table import show
 
 import aqltelemetry
-from aqltelemetry.twins import VARIABLE
+from aqltelemetry.system.extensions import VARIABLE
 
 ROUNDS = 15
 PROGRAM = """

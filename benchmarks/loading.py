@@ -25,10 +25,11 @@ from _machine import describe
 from _table import show
 from pyarrow import csv, dataset
 
-from aqltelemetry import TelemetryDB, csv_columns
-from aqltelemetry.csv_format import format_batch
-from aqltelemetry.filenames import FileName, enclosing
+from aqltelemetry import TelemetryDB
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
+from aqltelemetry.reading import csv_columns
+from aqltelemetry.sinks.csv_rows import format_batch
+from aqltelemetry.sinks.file_names import FileName, enclosing
 
 SIZES = {"1,000 files": (1_000, 100), "20,000 files": (20_000, 5)}  # rows of each label
 LABELS = 10

@@ -23,7 +23,8 @@ from time import perf_counter, sleep, thread_time_ns
 from _machine import describe
 from _table import show
 
-from aqltelemetry import Monitor, time_block, twins
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.system import extensions
 
 MEMORY = "/dev/shm"
 RATE = 500_000
@@ -90,7 +91,7 @@ def table(title: str, rows: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
         for name, median_ns, mean_ns, dropped in costs
     ]
     kinds = {"ns, median": ".0f", "ns, mean": ".0f", "x least": ".2f", "dropped": ","}
-    cost = f"Cost of a block by the number of {title}, {twins.IN_USE} twin"
+    cost = f"Cost of a block by the number of {title}, {extensions.IN_USE} twin"
     show(cost, {title: "", **kinds}, costed, drawn="x least", is_curve=True)
 
 

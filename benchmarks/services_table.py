@@ -61,7 +61,14 @@ def rows(results: Sequence[tuple[str, str, str, str]]) -> list[list[str]]:
 def main() -> None:
     """Run the tests; show the table, and put it into the docs if all of them passed."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/test_services.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--no-header",
+            "tests/hosts/test_services.py",
+        ]
         command += ["-o", "junit_family=xunit1", f"--junit-xml={report.name}", *sys.argv[1:]]
         done = subprocess.run(command, cwd=_ROOT, check=False, stdout=sys.stderr)
         results = list(_results(report.name))

@@ -37,10 +37,10 @@ from _document import RELIABILITY, put, table
 from _machine import describe
 
 from aqltelemetry import Monitor, record
-from aqltelemetry.assembly import offline_recoverer
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.audit.recover import recoverer
+from aqltelemetry.audit.verify import Verdict, verify
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import settings
-from aqltelemetry.verification import Verdict, verify
 
 WRITERS = 2
 RECOVERERS = 2
@@ -120,11 +120,11 @@ def write(place: Place, witness: memoryview, number: int, threads: int) -> None:
 async def recover(place: Place) -> None:
     """Recover what there is."""
     chosen = settings(place.directory, {"journal_dir": place.journal})
-    recoverer = offline_recoverer(chosen, place.roots(), 1)
+    at_work = recoverer(chosen, place.roots(), 1)
     try:
-        await recoverer.run(lambda _: None)
+        await at_work.run(lambda _: None)
     finally:
-        await recoverer.close()
+        await at_work.close()
 
 
 def recover_for_ever(place: Place) -> None:
@@ -257,7 +257,7 @@ def _dropped(verdicts: Sequence[Verdict], pid: int) -> int:
 
 def storm(base: Path, kills: int | None, seconds: float | None, threads: int) -> Result:
     """Kill so many writers, or for so long, with their files below a directory."""
-    from aqltelemetry.journal.placement import file_system  # noqa: PLC0415
+    from aqltelemetry.journal.location import file_system  # noqa: PLC0415
 
     result = Result(file_system(base) or "unknown", threads)
     deadline = monotonic() + seconds if seconds else None

@@ -28,7 +28,8 @@ import uvloop
 from _machine import describe
 from _table import show
 
-from aqltelemetry import Monitor, time_block, twins
+from aqltelemetry import Monitor, time_block
+from aqltelemetry.system import extensions
 
 MEMORY = "/dev/shm"
 TURN_S = 0.001
@@ -165,7 +166,9 @@ def main() -> None:
         *measure("4 without recording", 4, rate, seconds / 3, is_on=False),
         *measure("4 with recording", 4, rate, seconds, is_on=True),
     ]
-    title = f"{rate:,} per second wanted of each process, for {seconds:g} s, {twins.IN_USE} twin"
+    title = (
+        f"{rate:,} per second wanted of each process, for {seconds:g} s, {extensions.IN_USE} twin"
+    )
     show(title, COLUMNS, rows)
 
 

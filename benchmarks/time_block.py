@@ -31,7 +31,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry, Histogram
 
-from aqltelemetry import Monitor, record, time_block, time_it, twins
+from aqltelemetry import Monitor, record, time_block, time_it
+from aqltelemetry.system import extensions
 
 # So few that a turn is mostly over before the operating system gives the processor away.
 ITERATIONS = 300
@@ -195,7 +196,7 @@ async def one_round(monitor: Monitor | None) -> dict[str, float]:
 
 async def child() -> None:
     """Measure a round for each line of the input, off or on; print its figures."""
-    print(twins.IN_USE, flush=True)
+    print(extensions.IN_USE, flush=True)
     for _ in range(ROUNDS + WARM_UP):
         sys.stdin.readline()
         print(json.dumps(await one_round(None)), flush=True)
@@ -224,7 +225,7 @@ def start(environment: dict[str, str]) -> tuple[str, subprocess.Popen[str]]:
 
 def measure() -> dict[str, list[dict[str, float]]]:
     """Return the medians of each contender by twin, with recording off and on."""
-    children = dict(start(each) for each in ({}, {twins.VARIABLE: "1"}))
+    children = dict(start(each) for each in ({}, {extensions.VARIABLE: "1"}))
     found: dict[str, list[dict[str, list[float]]]] = {twin: [{}, {}] for twin in children}
     for is_on in (False, True):
         for number in range(-WARM_UP, ROUNDS):

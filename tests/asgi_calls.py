@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from aqltelemetry import asgi_connections
-from aqltelemetry.asgi_connections import ScopeLabels
-from aqltelemetry.exchange import InFlight
+from aqltelemetry.hosts.asgi import connections as pure
+from aqltelemetry.hosts.asgi.connections import ScopeLabels
+from aqltelemetry.hosts.exchange import InFlight
 from twinned import compiled_twin, recorded
 
 _OUTCOMES = (" 4xx", " 5xx", " disconnect", " ttfb")
@@ -18,7 +18,7 @@ _OUTCOMES = (" 4xx", " 5xx", " disconnect", " ttfb")
 
 def twin(name: str) -> ModuleType:
     """Return the pure or the compiled module of connections."""
-    return compiled_twin("_asgi_connections") if name == "compiled" else asgi_connections
+    return compiled_twin("hosts.asgi._connections") if name == "compiled" else pure
 
 
 def scope_of(path: str, **more: Any) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import matrix
-from aqltelemetry import recorder, twins
 from aqltelemetry.journal.reader import read_segment
-from aqltelemetry.threads import WorkerThread
+from aqltelemetry.recording import recorder
+from aqltelemetry.system import extensions
+from aqltelemetry.system.threads import WorkerThread
 from fakes import FakeClock, memory_segments, recording
 
 Rows = list[dict[str, str]]
@@ -26,7 +27,9 @@ _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 def pytest_report_header() -> str:
     """Say whether tests may skip for want of a Debian package, and what is tested."""
-    return f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {twins.IN_USE}"
+    return (
+        f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {extensions.IN_USE}"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -49,7 +52,10 @@ def _nothing_left() -> Iterator[None]:
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on the environment that it happens to run in."""
     for name in list(os.environ):
-        if name.startswith("AQLTELEMETRY_") and name not in ("AQLTELEMETRY_CI", twins.VARIABLE):
+        if name.startswith("AQLTELEMETRY_") and name not in (
+            "AQLTELEMETRY_CI",
+            extensions.VARIABLE,
+        ):
             monkeypatch.delenv(name)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aqltelemetry.clock import Anchor
 from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import Segment, random_id_base
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.observation import Batch, Measurement, SegmentId
-from aqltelemetry.recorder import Recording
+from aqltelemetry.recording.recorder import Recording
+from aqltelemetry.system.clock import Anchor
 
 EPOCH_NS = 1_700_000_000_000_000_000
 

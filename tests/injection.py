@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from aqltelemetry import system
-from aqltelemetry.assembly import offline_recoverer
-from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.offline import Recovered
+from aqltelemetry.audit.recover import Recovered
+from aqltelemetry.audit.recover import recoverer as recoverer_of
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import settings
 from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.system import syscalls
 
 CALLS: list[tuple[Any, str]] = [
-    (system, name)
-    for name, each in vars(system).items()
-    if inspect.isfunction(each) and each.__module__ == system.__name__
+    (syscalls, name)
+    for name, each in vars(syscalls).items()
+    if inspect.isfunction(each) and each.__module__ == syscalls.__name__
 ]
 _WRITES: tuple[Any, str] = (CsvSink, "_write_chunk")  # by aiofiles, whose calls are its own
 
@@ -128,7 +128,7 @@ def roots_of(directory: Path) -> list[Path]:
 async def recover_all(directory: Path) -> Recovered:
     """Recover as the command does, as fast as can be."""
     chosen = settings(directory, {"journal_dir": str(journal_of(directory))})
-    recoverer = offline_recoverer(chosen, roots_of(directory), 1)
+    recoverer = recoverer_of(chosen, roots_of(directory), 1)
     try:
         return await recoverer.run(lambda _: None)
     finally:

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from aqltelemetry import Monitor
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.location import all_roots
 
 _FLASK = """
 import os

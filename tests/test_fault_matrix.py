@@ -26,18 +26,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from aqltelemetry import Monitor, clock, record, recorder, session, time_block
-from aqltelemetry.filenames import parse
+from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.dead_writers import claim_orphans
 from aqltelemetry.journal.format import SEGMENT_BYTES
 from aqltelemetry.journal.labels import MAX_LABELS
-from aqltelemetry.journal.orphans import claim_orphans
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.journal.writer import Writer
-from aqltelemetry.loader import TelemetryDB
 from aqltelemetry.observation import Batch, SegmentId, clean_label
+from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.recording import recorder
+from aqltelemetry.runtime import session
 from aqltelemetry.sinks.csv_file import CsvSink
-from aqltelemetry.verification import Verdict, verify
+from aqltelemetry.sinks.file_names import parse
+from aqltelemetry.system import clock
 from fakes import MemorySink, origin
 from fakes import recording as _recording
 from figures import rss_bytes, spread

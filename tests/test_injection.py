@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, record
-from aqltelemetry.filenames import is_temporary, parse
+from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.label_table import TABLE_NAME
-from aqltelemetry.stats import Stats
-from aqltelemetry.verification import verify
+from aqltelemetry.recording.stats import Stats
+from aqltelemetry.sinks.file_names import is_temporary, parse
 from injection import (
     Fault,
     Kill,

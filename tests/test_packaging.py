@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import twins
+from aqltelemetry.system import extensions
 
 ROOT = Path(__file__).parent.parent
 FACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -57,12 +57,13 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     }
     wanted.add("zz_aqltelemetry.pth")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    twinned = [path.stem for path in (ROOT / "aqltelemetry").glob("*.pyx")]
-    extensions = {f"aqltelemetry/{twin}{suffix}" for twin in twinned}
-    if twins.IS_COMPILED or os.environ.get("AQLTELEMETRY_CI") == "1":
-        assert names == wanted | extensions
+    package = ROOT / "aqltelemetry"
+    twinned = [path.relative_to(package).with_suffix("") for path in package.rglob("*.pyx")]
+    compiled = {f"aqltelemetry/{twin}{suffix}" for twin in twinned}
+    if extensions.HAVE_EXTENSIONS or os.environ.get("AQLTELEMETRY_CI") == "1":
+        assert names == wanted | compiled
     else:
-        assert names - extensions == wanted
+        assert names - compiled == wanted
 
 
 _RECORDS = """
@@ -132,7 +133,8 @@ def test_the_wheel_is_typed_licensed_and_has_its_command(wheel: zipfile.ZipFile)
     assert "Requires-Python: >=3.11" in metadata
     assert f"{folder}licenses/LICENSE" in wheel.namelist()
     assert (
-        "aqltelemetry = aqltelemetry.cli:main" in wheel.read(f"{folder}entry_points.txt").decode()
+        "aqltelemetry = aqltelemetry.commands.cli:main"
+        in wheel.read(f"{folder}entry_points.txt").decode()
     )
 
 

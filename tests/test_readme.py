@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
-from aqltelemetry.filenames import parse
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.settings import Settings
+from aqltelemetry.sinks.file_names import parse
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (

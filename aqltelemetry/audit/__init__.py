@@ -1,4 +1,4 @@
-"""Proof, recovery and diagnosis: what the files of a recording say, and whether it adds up.
+"""What the files of a recording say, and whether it adds up: proof, recovery, diagnosis.
 
-Imports the journal, the sinks' accounts and the formats, and no part of a recording's life.
+May import: reading, hosts, runtime, sinks, journal, system.
 """

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aqltelemetry.evidence import Claim, DataFile, Evidence
+from aqltelemetry.audit.evidence import Claim, DataFile, Evidence
 from aqltelemetry.sinks.removals import Removed
 
 

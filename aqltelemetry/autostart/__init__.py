@@ -1,1 +1,4 @@
-"""Put first on PYTHONPATH by `aqltelemetry run`: what Python runs at its start."""
+"""What Python runs at its start in the processes below `aqltelemetry run`.
+
+May import: nothing.
+"""

@@ -47,7 +47,7 @@ HOSTS = frozenset(
         "werkzeug.middleware.dispatcher",
     }
 )
-"""Modules that `aqltelemetry.instrument` instruments."""
+"""Modules that `aqltelemetry.hosts.autopatch` instruments."""
 SERVERS = frozenset(
     {
         *("aqltelemetry", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
@@ -194,7 +194,7 @@ def _record() -> None:
 def _call(function: str, *arguments: object) -> bool:
     """Call a function of `instrument`; say whether that succeeded."""
     try:
-        instrument = importlib.import_module("aqltelemetry.instrument")
+        instrument = importlib.import_module("aqltelemetry.hosts.autopatch")
     except ImportError:
         notes.note("failed", "aqltelemetry is not installed for it")
         return False

@@ -1,1 +1,4 @@
-"""The commands of `aqltelemetry` that run beside a service, one module each."""
+"""The command `aqltelemetry`: one module for each of its commands.
+
+May import: views, audit, reading, runtime, sinks, journal, system, demo, autostart.
+"""

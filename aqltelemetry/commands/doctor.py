@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import click
 
+from aqltelemetry.audit.diagnose import Finding, examine, examine_environment, examine_process
 from aqltelemetry.commands.options import no_access, no_process, takes_directory
-from aqltelemetry.diagnosis import Finding, examine, examine_environment, examine_process
 from aqltelemetry.settings import default_directory
 
 _WIDTH = 12

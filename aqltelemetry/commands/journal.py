@@ -10,16 +10,16 @@ from pathlib import Path
 
 import click
 
-from aqltelemetry.clock import pause, utc
+from aqltelemetry.audit.evidence import look_into
+from aqltelemetry.audit.recover import Recovered, Recoverer
+from aqltelemetry.audit.verify import Verdict
 from aqltelemetry.commands.options import IncompleteError, takes_existing_directory
 from aqltelemetry.errors import TelemetryError
-from aqltelemetry.evidence import look_into
-from aqltelemetry.journal.census import census
-from aqltelemetry.journal.orphans import BAD_SUFFIX
-from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.offline import Recovered, Recoverer
+from aqltelemetry.journal.dead_writers import BAD_SUFFIX
+from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import Settings, settings
-from aqltelemetry.verification import Verdict
+from aqltelemetry.system.clock import pause, utc
 from aqltelemetry.wording import counted, processes
 
 _WAIT_S = 1.0
@@ -52,10 +52,10 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_del
     twice, damaged or without its end; with 3 if whole files are gone and no account
     says that retention removed them. Someone deleted them then, or they were lost.
     """
-    from aqltelemetry import verification  # noqa: PLC0415 - what other commands don't need
+    from aqltelemetry.audit import verify  # noqa: PLC0415 - what other commands don't need
 
     try:
-        verdicts = verification.verify(directory, _roots(directory, journal_dir))
+        verdicts = verify.verify(directory, _roots(directory, journal_dir))
     except OSError as exc:
         raise click.ClickException(f"not all can be read: {exc}") from exc
     if not verdicts:
@@ -112,7 +112,7 @@ def recover(
     than once, and be killed.
     """
     # Before it may be another user, who need not be able to read these.
-    from aqltelemetry.assembly import offline_recoverer  # noqa: PLC0415 - of this one only
+    from aqltelemetry.audit.recover import recoverer as recoverer_of  # noqa: PLC0415 - of this one only
 
     _become_owner(directory, as_owner=as_owner)
     chosen, roots = _settings(directory, journal_dir), _roots(directory, journal_dir)
@@ -125,13 +125,13 @@ def recover(
             return
         segments, alive = _count(roots)
         click.echo(f"{counted(segments, 'segment')} of killed processes")
-        done = asyncio.run(_recover(offline_recoverer, chosen, roots, segments))
+        done = asyncio.run(_recover(recoverer_of, chosen, roots, segments))
         if wait and alive:
             click.echo(f"waiting for the end of {processes(alive, 'recording')}")
         while wait:
             # Asked before: what ends meanwhile has its turn in this round or the next.
             wait = bool(_count(roots)[1])
-            more = asyncio.run(_recover(offline_recoverer, chosen, roots, 0))
+            more = asyncio.run(_recover(recoverer_of, chosen, roots, 0))
             done.observations += more.observations
             done.damaged += more.damaged
             pause(_WAIT_S if wait else 0)

@@ -12,14 +12,17 @@ from typing import Any
 
 import click
 
-from aqltelemetry import filenames, launch, recorded
-from aqltelemetry.assembly import check_directory, offline_recoverer
-from aqltelemetry.control import Controls
-from aqltelemetry.descendants import Descendants, unrecorded, with_notes
+from aqltelemetry.audit import published
+from aqltelemetry.audit.recover import recoverer as recoverer_of
+from aqltelemetry.commands import launch
+from aqltelemetry.commands.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
-from aqltelemetry.journal.census import census
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.runtime.assembly import check_directory
+from aqltelemetry.runtime.control_files import Controls
 from aqltelemetry.settings import Settings, settings, text_options, variables
+from aqltelemetry.sinks import file_names
 from aqltelemetry.wording import counted, processes
 
 _SHARE = 0.5
@@ -183,7 +186,7 @@ def _settle(chosen: Settings) -> None:
 
 
 async def _recover(chosen: Settings, roots: Sequence[Path]) -> None:
-    recoverer = offline_recoverer(chosen, roots, _SHARE)
+    recoverer = recoverer_of(chosen, roots, _SHARE)
     try:
         await recoverer.run(lambda _: None)
     finally:
@@ -205,7 +208,7 @@ class _Found:
     def summary(self, code: int) -> str:
         """Say what is published."""
         chosen = self._chosen
-        found = recorded.count(chosen.directory, self._names())
+        found = published.count(chosen.directory, self._names())
         if not found.files:
             return f"no observations: {_why(chosen, code)}"
         rows = ", ".join(f"{count:,} {prefix}" for prefix, count in sorted(found.rows.items()))
@@ -218,7 +221,7 @@ class _Found:
 
     def unrecorded(self) -> str:
         """Name the processes that were not recorded; empty if there are none."""
-        parsed = (filenames.parse(name) for name in self._names())
+        parsed = (file_names.parse(name) for name in self._names())
         pids = {each.pid for each in parsed if each is not None}
         with suppress(OSError):
             residents = census(all_roots(self._chosen.directory, self._chosen.journal_dir))
@@ -226,8 +229,8 @@ class _Found:
         return unrecorded(self._processes, pids)
 
     def _names(self) -> list[str]:
-        names = recorded.names(self._chosen.directory)
-        parsed = {name: filenames.parse(name) for name in names}
+        names = published.names(self._chosen.directory)
+        parsed = {name: file_names.parse(name) for name in names}
         return [name for name, each in parsed.items() if each and self._is_ours(each.writer)]
 
     def _is_ours(self, writer: str) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from aqltelemetry.clock import monotonic_ns, pause
 from aqltelemetry.commands.options import (
     existing,
     no_access,
@@ -16,12 +15,13 @@ from aqltelemetry.commands.options import (
     takes_directory,
     takes_existing_directory,
 )
-from aqltelemetry.control import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.errors import TelemetryError
-from aqltelemetry.journal.census import census, mapped_by, seen_by
 from aqltelemetry.journal.format import Header
-from aqltelemetry.journal.placement import all_roots
+from aqltelemetry.journal.inventory import census, mapped_by, seen_by
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.settings import settings
+from aqltelemetry.system.clock import monotonic_ns, pause
 from aqltelemetry.wording import processes
 
 _POLL_S = 0.1

@@ -1,1 +1,4 @@
-"""A small real service, and what drives it, to see recording at work."""
+"""A small real service and the client that drives it, to see recording at work.
+
+May import: aiohttp, recording.
+"""

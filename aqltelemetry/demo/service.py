@@ -9,8 +9,8 @@ import os
 from aiohttp import web
 
 from aqltelemetry.aiohttp import setup
-from aqltelemetry.recorder import time_block
-from aqltelemetry.timing import time_it
+from aqltelemetry.recording.recorder import time_block
+from aqltelemetry.recording.timed_functions import time_it
 
 _CHUNKS = 8
 

@@ -1,1 +1,4 @@
-"""What the hosts share: requests, their labels, the start and stop of a recording."""
+"""Where requests are recorded: aiohttp, ASGI, WSGI, Gunicorn.
+
+May import: runtime, samplers, recording, journal, system.
+"""

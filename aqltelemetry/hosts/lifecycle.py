@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from aqltelemetry.backends import asyncio_task, trio_task
 from aqltelemetry.errors import AlreadyRunningError, OptionError, TelemetryError
-from aqltelemetry.monitor import Monitor
+from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.settings import Options
-from aqltelemetry.threads import Lock, start_thread
+from aqltelemetry.system.async_backend import asyncio_task, trio_task
+from aqltelemetry.system.threads import Lock, start_thread
 
 _log = logging.getLogger("aqltelemetry")
 
@@ -131,24 +131,24 @@ class Lifecycle:
                 self.is_ready = False
 
     def _start_apart(self) -> None:
-        from aqltelemetry import sync  # noqa: PLC0415 - which few hosts need
+        from aqltelemetry.runtime import background  # noqa: PLC0415 - which few hosts need
 
         with self._lock:
             if self._tried_apart:
                 return
             self._tried_apart = True
             with starting():
-                sync.start(self._directory, **self._options)
+                background.start(self._directory, **self._options)
                 self._is_apart = True
 
     def _stop_apart(self) -> None:
-        from aqltelemetry import sync  # noqa: PLC0415 - as above
+        from aqltelemetry.runtime import background  # noqa: PLC0415 - as above
 
         with self._lock:
             self._tried_apart, is_apart, self._is_apart = False, self._is_apart, False
             if is_apart:
                 with stopping():
-                    sync.stop()
+                    background.stop()
 
 
 async def _wait_here(begun: asyncio.Task[None] | None) -> None:

@@ -1,1 +1,4 @@
-"""The crash-proof buffer between recording an observation and publishing it."""
+"""The crash-proof buffer between recording an observation and publishing it.
+
+May import: system.
+"""

@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from aqltelemetry import system
-from aqltelemetry.clock import pause
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import pause
 
 NEW_SUFFIX = ".new"
 """Suffix of directories and files that do not have their final name yet."""
@@ -26,10 +26,10 @@ def make_locked(path: Path) -> int:
         # A recoverer may have it removed before it is locked, and another process
         # that stops its root while that is empty.
         with suppress(FileExistsError, FileNotFoundError):
-            system.make_directories(path.parent.parent, _OUTER_MODE)
+            syscalls.make_directories(path.parent.parent, _OUTER_MODE)
             with suppress(FileExistsError):
-                system.make_directory(path.parent, 0o700)
-            system.make_directory(made, 0o700)
+                syscalls.make_directory(path.parent, 0o700)
+            syscalls.make_directory(made, 0o700)
             lock_fd = _lock_and_rename(made, path)
             if lock_fd is not None:
                 return lock_fd
@@ -42,11 +42,11 @@ def _lock_and_rename(made: Path, path: Path) -> int | None:
     try:
         lock_fd = lock(made)
         if lock_fd is not None:
-            system.rename(made, path)
+            syscalls.rename(made, path)
     except BaseException:
         remove_empty(made)
         if lock_fd is not None:
-            system.close(lock_fd)
+            syscalls.close(lock_fd)
         raise
     return lock_fd
 
@@ -54,16 +54,16 @@ def _lock_and_rename(made: Path, path: Path) -> int | None:
 def lock(directory: Path) -> int | None:
     """Lock a writer's directory; None where it is gone or another process holds it."""
     try:
-        fd = system.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fd = syscalls.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        system.lock(fd)
+        syscalls.lock(fd)
     except BlockingIOError:
-        system.close(fd)
+        syscalls.close(fd)
         return None
     except BaseException:
-        system.close(fd)
+        syscalls.close(fd)
         raise
     return fd
 
@@ -71,7 +71,7 @@ def lock(directory: Path) -> int | None:
 def remove_empty(directory: Path) -> None:
     """Remove a directory if nothing is in it."""
     with suppress(OSError):
-        system.remove_directory(directory)
+        syscalls.remove_directory(directory)
 
 
 def is_locked_by(fd: int, directory: Path) -> bool:
@@ -80,6 +80,6 @@ def is_locked_by(fd: int, directory: Path) -> bool:
     Raises OSError where neither can be found out.
     """
     try:
-        return os.path.samestat(system.look_at(directory), system.describe(fd))
+        return os.path.samestat(syscalls.look_at(directory), syscalls.describe(fd))
     except FileNotFoundError:
         return False

@@ -7,9 +7,9 @@ import re
 import stat
 from pathlib import Path
 
-from aqltelemetry import system
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.format import SEGMENT_BYTES
+from aqltelemetry.system import syscalls
 
 SEGMENT_SUFFIX = ".seg"
 _SEGMENT_NAME = re.compile(r"([0-9]{1,18})\.seg")
@@ -29,16 +29,16 @@ def read_file(path: Path, size_bytes: int = SEGMENT_BYTES, uid: int | None = Non
     """
     owner = os.geteuid() if uid is None else uid
     # A pipe would have an open wait for its other end.
-    fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        found = system.describe(fd)
+        found = syscalls.describe(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != owner:
             msg = f"{path.name}: must be a regular file of user {owner}'s, without another name"
             raise SegmentError(msg)
         pieces = []
-        while size_bytes > 0 and (piece := system.read(fd, size_bytes)):
+        while size_bytes > 0 and (piece := syscalls.read(fd, size_bytes)):
             pieces.append(piece)
             size_bytes -= len(piece)
         return b"".join(pieces)
     finally:
-        system.close(fd)
+        syscalls.close(fd)

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from aqltelemetry.clock import breathe
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.labels import Key
 from aqltelemetry.observation import Series
+from aqltelemetry.system.clock import breathe
 
 TABLE_NAME = "labels.tab"
 _MAGIC = b"AQLLAB01"

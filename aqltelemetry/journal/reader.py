@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from itertools import compress
 from typing import NamedTuple, TypeAlias
 
-from aqltelemetry.clock import Anchor, breathe, to_epoch
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.counters import DROP_MARKS, Mark, read_marks
 from aqltelemetry.journal.label_table import NO_LABELS, TABLE_SLOTS, TableLabels
-from aqltelemetry.journal.marks import DROP_MARKS, Mark, read_marks
 from aqltelemetry.observation import (
     Batch,
     Column,
@@ -24,10 +23,11 @@ from aqltelemetry.observation import (
     SegmentId,
     Series,
 )
-from aqltelemetry.twins import IS_COMPILED
+from aqltelemetry.system.clock import Anchor, breathe, to_epoch
+from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 
-if IS_COMPILED:
-    from aqltelemetry import _rows
+if HAVE_EXTENSIONS:
+    from aqltelemetry.sinks import _rows
 
 _Integers: TypeAlias = MutableSequence[int]
 _Found: TypeAlias = tuple[Sequence[tuple[int, _Integers, _Integers]], int]
@@ -85,7 +85,7 @@ def read_segment(
     # time is the best that is left.
     known_anchors = anchors or (Anchor(0, header.created_ns),)
     found: _Found | None = None
-    if IS_COMPILED:
+    if HAVE_EXTENSIONS:
         slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
         shared = TABLE_SLOTS if labels.series else 0
         found = _rows.read_records(

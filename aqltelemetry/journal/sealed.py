@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from aqltelemetry import system
-from aqltelemetry.clock import breathe
 from aqltelemetry.journal.files import read_file
 from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import breathe
 
 _MAPPED_ALL_THE_SAME = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE})
 
@@ -55,7 +55,7 @@ class SealedSegment:
     @property
     def made_ns(self) -> int:
         """When the file was last written to, by its file system; raises OSError."""
-        return 0 if self.path is None else system.look_at(self.path).st_mtime_ns
+        return 0 if self.path is None else syscalls.look_at(self.path).st_mtime_ns
 
     def read(self) -> bytes:
         """Return the segment's bytes; raises as `read_file` does."""
@@ -78,7 +78,7 @@ class SealedSegment:
         """Remove the segment for good; in memory, it goes with the last that refers to it."""
         if self.path is not None:
             with suppress(FileNotFoundError):
-                system.unlink(self.path)
+                syscalls.unlink(self.path)
 
 
 def seal(segment: Segment) -> SealedSegment:
@@ -90,7 +90,7 @@ def seal(segment: Segment) -> SealedSegment:
     end = segment.exhaust()
     if segment.path is not None and end is not None:
         with suppress(OSError):
-            system.truncate(segment.path, end)
+            syscalls.truncate(segment.path, end)
     sealed = SealedSegment(segment.id, segment.path, segment, segment.taken)
     table = segment.table
     if table is not None:
@@ -102,5 +102,5 @@ def seal(segment: Segment) -> SealedSegment:
 
 def _size_bytes(path: Path | None) -> int:
     with suppress(OSError):
-        return 0 if path is None else system.look_at(path).st_size
+        return 0 if path is None else syscalls.look_at(path).st_size
     return 0

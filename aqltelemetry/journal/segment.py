@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from aqltelemetry.clock import Anchor, breathe
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.counters import Mark, store_mark
 from aqltelemetry.journal.label_table import LabelTable
 from aqltelemetry.journal.labels import Key, LabelLimit
-from aqltelemetry.journal.marks import Mark, store_mark
 from aqltelemetry.observation import (
     DURATION,
     RUNTIME,
@@ -25,10 +24,11 @@ from aqltelemetry.observation import (
     check_prefix,
     clean_label,
 )
-from aqltelemetry.twins import IS_COMPILED
+from aqltelemetry.system.clock import Anchor, breathe
+from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 
-if IS_COMPILED:
-    from aqltelemetry import _hot_path
+if HAVE_EXTENSIONS:
+    from aqltelemetry.recording import _hot_path
 
 # Exhausting the slots in pieces keeps each hold of the interpreter lock short.
 _PIECE = 2048
@@ -154,7 +154,7 @@ class Segment:
         May be called while the segment is recorded to.
         """
         self.table = table
-        if IS_COMPILED:
+        if HAVE_EXTENSIONS:
             self.slots.share(table.ids)  # type: ignore[attr-defined]
         self.ids = table.ids
 
@@ -237,7 +237,7 @@ class BlankSegment(Segment):
 
 
 def _slots(mapped: mmap.mmap, ids: dict[Key, int], positions: range) -> Iterator[int]:
-    return _hot_path.Slots(mapped, ids, positions) if IS_COMPILED else iter(positions)
+    return _hot_path.Slots(mapped, ids, positions) if HAVE_EXTENSIONS else iter(positions)
 
 
 def random_id_base() -> int:

@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aqltelemetry import system
-from aqltelemetry.clock import breathe
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
 from aqltelemetry.journal.files import SEGMENT_SUFFIX
@@ -30,14 +28,16 @@ from aqltelemetry.journal.label_table import (
 )
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import MANY_LABELS, Segment, random_id_base
-from aqltelemetry.twins import IS_COMPILED
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 
-if IS_COMPILED:
-    from aqltelemetry import _rows
+if HAVE_EXTENSIONS:
+    from aqltelemetry.sinks import _rows
 
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
-_PIECE_BYTES = 256 << 10 if IS_COMPILED else 128 << 10
+_PIECE_BYTES = 256 << 10 if HAVE_EXTENSIONS else 128 << 10
 # Of the room for labels, what serves once there is a table of them is left alone.
 _USED = (
     (fmt.LABELS_AT, fmt.LABELS_AT + MANY_LABELS * fmt.LABEL_SLOT_BYTES),
@@ -90,7 +90,7 @@ class Writer:
         try:
             return cls(path.name, origin, path, lock_fd)
         except BaseException:
-            system.close(lock_fd)
+            syscalls.close(lock_fd)
             remove_empty(path)
             raise
 
@@ -168,12 +168,12 @@ class Writer:
         lock_fd = make_locked(path)
         lock_fd, self._lock_fd = self._lock_fd, lock_fd
         with suppress(OSError):
-            system.close(lock_fd)
+            syscalls.close(lock_fd)
 
     def abandon_in_child(self) -> None:
         """Give up the parent's lock in a forked child, without releasing it."""
         if self._lock_fd >= 0:
-            system.close(self._lock_fd)
+            syscalls.close(self._lock_fd)
             self._lock_fd = -1
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class Writer:
                 self.table = None
             remove_empty(self.path)
             with suppress(OSError):
-                system.close(lock_fd)
+                syscalls.close(lock_fd)
             remove_empty(self.path.parent)
 
 
@@ -202,23 +202,23 @@ def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:
 
 def _make_file(final: Path, size_bytes: int, header: bytes, rest: Callable[[], None]) -> mmap.mmap:
     made = final.with_suffix(NEW_SUFFIX)
-    fd = system.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    fd = syscalls.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _check_room(fd, size_bytes)
         rest()
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
-        system.allocate(fd, size_bytes)
+        syscalls.allocate(fd, size_bytes)
         rest()
-        mapped = system.map_file(fd, size_bytes)
+        mapped = syscalls.map_file(fd, size_bytes)
         mapped[: len(header)] = header
-        system.rename(made, final)
+        syscalls.rename(made, final)
     except BaseException:
         with suppress(OSError):
-            system.unlink(made)
+            syscalls.unlink(made)
         raise
     finally:
-        system.close(fd)
+        syscalls.close(fd)
     return mapped
 
 
@@ -231,7 +231,7 @@ def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -
     for piece in range(start, stop, _PIECE_BYTES):
         rest()
         end = min(piece + _PIECE_BYTES, stop)
-        if IS_COMPILED:
+        if HAVE_EXTENSIONS:
             _rows.touch(mapped, piece, end, mmap.PAGESIZE)
         else:
             for at in range(piece, end, mmap.PAGESIZE):
@@ -245,12 +245,12 @@ def _no_rest() -> None:
 def remove_table(directory: Path) -> None:
     """Remove the label table of a writer of which no segment is left; its lock is ours."""
     with suppress(OSError):
-        if not any(name.endswith(SEGMENT_SUFFIX) for name in system.list_directory(directory)):
-            system.unlink(directory / TABLE_NAME)
+        if not any(name.endswith(SEGMENT_SUFFIX) for name in syscalls.list_directory(directory)):
+            syscalls.unlink(directory / TABLE_NAME)
 
 
 def _check_room(fd: int, size_bytes: int) -> None:
-    room = system.free_space(fd)
+    room = syscalls.free_space(fd)
     free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
     if free - size_bytes < min(_FREE_BYTES, total // _FREE_SHARE):
         raise OSError(errno.ENOSPC, "the journal leaves the last of the free space alone")

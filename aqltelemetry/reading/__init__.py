@@ -1,1 +1,4 @@
-"""From published files to data. Imports only the names, times and errors below it."""
+"""From published files to pandas objects.
+
+May import: sinks, system.
+"""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from aqltelemetry import system
 from aqltelemetry.errors import CompressedFileError
+from aqltelemetry.system import syscalls
 
 _PIECE_BYTES = 1 << 20
 # A row of a thousand bytes may be compressed to one.
@@ -29,7 +29,7 @@ def read_text(fd: int, name: str, piece_bytes: int = _PIECE_BYTES) -> Iterator[b
     elif name.endswith(".zst"):
         yield from _decompressed(fd, _zstd())
     else:
-        while piece := system.read(fd, piece_bytes):
+        while piece := syscalls.read(fd, piece_bytes):
             yield piece
 
 
@@ -42,7 +42,7 @@ def _decompressed(fd: int, new_decoder: Callable[[], Any]) -> Iterator[bytes]:
     decoder = new_decoder()
     is_whole = False
     try:
-        while piece := system.read(fd, _COMPRESSED_PIECE_BYTES):
+        while piece := syscalls.read(fd, _COMPRESSED_PIECE_BYTES):
             while piece:
                 is_whole = False
                 text = decoder.decompress(piece)

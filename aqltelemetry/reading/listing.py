@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from aqltelemetry import filenames, system
 from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
 from aqltelemetry.reading.compression import read_text
+from aqltelemetry.sinks import file_names
+from aqltelemetry.system import syscalls
 
-_READABLE = (".csv", *(".csv" + suffix for suffix in filenames.COMPRESSED_SUFFIXES))
+_READABLE = (".csv", *(".csv" + suffix for suffix in file_names.COMPRESSED_SUFFIXES))
 # A CSV file of ours with something after its name, by which it can't be read.
 _SIMILAR = re.compile(rf"(?:{DURATION}|{RUNTIME}|{CUSTOM}|{ACCOUNT})\..*\.csv.+", re.IGNORECASE)
 
@@ -52,7 +53,7 @@ def list_published(directory: str) -> Listing:
     Raises OSError where the directory can't be read.
     """
     names = sorted(os.listdir(directory))
-    files = {name: name for name in filenames.plain_names(names)}
+    files = {name: name for name in file_names.plain_names(names)}
     groups: dict[str, list[str]] = {}
     others = []
     for name in names:
@@ -78,17 +79,17 @@ def _published(name: str) -> str | None:
     """Return the name under which a file was published; None if it can't be read."""
     if not name.endswith(_READABLE):
         return None
-    if filenames.is_published(name):
-        return filenames.uncompressed(name)
-    return filenames.published_name(name) or filenames.uncompressed(name)
+    if file_names.is_published(name):
+        return file_names.uncompressed(name)
+    return file_names.published_name(name) or file_names.uncompressed(name)
 
 
 def _choose(directory: str, names: Sequence[str], not_read: list[NotRead]) -> str:
     """Choose one of the files that have the same identity; note the others."""
 
     def rank(name: str) -> tuple[bool, bool, int, str]:
-        is_compressed = not name.endswith(filenames.CSV_SUFFIX)
-        return not filenames.is_published(name), is_compressed, len(name), name
+        is_compressed = not name.endswith(file_names.CSV_SUFFIX)
+        return not file_names.is_published(name), is_compressed, len(name), name
 
     if len(names) == 1:
         return names[0]
@@ -105,12 +106,12 @@ def _older(directory: str, plain: str, others: Iterable[str]) -> str:
 
     It may not be complete yet, while gzip or gunzip is at work.
     """
-    form = next((name for name in others if name in filenames.forms(plain)), None)
+    form = next((name for name in others if name in file_names.forms(plain)), None)
     if form is None:
         return plain
     try:
         changed, other_changed = (
-            system.look_at(os.path.join(directory, name)).st_mtime_ns for name in (plain, form)
+            syscalls.look_at(os.path.join(directory, name)).st_mtime_ns for name in (plain, form)
         )
     except OSError:  # one of them has just been removed; reading finds out which
         return plain
@@ -128,7 +129,7 @@ def _copies_under_other_prefixes(directory: str, files: Mapping[str, str]) -> Ma
         return {}
     by_rest: dict[str, list[str]] = defaultdict(list)
     for name, published in files.items():
-        if filenames.is_published(published):
+        if file_names.is_published(published):
             by_rest[published.partition(".")[2]].append(name)
     copies = {}
     for same in by_rest.values():
@@ -158,7 +159,7 @@ def _unreadable(names: Sequence[str], files: Mapping[str, str]) -> Iterable[NotR
     rule = "its name must end with .csv, .csv.gz or .csv.zst"
     originals = {published: name for name, published in files.items()}
     for name in names:
-        published = filenames.published_name(name) or ""
+        published = file_names.published_name(name) or ""
         if published in originals:
             yield NotRead(name, f"it is a copy of {originals[published]}", is_lost=False)
         elif published or _SIMILAR.fullmatch(name):

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from numbers import Integral, Real
 from zoneinfo import ZoneInfo
 
-from aqltelemetry.clock import epoch_ns
 from aqltelemetry.errors import MomentError
+from aqltelemetry.system.clock import epoch_ns
 
 EXAMPLES = (
     "5m, '1 hour ago', yesterday, 14:30, 2026-11-24, '2026-11-24 10:00', "

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aqltelemetry.csv_frames import WRITER
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.reading.csv_frames import WRITER
 
 _NS_PER_S = 1e9
 # Of these there is one at each interval, unlike those that tell of single events.

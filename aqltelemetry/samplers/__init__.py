@@ -1,1 +1,4 @@
-"""What is observed at intervals."""
+"""What is measured at intervals: garbage collection, the process, the event loop.
+
+May import: recording, system.
+"""

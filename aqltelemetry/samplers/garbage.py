@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 
-from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
+from aqltelemetry.system.clock import monotonic_ns
 
 GC_COLLECTIONS = "gc collections"
 GC_COLLECTED = "gc collected"

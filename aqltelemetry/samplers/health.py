@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aqltelemetry.observation import RUNTIME, Measurement
-from aqltelemetry.stats import Stats
+from aqltelemetry.recording.stats import Stats
 
 RECORDED = "telemetry recorded"
 DROPPED = "telemetry dropped"

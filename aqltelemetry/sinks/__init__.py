@@ -1,1 +1,4 @@
-"""Where batches of observations are kept."""
+"""Where batches of observations are kept: CSV files, published atomically.
+
+May import: system.
+"""

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from aqltelemetry.csv_format import Block
 from aqltelemetry.observation import Dropped, SegmentAccount
+from aqltelemetry.sinks.csv_rows import Block
 
 ACCEPTED = "accepted"
 """Label: observations that went into the segments in the file's name."""

@@ -14,14 +14,15 @@ from typing import Any, TypeVar, cast
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from aqltelemetry import filenames, system
-from aqltelemetry.clock import breathe
-from aqltelemetry.csv_format import Block, Memory, format_batch, joined
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
+from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.csv_rows import Block, Memory, format_batch, joined
 from aqltelemetry.sinks.generation import File, Generation
 from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.sinks.retention import Retention
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import breathe
 
 _R = TypeVar("_R")
 _BUFFER_BYTES = 128 << 10  # less than a piece, which is then copied by the kernel alone
@@ -148,13 +149,13 @@ class CsvSink:
 
     async def _open(self, prefix: str, part: int) -> File:
         self._number += 1
-        name = filenames.temporary(prefix, self._publisher, self._number)
+        name = file_names.temporary(prefix, self._publisher, self._number)
         path = os.path.join(self._directory, name)
         try:
             return File(prefix, part, path, await self._create(path))
         except FileNotFoundError:
             # Somebody removed the directory; recording outlives that.
-            await self._run(lambda: system.make_directories(self._directory, _DIRECTORY_MODE))
+            await self._run(lambda: syscalls.make_directories(self._directory, _DIRECTORY_MODE))
             return File(prefix, part, path, await self._create(path))
 
     async def _create(self, path: str) -> AsyncBufferedIOBase:
@@ -225,7 +226,7 @@ class CsvSink:
         with suppress(OSError, ValueError):
             await file.close()
         with suppress(OSError):
-            await self._run(partial(system.unlink, path))
+            await self._run(partial(syscalls.unlink, path))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
@@ -253,15 +254,15 @@ async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
 
 
 def _opener(path: str, flags: int) -> int:
-    return system.open_file(path, flags, _FILE_MODE)
+    return syscalls.open_file(path, flags, _FILE_MODE)
 
 
 def _published_ranges(directory: str, writer: str) -> frozenset[tuple[str, int, int]]:
     try:
-        names = system.list_directory(directory)
+        names = syscalls.list_directory(directory)
     except FileNotFoundError:
         return frozenset()
-    parsed = (filenames.parse(name) for name in names if writer in name)
+    parsed = (file_names.parse(name) for name in names if writer in name)
     return frozenset(
         (name.prefix, name.first, name.last)
         for name in parsed

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from aqltelemetry import filenames
-from aqltelemetry.csv_format import Block
-from aqltelemetry.filenames import FileName
 from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
+from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.csv_rows import Block
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication
 
 
@@ -86,7 +86,7 @@ class Generation:
                 file.path,
                 FileName(
                     file.prefix,
-                    *filenames.enclosing(file.from_ns, file.to_ns),
+                    *file_names.enclosing(file.from_ns, file.to_ns),
                     self.pid,
                     self.writer,
                     first,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from aqltelemetry import system
-from aqltelemetry.filenames import FileName
+from aqltelemetry.sinks.file_names import FileName
+from aqltelemetry.system import syscalls
 
 # What link(2) says where a file system has no hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -37,12 +37,12 @@ def publish(
             _synchronise(publication.path)
     for publication in publications:
         final = os.path.join(directory, str(publication.name))
-        file_bytes = system.look_at(publication.path).st_size
+        file_bytes = syscalls.look_at(publication.path).st_size
         with suppress(FileExistsError):
             take_name(publication.path, final)
             size_bytes += file_bytes
         with suppress(OSError):
-            system.unlink(publication.path)
+            syscalls.unlink(publication.path)
     if with_fsync:
         _synchronise(directory)
     return size_bytes
@@ -51,20 +51,20 @@ def publish(
 def _synchronise(path: str) -> None:
     # Not tried again where it fails: what the kernel could not write, it may have
     # forgotten. The rows are written anew, from the journal, into another file.
-    fd = system.open_file(path, os.O_RDONLY)
+    fd = syscalls.open_file(path, os.O_RDONLY)
     try:
-        system.synchronise(fd)
+        syscalls.synchronise(fd)
     finally:
-        system.close(fd)
+        syscalls.close(fd)
 
 
 def take_name(path: str, final: str) -> None:
     """Give a file its final name; raises FileExistsError where that is taken."""
     try:
-        system.link(path, final)
+        syscalls.link(path, final)
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, "published before", final) from None
-        system.rename(path, final)
+        syscalls.rename(path, final)

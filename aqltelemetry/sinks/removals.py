@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
-from aqltelemetry import filenames, system
-from aqltelemetry.filenames import FileName
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER
+from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.account import ACCEPTED, REMOVED
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication, publish
+from aqltelemetry.system import syscalls
 
 NO_SEGMENT = 0
 """`first` and `last` in the name of such an account: it is of no segment."""
@@ -90,9 +91,9 @@ class Removals:
         text = "".join(f"{now_ns},{value},{label},{os.getpid()}\n" for label, value in rows)
         self._number += 1
         path = os.path.join(
-            self._directory, filenames.temporary(ACCOUNT, self._publisher, self._number)
+            self._directory, file_names.temporary(ACCOUNT, self._publisher, self._number)
         )
-        span = filenames.enclosing(now_ns, now_ns)
+        span = file_names.enclosing(now_ns, now_ns)
         name = FileName(
             ACCOUNT, *span, os.getpid(), self._publisher, NO_SEGMENT, NO_SEGMENT, self._number
         )
@@ -101,12 +102,12 @@ class Removals:
             publish(self._directory, [Publication(path, name)])
         except OSError:
             with suppress(OSError):
-                system.unlink(path)
+                syscalls.unlink(path)
             raise
         before, self._path = self._path, os.path.join(self._directory, str(name))
         if before:
             with suppress(OSError):
-                system.unlink(before)
+                syscalls.unlink(before)
 
     def rows(self) -> list[tuple[str, int]]:
         """Return label and value of each run, of the oldest no more than there may be."""
@@ -148,16 +149,16 @@ def read_accepted(data: bytes) -> int:
 def load(path: str) -> bytes:
     """Return the content of an account; nothing where it can't be read."""
     try:
-        fd = system.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+        fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return b""
     try:
-        return system.read(fd, _MAX_BYTES)
+        return syscalls.read(fd, _MAX_BYTES)
     except OSError:
         return b""
     finally:
         with suppress(OSError):
-            system.close(fd)
+            syscalls.close(fd)
 
 
 def merged(runs: Iterable[Removed]) -> list[Removed]:
@@ -184,6 +185,6 @@ def _rows(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _write(path: str, data: bytes) -> None:
-    fd = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    fd = syscalls.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
     with open(fd, "wb") as file:
         file.write(data)

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from aqltelemetry import filenames, system
-from aqltelemetry.clock import AgeClock, breathe, epoch_ns, utc
-from aqltelemetry.filenames import FileName
 from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removals,
     is_removals,
@@ -23,7 +22,9 @@ from aqltelemetry.sinks.removals import (
     read_accepted,
     read_removals,
 )
-from aqltelemetry.threads import NativeFuture, start_thread
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import AgeClock, breathe, epoch_ns, utc
+from aqltelemetry.system.threads import NativeFuture, start_thread
 
 _log = logging.getLogger("aqltelemetry")
 _AT_EXIT = "at interpreter shutdown"
@@ -193,7 +194,7 @@ class Retention:
 
     def _is_removed(self, file: _Published) -> bool:
         try:
-            system.unlink(file.path)
+            syscalls.unlink(file.path)
         except FileNotFoundError:
             # Somebody else, a reader or a sibling process, was faster.
             return False
@@ -214,14 +215,14 @@ class Retention:
 
     def _scan(self, now_ns: int) -> list[_Published]:
         found = []
-        with system.scan_directory(self._directory) as entries:
+        with syscalls.scan_directory(self._directory) as entries:
             for index, entry in enumerate(entries):
                 if index % _BREATH_FILES == 0:
                     breathe()
                 try:
-                    if entry.name.endswith(filenames.TMP_SUFFIX):
+                    if entry.name.endswith(file_names.TMP_SUFFIX):
                         self._remove_stale(entry, now_ns)
-                    elif (name := filenames.parse(entry.name)) is not None:
+                    elif (name := file_names.parse(entry.name)) is not None:
                         size = entry.stat(follow_symlinks=False).st_size
                         found.append(_Published(name.to_ns, size, entry.path, name))
                 except FileNotFoundError:
@@ -232,6 +233,6 @@ class Retention:
 
     @staticmethod
     def _remove_stale(entry: os.DirEntry[str], now_ns: int) -> None:
-        ours = filenames.is_temporary(entry.name)
+        ours = file_names.is_temporary(entry.name)
         if ours and entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - _STALE_TMP_NS:
-            system.unlink(entry.path)
+            syscalls.unlink(entry.path)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import instrument
 from aqltelemetry.autostart import aqltelemetry_autostart as autostart
-from aqltelemetry.launch import environment
+from aqltelemetry.commands.launch import environment
+from aqltelemetry.hosts import autopatch
 
 
 def _run(
@@ -33,7 +33,7 @@ def _run(
 
 
 def test_what_is_watched_is_what_can_be_instrumented() -> None:
-    assert set(instrument.HOSTS) == autostart.HOSTS
+    assert set(autopatch.HOSTS) == autostart.HOSTS
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_python_without_us_runs_as_ever(tmp_path: Path) -> None:
     (tmp_path / "flask" / "app.py").write_text("class Flask: pass")
     program = """
 import sys
-sys.modules["aqltelemetry.instrument"] = None
+sys.modules["aqltelemetry.hosts.autopatch"] = None
 import flask.app
 print(flask.app.Flask.__module__)
 """

@@ -13,7 +13,7 @@ import pytest
 
 import aqltelemetry
 from aqltelemetry.autostart import aqltelemetry_autostart as autostart
-from aqltelemetry.launch import environment
+from aqltelemetry.commands.launch import environment
 
 _HERE = Path(autostart.__file__).parent
 _RECORDS = "from aqltelemetry import time_block\nwith time_block('mine'): pass\n"

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aqltelemetry import Monitor
-from aqltelemetry.cli import main
+from aqltelemetry.commands.cli import main
 
 
 def _run(*arguments: str) -> Result:

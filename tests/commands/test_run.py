@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.control import Controls
+from aqltelemetry.runtime.control_files import Controls
 from servers import PROGRAMS
 
 Rows = Callable[..., list[dict[str, str]]]

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from aqltelemetry.cli import main
-from aqltelemetry.clock import monotonic_ns
-from aqltelemetry.control import Controls
+from aqltelemetry.commands.cli import main
+from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.system.clock import monotonic_ns
 from servers import recover, wait_until
 
 Rows = Callable[..., list[dict[str, str]]]

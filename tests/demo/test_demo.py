@@ -12,7 +12,7 @@ import pytest
 
 from aqltelemetry.demo import drive
 from aqltelemetry.demo.drive import DemoError, run
-from aqltelemetry.filenames import parse
+from aqltelemetry.sinks.file_names import parse
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]

@@ -22,12 +22,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import aqltelemetry.wsgi
-from aqltelemetry import Monitor, recorder, sync, time_block
+from aqltelemetry import Monitor, sync, time_block
 from aqltelemetry.aiohttp import setup
 from aqltelemetry.asgi import TelemetryMiddleware
-from aqltelemetry.asgi_connections import Message, Scope
 from aqltelemetry.errors import NotRunningError, OptionError
 from aqltelemetry.hosts import lifecycle
+from aqltelemetry.hosts.asgi.connections import Message, Scope
+from aqltelemetry.recording import recorder
 from servers import wait_until
 
 with warnings.catch_warnings():

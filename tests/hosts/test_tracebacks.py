@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import aqltelemetry
-from aqltelemetry import Monitor, asgi, asgi_connections, instrument
+from aqltelemetry import Monitor, asgi
+from aqltelemetry.hosts import autopatch
+from aqltelemetry.hosts.asgi import connections
 from twinned import compiled_twin
 
 _PACKAGE = str(Path(aqltelemetry.__file__).parent)
@@ -22,9 +24,9 @@ def middleware(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> type[asgi.TelemetryMiddleware]:
     """Return the middleware, of one of the twins."""
-    module: ModuleType = asgi_connections
+    module: ModuleType = connections
     if request.param == "compiled":
-        module = compiled_twin("_asgi_connections")
+        module = compiled_twin("hosts.asgi._connections")
     monkeypatch.setattr(asgi, "Connections", module.Connections)
     return asgi.TelemetryMiddleware
 
@@ -119,7 +121,7 @@ async def test_an_instrumented_class_adds_no_second_frame(directory: Path) -> No
             await _raise()
 
     module: Any = type("Module", (), {"Application": Application})
-    instrument._asgi_class("Application")(module)
+    autopatch._asgi_class("Application")(module)
     async with Monitor(directory, with_runtime=False):
         exc = await _call(Application(), _raise)
     assert len(_ours(exc)) == 1, _ours(exc)

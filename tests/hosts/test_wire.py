@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from aqltelemetry import asgi, recorder
+from aqltelemetry import asgi
 from aqltelemetry.aiohttp import setup
+from aqltelemetry.recording import recorder
 
 _CLOSE = "Connection: close\r\n"
 _FILE = web.AppKey("file", Path)

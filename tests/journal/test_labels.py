@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from aqltelemetry import Monitor, record, recorder, time_block
-from aqltelemetry.clock import monotonic_ns
+from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.journal.labels import MAX_LABELS, OTHER_LABELS, LabelLimit
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import CUSTOM, DURATION, Kind, Series
+from aqltelemetry.recording import recorder
+from aqltelemetry.system.clock import monotonic_ns
 from fakes import memory_segments, recording
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, time_block
-from aqltelemetry.filenames import parse
+from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.format import LABEL_SLOT_BYTES
 from aqltelemetry.journal.label_table import TABLE_BYTES, TABLE_NAME, TABLE_SLOTS
 from aqltelemetry.journal.labels import MAX_LABELS, OTHER_LABELS
-from aqltelemetry.journal.placement import all_roots
-from aqltelemetry.verification import verify
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.sinks.file_names import parse
 from servers import recover
 
 Counts = Callable[..., Counter[str]]

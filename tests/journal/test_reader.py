@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry import recorder
-from aqltelemetry.clock import Anchor
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import (
@@ -19,6 +17,8 @@ from aqltelemetry.journal.label_table import (
 )
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import DURATION, Kind, Series
+from aqltelemetry.recording import recorder
+from aqltelemetry.system.clock import Anchor
 from fakes import EPOCH_NS, memory_segments, recording
 
 Row = tuple[str, str, int, float]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from aqltelemetry import recorder
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import LabelTable, TableLabels, random_table_base
 from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.observation import SegmentId
+from aqltelemetry.recording import recorder
 from fakes import EPOCH_NS, memory_segments, recording
 from figures import spread
 

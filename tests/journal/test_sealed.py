@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import recorder
+from aqltelemetry.journal.counters import NO_SEGMENT
 from aqltelemetry.journal.format import RECORDS_AT, SEGMENT_BYTES
-from aqltelemetry.journal.marks import NO_SEGMENT
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
-from aqltelemetry.recorder import record
+from aqltelemetry.recording import recorder
+from aqltelemetry.recording.recorder import record
 from fakes import memory_segments, origin, recording
 
 

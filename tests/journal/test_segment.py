@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from itertools import pairwise
 
-from aqltelemetry.clock import Anchor
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import TABLE_SLOTS, LabelTable, random_table_base
 from aqltelemetry.journal.labels import OTHER_LABELS, LabelLimit
 from aqltelemetry.journal.segment import BlankSegment, Counter, Segment
 from aqltelemetry.observation import Kind, Series
+from aqltelemetry.system.clock import Anchor
 from fakes import header, memory_segments
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.filenames import FileName
 from aqltelemetry.reading.listing import NotRead, list_published, summary
+from aqltelemetry.sinks.file_names import FileName
 
 _NAME = str(FileName("duration", 0, 2000, 7, "0123456789abcdef", 1, 2, 0))
 _OTHER = str(FileName("duration", 5000, 9000, 7, "0123456789abcdef", 3, 3, 0))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from aqltelemetry.clock import monotonic_ns
 from aqltelemetry.samplers import event_loop
 from aqltelemetry.samplers.event_loop import EventLoopSampler, count_tasks
+from aqltelemetry.system.clock import monotonic_ns
 from fakes import FakeClock
 
 _S = 1_000_000_000

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from aqltelemetry.recording.stats import Stats
 from aqltelemetry.samplers.health import HealthSampler
-from aqltelemetry.stats import Stats
 
 
 async def _sample(stats: Stats) -> dict[str, float]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import filenames, system
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
-from aqltelemetry.sinks import csv_file
+from aqltelemetry.sinks import csv_file, file_names
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
-from aqltelemetry.threads import WorkerThread
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.threads import WorkerThread
 from fakes import EPOCH_NS
 
 _WRITER = "0123456789abcdef"
@@ -70,7 +70,7 @@ def _names(directory: Path) -> list[str]:
 
 async def test_nothing_is_visible_before_it_is_complete(sink: CsvSink, directory: Path) -> None:
     assert await sink.write(_batch(1)) == ()
-    assert all(filenames.is_temporary(name) for name in _names(directory))
+    assert all(file_names.is_temporary(name) for name in _names(directory))
     await sink.close()
 
 
@@ -80,7 +80,7 @@ async def test_a_flush_publishes_what_was_taken(sink: CsvSink, directory: Path) 
         await sink.write(batch)
     assert await sink.flush() == [batch.segment for batch in batches]
     (name,) = _names(directory)
-    parsed = filenames.parse(name)
+    parsed = file_names.parse(name)
     assert parsed is not None
     assert (parsed.first, parsed.last, parsed.part, parsed.pid) == (1, 2, 0, 4711)
     data = (directory / name).read_bytes()
@@ -92,7 +92,7 @@ async def test_a_flush_publishes_what_was_taken(sink: CsvSink, directory: Path) 
 async def test_the_name_spans_the_timepoints(sink: CsvSink, rows: Rows, directory: Path) -> None:
     await sink.write(_batch(5, 100))
     await sink.flush()
-    parsed = filenames.parse(_names(directory)[0])
+    parsed = file_names.parse(_names(directory)[0])
     assert parsed is not None
     times = [int(row["Timepoint"]) for row in rows("duration")]
     assert parsed.from_ns <= min(times) <= max(times) < parsed.to_ns
@@ -147,7 +147,7 @@ async def test_recovered_segments_are_published_one_by_one(sink: CsvSink, direct
     for sequence in (1, 2, 3):
         await sink.write(_batch(sequence, recovered=True))
     await sink.flush()
-    spans = [(name.first, name.last) for name in map(filenames.parse, _names(directory)) if name]
+    spans = [(name.first, name.last) for name in map(file_names.parse, _names(directory)) if name]
     assert spans == [(1, 1), (2, 2), (3, 3)]
 
 
@@ -196,9 +196,9 @@ async def test_closing_removes_what_was_not_published(sink: CsvSink, directory: 
 
 
 _CALLS = (
-    (system, "open_file"),
-    (system, "link"),
-    (system, "look_at"),
+    (syscalls, "open_file"),
+    (syscalls, "link"),
+    (syscalls, "look_at"),
     (CsvSink, "_write_chunk"),
 )
 
@@ -247,7 +247,7 @@ async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
     assert calls >= nth
     await sink.close()
     assert len(rows("duration")) == len(rows("runtime")) == 900
-    assert all(filenames.parse(name) for name in _names(directory))
+    assert all(file_names.parse(name) for name in _names(directory))
 
 
 async def test_cancelled_while_a_file_is_made_it_leaves_none(
@@ -293,7 +293,7 @@ async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await sink.close()
-        assert all(filenames.parse(name) for name in _names(directory))
+        assert all(file_names.parse(name) for name in _names(directory))
     sink = _sink(directory, thread)
     await work(sink)
     assert len(rows("duration")) == len(rows("runtime")) == 3

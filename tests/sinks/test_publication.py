@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.filenames import FileName
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication, publish
 
 _NAME = FileName("duration", 0, 1_000, 1, "0" * 16, 1, 1, 0)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry import system
-from aqltelemetry.clock import utc
-from aqltelemetry.filenames import FileName, parse, temporary
+from aqltelemetry.sinks.file_names import FileName, parse, temporary
 from aqltelemetry.sinks.removals import RemovedFiles, is_removals, load, read_removals
 from aqltelemetry.sinks.retention import Retention
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import utc
 from fakes import EPOCH_NS, FakeClock
 
 _S = 1_000_000_000
@@ -158,7 +158,7 @@ def undeletable(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise OSError(number, os.strerror(number), str(path))
             unlink(path)
 
-        monkeypatch.setattr(system, "unlink", fail)
+        monkeypatch.setattr(syscalls, "unlink", fail)
 
     return make
 
@@ -232,7 +232,7 @@ def test_a_directory_that_can_not_be_looked_through_harms_nobody(
     def fail(path: str) -> None:
         raise exc
 
-    monkeypatch.setattr(system, "scan_directory", fail)
+    monkeypatch.setattr(syscalls, "scan_directory", fail)
     retention = _retention(tmp_path)
     retention.added(100)
     assert retention.errors == 1
@@ -327,7 +327,7 @@ def test_it_is_told_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
     retention = _retention(tmp_path, keep_s=500)
     with monkeypatch.context() as patch:
         patch.setattr(
-            system, "unlink", lambda path: look(path) if path.endswith(".csv") else unlink(path)
+            syscalls, "unlink", lambda path: look(path) if path.endswith(".csv") else unlink(path)
         )
         retention.sweep()
     assert told == [{(_ONE, "duration"): [(1, 2, 1)], (_ONE, "account"): [(1, 2, 2)]}] * 2
@@ -338,7 +338,7 @@ def test_a_full_disk_does_not_keep_the_old_files_and_they_are_told_once_there_is
 ) -> None:
     _write_run(tmp_path, _ONE, 1, 2, 0)
     removed: list[str] = []
-    unlink, open_file = os.unlink, system.open_file
+    unlink, open_file = os.unlink, syscalls.open_file
 
     def note(path: str) -> None:
         removed.append(path)
@@ -349,8 +349,8 @@ def test_a_full_disk_does_not_keep_the_old_files_and_they_are_told_once_there_is
             raise OSError(errno.ENOSPC, "no space left")
         return open_file(path, flags, mode)
 
-    monkeypatch.setattr(system, "unlink", note)
-    monkeypatch.setattr(system, "open_file", open_if_there_is_room)
+    monkeypatch.setattr(syscalls, "unlink", note)
+    monkeypatch.setattr(syscalls, "open_file", open_if_there_is_room)
     _retention(tmp_path, keep_s=500).sweep()
     assert _removals(tmp_path)[_ONE, "duration"] == [(1, 2, 1)]
 

@@ -14,7 +14,7 @@ from aqltelemetry import Monitor, TelemetryDB, monitor, record, time_block, time
 from aqltelemetry.aiohttp import setup
 from aqltelemetry.observation import Batch, Measurement, SegmentId
 from aqltelemetry.protocols import Sampler, Sink
-from aqltelemetry.stats import Stats
+from aqltelemetry.recording.stats import Stats
 
 
 @time_it

@@ -1,1 +1,0 @@
-from aqltelemetry.asgi_connections import Connections as Connections

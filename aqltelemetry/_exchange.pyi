@@ -1,1 +1,0 @@
-from aqltelemetry.exchange import Gauge as Gauge

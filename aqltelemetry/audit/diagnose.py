@@ -1,0 +1,193 @@
+"""Finds out what is recorded, what is not, and why: of a directory, or of a process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from aqltelemetry.audit import published, unpublished
+from aqltelemetry.errors import MonitoringDirectoryError, OptionError
+from aqltelemetry.journal.inventory import Resident, census, mapped_by, seen_by
+from aqltelemetry.journal.location import PlacementError, all_roots, file_system, find_journal_root
+from aqltelemetry.reading.listing import list_published, summary
+from aqltelemetry.runtime.assembly import check_directory
+from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.settings import Settings, settings
+from aqltelemetry.sinks.file_names import parse
+from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.system.extensions import IN_USE, has_interpreter_lock
+from aqltelemetry.wording import ago, counted, processes
+
+_MIB = 1 << 20
+_MIN_FREE_BYTES = 64 * _MIB
+_NS_PER_S = 1e9
+_MAX_LISTED = 20
+EXTRAS = {
+    "uvloop": "a faster event loop; recording under gevent or eventlet needs it",
+    "yappi": "profiles of threads and coroutines",
+    "pandas": "reading into pandas",
+    "rich": "the report",
+}
+
+
+class Finding(NamedTuple):
+    """What was found of one matter; `is_fault` says whether recording suffers from it."""
+
+    matter: str
+    text: str
+    is_fault: bool = False
+
+
+def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Find out about a monitoring directory; the options are in `environ`."""
+    try:
+        chosen = settings(directory, environ=environ)
+    except OptionError as exc:
+        yield Finding("options", str(exc), is_fault=True)
+        return
+    yield _directory(chosen.directory)
+    if not os.path.isdir(chosen.directory):
+        return
+    yield from _journal(chosen, directory)
+    if Controls(chosen.directory).is_off():
+        command = f"aqltelemetry on {shlex.quote(directory)}"
+        yield Finding("switch", f"off: to switch it on: {command}", is_fault=True)
+    else:
+        yield Finding("switch", "on")
+    yield _published(chosen.directory)
+    if not_read := list_published(chosen.directory).not_read:
+        is_fault = any(each.is_lost for each in not_read)
+        yield Finding("files", summary(not_read), is_fault=is_fault)
+
+
+def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
+    """Find out about a process, and about where it records or would.
+
+    Raises FileNotFoundError where there is none, PermissionError where it is
+    another user's.
+    """
+    place = proc / str(pid)
+    command = _texts(place / "cmdline")
+    environ = dict(text.split("=", 1) for text in _texts(place / "environ") if "=" in text)
+    yield Finding("process", f"{pid}: {' '.join(command) or 'a zombie, or of the kernel'}")
+    headers = list(mapped_by(pid, proc))
+    if headers:
+        latest = max(headers, key=lambda header: header.created_ns)
+        yield Finding("recording", f"as writer {latest.writer}, into {latest.directory}")
+        yield from examine(str(seen_by(pid, latest.directory, proc)), environ)
+        return
+    if not _is_python(place):
+        yield Finding("recording", "none: it is not a Python process", is_fault=True)
+        return
+    yield Finding("recording", _why_not(environ), is_fault=True)
+    directory = environ.get("AQLTELEMETRY_DIR", "_monitoring")
+    yield from examine(os.path.join(os.readlink(place / "cwd"), directory), environ)
+
+
+def examine_environment() -> Iterator[Finding]:
+    """Say of which Python this is, and which optional packages that has."""
+    yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
+    yield Finding("hot path", IN_USE, is_fault=not has_interpreter_lock())
+    for package, what in EXTRAS.items():
+        state = "installed" if find_spec(package) else "not installed"
+        yield Finding(package, f"{state}: {what}")
+    if find_spec("aiohttp"):
+        yield from _aiohttp()
+
+
+def _aiohttp() -> Iterator[Finding]:
+    try:
+        from aqltelemetry.hosts.aiohttp.private import version_note  # noqa: PLC0415 - it need not be there
+
+        note = version_note()
+    except Exception as exc:  # noqa: BLE001 - whatever an import of aiohttp raises
+        note = f"can't be imported: {exc}"
+    if note:
+        yield Finding("aiohttp", note)
+
+
+def _directory(directory: str) -> Finding:
+    if not os.path.isdir(directory):
+        what = "is a file" if os.path.exists(directory) else "does not exist"
+        text = f"{directory} {what}; nothing was recorded there"
+        return Finding("directory", text, is_fault=True)
+    try:
+        check_directory(directory)
+    except MonitoringDirectoryError as exc:
+        return Finding("directory", str(exc), is_fault=True)
+    free_bytes = shutil.disk_usage(directory).free
+    return Finding(
+        "directory",
+        f"{directory}, {free_bytes / _MIB:,.0f} MiB free",
+        is_fault=free_bytes < _MIN_FREE_BYTES,
+    )
+
+
+def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
+    # Of whose recordings this is, which need not be who asks.
+    uid = os.stat(chosen.directory).st_uid
+    try:
+        root = find_journal_root(chosen.directory, chosen.journal_dir, uid)
+        yield Finding("journal", f"{root} on {file_system(root) or 'an unknown file system'}")
+    except PlacementError as exc:
+        yield Finding("journal", f"in memory only: {exc}; a killed process loses", is_fault=True)
+    try:
+        roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
+        found = census(roots, uid)
+        left = unpublished.count_in(roots)
+    except OSError as exc:
+        yield Finding("writers", f"the journal can't be read: {exc}", is_fault=True)
+        return
+    alive = [each for each in found.residents if each.is_alive]
+    for each in alive[:_MAX_LISTED]:
+        yield Finding("recording", _resident(each))
+    if len(alive) > _MAX_LISTED:
+        yield Finding("recording", f"and {processes(len(alive) - _MAX_LISTED)} more")
+    if not alive:
+        yield Finding("recording", "no process records now")
+    if text := unpublished.describe(left, directory):
+        is_fault = bool(left.of_killed) and not alive
+        yield Finding("unpublished", f"{text}, in the journal", is_fault=is_fault)
+    if found.damaged:
+        yield Finding("damaged", f"{counted(found.damaged, 'segment')} set aside", is_fault=True)
+
+
+def _resident(each: Resident) -> str:
+    held = f"{counted(each.segments, 'segment')}, {each.size_bytes / _MIB:,.1f} MiB"
+    return f"process {each.pid or 'that has just begun'}, writer {each.writer}: {held}"
+
+
+def _published(directory: str) -> Finding:
+    names = published.names(directory)
+    if not names:
+        return Finding("published", "no file yet; the first comes a minute after a start")
+    newest = max(found.to_ns for name in names if (found := parse(name)))
+    age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
+    return Finding("published", f"{counted(len(names), 'file')}, the newest {ago(age_s)}")
+
+
+def _is_python(place: Path) -> bool:
+    program = os.path.basename(os.readlink(place / "exe"))
+    return "python" in program or "libpython" in (place / "maps").read_text(errors="replace")
+
+
+def _why_not(environ: Mapping[str, str]) -> str:
+    if "AQLTELEMETRY_RUN" not in environ:
+        return (
+            "none: not started by `aqltelemetry run`, and its code has no recording on now, "
+            "or one in memory only; its log (logger aqltelemetry) tells of failures"
+        )
+    return (
+        "none: it serves nothing that is known, has served nothing yet, only starts other "
+        "processes, or lacks aqltelemetry; its log (logger aqltelemetry) tells of failures"
+    )
+
+
+def _texts(path: Path) -> list[str]:
+    return [os.fsdecode(text) for text in path.read_bytes().split(b"\0") if text]

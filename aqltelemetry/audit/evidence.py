@@ -1,0 +1,279 @@
+"""What the files of a recording say: rows, accounts, and what is still in the journal.
+
+The journal is read first, so that whatever is published meanwhile is seen in one
+of the two places, or in both, and never in none.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal.dead_writers import find_set_aside, find_writers
+from aqltelemetry.journal.dir_lock import lock
+from aqltelemetry.journal.files import read_file, segment_number
+from aqltelemetry.journal.label_table import TableLabels, read_table
+from aqltelemetry.journal.reader import Context, read_segment
+from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
+from aqltelemetry.reading.compression import read_text
+from aqltelemetry.reading.listing import list_published
+from aqltelemetry.sinks import account as labels
+from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.file_names import FileName
+from aqltelemetry.sinks.removals import (
+    Removed,
+    RemovedFiles,
+    is_removals,
+    merged,
+    read_removals,
+)
+from aqltelemetry.system import syscalls
+
+_PIECE_BYTES = 1 << 20
+_LISTINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A published file: what its name says, and its rows; None where it is damaged."""
+
+    name: FileName
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an account file says of the segments `first` to `last` of its writer."""
+
+    first: int
+    last: int
+    accepted: int
+    before: int | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+    torn: int = 0
+    dropped: Sequence[Dropped] = ()
+    end: int | None = None
+    child: int | None = None
+    removed: int = 0
+    damaged: int = 0
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that is known of one writer.
+
+    `journal` holds what its segments there tell, by number; None for one that can't
+    be read, or that was never recorded to.
+    """
+
+    writer: str
+    pid: int = 0
+    is_alive: bool = False
+    files: list[DataFile] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    journal: dict[int, SegmentAccount | None] = field(default_factory=dict)
+    set_aside: set[int] = field(default_factory=set)
+    damaged: list[str] = field(default_factory=list)
+    retired: dict[str, list[Removed]] = field(default_factory=dict)
+    """What retention has removed, by prefix."""
+
+
+def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
+    """Return the evidence by writer; raises OSError where a directory can't be read.
+
+    A file that can't be, or is a link, a pipe or whatever else, is a damaged one.
+    """
+    found = look_into(roots)
+    for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
+        name = file_names.parse(published)
+        if name is None or is_removals(name):
+            continue
+        with suppress(FileNotFoundError):  # a reader was faster
+            rows, begin = _read_rows(directory / entry, name.pid)
+            evidence = found.setdefault(name.writer, Evidence(name.writer))
+            evidence.pid = name.pid
+            _take(evidence, name, rows, begin)
+    # Last, as they are published before what they name is removed.
+    for (writer, prefix), runs in _removals(directory).items():
+        if writer in found:
+            found[writer].retired[prefix] = runs
+    return found
+
+
+def _removals(directory: Path) -> RemovedFiles:
+    """Return what all accounts say was removed by retention.
+
+    While it is removing, each of these accounts takes the place of the one before it.
+    """
+    found: dict[tuple[str, str], list[Removed]] = {}
+    read: set[str] = set()
+    for _ in range(_LISTINGS):
+        files = list_published(os.fspath(directory)).files
+        names = {entry: file_names.parse(published) for entry, published in files.items()}
+        new = {entry for entry, name in names.items() if name and is_removals(name)} - read
+        if not new:
+            break
+        read |= new
+        for entry in sorted(new):
+            for key, runs in read_removals(_content(directory / entry)).items():
+                found[key] = merged([*found.get(key, ()), *runs])
+    return found
+
+
+def _content(path: Path) -> bytes:
+    """Return an account's text; nothing where it can't be read."""
+    try:
+        fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        return b"".join(read_text(fd, path.name))
+    except OSError:
+        return b""
+    finally:
+        syscalls.close(fd)
+
+
+def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) -> None:
+    if name.prefix != ACCOUNT:
+        evidence.files.append(DataFile(name, rows))
+    if rows is None:
+        evidence.damaged.append(str(name))
+    elif name.prefix == ACCOUNT:
+        try:
+            evidence.claims.append(read_claim(name, begin))
+        except (ValueError, KeyError):
+            evidence.damaged.append(str(name))
+
+
+def _read_rows(path: Path, pid: int) -> tuple[int | None, bytes]:
+    """Count a file's rows, and return its first piece; None where it is damaged.
+
+    Raises FileNotFoundError.
+    """
+    try:
+        fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None, b""
+    try:
+        if not stat.S_ISREG(syscalls.describe(fd).st_mode):
+            return None, b""
+        return _count(read_text(fd, path.name, _PIECE_BYTES), pid)
+    except OSError:
+        return None, b""
+    finally:
+        syscalls.close(fd)
+
+
+def _count(pieces: Iterable[bytes], pid: int) -> tuple[int | None, bytes]:
+    """Count rows piece by piece, since others' files may be of any size."""
+    mark = b",%d\n" % pid
+    begin = rest = b""
+    lines = rows = 0
+    for piece in pieces:
+        begin = begin or piece
+        text = rest + piece
+        end = text.rfind(b"\n") + 1
+        lines += text.count(b"\n", 0, end)
+        rows += text.count(mark, 0, end)
+        rest = text[end:]
+        if len(rest) > _PIECE_BYTES:  # no row is as long
+            return None, begin
+    is_whole = begin.startswith(CSV_HEADER) and rows == lines - 1 and not rest
+    return rows if is_whole else None, begin
+
+
+def read_claim(name: FileName, data: bytes) -> Claim:
+    """Read an account; raises ValueError or KeyError where it is none."""
+    numbers: dict[str, int] = {}
+    times: dict[str, int] = {}
+    for line in data.decode().splitlines()[1:]:
+        at_ns, value, label, _ = line.split(",")
+        numbers[label], times[label] = int(value), int(at_ns)
+    torn = numbers.pop(labels.TORN, 0)
+    return Claim(
+        first=name.first,
+        last=name.last,
+        accepted=numbers[labels.ACCEPTED],
+        before=numbers.get(labels.BEFORE),
+        rows=_with_prefix(numbers, labels.ROWS),
+        files=_with_prefix(numbers, labels.FILES, besides=labels.REMOVED),
+        torn=torn,
+        dropped=[
+            Dropped(reason, total, times[labels.DROPPED + reason])
+            for reason, total in _with_prefix(numbers, labels.DROPPED).items()
+        ],
+        end=numbers.get(labels.END),
+        child=numbers.get(labels.CHILD),
+        removed=numbers.get(labels.REMOVED, 0),
+        damaged=numbers.get(labels.DAMAGED, 0),
+    )
+
+
+def _with_prefix(
+    numbers: Mapping[str, int], prefix: str, besides: str | None = None
+) -> Mapping[str, int]:
+    return {
+        label.removeprefix(prefix): value
+        for label, value in numbers.items()
+        if label.startswith(prefix) and label != besides
+    }
+
+
+def look_into(roots: Iterable[Path]) -> dict[str, Evidence]:
+    """Return what is in the journal, by writer."""
+    found: dict[str, Evidence] = {}
+    for root in roots:
+        _look_into(root, found)
+    return found
+
+
+def _look_into(root: Path, found: dict[str, Evidence]) -> None:
+    try:
+        owner = syscalls.look_at(root).st_uid  # not this user, where root looks
+    except FileNotFoundError:
+        return
+    for path in find_writers(root):
+        evidence = found.setdefault(path.name, Evidence(path.name))
+        lock_fd = lock(path)
+        if lock_fd is None:
+            evidence.is_alive = path.exists()
+        else:
+            os.close(lock_fd)
+        with suppress(FileNotFoundError):  # it was recovered meanwhile
+            labels = read_table(path, _no_rest, uid=owner)
+            for name in syscalls.list_directory(path):
+                number = segment_number(name)
+                if number is not None:
+                    _read(evidence, path / name, number, owner, labels)
+    for writer, number in find_set_aside(root):
+        found.setdefault(writer, Evidence(writer)).set_aside.add(number)
+
+
+def _read(evidence: Evidence, path: Path, number: int, owner: int, labels: TableLabels) -> None:
+    try:
+        reading = read_segment(
+            read_file(path, uid=owner),
+            recovered=True,
+            context=Context(labels=labels),
+            rest=_no_rest,
+        )
+    except FileNotFoundError:
+        return
+    except (OSError, SegmentError, ValueError):
+        evidence.damaged.append(path.name)
+        return
+    evidence.journal[number] = reading.batch.account
+    evidence.pid = reading.batch.pid
+
+
+def _no_rest() -> None:
+    pass

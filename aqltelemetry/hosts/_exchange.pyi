@@ -1,0 +1,1 @@
+from aqltelemetry.hosts.exchange import Gauge as Gauge

@@ -1,0 +1,71 @@
+"""The labels of requests to an aiohttp application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from aiohttp import web
+
+from aqltelemetry.hosts.labels import Labels, RequestLabels, guarded
+from aqltelemetry.hosts.templates import with_fallback
+
+
+class RouteLabels:
+    """Names the series of requests by their routes.
+
+    `template` is the function of the user's that names a request's route, if there is one;
+    where it returns nothing, that of aiohttp is used.
+    """
+
+    def __init__(self, template: Callable[[web.Request], str | None] | None = None) -> None:
+        self._labels = RequestLabels()
+        self._are_by_route = template is None
+        self._template = guarded(with_fallback(template, route_template))
+        self._known: dict[tuple[web.AbstractRoute, str, str], Labels] = {}
+        self.unmatched = self._labels.of(None, "GET")
+
+    def of(self, request: web.Request, kind: str) -> Labels:
+        """Return the labels of a request; those of a route share them."""
+        try:
+            return self._known[request.match_info.route, request.method, kind]
+        except Exception:  # noqa: BLE001 - a router may have failed
+            return self._learn(request, kind)
+
+    def knows(self, request: web.Request) -> bool:
+        """Say whether the labels of a request stay those of its route and method."""
+        return (request.match_info.route, request.method, "") in self._known
+
+    def _learn(self, request: web.Request, kind: str) -> Labels:
+        template, method = self._template(request), request.method
+        labels = self._labels.of(template, method, kind)
+        # What no route answers has a new one each time, and clients may invent methods.
+        if template is not None and self._are_by_route and self._labels.keeps(method):
+            self._known[request.match_info.route, method, kind] = labels
+        return labels
+
+
+def route_template(request: web.Request) -> str | None:
+    """Return the route of a request, after the domain of its application if it has one.
+
+    Both are as they are written in the application: nothing comes from the request.
+    """
+    match_info = request.match_info
+    resource = match_info.route.resource
+    # What no route matches has one that makes the error, of no resource.
+    if resource is None:
+        return None
+    apps = getattr(match_info, "apps", ())
+    return (_domain(apps) if len(apps) > 1 else "") + resource.canonical
+
+
+def _domain(apps: tuple[web.Application, ...]) -> str:
+    """Return the domain of the innermost application that was added by `add_domain`."""
+    found = ""
+    for outer, inner in pairwise(apps):
+        for resource in outer.router.resources():
+            info = resource.get_info()
+            if info.get("app") is inner and "rule" in info:
+                rule = info["rule"]
+                found = str(rule.get_info().get("domain") or rule.canonical)
+    return found

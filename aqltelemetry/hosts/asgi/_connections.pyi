@@ -1,0 +1,1 @@
+from aqltelemetry.hosts.asgi.connections import Connections as Connections

@@ -1,0 +1,199 @@
+"""How long a connection to an ASGI application takes, and what becomes of it.
+
+This is the pure twin; `_asgi_connections.pyx` has the compiled one, which does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from operator import index
+from typing import Any, TypeAlias
+
+from aqltelemetry.hosts.asgi.routes import IN_DJANGO, AsgiRoutes, django_path
+from aqltelemetry.hosts.exchange import Exchange, InFlight
+from aqltelemetry.hosts.labels import (
+    ANSWERING,
+    ASKED,
+    EVENTS,
+    RECORDED_BY,
+    TEMPLATE,
+    WEBSOCKET,
+    Labels,
+    RequestLabels,
+    guarded,
+)
+from aqltelemetry.hosts.routes import django_template
+from aqltelemetry.recording.recorder import is_on
+from aqltelemetry.system.async_backend import is_cancellation
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Template: TypeAlias = Callable[[Scope], str | None]
+
+_FAILED = 500
+# What servers answer for an application that closes a websocket before it accepts it.
+_REFUSED = 403
+_MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
+_STARTS = ("http.response.start", "websocket.http.response.start")
+_HANDSHAKE = ("websocket.accept", "websocket.close", "websocket.http.response.body")
+
+
+class ScopeLabels:
+    """Names the series of connections by their scopes.
+
+    `template` is the function of the user's that names a connection's route, if there
+    is one; where it returns nothing, the framework's route does.
+    """
+
+    def __init__(self, template: Template | None = None) -> None:
+        self._labels = RequestLabels()
+        self._routes = AsgiRoutes()
+        self._own_template = template
+        self._template = guarded(self._find)
+        self.are_by_route = template is None
+
+    def of(self, scope: Scope, kind: str) -> Labels:
+        """Return the labels of a connection that has ended."""
+        return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
+
+    def keeps(self, scope: Scope) -> bool:
+        """Say whether these are the labels of each connection of a method with the same route.
+
+        The same is what `route_tree.deciding` returns.
+        """
+        return self._labels.keeps(scope["method"]) and self._routes.decides(scope)
+
+    @staticmethod
+    def begin_response(scope: Scope) -> None:
+        """Note the route of a request to Django, which knows it no longer at the end."""
+        if IN_DJANGO in scope and TEMPLATE not in scope:
+            scope[TEMPLATE] = _django_template(scope) or ""
+
+    def _find(self, scope: Scope) -> str | None:
+        if self._own_template is not None:
+            own = self._own_template(scope)
+            if own:
+                return own
+        return self._routes.template(scope)
+
+
+_django_template = guarded(lambda scope: django_template(django_path(scope)))
+
+
+class Connections:
+    """What the connections of a middleware have in common."""
+
+    _made = 0
+
+    def __init__(self, labels: ScopeLabels, in_flight: InFlight, with_ttfb: bool) -> None:
+        Connections._made += 1
+        self.labels = labels
+        self.in_flight = in_flight
+        self.with_ttfb = with_ttfb
+
+    def begin(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
+        """Begin a connection; None if it is not to be recorded, or by another middleware."""
+        if scope["type"] not in ("http", "websocket") or not is_on():
+            return None
+        # Within another one of its kind, only the outer one records. A mark may have a scope
+        # grow that else would not, so where there is one middleware there are none.
+        if Connections._made > 1 and scope.setdefault(RECORDED_BY, self) is not self:
+            return None
+        self.in_flight.begin()
+        if ASKED:
+            ANSWERING.set(scope)
+        return Connection(self, scope, receive, send)
+
+
+class Connection(Exchange):
+    """A connection, seen by what its application receives and sends."""
+
+    def __init__(
+        self, connections: Connections, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
+        self._connections = connections
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._is_complete = self._is_accepted = False
+
+    async def receive(self) -> Message:
+        """Receive as the application would, and note that the client has gone."""
+        message = await self._receive()
+        kind = message["type"]
+        # Some servers send it as soon as the last message has reached them.
+        if (kind == "http.disconnect" and not self._is_complete) or (
+            kind == "websocket.disconnect" and not (self._is_accepted or self.status)
+        ):
+            self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send as the application would; the exchange ends with its last message."""
+        kind = message["type"]
+        if kind in _STARTS:
+            self._begin(message)
+        elif kind in _MAY_BE_LAST:
+            self.first_byte()
+            self._is_complete = not message.get("more_body", False)
+        elif kind in _HANDSHAKE:
+            self._note_handshake(kind, message)
+        try:
+            await self._send(message)
+        except OSError:  # what a server raises when the client has gone
+            self.disconnected = True
+            raise
+        # A background task may follow the response: it is not the client's time.
+        if self._is_complete:
+            self._record()
+
+    def fail(self, exc: BaseException) -> None:
+        """Note how the application failed."""
+        # A server cancels what nobody waits for any more; all else it answers by an error.
+        if is_cancellation(exc):
+            self.disconnected = True
+        else:
+            self.status = _FAILED
+
+    def leave(self) -> None:
+        """Record what became of it, if it has not ended before: the application has."""
+        if ASKED:
+            # Not reset by a token, which another context than this would not have.
+            ANSWERING.set(None)
+        if not (self.status or self._is_accepted):  # which servers answer by an error
+            self.status = _FAILED
+        self._record()
+        self._connections.in_flight.end()
+
+    def _record(self) -> None:
+        if not self.ended:
+            connections = self._connections
+            labels = connections.labels.of(self._scope, self.kind)
+            self.end(labels, connections.with_ttfb)
+
+    def _note_handshake(self, kind: str, message: Message) -> None:
+        if kind == "websocket.accept":
+            self._is_accepted = True
+            self.first_byte()
+        elif kind == "websocket.http.response.body":
+            self._is_complete = not message.get("more_body", False)
+        elif not (self._is_accepted or self.status):  # closed
+            self.status = _REFUSED
+            self._is_complete = True
+
+    def _begin(self, message: Message) -> None:
+        try:
+            self.status = index(message["status"])
+            self._connections.labels.begin_response(self._scope)
+            headers = message.get("headers", ())
+            if not isinstance(headers, list | tuple):
+                # An iterator, which the server needs too.
+                message["headers"] = headers = list(headers)
+            for name, value in headers:
+                if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                    self.kind = self.kind or EVENTS
+        except Exception:  # noqa: BLE001, S110 - the server says what is wrong with them
+            pass

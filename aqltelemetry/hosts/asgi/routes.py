@@ -1,0 +1,114 @@
+"""Which route answered an ASGI connection, as a template, of routes alone.
+
+What the client sent is never part of a template, so there are no more templates than
+the application has routes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from aqltelemetry.hosts.asgi.route_tree import Place, RouteTree, deciding, is_router, is_static
+from aqltelemetry.hosts.labels import TEMPLATE
+from aqltelemetry.hosts.routes import django_template
+
+IN_DJANGO = "aqltelemetry.in_django"
+"""Set in the scope of a connection that Django handles."""
+_MOST_TREES = 100
+_REST = "/{path}"
+
+
+class AsgiRoutes:
+    """The routes of the applications that a middleware has seen."""
+
+    def __init__(self) -> None:
+        # With the router, whose id is its own only while it lives.
+        self._trees: dict[int, RouteTree] = {}
+
+    def template(self, scope: Mapping[str, Any]) -> str | None:
+        """Return the template of a connection; None where no route matched.
+
+        Applications that are none of Starlette's leave it in the scope: Litestar as
+        `path_template`; WSGI applications, Django, Quart, Falcon and Sanic by what
+        `hosts.frameworks` has them leave, which is empty where no route matched.
+        """
+        inner: str | None = scope.get(TEMPLATE)
+        litestar: str = scope.get("path_template") or ""
+        if not litestar and "route_handler" in scope:
+            litestar = _litestar_mount(scope["route_handler"])
+        tree = self._tree(scope)
+        if tree is not None:
+            place = tree.find(scope)
+            if place is None:
+                return None
+            if inner is None and place.app is not None and _is_litestar(place.app):
+                return place.template + litestar if litestar else None
+            return _joined(litestar.removesuffix(_REST), place, inner, scope)
+        if inner is None:
+            return litestar or _other_template(scope)
+        return litestar.removesuffix(_REST) + inner if inner else None
+
+    def decides(self, scope: Mapping[str, Any]) -> bool:
+        """Say whether the object that `deciding` returns has this template each time."""
+        tree = self._tree(scope)
+        if tree is None:
+            return not hasattr(scope.get("route"), "routes")
+        place = tree.place_of(deciding(scope))
+        return place is not None and (place.app is None or is_static(place.app))
+
+    def _tree(self, scope: Mapping[str, Any]) -> RouteTree | None:
+        router = scope.get("router")
+        if router is None:
+            return None
+        tree = self._trees.get(id(router))
+        if tree is None:
+            if not is_router(router):
+                return None
+            tree = RouteTree(router)
+            if len(self._trees) < _MOST_TREES:
+                self._trees[id(router)] = tree
+        return tree
+
+
+def django_path(scope: Mapping[str, Any]) -> str:
+    """Return the path that Django looks for in its routes."""
+    settings = sys.modules["django.conf"].settings
+    root_path = settings.FORCE_SCRIPT_NAME or scope.get("root_path", "")
+    return str(scope.get("path", "")).removeprefix(root_path)
+
+
+def _joined(outer: str, place: Place, inner: str | None, scope: Mapping[str, Any]) -> str | None:
+    """Return the template of a route, or of what is mounted where no route goes on."""
+    template = outer + place.template
+    if place.app is None:
+        return template
+    if inner is None:
+        return None if IN_DJANGO in scope else template + _REST
+    return template + inner if inner else None
+
+
+def _is_litestar(app: object) -> bool:
+    module = sys.modules.get("litestar.app")
+    return module is not None and isinstance(app, module.Litestar)
+
+
+def _litestar_mount(handler: object) -> str:
+    """Return the template of an application that is mounted in Litestar, which has none for it."""
+    paths: frozenset[str] = getattr(handler, "paths", frozenset())
+    if not getattr(handler, "is_mount", False) or len(paths) != 1:
+        return ""
+    (path,) = paths
+    return path.rstrip("/") + _REST
+
+
+def _other_template(scope: Mapping[str, Any]) -> str | None:
+    route = deciding(scope)
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
+    if isinstance(path, str):
+        return path
+    urls, settings = sys.modules.get("django.urls"), sys.modules.get("django.conf")
+    if urls is None or settings is None or not settings.settings.configured or "router" in scope:
+        return None
+    return django_template(django_path(scope))

@@ -1,0 +1,238 @@
+"""Instruments the hosts it knows, in processes below `aqltelemetry run`.
+
+Servers, which take applications of any kind, and frameworks, which run on servers of
+any kind: a request that meets both is recorded once. Options are in the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from types import MethodType, ModuleType
+from typing import Any
+
+from aqltelemetry.errors import AlreadySetUpError, TelemetryError
+from aqltelemetry.hosts.tracebacks import keep_first_frame
+from aqltelemetry.observation import RUNTIME, Measurement
+from aqltelemetry.protocols import Append
+from aqltelemetry.runtime import background
+from aqltelemetry.samplers.event_loop import EventLoopSampler
+from aqltelemetry.system.threads import start_natively
+
+_log = logging.getLogger("aqltelemetry")
+
+
+def instrument(module: ModuleType) -> None:
+    """Have what a module serves recorded; a module of `HOSTS`, just imported."""
+    HOSTS[module.__name__](module)
+
+
+def record_program() -> bool:
+    """Record this process, until it starts a recording of its own; say whether it is recorded."""
+    start_natively()
+    watch = _LoopWatch()
+    watch.install()
+    try:
+        background.start_unasked(samplers=[watch])
+    except Exception as exc:  # noqa: BLE001 - whatever fails in us, the program runs
+        _log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
+        return False
+    return True
+
+
+class _LoopWatch:
+    """Measures the lag of the event loops that the program runs, as they come and go."""
+
+    prefix = RUNTIME
+    interval_s: float | None = None
+
+    def __init__(self) -> None:
+        self._append: Append | None = None
+        self._samplers: list[EventLoopSampler] = []
+
+    def install(self) -> None:
+        """Be told of each event loop that `asyncio.run` runs."""
+        run = asyncio.Runner.run
+
+        @functools.wraps(run)
+        def watched(runner: asyncio.Runner, *arguments: Any, **keywords: Any) -> Any:
+            sampler = EventLoopSampler()
+            runner.get_loop().call_soon(self._begin, sampler)
+            try:
+                return run(runner, *arguments, **keywords)
+            finally:
+                self._end(sampler)
+
+        asyncio.Runner.run = watched  # type: ignore[method-assign, assignment]
+
+    async def sample(self) -> Sequence[Measurement]:
+        """Return nothing: all is observed in between."""
+        return ()
+
+    def attach(self, append: Append) -> None:
+        """Begin to observe."""
+        self._append = append
+
+    def detach(self) -> None:
+        """Cease to observe."""
+        self._append = None
+        while self._samplers:
+            # On its own loop, since a timer is not to be cancelled from elsewhere; it
+            # finds that nobody listens any more.
+            self._samplers.pop().mute()
+
+    def _begin(self, sampler: EventLoopSampler) -> None:
+        if self._append is not None:
+            sampler.attach(self._append)
+            self._samplers.append(sampler)
+
+    def _end(self, sampler: EventLoopSampler) -> None:
+        sampler.detach()
+        if sampler in self._samplers:
+            self._samplers.remove(sampler)
+
+
+class _Wrapped:
+    """Wraps each application that is called, once."""
+
+    def __init__(self, wrap: Callable[[Any], Any]) -> None:
+        self._wrap = wrap
+        # With the application, whose id is its own only while it lives.
+        self._known: dict[int, tuple[object, Any]] = {}
+
+    def __call__(self, app: object, call: Callable[..., Any]) -> Any:
+        known = self._known.get(id(app))
+        if known is None:
+            bound = MethodType(call, app)
+            try:
+                made = self._wrap(bound)
+            except Exception as exc:  # noqa: BLE001 - whatever fails in us, it is served
+                _log.error("the application runs unrecorded: %s", str(exc) or repr(exc))
+                made = bound
+            known = self._known.setdefault(id(app), (app, made))
+        return known[1]
+
+
+def _asgi_class(name: str) -> Callable[[ModuleType], None]:
+    def patch(module: ModuleType) -> None:
+        kind = getattr(module, name)
+        call = kind.__call__
+        wrapped = _Wrapped(_asgi)
+
+        @functools.wraps(call)
+        async def timed(app: object, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await wrapped(app, call)(scope, receive, send)
+            except BaseException as exc:
+                keep_first_frame(exc)
+                raise
+
+        kind.__call__ = timed
+
+    return patch
+
+
+def _wsgi_class(name: str) -> Callable[[ModuleType], None]:
+    def patch(module: ModuleType) -> None:
+        kind = getattr(module, name)
+        call = kind.__call__
+        wrapped = _Wrapped(_wsgi)
+
+        @functools.wraps(call)
+        def timed(app: object, environ: Any, start_response: Any) -> Any:
+            try:
+                return wrapped(app, call)(environ, start_response)
+            except BaseException as exc:
+                keep_first_frame(exc)
+                raise
+
+        kind.__call__ = timed
+
+    return patch
+
+
+def _asgi(app: Any) -> Any:
+    from aqltelemetry.hosts.asgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - of one kind of host
+
+    return TelemetryMiddleware(app)
+
+
+def _wsgi(app: Any) -> Any:
+    from aqltelemetry.hosts.wsgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - as above
+
+    return TelemetryMiddleware(app)
+
+
+def _aiohttp(module: ModuleType) -> None:
+    make = module.AppRunner.__init__
+
+    @functools.wraps(make)
+    def init(runner: Any, app: Any, *arguments: Any, **keywords: Any) -> None:
+        make(runner, app, *arguments, **keywords)
+        from aqltelemetry.hosts.aiohttp.setup import setup  # noqa: PLC0415 - as above
+
+        try:
+            setup(app)
+        except AlreadySetUpError as exc:  # it records itself
+            _log.debug("%s", exc)
+        except TelemetryError as exc:
+            _log.error("the application runs unrecorded: %s", exc)
+
+    module.AppRunner.__init__ = init
+
+
+def _uvicorn(module: ModuleType) -> None:
+    load = module.Config.load
+
+    @functools.wraps(load)
+    def load_wrapped(config: Any) -> None:
+        load(config)
+        # Within what makes ASGI of a WSGI application, the framework knows more.
+        if config.interface != "wsgi":
+            try:
+                config.loaded_app = _asgi(config.loaded_app)
+            except TelemetryError as exc:
+                _log.error("the application runs unrecorded: %s", exc)
+
+    module.Config.load = load_wrapped
+
+
+def _gunicorn(module: ModuleType) -> None:
+    for kind in vars(module).values():
+        load = getattr(kind, "__dict__", {}).get("load_wsgi")
+        if load is not None and kind.__module__ == module.__name__:
+            kind.load_wsgi = _loading(load)
+
+
+def _loading(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(load)
+    def load_wrapped(worker: Any) -> None:
+        load(worker)
+        from aqltelemetry.hosts.gunicorn import post_worker_init  # noqa: PLC0415 - as above
+
+        post_worker_init(worker)
+
+    return load_wrapped
+
+
+HOSTS: Mapping[str, Callable[[ModuleType], None]] = {
+    "aiohttp.web_runner": _aiohttp,
+    "bottle": _wsgi_class("Bottle"),
+    "django.core.handlers.asgi": _asgi_class("ASGIHandler"),
+    "django.core.handlers.wsgi": _wsgi_class("WSGIHandler"),
+    "falcon.app": _wsgi_class("App"),
+    "falcon.asgi.app": _asgi_class("App"),
+    "flask.app": _wsgi_class("Flask"),
+    "gunicorn.workers.base": _gunicorn,
+    "gunicorn.workers.gasgi": _gunicorn,
+    "litestar.app": _asgi_class("Litestar"),
+    "pyramid.router": _wsgi_class("Router"),
+    "quart.app": _asgi_class("Quart"),
+    "sanic.app": _asgi_class("Sanic"),
+    "starlette.applications": _asgi_class("Starlette"),
+    "uvicorn.config": _uvicorn,
+    "werkzeug.middleware.dispatcher": _wsgi_class("DispatcherMiddleware"),
+}
+"""Which modules are instrumented, and how."""

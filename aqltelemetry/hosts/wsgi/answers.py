@@ -1,0 +1,247 @@
+"""How long a request to a WSGI application takes, and what becomes of it.
+
+This is the pure twin; `_wsgi_answers.pyx` has the compiled one, which does the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeAlias
+
+from aqltelemetry.hosts.exchange import Exchange, InFlight
+from aqltelemetry.hosts.labels import ANSWERING, EVENTS, PLACE, RECORDED_BY, RequestLabels, telling
+from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
+from aqltelemetry.recording.recorder import is_on
+from aqltelemetry.system.clock import monotonic_ns
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+Template: TypeAlias = Callable[[Environ], str | None]
+
+_FAILED = 500
+_TYPE, _LENGTH = "content-type", "content-length"
+_TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
+
+
+class Requests:
+    """A WSGI application around another, and what its requests have in common.
+
+    Whoever derives from it says by `get_ready` what a process's first request needs to
+    be recorded, and sets `is_ready` when that is done; unset, it is asked for again.
+    `by_rule` says that Flask's rule, where a request has one, decides alone which template
+    `template` returns; the compiled twin then asks once for each.
+    """
+
+    is_ready = False
+    has_looked = False
+    has_mounts = False
+    routes: WsgiRoutes | None = None
+    """The routes of the application; None where `template` needs none of them."""
+
+    def __init__(
+        self,
+        app: Application,
+        template: Template,
+        in_flight: InFlight,
+        *,
+        with_ttfb: bool,
+        by_rule: bool = False,
+    ) -> None:
+        del by_rule
+        self.app = app
+        self.template = template
+        self.labels = RequestLabels()
+        self.in_flight = in_flight
+        self.with_ttfb = with_ttfb
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request; whatever the application raises passes through."""
+        outer = ANSWERING.get()
+        if outer is not None:
+            self.look()
+            if self.has_mounts and self.routes is not None:
+                environ[PLACE] = self.routes.find_safely(environ)
+            return self.app(environ, telling(self.template, outer, environ, start_response))
+        if not self.is_ready:
+            self.look()
+            self.get_ready()
+        # Within another one of its kind, only the outer one records.
+        if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
+            return self.app(environ, start_response)
+        if self.has_mounts and self.routes is not None:
+            environ[PLACE] = self.routes.find_safely(environ)
+        answer = Answer(self, environ, start_response)
+        try:
+            return answer.watched(self.app(environ, answer.start))
+        except BaseException:
+            answer.fail()
+            raise
+
+    def look(self) -> None:
+        """Look at the application's routes, before the first request."""
+        if not self.has_looked and self.routes is not None:
+            self.routes.look()
+            self.has_mounts = self.routes.has_any_mounts
+        self.has_looked = True
+
+    def get_ready(self) -> None:
+        """Do what a process's first request needs to be recorded."""
+        self.is_ready = True
+
+
+class Answer(Exchange):
+    """One request's `start_response`, and the body of its response, whose close ends it.
+
+    One object is all of it, since to make each takes a request some time.
+    """
+
+    # On the class, as those of any exchange.
+    _answered = _exhausted = False
+    _body: Iterable[bytes] = ()
+    _given_bytes = 0
+    _length_bytes: str | None = None
+    _template: str | None = None
+
+    def __init__(self, requests: Requests, environ: Environ, start_response: StartResponse) -> None:
+        self.started_ns = monotonic_ns()
+        self._requests = requests
+        self._environ = environ
+        self._start_response = start_response
+        requests.in_flight.begin()
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """Note what the response is, and have it begin."""
+        try:
+            self.status = int(status.split(" ", 1)[0])
+            self._note(headers)
+        except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
+            pass
+        # Flask forgets the route before the body is sent.
+        self._template = self._requests.template(self._environ)
+        self._answered = True
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def _note(self, headers: list[tuple[str, str]]) -> None:
+        self.kind, self._length_bytes = "", None
+        for name, value in headers:
+            # By its length at first, since most are others.
+            if len(name) == _TYPE_CHARS and name.lower() == _TYPE:
+                self.kind = EVENTS if value.startswith("text/event-stream") else ""
+            elif len(name) == _LENGTH_CHARS and name.lower() == _LENGTH:
+                self._length_bytes = value
+
+    def fail(self) -> None:
+        """End by an exception, which the server answers by an error."""
+        self.status = _FAILED
+        self.done()
+
+    def watched(self, body: Iterable[Any]) -> Iterable[Any]:
+        """Return what a server is given for the application's body."""
+        self._body = body
+        if type(body) is not list:
+            if type(body) in (bytes, str):
+                return self._untouched(body)  # which some servers send, and some refuse
+            wrapper: Any = self._environ.get("wsgi.file_wrapper")
+            if isinstance(wrapper, type):
+                if isinstance(body, wrapper):
+                    # A server sends a file by the kernel, if it gets it as it is.
+                    self.first_byte()
+                    body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
+                    return body
+            elif wrapper is not None and hasattr(body, "fileno"):
+                # uWSGI's, of which nothing tells when they have been sent.
+                return self._untouched(body)
+        self._chunks: Iterator[Any] = iter(body)
+        return SizedBody(self, body) if hasattr(body, "__len__") else self
+
+    def _untouched(self, body: Iterable[Any]) -> Iterable[Any]:
+        """End with the application's return, for a body that the server must get itself."""
+        self.first_byte()
+        self.done()
+        return body
+
+    def _close_file(self, close: Callable[[], None] | None) -> None:
+        try:
+            if close is not None:
+                close()
+        finally:
+            self.done()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            self._exhausted = True
+            raise
+        except SystemExit:
+            raise
+        except BaseException:
+            self.status = _FAILED
+            self._exhausted = True
+            raise
+        # Anything else is an error of the application, about which servers differ.
+        if isinstance(chunk, bytes) and chunk:
+            self.first_byte()
+            self._given_bytes += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the body, as servers do when they have sent it or can't any more."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self.disconnected = not (self._exhausted or self._is_quit_after_all())
+            self.done()
+
+    def _is_quit_after_all(self) -> bool:
+        # A worker that is told to quit may be so between the last chunk and the end.
+        is_quit = isinstance(sys.exc_info()[1], SystemExit)
+        return is_quit and self._length_bytes == str(self._given_bytes)
+
+    def done(self) -> None:
+        """Record the request, once."""
+        if self.ended:
+            return
+        requests, environ = self._requests, self._environ
+        if not self._answered:  # it raised before
+            self._template = requests.template(environ)
+        method = environ.get("REQUEST_METHOD", "GET")
+        self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
+        requests.in_flight.end()
+
+
+class SizedBody:
+    """The body of a response whose number of chunks is known.
+
+    From a single chunk servers derive Content-Length, and keep the connection open.
+    """
+
+    def __init__(self, answer: Answer, body: Iterable[bytes]) -> None:
+        self._answer = answer
+        self._body = body
+
+    _is_iterated = False
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[bytes]:
+        # gevent's server goes through it for the length of all, in the middle of sending it.
+        if self._is_iterated:
+            return iter(self._body)
+        self._is_iterated = True
+        return self._answer
+
+    def close(self) -> None:
+        """Close the body, as servers do when they have sent it or can't any more."""
+        self._answer.close()

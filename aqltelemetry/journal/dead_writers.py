@@ -1,0 +1,189 @@
+"""Finds what dead writers left in the journal, and claims it.
+
+A writer is dead when its directory's lock is free. Whoever gets the lock owns
+the segments until it closes, so many may look at once, and be killed themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from aqltelemetry.errors import SegmentError
+from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, lock, remove_empty
+from aqltelemetry.journal.files import read_file, segment_number
+from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
+from aqltelemetry.journal.label_table import NO_LABELS, TABLE_NAME, TableLabels, read_table
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.journal.writer import remove_table
+from aqltelemetry.observation import SegmentId
+from aqltelemetry.system import syscalls
+
+BAD_SUFFIX = ".bad"
+_MAX_SET_ASIDE = 10
+_WRITER_CHARS = 16
+_HEX = frozenset("0123456789abcdef")
+_SET_ASIDE = re.compile(r"([0-9a-f]{16})-([0-9]+)\.bad")
+
+
+class Orphans:
+    """A dead writer's segments, claimed; `close` gives up what is not discarded by then."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self._path = path
+        self._lock_fd = lock_fd
+        self._has_table = False
+        self._labels: TableLabels | None = None
+        self.segments: list[SealedSegment] = []
+        try:
+            self._take_stock()
+        except BaseException:
+            self._unlock()  # or nobody could recover it while this process lives
+            raise
+
+    def _take_stock(self) -> None:
+        paths = dict(self._find())
+        last, pid = _last_entered(paths), _pid(paths)
+        for number in sorted(paths):
+            sealed = SealedSegment(SegmentId(self._path.name, number), paths[number])
+            sealed.is_last, sealed.pid = number == last, pid
+            sealed.labels = self._read_labels
+            self.segments.append(sealed)
+
+    def discard(self, sealed: SealedSegment) -> None:
+        """Remove a segment that is published; the writer's directory goes with its last."""
+        with suppress(OSError):  # then somebody publishes it again, to no effect
+            sealed.discard()
+        self.segments.remove(sealed)
+        if not self.segments:
+            self.close()
+
+    def set_aside(self, sealed: SealedSegment) -> None:
+        """Keep a segment that is damaged out of the way, for a person to look at."""
+        if sealed.path is not None:
+            self._put_aside(sealed.path)
+        self.discard(sealed)
+
+    def _put_aside(self, path: Path) -> None:
+        root = self._path.parent
+        with suppress(OSError):
+            syscalls.rename(path, root / f"{self._path.name}-{path.stem}{BAD_SUFFIX}")
+            aside = [name for name in syscalls.list_directory(root) if name.endswith(BAD_SUFFIX)]
+            for name in aside[:-_MAX_SET_ASIDE]:
+                syscalls.unlink(root / name)
+
+    def close(self) -> None:
+        """Release the claim."""
+        if self._lock_fd >= 0:
+            if self._has_table and not self.segments:
+                remove_table(self._path)
+            remove_empty(self._path)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        with suppress(OSError):
+            syscalls.close(lock_fd)
+
+    def _read_labels(self) -> TableLabels:
+        """Return the labels of the writer's table, read once, by the thread that reads segments."""
+        if self._labels is None:
+            self._labels = read_table(self._path) if self._has_table else NO_LABELS
+        return self._labels
+
+    def _find(self) -> Iterator[tuple[int, Path]]:
+        for name in syscalls.list_directory(self._path):
+            path = self._path / name
+            is_table, number = name == TABLE_NAME, segment_number(name)
+            if is_table or number is not None:
+                if stat.S_ISREG(syscalls.look_at(path).st_mode):
+                    self._has_table = self._has_table or is_table
+                    if number is not None:
+                        yield number, path
+                else:  # a directory, a pipe, a link: put there by somebody else
+                    self._put_aside(path)
+            elif path.suffix == NEW_SUFFIX:
+                # Its writer was killed before any record could be in it.
+                with suppress(OSError):
+                    syscalls.unlink(path)
+
+
+def claim_orphans(root: Path) -> Iterator[Orphans]:
+    """Claim one dead writer after the other; those without segments are cleared away.
+
+    Raises OSError once all others were claimed where one can't be.
+    """
+    failed: OSError | None = None
+    for path in find_writers(root, NEW_SUFFIX):
+        try:
+            orphans = _claim(path)
+        except OSError as exc:
+            failed = failed or exc
+            continue
+        if orphans is not None:
+            yield orphans
+    if failed is not None:
+        raise failed
+
+
+def _claim(path: Path) -> Orphans | None:
+    lock_fd = lock(path)
+    if lock_fd is None:
+        return None
+    try:
+        is_there = is_locked_by(lock_fd, path)
+    except BaseException:
+        syscalls.close(lock_fd)
+        raise
+    if not is_there:  # somebody else removed it in between
+        syscalls.close(lock_fd)
+        return None
+    orphans = Orphans(path, lock_fd)
+    if orphans.segments:
+        return orphans
+    orphans.close()
+    return None
+
+
+def find_writers(root: Path, suffix: str = "") -> Sequence[Path]:
+    """Return the directories of writers, dead or alive; those named `suffix` at the end too."""
+    try:
+        names = syscalls.list_directory(root)
+    except FileNotFoundError:
+        return ()
+    return [root / name for name in names if _is_writer(name.removesuffix(suffix))]
+
+
+def find_set_aside(root: Path) -> Iterator[tuple[str, int]]:
+    """Return writer and number of each segment that was set aside."""
+    with suppress(FileNotFoundError):
+        for name in syscalls.list_directory(root):
+            match = _SET_ASIDE.fullmatch(name)
+            if match is not None:
+                yield match[1], int(match[2])
+
+
+def _is_writer(name: str) -> bool:
+    return len(name) == _WRITER_CHARS and _HEX.issuperset(name)
+
+
+def _last_entered(paths: Mapping[int, Path]) -> int | None:
+    """Return the highest number of a segment that was recorded to, and is no mere spare."""
+    for number in sorted(paths, reverse=True):
+        with suppress(OSError, SegmentError):
+            data = read_file(paths[number], ANCHORS_AT + RECORD_BYTES)
+            # One that is damaged may have been; at least it is no spare.
+            if any(data[ANCHORS_AT:]) or not data.startswith(MAGIC):
+                return number
+    return None
+
+
+def _pid(paths: Mapping[int, Path]) -> int:
+    """Return whose segments they are, as the first tells that can; 0 where none does."""
+    for path in paths.values():
+        with suppress(OSError, SegmentError):
+            return unpack_header(read_file(path, RECORDS_AT)).pid
+    return 0

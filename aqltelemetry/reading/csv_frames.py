@@ -1,0 +1,207 @@
+"""From CSV files to one pandas frame, many files at a time."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.reading.csv_columns import Columns, parse
+from aqltelemetry.reading.file_groups import Group, GroupReader, Part
+from aqltelemetry.sinks import file_names
+
+WRITER = "Writer"
+"""Frame column: the `writer` in the file's name, which tells processes of one PID apart."""
+_NS_PER_US = 1000
+_Mask: TypeAlias = npt.NDArray[np.bool_]
+_LeaveOut: TypeAlias = Callable[[str, str], None]
+
+
+class ForeignFileWarning(UserWarning):
+    """Warns of a CSV file that was not read: it is damaged, unreadable, or no telemetry file."""
+
+
+def warn(path: str, reason: str) -> None:
+    """Warn that a file was not read."""
+    warnings.warn(f"{path}: not read: {reason}", ForeignFileWarning, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which observations to read: `since_ns <= t < until_ns`, of these labels; None is no limit."""
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+    labels: Collection[str] | None = None
+
+    def files(self, names: Iterable[str]) -> list[str]:
+        """Return the files that may hold some, as far as their names tell."""
+        if self.since_ns is None and self.until_ns is None:
+            return list(names)
+        since = "" if self.since_ns is None else file_names.stamp(self.since_ns)
+        # A file begins at a whole microsecond: of one that has begun, the rest is wanted.
+        until = "~" if self.until_ns is None else file_names.stamp(self.until_ns + _NS_PER_US - 1)
+        return [name for name in names if file_names.may_overlap(name, since, until)]
+
+    def among(self, columns: Columns) -> _Mask | None:
+        """Say of each row whether it is wanted; None if all are."""
+        tests: list[Any] = []
+        if self.since_ns is not None:
+            tests.append(columns.timepoints_ns >= self.since_ns)
+        if self.until_ns is not None:
+            tests.append(columns.timepoints_ns < self.until_ns)
+        if self.labels is not None:
+            known = np.array([label in self.labels for label in columns.labels], dtype=bool)
+            tests.append(known[columns.label_codes])
+        if not tests:
+            return None
+        mask: _Mask = np.logical_and.reduce(tests)
+        return None if mask.all() else mask
+
+
+EVERYTHING = Wanted()
+
+
+class _Rows(NamedTuple):
+    columns: Columns
+    writer_codes: npt.NDArray[Any]
+    writers: Sequence[str]
+
+
+def read_frame(
+    directory: str,
+    names: Iterable[str],
+    wanted: Wanted = EVERYTHING,
+    leave_out: _LeaveOut | None = None,
+) -> pd.DataFrame:
+    """Return the rows of CSV files: Timepoint datetime64[ns], Label and Writer categorical.
+
+    Files named `*.gz` and `*.zst` are decompressed. Files that vanish meanwhile are left
+    out; so is one that is no telemetry file, is damaged or can't be read: `leave_out` is
+    called with its name and the reason, or, where it is None, there is a
+    ForeignFileWarning. The header and the fields may be quoted or not; an older style with
+    a space after each comma is known too. Where labels are wanted, what is wrong with
+    other rows may not be seen.
+    """
+
+    def warn_of(name: str, reason: str) -> None:
+        warn(os.path.join(directory, name), reason)
+
+    report = leave_out or warn_of
+    groups = GroupReader(wanted.labels, report).groups(directory, names)
+    return _frame(
+        [_chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, report)]
+    )
+
+
+def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join frames whose labels and writers are categorical into one where they are so too."""
+    joined = pd.concat([frame.drop(columns=[LABEL, WRITER]) for frame in frames], ignore_index=True)
+    for at, name in ((COLUMNS.index(LABEL), LABEL), (len(COLUMNS), WRITER)):
+        categories: Any = pd.api.types.union_categoricals(
+            [frame[name] for frame in frames], sort_categories=True
+        )
+        joined.insert(at, name, categories)
+    return joined
+
+
+def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[_Rows]:
+    """Parse many files at once; where one of them can't be, one by one, without that."""
+    start, end = parts[0].start, parts[-1].end
+    if start == end:
+        return
+    lines = _lines(group.rows, parts)
+    try:
+        columns = parse(
+            memoryview(group.rows)[start:end], lines=int(lines.sum()), spaced=group.spaced
+        )
+        yield _Rows(columns, *_writers(parts, lines, len(columns.pids)))
+    except ValueError as exc:  # of a row of another kind or length
+        if len(parts) == 1:
+            leave_out(parts[0].name, str(exc))
+            return
+        for part in parts:
+            yield from _rows(group, [part], leave_out)
+
+
+def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
+    first = parts[0].start
+    is_end = np.frombuffer(rows, np.uint8, parts[-1].end - first, first) == ord("\n")
+    return np.array(
+        [np.count_nonzero(is_end[part.start - first : part.end - first]) for part in parts]
+    )
+
+
+def _writers(
+    parts: Sequence[Part], lines: npt.NDArray[np.int64], rows: int
+) -> tuple[npt.NDArray[Any], Sequence[str]]:
+    """Return each row's writer; raises ValueError where files' rows can't be told apart."""
+    if lines.sum() != rows:
+        if len(parts) > 1:
+            msg = "a row is not a line"
+            raise ValueError(msg)
+        lines = np.array([rows])
+    names = [file_names.writer(part.name) for part in parts]
+    writers = sorted(set(names))
+    number = {writer: code for code, writer in enumerate(writers)}
+    codes = np.array([number[name] for name in names], dtype=np.min_scalar_type(len(writers)))
+    return np.repeat(codes, lines), writers
+
+
+def _chosen(rows: _Rows, wanted: Wanted) -> _Rows:
+    mask = wanted.among(rows.columns)
+    if mask is None:
+        return rows
+    columns = rows.columns
+    chosen = columns._replace(
+        timepoints_ns=columns.timepoints_ns[mask],
+        measurements=columns.measurements[mask],
+        label_codes=columns.label_codes[mask],
+        pids=columns.pids[mask],
+    )
+    return _Rows(chosen, rows.writer_codes[mask], rows.writers)
+
+
+def _frame(found: Sequence[_Rows]) -> pd.DataFrame:
+    columns = [rows.columns for rows in found]
+    times_ns = _joined([each.timepoints_ns for each in columns], np.int64)
+    return pd.DataFrame(
+        {
+            TIMEPOINT: times_ns.view("datetime64[ns]"),
+            MEASUREMENT: _joined([each.measurements for each in columns], np.float64),
+            LABEL: _categorical([(each.label_codes, each.labels) for each in columns]),
+            PID: _joined([each.pids for each in columns], np.int64),
+            WRITER: _categorical([(rows.writer_codes, rows.writers) for rows in found]),
+        },
+        copy=False,
+    )
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+
+
+def _categorical(parts: Sequence[tuple[npt.NDArray[Any], Sequence[str]]]) -> Any:
+    """Join numbers of texts, and of those that occur make sorted categories."""
+    occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
+    texts = sorted(
+        {
+            names[code]
+            for (_, names), known in zip(parts, occurring, strict=True)
+            for code in known.tolist()
+        }
+    )
+    number = {text: code for code, text in enumerate(texts)}
+    kind = np.min_scalar_type(-max(len(texts), 1))
+    anew = [
+        np.array([number.get(name, -1) for name in names], dtype=kind)[codes]
+        for codes, names in parts
+    ]
+    return pd.Categorical.from_codes(_joined(anew, kind), pd.Index(texts, dtype="str"))

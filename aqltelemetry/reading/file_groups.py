@@ -1,0 +1,258 @@
+"""The rows of many CSV files in one piece of memory, headers cut off, before any is parsed.
+
+A parser's start costs more than parsing a small file, so files are parsed in groups.
+Each is read right behind the one before it, its header into memory of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from aqltelemetry.errors import CompressedFileError
+from aqltelemetry.observation import COLUMNS, CSV_HEADER, quote_field
+from aqltelemetry.reading.compression import is_compressed, read_text
+from aqltelemetry.sinks import file_names
+
+_GROUP_BYTES = 16 << 20
+# What is parsed at least, from a row of a label on: to find where its rows end
+# would cost more.
+_STRIDE_BYTES = 2 << 10
+# A file smaller than this is parsed as a whole, or not at all.
+_SMALL_BYTES = 16 << 10
+# Above this, looking for labels takes longer than parsing everything.
+_MAX_SEARCHED = 8
+_HEADER_BYTES = len(CSV_HEADER)
+# Longer than our header is in any form.
+_MAX_HEADER_BYTES = 200
+_BOM = b"\xef\xbb\xbf"
+# A pipe would have an open wait for its other end.
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Part(NamedTuple):
+    """The rows of one file: where they begin and end in a group."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Group(NamedTuple):
+    """Rows of several files, from the start of `rows` on, each ending its last line.
+
+    `spaced` says that there may be a space after each comma. The memory is used
+    again for the next group.
+    """
+
+    rows: bytearray
+    parts: Sequence[Part]
+    spaced: bool
+
+    @property
+    def end(self) -> int:
+        """Where the last row ends."""
+        return self.parts[-1].end if self.parts else 0
+
+
+class _Room:
+    """Memory that files are read into, one after the other."""
+
+    def __init__(self, *, spaced: bool) -> None:
+        self.rows = bytearray()
+        self.view = memoryview(self.rows)
+        self.spaced = spaced
+        self.parts: list[Part] = []
+        self.end = 0
+
+    def add(self, name: str, size_bytes: int) -> None:
+        """Take what stands from `end` on for a file's rows, and end their last line."""
+        end = self.end + size_bytes
+        if size_bytes and self.rows[end - 1] != ord("\n"):
+            self.rows[end] = ord("\n")
+            end += 1
+        self.parts.append(Part(name, self.end, end))
+        self.end = end
+
+    def keep(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Of the last file's rows keep but these."""
+        kept = b"".join(self.rows[first:last] for first, last in spans)
+        name, start, _ = self.parts.pop()
+        self.end = start + len(kept)
+        self.rows[start : self.end] = kept
+        self.parts.append(Part(name, start, self.end))
+
+    def groups(self, needed_bytes: int) -> Iterator[Group]:
+        """Yield the files read until now, if any; then there is as much room as needed."""
+        if self.parts:
+            yield Group(self.rows, self.parts, self.spaced)
+            self.parts, self.end = [], 0
+        if len(self.rows) < needed_bytes:
+            self.rows = bytearray(max(needed_bytes, _GROUP_BYTES))
+            self.view = memoryview(self.rows)
+
+
+class GroupReader:
+    """Reads files in groups of 16 MiB, or of one larger file.
+
+    Where `labels` are given, rows of others may be left out, and mostly are.
+    `leave_out` is told the name of a file that is none of ours or can't be read,
+    and why; one that is gone is skipped.
+    """
+
+    def __init__(
+        self, labels: Collection[str] | None, leave_out: Callable[[str, str], None]
+    ) -> None:
+        self._leave_out = leave_out
+        self._head = bytearray(_HEADER_BYTES)
+        self._plain = _Room(spaced=False)
+        self._spaced = _Room(spaced=True)
+        self._searched: list[bytes] = []
+        self._searched_quoted: list[bytes] = []
+        if labels is not None and len(labels) <= _MAX_SEARCHED:
+            self._searched = [_field(quote_field(label)) for label in labels]
+            # As other programs write them, who may quote every text.
+            quoted = (_field('"' + label.replace('"', '""') + '"') for label in labels)
+            self._searched_quoted = [*{*self._searched, *quoted}]
+
+    def groups(self, directory: str, names: Iterable[str]) -> Iterator[Group]:
+        """Yield all rows, those of a file in one group, and of the same style in order."""
+        yield from self._plain.groups(1)
+        # Relative to an open directory, a file is found in half the time.
+        directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in names:
+                yield from self._add(name, directory_fd)
+        finally:
+            os.close(directory_fd)
+        yield from self._plain.groups(0)
+        yield from self._spaced.groups(0)
+
+    def _add(self, name: str, directory_fd: int) -> Sequence[Group] | Iterator[Group]:
+        try:
+            if is_compressed(name):
+                return self._add_text(name, _read_all(name, directory_fd))
+            size_bytes = self._read(name, directory_fd)
+        except (FileNotFoundError, CompressedFileError) as exc:
+            return self._add_other_form(name, directory_fd, exc)
+        except OSError as exc:
+            self._leave_out(name, str(exc))
+            return ()
+        if size_bytes is None:
+            return self._add_behind(name, directory_fd)
+        if self._head != CSV_HEADER:
+            rest_bytes = max(size_bytes - _HEADER_BYTES, 0)
+            start = self._plain.end
+            text = self._head[:size_bytes] + self._plain.rows[start : start + rest_bytes]
+            return self._add_text(name, text)
+        self._plain.add(name, size_bytes - _HEADER_BYTES)
+        if self._searched and file_names.writer(name):
+            self._plain.keep(self._spans())
+        return ()
+
+    def _add_other_form(
+        self, name: str, directory_fd: int, failure: OSError
+    ) -> Sequence[Group] | Iterator[Group]:
+        """Add what a file has become, or came from, if somebody compresses or decompresses it."""
+        for form in file_names.forms(name):
+            try:
+                text = _read_all(form, directory_fd)
+            except OSError:
+                continue
+            return self._add_text(form, text)
+        if not isinstance(failure, FileNotFoundError):
+            self._leave_out(name, str(failure))
+        return ()
+
+    def _add_behind(self, name: str, directory_fd: int) -> Iterator[Group]:
+        """Add a file for which there is no room before what is there is taken, or more made."""
+        alone = not self._plain.end
+        yield from self._plain.groups(2 * len(self._plain.rows) if alone else 0)
+        yield from self._add(name, directory_fd)
+
+    def _read(self, name: str, directory_fd: int) -> int | None:
+        """Read the header, or as many bytes, and behind it the rest; None if there is no room."""
+        head = self._head
+        # A byte is left for the end of the last line.
+        room = self._plain.view[self._plain.end : -1]
+        fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
+        try:
+            size_bytes = os.readv(fd, (head, room))
+            if size_bytes < _HEADER_BYTES:
+                head[size_bytes:] = bytes(_HEADER_BYTES - size_bytes)
+                return size_bytes
+            # Until its end is seen, it may be longer: some file systems read in pieces.
+            while left := room[size_bytes - _HEADER_BYTES :]:
+                read = os.readv(fd, (left,))
+                if not read:
+                    return size_bytes
+                size_bytes += read
+        finally:
+            os.close(fd)
+        return None
+
+    def _add_text(self, name: str, text: bytes | bytearray) -> Sequence[Group] | Iterator[Group]:
+        """Add a file's whole text, if its header is ours in some form."""
+        header, _, rows = text.partition(b"\n")
+        if not _is_ours(header):
+            self._leave_out(name, f"its header is {bytes(header[:80])!r}")
+            return ()
+        return self._add_rows(self._spaced if b", " in header else self._plain, name, rows)
+
+    def _add_rows(self, room: _Room, name: str, rows: bytes | bytearray) -> Iterator[Group]:
+        if room.end + len(rows) >= len(room.rows):
+            yield from room.groups(len(rows) + 1)
+        room.rows[room.end : room.end + len(rows)] = rows
+        room.add(name, len(rows))
+        if room is self._plain and self._searched and file_names.writer(name):
+            room.keep(self._spans())
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Yield where in the last file there may be rows of the labels that are looked for."""
+        rows, (_, start, end) = self._plain.rows, self._plain.parts[-1]
+        has_quotes = rows.find(b'"', start, end) >= 0
+        searched = self._searched_quoted if has_quotes else self._searched
+        if end - start < _SMALL_BYTES:
+            if any(rows.find(field, start, end) >= 0 for field in searched):
+                yield start, end
+            return
+        last = start
+        for first, until in sorted(_near(rows, start, end, searched)):
+            if until > last:
+                yield max(first, last), until
+                last = until
+
+
+def _near(
+    rows: bytearray, start: int, end: int, fields: Iterable[bytes]
+) -> Iterator[tuple[int, int]]:
+    for field in fields:
+        until = start
+        while (at := rows.find(field, until, end)) >= 0:
+            first = rows.rfind(b"\n", until, at) + 1 or until
+            until = rows.find(b"\n", min(at + _STRIDE_BYTES, end - 1), end) + 1
+            yield first, until
+
+
+def _field(text: str) -> bytes:
+    return f",{text},".encode("utf-8", "surrogatepass")
+
+
+def _is_ours(header: bytes | bytearray) -> bool:
+    """Say whether a first line names our columns: quoted or not, with or without a BOM."""
+    text = header[:_MAX_HEADER_BYTES].removeprefix(_BOM).decode(errors="replace").strip()
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        return False
+    return tuple(name.strip() for name in names) == COLUMNS
+
+
+def _read_all(name: str, directory_fd: int) -> bytes:
+    fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
+    try:
+        return b"".join(read_text(fd, name))
+    finally:
+        os.close(fd)

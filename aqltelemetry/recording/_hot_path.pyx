@@ -1,0 +1,434 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, binding=False, auto_pickle=False
+# cython: embedsignature=True, embedsignature.format=clinic
+"""The compiled twin of `hot_path`: native clock reads, stores straight into the segment.
+
+All of it runs with the interpreter's lock held, and between taking a slot and the last
+store into it there is no call of Python's: what other threads, signal handlers and
+collector callbacks do comes before or after. What is not usual is left to the slow way.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+import time
+
+from aqltelemetry.recording.reentrancy import FINISHED, Entries
+from aqltelemetry.journal.format import DURATION_LAYOUT, RECORD_BYTES, VALUE_LAYOUT
+from aqltelemetry.observation import CUSTOM
+
+
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    #include <stdint.h>
+    #include <time.h>
+
+    static uint32_t crc_tables[8][256];
+
+    static void make_crc_tables(void) {
+        for (uint32_t byte = 0; byte < 256; byte++) {
+            uint32_t crc = byte;
+            for (int bit = 0; bit < 8; bit++)
+                crc = (crc >> 1) ^ (crc & 1 ? 0xEDB88320u : 0);
+            crc_tables[0][byte] = crc;
+        }
+        for (int table = 1; table < 8; table++)
+            for (uint32_t byte = 0; byte < 256; byte++) {
+                uint32_t before = crc_tables[table - 1][byte];
+                crc_tables[table][byte] = (before >> 8) ^ crc_tables[0][before & 255];
+            }
+    }
+
+    static inline uint32_t crc_word(uint32_t crc, uint64_t word) {
+        word ^= crc;
+        return crc_tables[7][word & 255] ^ crc_tables[6][word >> 8 & 255]
+            ^ crc_tables[5][word >> 16 & 255] ^ crc_tables[4][word >> 24 & 255]
+            ^ crc_tables[3][word >> 32 & 255] ^ crc_tables[2][word >> 40 & 255]
+            ^ crc_tables[1][word >> 48 & 255] ^ crc_tables[0][word >> 56];
+    }
+
+    static inline uint32_t crc_half(uint32_t crc, uint32_t half) {
+        half ^= crc;
+        return crc_tables[3][half & 255] ^ crc_tables[2][half >> 8 & 255]
+            ^ crc_tables[1][half >> 16 & 255] ^ crc_tables[0][half >> 24];
+    }
+
+    /* What zlib.crc32(record[:20], position) returns. */
+    static inline uint32_t record_crc(uint64_t at, uint64_t value, uint32_t id, uint32_t position) {
+        return ~crc_half(crc_word(crc_word(~position, at), value), id);
+    }
+
+    /* The id and the CRC-32 come last, together, and not before what they vouch for. */
+    static inline void store_record(char *slot, uint64_t at, uint64_t value, uint32_t id,
+                                    uint32_t position) {
+        uint64_t *words = (uint64_t *)slot;
+        uint64_t last = (uint64_t)record_crc(at, value, id, position) << 32 | id;
+        __atomic_store_n(words, at, __ATOMIC_RELAXED);
+        __atomic_store_n(words + 1, value, __ATOMIC_RELAXED);
+        __atomic_store_n(words + 2, last, __ATOMIC_RELEASE);
+    }
+
+    static inline int64_t native_monotonic_ns(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
+
+    static inline int is_little_endian(void) {
+        const uint16_t one = 1;
+        return *(const char *)&one;
+    }
+    """
+    void make_crc_tables()
+    uint32_t record_crc(uint64_t at, uint64_t value, uint32_t label_id, uint32_t position)
+    void store_record(char* slot, uint64_t at, uint64_t value, uint32_t label_id, uint32_t position)
+    int64_t native_monotonic_ns()
+    bint is_little_endian()
+
+
+cdef extern from "Python.h":
+    ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject**, size_t, PyObject*)
+    ctypedef struct PyTypeObject:
+        object (*tp_call)(object, object, object)
+        vectorcallfunc tp_vectorcall
+    PyTypeObject PyType_Type
+    PyObject* PyDict_GetItemWithError(PyObject* mapping, PyObject* key)
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    long long PyLong_AsLongLongAndOverflow(PyObject* number, int* overflow)
+    bint PyLong_CheckExact(PyObject* thing)
+    bint PyFloat_CheckExact(PyObject* thing)
+    double PyFloat_AS_DOUBLE(PyObject* number)
+    double PyLong_AsDouble(PyObject* number)
+
+
+if time.get_clock_info("perf_counter").implementation != "clock_gettime(CLOCK_MONOTONIC)":
+    raise ImportError("the pure twin would read another clock")
+if not is_little_endian():
+    raise ImportError("segments are little-endian")
+make_crc_tables()
+
+
+cdef enum:
+    RECORDS_A_STOP = 4096
+
+
+@cython.final
+cdef class Slots:
+    """The free slots of a segment, an iterator; whoever takes a position owns the slot.
+
+    Taking one is one step under the interpreter's lock, for this twin's stores and for
+    `next` alike, and `operator.length_hint` tells exactly how many are left. This twin's
+    stores stop now and then, so that a record goes the slow way, where `next` goes on.
+    """
+
+    cdef Py_buffer _buffer
+    cdef char* _base
+    cdef dict _ids, _first_ids
+    cdef Py_ssize_t _next, _stop, _end
+
+    def __cinit__(self, mapped, dict ids, positions):
+        self._next, self._end = positions.start, positions.start + len(positions) * RECORD_BYTES
+        self.stop_after(RECORDS_A_STOP)
+        self._ids = ids
+        PyObject_GetBuffer(mapped, &self._buffer, PyBUF_WRITABLE)
+        self._base = <char*>self._buffer.buf
+        if positions.step != 24 or (positions and self._end > self._buffer.len):
+            raise ValueError("these are not the slots of a segment")
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self._buffer)
+
+    def share(self, dict ids):
+        """Look series up in other ids from here on; once."""
+        # Those before are kept, since a look-up may be amid them.
+        self._first_ids = self._ids
+        self._ids = ids
+
+    def stop_after(self, Py_ssize_t records):
+        """Have the next record but so many go the slow way."""
+        self._stop = min(self._end, self._next + 24 * records)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Py_ssize_t position = self._next
+        if position >= self._end:
+            raise StopIteration
+        if position >= self._stop:
+            self.stop_after(RECORDS_A_STOP)
+        self._next = position + 24
+        return position
+
+    def __length_hint__(self):
+        return (self._end - self._next) // 24
+
+
+cdef Slots _slots = None
+cdef object _segment = None
+cdef object _clock = None
+cdef object _slow = None
+cdef object _decorate = None
+
+
+def connect(slow):
+    """Say how what is not usual is recorded."""
+    global _slow
+    _slow = slow
+
+
+def connect_decorator(decorate):
+    """Set what a block does when it decorates a function."""
+    global _decorate
+    _decorate = decorate
+
+
+def set_clock(clock):
+    """Read another clock than the monotonic one, in nanoseconds; None for that again."""
+    global _clock
+    _clock = clock
+
+
+def enter(segment):
+    """Record into a segment from here on; None switches recording off."""
+    global _segment, _slots
+    cdef Slots slots = None if segment is None else segment.slots
+    # Nothing is freed before both are set, so nobody sees one of them without the other.
+    before = _segment, _slots
+    _segment = segment
+    _slots = slots
+    del before
+
+
+def current():
+    """Return what is recorded into."""
+    return _segment
+
+
+def is_on():
+    """Say whether observations are recorded."""
+    return _slots is not None
+
+
+cdef bint is_recording() noexcept:
+    return _slots is not None
+
+
+cdef inline int64_t _now() except? -1:
+    return native_monotonic_ns() if _clock is None else _clock()
+
+
+def now_ns():
+    """Return the time of the clock that durations are measured by, in nanoseconds."""
+    return _now()
+
+
+cdef int64_t monotonic_ns() except? -1:
+    return _now()
+
+
+cdef inline bint _store(Slots slots, PyObject* key, int64_t at_ns, uint64_t value) except -1:
+    """Store a record of a series that the segment knows, if it has a slot left."""
+    cdef PyObject* found = PyDict_GetItemWithError(<PyObject*>slots._ids, key)
+    cdef int overflow = 0
+    cdef Py_ssize_t position
+    cdef uint32_t label_id
+    if found is NULL:
+        if PyErr_Occurred() is not NULL:
+            _forgive()
+        return False
+    label_id = <uint32_t>PyLong_AsLongLongAndOverflow(found, &overflow)
+    position = slots._next
+    if position >= slots._stop:
+        return False
+    slots._next = position + 24
+    store_record(slots._base + position, <uint64_t>at_ns, value, label_id, <uint32_t>position)
+    return True
+
+
+cdef int _forgive() except -1:
+    # What can't be a key is a label all the same; what is no Exception is not ours.
+    if not PyErr_ExceptionMatches(Exception):
+        return -1
+    PyErr_Clear()
+    return 0
+
+
+cdef inline int _append(object label, int64_t end_ns, int64_t duration_ns) except -1:
+    cdef Slots slots = _slots
+    if slots is not None and not _store(slots, <PyObject*>label, end_ns, <uint64_t>duration_ns):
+        _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
+    return 0
+
+
+cdef int append(object label, int64_t end_ns, int64_t duration_ns) except -1:
+    return _append(label, end_ns, duration_ns)
+
+
+def append_duration(label, end_ns, duration_ns):
+    """Record a duration that ended at a monotonic time."""
+    cdef int64_t end = 0, duration = 0
+    cdef int overflow = 0, also = 0
+    if _slots is None:
+        return
+    if PyLong_CheckExact(<PyObject*>end_ns) and PyLong_CheckExact(<PyObject*>duration_ns):
+        end = PyLong_AsLongLongAndOverflow(<PyObject*>end_ns, &overflow)
+        duration = PyLong_AsLongLongAndOverflow(<PyObject*>duration_ns, &also)
+        if not overflow and not also:
+            _append(label, end, duration)
+            return
+    _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
+
+
+def record(label, measurement, prefix=CUSTOM):
+    """Record a value of one's own, taken now, for the files `<prefix>.*.csv`.
+
+    Never raises: what can't be recorded is counted as dropped.
+    """
+    if _slots is not None:
+        _append_value((prefix, label), measurement)
+
+
+def append_value(key, measurement):
+    """Record a value of a series, taken now, by its key."""
+    if _slots is not None:
+        _append_value(key, measurement)
+
+
+cdef inline int _append_value(object key, object measurement) except -1:
+    cdef int64_t at_ns = _now()
+    cdef double value
+    cdef uint64_t bits
+    cdef Slots slots
+    if PyFloat_CheckExact(<PyObject*>measurement):
+        value = PyFloat_AS_DOUBLE(<PyObject*>measurement)
+    elif PyLong_CheckExact(<PyObject*>measurement):
+        value = PyLong_AsDouble(<PyObject*>measurement)
+        if value == -1.0 and PyErr_Occurred() is not NULL:
+            PyErr_Clear()
+            _slow(key, at_ns, measurement, VALUE_LAYOUT)
+            return 0
+    else:
+        _slow(key, at_ns, measurement, VALUE_LAYOUT)
+        return 0
+    memcpy(&bits, &value, 8)
+    # A collection may have run when the key was made, and its callbacks have gone on.
+    slots = _slots
+    if slots is not None and not _store(slots, <PyObject*>key, at_ns, bits):
+        _slow(key, at_ns, measurement, VALUE_LAYOUT)
+    return 0
+
+
+# A generator of Python's own, which the interpreter awaits without a call of a method.
+cdef object _FINISHED = FINISHED
+
+
+cdef enum:
+    OUTSIDE = 0
+    INSIDE = 1
+    SHARED = 2
+
+
+@cython.freelist(64)
+cdef class time_block:
+    """time_block(label)\n--\n\nTime a block of code: `with time_block(label):` or `async with time_block(label):`.
+
+    The duration is recorded when the block is left, in whatever way, and what it
+    raises passes through. An object may be entered again while it is entered,
+    from other tasks and threads too: each entry is measured by itself.
+    Nothing is recorded for a block that was entered while recording was off.
+    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
+    """
+
+    cdef object _label
+    cdef object _entries
+    cdef int64_t _start_ns
+    cdef int _state
+
+    def __init__(self, label):
+        self._label = label
+
+    def __call__(self, function):
+        return _decorate(function, self._label)
+
+    def __enter__(self):
+        if _slots is not None:
+            self._enter()
+
+    def __exit__(self, exc_type, exc, traceback):
+        if self._state != OUTSIDE:
+            self._leave()
+
+    def __aenter__(self):
+        if _slots is not None:
+            self._enter()
+        return _FINISHED
+
+    def __aexit__(self, exc_type, exc, traceback):
+        if self._state != OUTSIDE:
+            self._leave()
+        return _FINISHED
+
+    def _take_start(self):
+        """Leave a block that was entered once, without a record; return when it was entered."""
+        if self._state != INSIDE:
+            return None
+        self._state = OUTSIDE
+        return self._start_ns
+
+    cdef inline int _enter(self) except -1:
+        cdef int64_t now_ns = _now()
+        if self._state == OUTSIDE:
+            self._start_ns = now_ns
+            self._state = INSIDE
+        else:
+            self._enter_again(now_ns)
+        return 0
+
+    cdef int _enter_again(self, int64_t now_ns) except -1:
+        entries = Entries()
+        # No call of Python's from here to the last of these lines but one.
+        if self._state == INSIDE:
+            entries.first_ns = self._start_ns
+            self._entries = entries
+            self._state = SHARED
+        elif self._state == OUTSIDE:
+            self._entries = entries
+            self._state = SHARED
+        self._entries.enter(now_ns)
+        return 0
+
+    cdef inline int _leave(self) except -1:
+        cdef int64_t end_ns = _now()
+        if self._state == INSIDE:
+            self._state = OUTSIDE
+            _append(self._label, end_ns, end_ns - self._start_ns)
+        elif self._state == SHARED:
+            start_ns = self._entries.leave()
+            if start_ns is not None:
+                _append(self._label, end_ns, end_ns - <int64_t>start_ns)
+        return 0
+
+
+cdef object _new_block(object cls, PyObject** arguments, size_t nargsf, PyObject* names):
+    """Make a block without a tuple of arguments, which is what most are made with."""
+    cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf), index
+    cdef time_block block
+    if names is NULL and count == 1:
+        block = time_block.__new__(time_block)
+        block._label = <object>arguments[0]
+        return block
+    positional = tuple([<object>arguments[index] for index in range(count)])
+    keywords = {}
+    if names is not NULL:
+        for index, name in enumerate(<tuple>names):
+            keywords[name] = <object>arguments[count + index]
+    return PyType_Type.tp_call(cls, positional, keywords)
+
+
+(<PyTypeObject*>time_block).tp_vectorcall = <vectorcallfunc>_new_block

@@ -1,0 +1,226 @@
+"""The hot path: a timed block becomes a record in the current segment.
+
+This is the pure twin; `_hot_path.pyx` is the compiled one, and does the same. What
+is not usual goes the slow way, which the recorder connects: a label that is new, a
+segment that is full, a fault of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from zlib import crc32
+
+from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
+from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.segment import Segment
+from aqltelemetry.observation import CUSTOM
+from aqltelemetry.recording.reentrancy import FINISHED, Entries
+from aqltelemetry.system import clock as clocks
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+Slow: TypeAlias = Callable[[Key, int, float, Layout], None]
+"""Records what the hot path leaves alone, and raises nothing."""
+
+
+class Decorate(Protocol):
+    """Return a function that is timed under a label."""
+
+    def __call__(self, function: Callable[_P, _R], label: str, /) -> Callable[_P, _R]:
+        """Wrap the function."""
+        ...
+
+
+_pack_duration, _store_duration = DURATION_LAYOUT
+_pack_value, _store_value = VALUE_LAYOUT
+_segment: Segment | None = None
+_monotonic_ns: Callable[[], int] = clocks.monotonic_ns
+_slow: Slow
+_decorate: Decorate
+
+
+def connect(slow: Slow) -> None:
+    """Say how what is not usual is recorded."""
+    global _slow  # noqa: PLW0603 - a global is what the hot path reads fastest
+    _slow = slow
+
+
+def connect_decorator(decorate: Decorate) -> None:
+    """Set what a block does when it decorates a function."""
+    global _decorate  # noqa: PLW0603 - as above
+    _decorate = decorate
+
+
+def set_clock(clock: Callable[[], int] | None) -> None:
+    """Read another clock than the monotonic one, in nanoseconds; None for that again."""
+    global _monotonic_ns  # noqa: PLW0603 - as above
+    _monotonic_ns = clock or clocks.monotonic_ns
+
+
+def now_ns() -> int:
+    """Return the time of the clock that durations are measured by, in nanoseconds."""
+    return _monotonic_ns()
+
+
+def enter(segment: Segment | None) -> None:
+    """Record into a segment from here on; None switches recording off."""
+    global _segment  # noqa: PLW0603 - as above
+    _segment = segment
+
+
+def current() -> Segment | None:
+    """Return what is recorded into."""
+    return _segment
+
+
+def is_on() -> bool:
+    """Say whether observations are recorded."""
+    return _segment is not None
+
+
+def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
+    """Record a duration that ended at a monotonic time."""
+    segment = _segment
+    if segment is None:
+        return
+    try:
+        label_id = segment.ids[label]
+        body = _pack_duration(end_ns, duration_ns, label_id)
+        at = next(segment.slots)
+        _store_duration(segment.map, at, end_ns, duration_ns, label_id, crc32(body, at))
+    except Exception:  # noqa: BLE001 - the application must never see a fault of ours
+        _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
+
+
+def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
+    """Record a value of one's own, taken now, for the files `<prefix>.*.csv`.
+
+    Never raises: what can't be recorded is counted as dropped.
+    """
+    segment = _segment
+    if segment is None:
+        return
+    now_ns = _monotonic_ns()
+    try:
+        label_id = segment.ids[prefix, label]
+        body = _pack_value(now_ns, measurement, label_id)
+        at = next(segment.slots)
+        _store_value(segment.map, at, now_ns, measurement, label_id, crc32(body, at))
+    except Exception:  # noqa: BLE001 - as above
+        _slow((prefix, label), now_ns, measurement, VALUE_LAYOUT)
+
+
+def append_value(key: Key, measurement: float) -> None:
+    """Record a value of a series, taken now, by its key."""
+    segment = _segment
+    if segment is None:
+        return
+    now_ns = _monotonic_ns()
+    try:
+        label_id = segment.ids[key]
+        body = _pack_value(now_ns, measurement, label_id)
+        at = next(segment.slots)
+        _store_value(segment.map, at, now_ns, measurement, label_id, crc32(body, at))
+    except Exception:  # noqa: BLE001 - as above
+        _slow(key, now_ns, measurement, VALUE_LAYOUT)
+
+
+class time_block:  # noqa: N801 - used as a statement's word, like a function
+    """Time a block of code: `with time_block(label):` or `async with time_block(label):`.
+
+    The duration is recorded when the block is left, in whatever way, and what it
+    raises passes through. An object may be entered again while it is entered,
+    from other tasks and threads too: each entry is measured by itself.
+    Nothing is recorded for a block that was entered while recording was off.
+    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
+    """
+
+    # None while not entered; the start of a single entry; all entries once there
+    # were two at a time. No call stands between reading and writing it, so no
+    # other thread comes in between: CPython changes threads at calls and loops.
+    __slots__ = ("_entered", "_label")
+    _entered: int | Entries | None
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._entered = None
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return a function that is timed, as by `time_it(label=...)`."""
+        return _decorate(function, self._label)
+
+    def __enter__(self) -> None:
+        if _segment is not None:
+            now_ns = _monotonic_ns()
+            if self._entered is None:
+                self._entered = now_ns
+            else:
+                self._enter_again(now_ns)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entered = self._entered
+        if entered is None:
+            return
+        end_ns = _monotonic_ns()
+        # As above: no call from here to where it is written.
+        entered = self._entered
+        if entered.__class__ is int:
+            self._entered = None
+            append_duration(self._label, end_ns, end_ns - entered)
+        elif entered is not None:
+            self._leave_one(entered, end_ns)  # type: ignore[arg-type]
+
+    def __aenter__(self) -> Coroutine[Any, Any, None]:
+        if _segment is not None:
+            now_ns = _monotonic_ns()
+            if self._entered is None:
+                self._entered = now_ns
+            else:
+                self._enter_again(now_ns)
+        return FINISHED
+
+    def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Coroutine[Any, Any, None]:
+        entered = self._entered
+        if entered is None:
+            return FINISHED
+        end_ns = _monotonic_ns()
+        entered = self._entered
+        if entered.__class__ is int:
+            self._entered = None
+            append_duration(self._label, end_ns, end_ns - entered)
+        elif entered is not None:
+            self._leave_one(entered, end_ns)  # type: ignore[arg-type]
+        return FINISHED
+
+    def _take_start(self) -> int | None:
+        """Leave a block that was entered once, without a record; return when it was entered."""
+        entered, self._entered = self._entered, None
+        return entered if isinstance(entered, int) else None
+
+    def _enter_again(self, now_ns: int) -> None:
+        entries = Entries()
+        # As above: no call from here to the last of these lines but one.
+        entered = self._entered
+        if entered.__class__ is Entries:
+            entries = entered
+        else:
+            entries.first_ns = entered  # type: ignore[assignment]
+            self._entered = entries
+        entries.enter(now_ns)
+
+    def _leave_one(self, entries: Entries, end_ns: int) -> None:
+        start_ns = entries.leave()
+        if start_ns is not None:
+            append_duration(self._label, end_ns, end_ns - start_ns)

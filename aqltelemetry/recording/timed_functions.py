@@ -1,0 +1,136 @@
+"""Timing of whole functions, of every kind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from asyncio import coroutines
+from collections.abc import Callable
+from types import coroutine
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from aqltelemetry.recording.recorder import connect_decorator, time_block
+from aqltelemetry.recording.timed_results import (
+    PLAIN_TYPES,
+    async_generator_function,
+    follow,
+    generator_function,
+)
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_MARK = getattr(coroutines, "_is_coroutine", None)
+
+
+@overload
+def time_it(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def time_it(label: str, /) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+
+
+@overload
+def time_it(*, label: str | None = None) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+
+
+def time_it(
+    function: Callable[_P, _R] | str | None = None, /, *, label: str | None = None
+) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Time each run of a function: `@time_it`, `@time_it("label")` or `@time_it(label="label")`.
+
+    `label` is `module.qualified_name` by default. The duration of a coroutine
+    function is its run to completion, that of a generator or async generator
+    function from the first item asked for to its end or closing. The function
+    stays of its kind, with its signature and type.
+
+    Any other function is timed until it returns, or until what it returns has ended: a
+    coroutine, generator or other awaitable object when it has run, a context manager from
+    its entry to its exit, a future or task from the call until it is done. A function that
+    prepares one of the first three is timed too; the pause until that begins is not. What is
+    returned and never awaited, entered or iterated is not recorded.
+
+    Raises TypeError for what is not a function, a static or a class method.
+    """
+    if isinstance(function, str):
+        if label is not None:
+            raise TypeError("time_it takes one label")
+        label, function = function, None
+    if function is None:
+        return lambda decorated: _timed(decorated, label)
+    return _timed(function, label)
+
+
+def _timed(function: Callable[_P, _R], label: str | None, /) -> Callable[_P, _R]:
+    if isinstance(function, staticmethod | classmethod):
+        # Decorated from outside: the function within is the one to time.
+        return cast("Callable[_P, _R]", type(function)(_timed(function.__func__, label)))
+    if isinstance(function, type) or not callable(function):
+        msg = f"time_it({function!r}): must be a function or method, or a label"
+        raise TypeError(msg)
+    name = _default_label(function) if label is None else label
+    return functools.wraps(function)(_wrapper(function, name))
+
+
+def _default_label(function: Callable[..., Any]) -> str:
+    inner = function.func if isinstance(function, functools.partial) else function
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    return f"{getattr(inner, '__module__', None) or '?'}.{name}"
+
+
+def _wrapper(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+    if _is(inspect.iscoroutinefunction, function) or _is(_is_marked, function):
+        return _coroutine_function(function, label)
+    if _is(inspect.isasyncgenfunction, function):
+        return async_generator_function(function, lambda: time_block(label))
+    if _is(inspect.isgeneratorfunction, function):
+        made = generator_function(function, lambda: time_block(label))
+        return coroutine(made) if _is(_makes_awaitables, function) else made
+
+    last: type = type(None)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal last
+        block = time_block(label)
+        with block:
+            result = function(*args, **kwargs)
+            # Nearly always a function returns what it did before.
+            if result is None or type(result) is last:
+                return result
+            if id(type(result)) in PLAIN_TYPES:
+                last = type(result)
+                return result
+            return follow(result, label, block)
+
+    return timed
+
+
+def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Return whether a function is of a kind; a partial or an object, whether what it calls is."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return kind(function) or (
+        not inspect.isroutine(function) and kind(getattr(type(function), "__call__", None))  # noqa: B004
+    )
+
+
+def _is_marked(function: Any) -> bool:
+    # How compiled coroutine functions, and those of asgiref on Python 3.11, are known.
+    return _MARK is not None and getattr(function, "_is_coroutine", None) is _MARK
+
+
+def _coroutine_function(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        with time_block(label):
+            return await function(*args, **kwargs)
+
+    return timed
+
+
+def _makes_awaitables(function: Any) -> bool:
+    # By `types.coroutine`.
+    code = getattr(function, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
+
+
+connect_decorator(_timed)

@@ -1,0 +1,224 @@
+"""Timing of what a function returns, where that goes on after the function has returned.
+
+A coroutine, generator, context manager or other awaitable object is timed while it runs;
+a future is observed until it is done. Nothing here raises into the application: what can't
+be timed is returned as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
+from typing import Any, TypeAlias
+
+from aqltelemetry.recording.recorder import append_duration, is_on, now_ns, time_block
+from aqltelemetry.recording.timed_proxies import has_method, proxied
+
+_MakeRun: TypeAlias = Callable[[], AbstractContextManager[None]]
+_Follow: TypeAlias = Callable[[Any, str, time_block], Any]
+_ASYNC_CONTEXT_MANAGER: type = type(asynccontextmanager(lambda: None)())  # type: ignore[arg-type,return-value]
+_CONTEXT_MANAGER: type = type(contextmanager(lambda: None)())  # type: ignore[arg-type,return-value]
+_MAX_PLAIN_TYPES = 256
+
+# By id, since a metaclass may make types that can't be hashed; the types are kept alive, so
+# that no other one gets their id.
+PLAIN_TYPES: dict[int, type] = {
+    id(each): each for each in (type(None), bool, int, float, str, bytes, list, dict, tuple, set)
+}
+"""Types of results that are finished when a function has returned, by the id of the type."""
+
+
+def follow(result: Any, label: str, block: time_block) -> Any:
+    """Have a result timed to its end, if it has one; return what the caller is to get.
+
+    `block` was entered before the function was called. Left as it is, it records the call.
+    """
+    cls = type(result)
+    try:
+        way = _way(cls)
+        if way is not None:
+            return way(result, label, block)
+    except Exception:  # noqa: BLE001 - the result belongs to the application
+        return result
+    if len(PLAIN_TYPES) < _MAX_PLAIN_TYPES:
+        PLAIN_TYPES[id(cls)] = cls
+    return result
+
+
+def _way(cls: type) -> _Follow | None:
+    way: _Follow | None = None
+    if cls is CoroutineType:
+        way = _follow_coroutine
+    elif cls is GeneratorType:
+        way = _follow_generator
+    elif cls is AsyncGeneratorType:
+        way = _follow_async_generator
+    elif issubclass(cls, _ASYNC_CONTEXT_MANAGER | _CONTEXT_MANAGER):
+        way = _follow_context_manager
+    elif has_method(cls, "add_done_callback") or has_method(cls, "addBoth"):
+        way = _follow_future
+    elif has_method(cls, "__await__") or has_method(cls, "__aenter__"):
+        way = _follow_object
+    return way
+
+
+def generator_function(
+    make: Callable[..., Generator[Any, Any, Any]], make_run: _MakeRun
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that yields what another one does, within a run."""
+
+    def timed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with make_run():
+            return (yield from make(*args, **kwargs))
+
+    return timed
+
+
+def async_generator_function(
+    make: Callable[..., AsyncGenerator[Any, Any]], make_run: _MakeRun
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that yields what another one does, within a run."""
+
+    async def timed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator = make(*args, **kwargs)
+        with make_run():
+            try:
+                step = generator.asend(None)
+                while True:
+                    try:
+                        item = await step
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        step = generator.asend((yield item))
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:  # noqa: BLE001 - it is for the generator
+                        step = generator.athrow(thrown)
+            finally:
+                await generator.aclose()
+
+    return timed
+
+
+class Run:
+    """Times a statement's run, after what it took to prepare it."""
+
+    __slots__ = ("_label", "_lead_ns", "_start_ns")
+
+    def __init__(self, label: str, lead_ns: int = 0) -> None:
+        self._label = label
+        self._lead_ns = lead_ns
+        self._start_ns: int | None = None
+
+    def __enter__(self) -> None:
+        self._start_ns = now_ns() if is_on() else None
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._start_ns is not None:
+            end_ns = now_ns()
+            append_duration(self._label, end_ns, end_ns - self._start_ns + self._lead_ns)
+
+
+class _Unstarted:
+    """Holds a coroutine that its wrapper has not started.
+
+    A wrapper that is never awaited warns of that itself; a second warning, for what it
+    wraps, would be wrong.
+    """
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, held: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine: Coroutine[Any, Any, Any] | None = held
+
+    def take(self) -> Awaitable[Any]:
+        taken, self._coroutine = self._coroutine, None
+        if taken is None:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        return taken
+
+    def __del__(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+
+def _lead_ns(block: time_block) -> int:
+    """Return how long the call took, or 0 for a call that is not recorded."""
+    start_ns = block._take_start()  # noqa: SLF001 - which is there for this
+    return 0 if start_ns is None else now_ns() - start_ns
+
+
+def _named_after(wrapper: Any, wrapped: Any) -> Any:
+    wrapper.__name__, wrapper.__qualname__ = wrapped.__name__, wrapped.__qualname__
+    return wrapper
+
+
+def _follow_coroutine(result: CoroutineType[Any, Any, Any], label: str, block: time_block) -> Any:
+    if inspect.getcoroutinestate(result) != inspect.CORO_CREATED:
+        return result
+    run = Run(label, _lead_ns(block))
+    return _named_after(_run_coroutine(_Unstarted(result), run), result)
+
+
+async def _run_coroutine(unstarted: _Unstarted, run: Run) -> Any:
+    with run:
+        return await unstarted.take()
+
+
+def _follow_generator(result: GeneratorType[Any, Any, Any], label: str, block: time_block) -> Any:
+    if inspect.getgeneratorstate(result) != inspect.GEN_CREATED:
+        return result
+    run = Run(label, _lead_ns(block))
+    timed: Callable[..., Any] = generator_function(lambda: result, lambda: run)
+    if result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        timed = coroutine(timed)
+    return _named_after(timed(), result)
+
+
+def _follow_async_generator(
+    result: AsyncGeneratorType[Any, Any], label: str, block: time_block
+) -> Any:
+    run = Run(label, _lead_ns(block))
+    return _named_after(async_generator_function(lambda: result, lambda: run)(), result)
+
+
+def _follow_context_manager(result: Any, label: str, block: time_block) -> Any:
+    """Time from entry to exit, by the generator that the context manager drives."""
+    block._take_start()  # noqa: SLF001 - as above
+    is_async = isinstance(result, _ASYNC_CONTEXT_MANAGER)
+    wrap: Callable[..., Any] = async_generator_function if is_async else generator_function
+    generator = result.gen
+    result.gen = wrap(lambda: generator, lambda: Run(label))()
+    # One that decorates a function makes a generator for each of its calls.
+    result.func = wrap(result.func, lambda: Run(label))
+    return result
+
+
+def _follow_future(result: Any, label: str, block: time_block) -> Any:
+    """Time from the call to when the future is done, whoever cancels or settles it."""
+    done = getattr(result, "done", None)
+    if done is not None and done():
+        return result
+    start_ns = block._take_start()  # noqa: SLF001 - as above
+    if start_ns is None:
+        return result
+
+    def settled(outcome: Any) -> Any:
+        end_ns = now_ns()
+        append_duration(label, end_ns, end_ns - start_ns)
+        return outcome  # a Deferred hands it on
+
+    add = getattr(result, "add_done_callback", None) or result.addBoth
+    try:
+        add(settled)
+    except Exception:  # noqa: BLE001 - such as of a future of another event loop
+        settled(None)
+    return result
+
+
+def _follow_object(result: Any, label: str, block: time_block) -> Any:
+    lead_ns = _lead_ns(block)
+    return proxied(result, label, lambda: Run(label, lead_ns))

@@ -1,0 +1,131 @@
+"""Which monitor of this process records, and what a forked child does instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from aqltelemetry.errors import AlreadyRunningError
+from aqltelemetry.recording import recorder
+from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.recorder import Recording
+from aqltelemetry.settings import Settings
+from aqltelemetry.system.threads import WorkerThread
+
+
+class Running(Protocol):
+    """A monitor, as far as it matters which one of the process records."""
+
+    is_unasked: bool
+
+    @property
+    def settings(self) -> Settings | None:
+        """What it records by."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it records."""
+        ...
+
+    @property
+    def directory(self) -> str | None:
+        """The monitoring directory."""
+        ...
+
+    async def make_way(self, timeout_s: float) -> None:
+        """Stop for another monitor."""
+        ...
+
+    def resume(self) -> None:
+        """Record again what another monitor recorded since it was started."""
+        ...
+
+    def abandon(self) -> bool:
+        """Give up a recording whose event loop is gone; say whether it was."""
+        ...
+
+    def abandon_in_child(self) -> ChildFeeder | None:
+        """Leave everything to the parent process; return what feeds the child's recording."""
+        ...
+
+
+class Active:
+    """The monitor of this process that records, if there is one; all in the class.
+
+    `replaced` was started automatically, and records until `monitor` has started.
+    `child` feeds the recording of a forked child that has no monitor of its own, and
+    `child_recording` is that recording while it is on.
+    """
+
+    monitor: Running | None = None
+    replaced: Running | None = None
+    child: ChildFeeder | None = None
+    child_recording: Recording | None = None
+    child_settings: Settings | None = None
+    prepare_child: ClassVar[Callable[[Settings], Callable[[], object]] | None] = None
+    """Prepares a recording of a child's own; returns what its first record calls."""
+    hooked = False
+
+    @classmethod
+    def claim(cls, monitor: Running) -> None:
+        """Make a monitor the one that records; raises AlreadyRunningError."""
+        running = cls.monitor
+        is_automatic = running is not None and running.is_unasked and not monitor.is_unasked
+        if running is not None and not is_automatic and not running.abandon():
+            raise AlreadyRunningError(running.directory or "")
+        if not cls.hooked:
+            # For good: such a hook can't be taken back.
+            os.register_at_fork(after_in_child=cls._forked)
+            cls.hooked = True
+        cls.monitor, cls.replaced = monitor, running if is_automatic else None
+
+    @classmethod
+    def confirm(cls, monitor: Running) -> None:
+        """Raise AlreadyRunningError where the program started another one in the meantime."""
+        if cls.monitor is not monitor:
+            raise AlreadyRunningError(monitor.directory or "")
+
+    @classmethod
+    def take_replaced(cls, monitor: Running) -> Running | None:
+        """Return the monitor that another one replaces, once; None if there is none."""
+        if cls.monitor is not monitor:
+            return None
+        replaced, cls.replaced = cls.replaced, None
+        return replaced if replaced is not None and replaced.is_running else None
+
+    @classmethod
+    def release(cls, monitor: Running) -> None:
+        """Note that a monitor does not record; one that it was to replace goes on."""
+        if cls.monitor is monitor:
+            cls.monitor = cls.take_replaced(monitor)
+        if cls.monitor is not None:
+            cls.monitor.resume()
+        elif cls.child_recording is not None:
+            recorder.install(cls.child_recording)
+
+    @classmethod
+    def end_child_recording(cls, thread: WorkerThread) -> None:
+        """Close what the child recorded into before it had a monitor, on a thread."""
+        child, cls.child, cls.child_recording = cls.child, None, None
+        if child is not None:
+            thread.post(child.close)
+
+    @classmethod
+    def _forked(cls) -> None:
+        # Before anything that may fail: what is recorded to is the parent's.
+        was_on = recorder.switch_off()
+        left = [each for each in (cls.replaced, cls.monitor) if each is not None]
+        cls.monitor = cls.replaced = None
+        if cls.child is not None:
+            cls.child = cls.child.abandon_in_child()
+        for each in left:
+            cls.child_settings = each.settings or cls.child_settings
+            cls.child = each.abandon_in_child() or cls.child
+        # A child of a recording that is switched off stays so: nothing there looks.
+        cls.child_recording = cls.child.begin() if cls.child is not None and was_on else None
+        if cls.child is not None and cls.child_recording is not None:
+            recorder.install(cls.child_recording)
+            if cls.prepare_child is not None and cls.child_settings is not None:
+                cls.child.on_record = cls.prepare_child(cls.child_settings)

@@ -1,0 +1,163 @@
+"""Does with a running recording what is asked of it from outside: off, on, a profile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from aqltelemetry.observation import RUNTIME
+from aqltelemetry.recording import recorder
+from aqltelemetry.recording.recorder import Recording
+from aqltelemetry.runtime.control_files import Answer, Controls, Wishes
+from aqltelemetry.system.threads import WorkerThread
+
+if TYPE_CHECKING:
+    from aqltelemetry.runtime.profiler import Profiler
+
+_log = logging.getLogger("aqltelemetry")
+_R = TypeVar("_R")
+POLL_S = 0.25
+_LAST_S = 1.0
+SWITCHED_ON = (RUNTIME, "telemetry switched on")
+"""The series that tells when a recording was switched off, by 0, and on again, by 1."""
+
+
+class Remote:
+    """Does what the control files of a recording ask for, as one task.
+
+    A thread of its own looks at them, so that the event loop is woken when something is
+    asked, and not to look.
+    """
+
+    def __init__(
+        self,
+        controls: Controls,
+        writer: str,
+        recording: Recording,
+        make_profiler: Callable[[str, float], Profiler],
+    ) -> None:
+        self.is_off = False
+        self._controls = controls
+        self._writer = writer
+        self._recording = recording
+        # Neither may the directory's disk hold up the journal, nor the writing of a profile.
+        self._thread = WorkerThread("aqltelemetry-control", self._glance, POLL_S)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = asyncio.Event()
+        self._make_profiler = make_profiler
+        self._profiler: Profiler | None = None
+        self._profile_until_s = 0.0
+        self._profile_token = ""
+        self._complained = False
+
+    def begin(self) -> None:
+        """See how recordings are switched; before recording begins, on any thread."""
+        try:
+            self.is_off = self._controls.is_off()
+        except OSError as exc:
+            self._complain(exc)
+
+    def end(self) -> None:
+        """End the thread, once it has done what it has to; without waiting for that."""
+        self._thread.shutdown(wait=False)
+
+    async def run(self) -> None:
+        """Look whenever something is asked, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self.look()
+                # A profile ends by itself.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S if self._profiler else None):
+                        await self._asked.wait()
+                self._asked.clear()
+        finally:
+            self._loop = None
+            # The recording ends: it does not wait for a profile longer than this.
+            async with asyncio.timeout(_LAST_S):
+                await self._end_profile()
+
+    def _glance(self) -> None:
+        """Wake the task, from the thread, if anything is to be done."""
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            wishes = self._controls.wishes(self._writer)
+            is_done = wishes.off == self.is_off and (
+                (wishes.profile_s is None) == (self._profiler is None)
+            )
+        except Exception:  # noqa: BLE001 - the task tells of it, once
+            is_done = self._complained
+        if not is_done:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._asked.set)
+
+    async def look(self) -> None:
+        """Do what is asked now."""
+        try:
+            wishes = await self._run(lambda: self._controls.wishes(self._writer))
+            await self._profile(wishes)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, a later wish is to be heard
+            self._complain(exc)
+            return
+        if wishes.off != self.is_off:
+            self.switch(off=wishes.off)
+
+    def switch(self, *, off: bool) -> None:
+        """Record no more, or again; either is an observation."""
+        self.is_off = off
+        if off:
+            self._recording.append(SWITCHED_ON, 0)
+            recorder.remove(self._recording)
+        else:
+            recorder.install(self._recording)
+            self._recording.append(SWITCHED_ON, 1)
+        _log.info("recording is switched %s", "off" if off else "on")
+
+    def _complain(self, exc: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            _log.warning("can't do what may be asked of the recording: %r", exc)
+
+    async def _profile(self, wishes: Wishes) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._profiler is None and wishes.profile_s is not None:
+            self._profile_token = wishes.token
+            try:
+                profiler = self._make_profiler(wishes.profile_form, wishes.profile_s)
+                profiler.start()
+            except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
+                await self._answer(Answer(error=str(exc) or repr(exc)))
+                return
+            self._profiler = profiler
+            self._profile_until_s = now_s + wishes.profile_s
+        elif (
+            wishes.profile_s is None
+            or wishes.token != self._profile_token
+            or now_s >= self._profile_until_s
+        ):
+            await self._end_profile()
+
+    async def _end_profile(self) -> None:
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
+        profiler.disable()
+        try:
+            await self._run(profiler.write)
+        except Exception as exc:  # noqa: BLE001 - as above
+            await self._answer(Answer(error=f"the profile can't be written: {exc}"))
+        else:
+            await self._answer(Answer(path=profiler.path))
+
+    async def _answer(self, answer: Answer) -> None:
+        token = self._profile_token
+        await self._run(lambda: self._controls.answer(self._writer, answer, token))
+
+    async def _run(self, job: Callable[[], _R]) -> _R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)

@@ -1,0 +1,312 @@
+"""The monitor as users hold it: started and stopped, one at a time in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from aqltelemetry.errors import FreeThreadingError, NotRunningError, StateError
+from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.stats import Stats
+from aqltelemetry.runtime.active import Active
+from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS
+from aqltelemetry.runtime.parts import Parts
+from aqltelemetry.runtime.session import Session
+from aqltelemetry.settings import Options, Settings, settings
+from aqltelemetry.system.extensions import has_interpreter_lock
+from aqltelemetry.system.threads import WorkerThread
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aqltelemetry.runtime.profiler import Profiler
+
+_log = logging.getLogger("aqltelemetry")
+
+
+class Monitor:
+    """Records a process's observations into CSV files, from `start` to `stop`.
+
+    Of all monitors of a process one may run at a time, since `time_block` and
+    `record` go to the one that does. Directory and options may be given here or
+    to `start`; for the options, their rules and environment variables see
+    `aqltelemetry.settings.Settings`. Raises OptionError.
+    """
+
+    def __init__(
+        self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
+    ) -> None:
+        # What is given is checked at once; the environment, when it is used.
+        settings(monitoring_dir, options, {})
+        self._directory = monitoring_dir
+        self._options: dict[str, Any] = dict(options)
+        self._settings: Settings | None = None
+        self._session: Session | None = None
+        self._closing: Session | None = None
+        self._profiler: Profiler | None = None
+        self._last_stats = Stats()
+        self.is_apart = False
+        """Whether the application's code runs on other threads than the event loop's."""
+        self.is_unasked = False
+        """Whether it was started automatically, and ends when the program starts its own."""
+
+    def __repr__(self) -> str:
+        state = f"recording into {self.directory!r}" if self.is_running else "not running"
+        return f"<Monitor {state}>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this monitor records."""
+        return self._session is not None
+
+    @property
+    def settings(self) -> Settings | None:
+        """The options of the recording; None before the first start."""
+        return self._settings
+
+    @property
+    def directory(self) -> str | None:
+        """The monitoring directory, absolute; None before the first start."""
+        return self._settings.directory if self._settings else None
+
+    async def start(
+        self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
+    ) -> None:
+        """Begin to record, on the running event loop.
+
+        Raises OptionError, MonitoringDirectoryError, ProfilerError, FreeThreadingError, or
+        AlreadyRunningError while this or another monitor runs; StateError where asyncio
+        does not run the caller, as under trio.
+        """
+        await self.open(monitoring_dir, **options)
+        await self.take_over()
+
+    async def open(
+        self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
+    ) -> None:
+        """Begin to record, but keep an automatically started recording until `take_over`.
+
+        Raises as `start` does; the automatically started recording goes on then.
+        """
+        if not has_interpreter_lock():
+            raise FreeThreadingError
+        _require_asyncio()
+        Active.claim(self)
+        try:
+            self._settings = settings(
+                self._directory if monitoring_dir is None else monitoring_dir,
+                self._options | options,
+            )
+            self._session = await self._open(self._settings)
+            if self._settings.with_profiler:
+                self._start_profiler()
+            Active.confirm(self)
+            Active.end_child_recording(self._session.keeper_thread)
+        except BaseException:
+            await self._give_up()
+            raise
+
+    async def take_over(self) -> None:
+        """Stop the automatically started recording that this one replaces, if there is one.
+
+        This one records by now, so nothing is missed in between.
+        """
+        before, chosen = Active.take_replaced(self), self._settings
+        if before is not None and chosen is not None:
+            try:
+                await before.make_way(chosen.stop_timeout_s)
+            except BaseException:  # cancelled: `start` has failed
+                Active.replaced = before
+                await self._give_up()
+                raise
+
+    async def stop(self) -> Stats:
+        """End the recording and publish it; return the final account.
+
+        Takes `stop_timeout_s` at most; what is not published by then stays in
+        the journal for the next start, which is logged. Raises NotRunningError
+        if the monitor is not running, StateError on another event loop.
+        """
+        session, chosen = self._session, self._settings
+        if session is None or chosen is None:
+            raise NotRunningError
+        session.check_loop()
+        self._session, self._closing = None, session
+        deadline_s = asyncio.get_running_loop().time() + chosen.stop_timeout_s
+        try:
+            published = await session.close(chosen.stop_timeout_s)
+        finally:
+            Active.release(self)
+            await self._end_profile(deadline_s)
+            self._closing, self._last_stats = None, session.stats()
+        if not published and self._last_stats.in_journal:
+            _log.warning(
+                "stopped after %g s with %d observations unpublished in the journal",
+                chosen.stop_timeout_s,
+                self._last_stats.in_journal,
+            )
+        return self._last_stats
+
+    async def flush(self) -> None:
+        """Have everything recorded until now published.
+
+        Raises NotRunningError if the monitor is not running, StateError on
+        another event loop, DeliveryError where not everything could be given to the
+        sinks; it stays in the journal then.
+        """
+        if self._session is None:
+            raise NotRunningError
+        self._session.check_loop()
+        await self._session.flush()
+
+    async def sample(self) -> None:
+        """Take a sample of each series now; nothing while the monitor is not running."""
+        if self._session is not None:
+            await self._session.sample()
+
+    def stats(self) -> Stats:
+        """Return the account of the recording: of this run, or of the last."""
+        session = self._session or self._closing
+        return self._last_stats if session is None else session.stats()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.is_running:
+            await self.stop()
+
+    async def _open(self, chosen: Settings) -> Session:
+        thread = WorkerThread("aqltelemetry-journal")
+        assembling = thread.submit(_assemble, chosen, self.stats, thread)
+        try:
+            parts = await asyncio.wrap_future(assembling)
+        except BaseException:
+            # Cancelled, it may be amid its work and make the parts all the same.
+            assembling.add_done_callback(_disassemble)
+            thread.shutdown(wait=False)
+            raise
+        try:
+            session = Session(parts, self._make_profiler)
+        except BaseException:
+            thread.post(parts.discard)
+            thread.shutdown(wait=False)
+            raise
+        await session.open()
+        return session
+
+    async def _give_up(self) -> None:
+        """Take back a start that has failed."""
+        Active.release(self)  # first, so that nothing goes unrecorded in between
+        session, self._session = self._session, None
+        self._stop_profiler()
+        if session is not None:
+            await session.close(0)
+
+    def _make_profiler(self, form: str = PSTATS, seconds: float = MAX_PROFILE_S) -> Profiler:
+        from aqltelemetry.runtime.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
+
+        return Profiler(self.directory or "", form, apart=self.is_apart, seconds=seconds)
+
+    def _start_profiler(self) -> None:
+        profiler = self._make_profiler()
+        profiler.start()
+        self._profiler = profiler
+
+    async def _end_profile(self, deadline_s: float) -> None:
+        """End the profile, and have it written off the event loop, until a time of its clock."""
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
+        profiler.disable()
+        thread = WorkerThread("aqltelemetry-profile")
+        writing = asyncio.wrap_future(thread.submit(profiler.write))
+        thread.shutdown(wait=False)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await asyncio.shield(writing)
+        except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
+            _log.error("the profile can't be written: %s", str(exc) or repr(exc))
+
+    def _stop_profiler(self) -> None:
+        profiler, self._profiler = self._profiler, None
+        if profiler is not None:
+            try:
+                profiler.stop()
+            except OSError as exc:
+                _log.error("the profile can't be written: %s", exc)
+
+    async def make_way(self, timeout_s: float) -> None:
+        """Stop, for another monitor, which may be on another event loop."""
+        session = self._session
+        if session is not None:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await session.await_there(self.stop)
+            except Exception as exc:  # noqa: BLE001 - the other one has started, whatever fails here
+                # A loop that is closed, or that runs nothing any more, stops nothing.
+                _log.debug("the recording that was replaced could not be stopped: %r", exc)
+            self.abandon()
+
+    def abandon(self) -> bool:
+        """Give up a session whose event loop is gone; say whether it was."""
+        session = self._session
+        if session is None or session.is_usable:
+            return False
+        self._session = None
+        self._stop_profiler()
+        session.abandon()
+        self._last_stats = session.stats()
+        return True
+
+    def resume(self) -> None:
+        """Record again what another monitor recorded since it was started."""
+        if self._session is not None:
+            self._session.resume()
+
+    def abandon_in_child(self) -> ChildFeeder | None:
+        """Leave everything to the parent process; return what feeds a recording of the child's."""
+        session, self._session = self._session, None
+        closing, self._closing = self._closing, None
+        profiler, self._profiler = self._profiler, None
+        self._last_stats = Stats()
+        if closing is not None:
+            closing.abandon_in_child()
+        child = session.abandon_in_child() if session is not None else None
+        if profiler is not None:
+            profiler.disable()
+        return child
+
+
+def _require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        msg = "asyncio does not run here: use aqltelemetry.sync, which has a thread of its own"
+        raise StateError(msg) from None
+
+
+def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:
+    # Imported by the first start, off the event loop: a process that never
+    # records need not carry what reads its statistics and writes its files.
+    from aqltelemetry.runtime.assembly import assemble  # noqa: PLC0415
+
+    return assemble(chosen, stats, thread)
+
+
+def _disassemble(assembling: Future[Parts]) -> None:
+    if not assembling.cancelled() and assembling.exception() is None:
+        assembling.result().discard()
+
+
+monitor = Monitor()
+"""The monitor to use where one is enough."""

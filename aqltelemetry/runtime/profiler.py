@@ -1,0 +1,217 @@
+"""Profiles a process into a file that `python -m pstats` or speedscope opens.
+
+For pstats by yappi, where it is installed: it sees all threads, and a coroutine's waiting as
+the time of that coroutine. Else by cProfile, which on Python 3.11 sees the one thread that
+starts it, and on an event loop counts each resumption of a coroutine as a call and
+none of its waiting as time. For speedscope by samples of all threads' stacks. The
+telemetry's own threads are left out of all of these.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import logging
+import os
+import pstats
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from aqltelemetry.errors import ProfilerError
+from aqltelemetry.observation import PROFILER
+from aqltelemetry.runtime.control_files import PSTATS, SPEEDSCOPE
+from aqltelemetry.runtime.stack_profiler import StackProfiler
+from aqltelemetry.sinks.publication import take_name
+from aqltelemetry.system import threads
+from aqltelemetry.system.threads import is_own
+from aqltelemetry.system.unpatched import are_greenlets, native
+
+_log = logging.getLogger("aqltelemetry")
+# From then on cProfile sees all threads, whichever starts it.
+_ALL_THREADS = (3, 12)
+_FILE_MODE = 0o640
+_SUFFIXES = {PSTATS: "data", SPEEDSCOPE: "speedscope.json"}
+_OWN_CONTEXT = "telemetry"
+
+
+class _Engine(Protocol):
+    def start(self) -> None:
+        """Begin; raises ProfilerError while another profiler is active."""
+        ...
+
+    def end(self) -> None:
+        """Profile no more."""
+        ...
+
+    def dump(self, path: Path) -> None:
+        """Write what was found; raises OSError."""
+        ...
+
+
+class Profiler:
+    """Profiles from `start` to `stop`, which writes a file.
+
+    Its name is `profiler.<PID>.data`, or `profiler.<PID>.speedscope.json` for the format
+    "speedscope"; where that is taken, by an earlier profile or by a process of another
+    container, `profiler.<PID>.2.data` and so on. `apart` says that what is of interest runs on
+    other threads than the one that starts the profiler. `seconds` is for how long it profiles
+    at most. Raises ProfilerError where only yappi would see those threads, and it is not
+    installed.
+    """
+
+    def __init__(
+        self, directory: str, form: str = PSTATS, *, apart: bool = False, seconds: float = 3600.0
+    ) -> None:
+        self._directory = Path(directory)
+        self._suffix = _SUFFIXES[form]
+        self._path = self._name(1)
+        is_sampled = form == SPEEDSCOPE
+        self._engine = StackProfiler(seconds) if is_sampled else _engine(apart=apart)
+
+    @property
+    def path(self) -> str:
+        """The file that `write` has written; before that, the one that it tries first."""
+        return str(self._path)
+
+    def start(self) -> None:
+        """Begin; raises ProfilerError while another profiler is active."""
+        self._engine.start()
+
+    def disable(self) -> None:
+        """Profile no more."""
+        self._engine.end()
+
+    def stop(self) -> None:
+        """End, and write the file, whole or not at all; raises OSError."""
+        self.disable()
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, on any thread, after `disable`; raises OSError."""
+        made = self._directory / f"{PROFILER}.{os.urandom(8).hex()}.0.tmp"
+        try:
+            self._engine.dump(made)
+            made.chmod(_FILE_MODE)
+            self._publish(made)
+        finally:
+            with suppress(OSError):
+                made.unlink()
+
+    def _publish(self, made: Path) -> None:
+        """Give a file a name that no other one has; no file is ever overwritten."""
+        number = 1
+        while True:
+            try:
+                take_name(str(made), str(self._name(number)))
+            except FileExistsError:
+                number += 1
+            else:
+                self._path = self._name(number)
+                return
+
+    def _name(self, number: int) -> Path:
+        middle = "" if number == 1 else f".{number}"
+        return self._directory / f"{PROFILER}.{os.getpid()}{middle}.{self._suffix}"
+
+
+class _CProfile:
+    def __init__(self) -> None:
+        self._profile = cProfile.Profile()
+
+    def start(self) -> None:
+        _refuse_another()
+        try:
+            self._profile.enable()
+        except ValueError as exc:  # one that came in between, from Python 3.12 on
+            raise _busy(exc) from exc
+
+    def end(self) -> None:
+        self._profile.disable()
+
+    def dump(self, path: Path) -> None:
+        stats = pstats.Stats(self._profile)
+        leave_out(stats.stats, threads.__file__)  # type: ignore[attr-defined]
+        stats.dump_stats(path)
+
+
+def leave_out(stats: dict[Any, Any], file: str) -> None:
+    """Leave a file's functions out of statistics of pstats, with what they called directly."""
+    own = [function for function in stats if function[0] == file]
+    for function in own:
+        del stats[function]
+    for function, (*numbers, callers) in list(stats.items()):
+        called = [callers.pop(caller) for caller in own if caller in callers]
+        if called:
+            left = [
+                number - sum(part)
+                for number, part in zip(numbers, zip(*called, strict=True), strict=True)
+            ]
+            stats[function] = (*left, callers)
+            if not callers and left[1] <= 0:
+                del stats[function]
+
+
+class _Yappi:
+    def __init__(self, yappi: ModuleType) -> None:
+        self._yappi = yappi
+
+    def start(self) -> None:
+        _refuse_another()
+        # What the program found by it, and has not saved yet, would be lost.
+        if self._yappi.is_running() or not self._yappi.get_func_stats().empty():
+            raise _busy(self._yappi)
+        self._yappi.clear_stats()
+        self._yappi.set_clock_type("wall")
+        self._yappi.set_context_backend("greenlet" if are_greenlets() else "native_thread")
+        get_ident = native("_thread", "get_ident")
+        self._yappi.set_context_name_callback(
+            lambda: _OWN_CONTEXT if is_own(get_ident()) else "thread"
+        )
+        self._yappi.start()
+
+    def end(self) -> None:
+        self._yappi.stop()
+
+    def dump(self, path: Path) -> None:
+        found = self._yappi.get_func_stats(
+            filter_callback=lambda function: function.ctx_name != _OWN_CONTEXT
+        )
+        try:
+            found.save(str(path), "pstat")
+        finally:
+            # Else no other profile could ever begin.
+            self._yappi.clear_stats()
+            self._yappi.set_context_name_callback(None)
+
+
+def _refuse_another() -> None:
+    """Raise ProfilerError while another profiler is active on any thread, by name."""
+    yappi = sys.modules.get("yappi")
+    active: object = yappi if yappi is not None and yappi.is_running() else None
+    active = active or sys.getprofile() or threading.getprofile()
+    if active is None and (monitoring := getattr(sys, "monitoring", None)):
+        active = monitoring.get_tool(monitoring.PROFILER_ID)
+    if active is not None:
+        raise _busy(active)
+
+
+def _busy(active: object) -> ProfilerError:
+    return ProfilerError(f"a profiler is active already: {active!r}; only one can be")
+
+
+def _engine(*, apart: bool) -> _Engine:
+    try:
+        import yappi  # noqa: PLC0415 - an extra, and rarely wanted
+    except ImportError:
+        if apart and sys.version_info < _ALL_THREADS:
+            msg = "only yappi sees the threads of interest: install aqltelemetry[profiler]"
+            raise ProfilerError(msg) from None
+        _log.warning(
+            "profiling by cProfile, which tells little of coroutines and sees one thread "
+            "on Python 3.11; aqltelemetry[profiler] tells more"
+        )
+        return _CProfile()
+    return _Yappi(yappi)

@@ -1,0 +1,134 @@
+"""Hands what dead writers left in the journal on to be published, a little at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aqltelemetry.journal.dead_writers import Orphans, claim_orphans
+from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.sealed import SealedSegment
+from aqltelemetry.observation import SegmentId
+from aqltelemetry.system.clock import monotonic_ns
+
+_log = logging.getLogger("aqltelemetry")
+_MAX_CLAIMED = 64
+_PAUSE = 9
+
+
+class Recovery:
+    """Claims dead writers below `roots`; all its methods run on one thread.
+
+    No more than some 64 segments are claimed at a time, and after so many there is
+    a pause of nine times as long as they took: thousands found at a start neither
+    cost memory nor crowd out what is being recorded now.
+    `records` counts what was recovered, `damaged` the segments set aside.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        hand_on: Callable[[SealedSegment], None],
+        now_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        self.records = 0
+        self.damaged = 0
+        self._roots = roots
+        self._hand_on = hand_on
+        self._now_ns = now_ns
+        self._claims: dict[SealedSegment, Orphans] = {}
+        self._claimed_ns = 0
+        self._is_full = False
+        self._resume_ns = 0
+        self._logged: set[tuple[Path, int | None]] = set()
+        self._is_last = False
+        self._seen: set[SegmentId] = set()
+
+    def scan(self) -> None:
+        """Claim what is free and hand it on, unless it is time for a pause."""
+        if self._now_ns() < self._resume_ns:
+            return
+        for root in self._roots:
+            try:
+                self._claim_below(root)
+            except OSError as exc:
+                if (root, exc.errno) not in self._logged:
+                    self._logged.add((root, exc.errno))
+                    _log.warning("can't look for unpublished observations in %s: %s", root, exc)
+
+    def scan_last(self) -> bool:
+        """Claim what is free at a stop, without pauses; say whether any of it is new.
+
+        What was claimed before is not new: it could not be published, or not be removed.
+        """
+        self._is_last, self._resume_ns = True, 0
+        self.scan()
+        found = {sealed.id for sealed in self._claims}
+        is_new = not found <= self._seen
+        self._seen |= found
+        return is_new
+
+    def release(self, sealed: SealedSegment, records: int | None) -> None:
+        """Remove a segment that is published; set one aside that is damaged."""
+        orphans = self._claims.pop(sealed, None)
+        if orphans is None:
+            return
+        self.records += records or 0
+        if records is None or not sealed.is_whole:
+            self.damaged += 1
+            orphans.set_aside(sealed)
+        else:
+            orphans.discard(sealed)
+        if not self._claims:
+            now_ns = self._now_ns()
+            if self._is_last:  # `scan_last` is called again
+                return
+            if self._is_full:
+                self._resume_ns = now_ns + _PAUSE * (now_ns - self._claimed_ns)
+            self.scan()
+
+    def close(self) -> None:
+        """Give up what is claimed, for others to recover."""
+        for orphans in set(self._claims.values()):
+            orphans.close()
+        self._claims.clear()
+
+    def _claim_below(self, root: Path) -> None:
+        if len(self._claims) >= _MAX_CLAIMED:
+            return
+        for orphans in claim_orphans(root):
+            if not self._claims:
+                self._claimed_ns, self._is_full = self._now_ns(), False
+            for sealed in orphans.segments:
+                self._claims[sealed] = orphans
+            for sealed in tuple(orphans.segments):
+                self._hand_on(sealed)
+            if len(self._claims) >= _MAX_CLAIMED:
+                self._is_full = True
+                return
+
+
+def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
+    """Say which children of this process still record, at its stop."""
+    try:
+        found = {each.pid for each in census(roots).residents if each.is_alive and each.pid}
+    except OSError:
+        return
+    living = sorted(pid for pid in found if _parent(pid, proc) == os.getpid())
+    if living:
+        _log.warning(
+            "child processes still record: %s; this is published by their own recordings, "
+            "or by the next one that is started in this directory after they have ended",
+            ", ".join(map(str, living)),
+        )
+
+
+def _parent(pid: int, proc: Path) -> int | None:
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+    except OSError:  # it has ended, or another namespace calls it so
+        return None
+    # After the command's name, which may hold anything: the state, then the parent.
+    return int(stat.rpartition(")")[2].split()[1])

@@ -1,0 +1,123 @@
+"""Time: the only module that reads clocks or sleeps.
+
+Durations and record times come from the monotonic clock; an *anchor*, the pair
+of a monotonic time and the offset to the epoch then in force, turns them into
+timepoints. A running monitor renews its anchor about once a second.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from aqltelemetry.system.unpatched import native
+
+monotonic_ns = time.perf_counter_ns
+"""Read the monotonic clock, in nanoseconds from an arbitrary start."""
+epoch_ns = time.time_ns
+"""Read the wall clock, in nanoseconds since the epoch."""
+
+CLOCK_STEP_NS = 50_000_000
+"""Two anchors that disagree by more than this tell of a clock step or a suspend."""
+_BREATH_S = 50e-6
+_NS_PER_S = 1_000_000_000
+_TRUSTED_STEP_NS = 3600 * _NS_PER_S
+
+
+class Anchor(NamedTuple):
+    """From `at_ns` (monotonic) on, the epoch is `offset_ns` ahead of the monotonic clock."""
+
+    at_ns: int
+    offset_ns: int
+
+
+def read_anchor() -> Anchor:
+    """Read both clocks at one moment, as nearly as a process can."""
+    before = monotonic_ns()
+    epoch = epoch_ns()
+    after = monotonic_ns()
+    middle = (before + after) // 2
+    return Anchor(after, epoch - middle)
+
+
+def follow(previous: Anchor, measured: Anchor) -> Anchor:
+    """Return the anchor to use next, so that timepoints never run backwards.
+
+    A wall clock ahead of us is followed at once. One behind us is approached at
+    half speed: at most half of the time since the previous anchor is given up,
+    which keeps timepoints in order (see `to_epoch`) and apart from each other.
+    """
+    allowed = previous.offset_ns - (measured.at_ns - previous.at_ns) // 2
+    return Anchor(measured.at_ns, max(measured.offset_ns, allowed))
+
+
+def to_epoch(times_ns: Sequence[int], anchors: Sequence[Anchor]) -> list[int]:
+    """Turn monotonic times into timepoints by anchors in the order of their times.
+
+    A time is converted by the last anchor at or before it, the ones before all
+    anchors by the first. After an anchor that sets time back, timepoints stay at
+    those of the anchor before until they have caught up: order is kept.
+    """
+    if not times_ns:
+        return []
+    first = max(bisect_right(anchors, (min(times_ns), _LAST)) - 1, 0)
+    last = max(bisect_right(anchors, (max(times_ns), _LAST)) - 1, 0)
+    if first == last:
+        return _shift(times_ns, anchors, first)
+    return [
+        _shift((at_ns,), anchors, max(bisect_right(anchors, (at_ns, _LAST)) - 1, 0))[0]
+        for at_ns in times_ns
+    ]
+
+
+_LAST = 2**63
+
+
+def _shift(times_ns: Iterable[int], anchors: Sequence[Anchor], index: int) -> list[int]:
+    offset = anchors[index].offset_ns
+    if index == 0 or anchors[index - 1].offset_ns <= offset:
+        return [at_ns + offset for at_ns in times_ns]
+    floor = anchors[index].at_ns + anchors[index - 1].offset_ns
+    return [max(at_ns + offset, floor) for at_ns in times_ns]
+
+
+class AgeClock:
+    """The wall clock, for ages by which files are removed.
+
+    A wall clock that was set forward makes each file old at once, and may be wrong, or
+    may have been so before. So it is followed to an hour beyond the time that has
+    passed, by the monotonic clock, since this object was made.
+    """
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = epoch_ns, passed_ns: Callable[[], int] = monotonic_ns
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._passed_ns = passed_ns
+        self._offset_ns = wall_ns() - passed_ns()
+
+    def __call__(self) -> int:
+        """Return the time to tell ages by, in nanoseconds since the epoch."""
+        latest_ns = self._passed_ns() + self._offset_ns + _TRUSTED_STEP_NS
+        return min(self._wall_ns(), latest_ns)
+
+
+def utc(at_ns: int) -> str:
+    """Return a timepoint as people read it, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // _NS_PER_S))
+
+
+def breathe() -> None:
+    """Let other threads have the interpreter lock.
+
+    A sleep of nothing would mostly take the lock back before a waiting thread
+    has woken up, so this sleeps for as long as waking up takes.
+    """
+    native("time", "sleep")(_BREATH_S)
+
+
+def pause(seconds: float) -> None:
+    """Block this thread, never the event loop's, for a while; no greenlet of it runs."""
+    native("time", "sleep")(seconds)

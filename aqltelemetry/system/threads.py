@@ -1,0 +1,236 @@
+"""Threads of our own to work on, that never delay an exit.
+
+Where gevent or eventlet has put greenlets in the place of the standard library's threads,
+these are real ones all the same. So nothing here uses what such a library replaces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from _queue import Empty, SimpleQueue
+from _thread import RLock
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from typing import ParamSpec, Self, TypeVar, overload
+
+from aqltelemetry.errors import StateError
+from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.unpatched import (
+    are_greenlets,
+    let_greenlets_run,
+    may_switch,
+    native,
+    replacement,
+)
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_log = logging.getLogger("aqltelemetry")
+_JOIN_S = 0.1
+_POLL_S = 0.001
+_NS_PER_S = 1_000_000_000
+
+
+class _Started:
+    """How threads are started; `natively` where greenlets may replace them later."""
+
+    natively = False
+
+
+def start_natively() -> None:
+    """Start all threads from now on as real ones that no module knows of.
+
+    What `threading` notes of a thread, gevent and eventlet would look for when it ends.
+    """
+    _Started.natively = True
+
+
+_own: dict[int, int] = {}  # the process of each thread, since a forked child has none of them
+
+
+def is_own(ident: int) -> bool:
+    """Return whether a thread of this process, by its identifier, was started by `start_thread`."""
+    return _own.get(ident) == os.getpid()
+
+
+def start_thread(work: Callable[[], None], name: str) -> None:
+    """Start a thread that does not keep the interpreter from exiting; raises StateError."""
+
+    def run() -> None:
+        ident = native("_thread", "get_ident")()
+        _own[ident] = os.getpid()
+        try:
+            work()
+        finally:
+            _own.pop(ident, None)
+
+    _check_native()
+    if _Started.natively or are_greenlets():
+        native("_thread", "start_new_thread")(run, ())
+    else:
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _check_native() -> None:
+    """Refuse what a library that is not known has put in the place of threads or locks.
+
+    Such a thread may never run, or hold up those of the application.
+    """
+    found = None if are_greenlets() else replacement()
+    if found is not None:
+        where = getattr(found, "__module__", None) or type(found).__module__
+        msg = f"{where} has replaced the threads of Python, of which recording needs real ones"
+        raise StateError(msg)
+
+
+class _Waiting:
+    """How other threads are waited for; `alone` holds up the greenlets meanwhile."""
+
+    alone = False
+
+
+@contextmanager
+def no_greenlet_goes_on() -> Iterator[None]:
+    """Hold up all greenlets while we wait, at an exit: what they did would go unrecorded."""
+    _Waiting.alone = True
+    try:
+        yield
+    finally:
+        _Waiting.alone = False
+
+
+@overload
+def take(queue: SimpleQueue[_R]) -> _R: ...
+
+
+@overload
+def take(queue: SimpleQueue[_R], limit_s: float) -> _R | None: ...
+
+
+def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
+    """Wait for something that another thread puts into a queue.
+
+    With a limit, in seconds, return None after that.
+    """
+    until_ns = None if limit_s is None else monotonic_ns() + int(limit_s * _NS_PER_S)
+    while not _Waiting.alone and _shares_thread():
+        with suppress(Empty):
+            return queue.get_nowait()
+        if until_ns is not None and monotonic_ns() >= until_ns:
+            return None
+        let_greenlets_run(_POLL_S)
+    try:
+        return queue.get(timeout=limit_s)
+    except Empty:
+        return None
+
+
+def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
+    """Wait so long at most, in seconds, whatever signal handlers raise; None after that."""
+    until_ns = monotonic_ns() + int(limit_s * _NS_PER_S)
+    while monotonic_ns() < until_ns:
+        with suppress(BaseException):
+            try:
+                return queue.get_nowait()
+            except Empty:
+                let_greenlets_run(_POLL_S)
+    return None
+
+
+def _shares_thread() -> bool:
+    """Return whether other greenlets can run on this thread while it waits."""
+    return are_greenlets() and not is_own(native("_thread", "get_ident")()) and may_switch()
+
+
+class Lock:
+    """A lock that may be held while waiting, by threads and by greenlets."""
+
+    def __init__(self) -> None:
+        self._lock = native("_thread", "allocate_lock")()
+
+    def __enter__(self) -> Self:
+        while _shares_thread():
+            if self._lock.acquire(blocking=False):
+                return self
+            let_greenlets_run(_POLL_S)
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+class NativeFuture(Future[_R]):
+    """A future that threads of ours settle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The one of the base class might be for greenlets.
+        self._condition = threading.Condition(RLock())
+
+
+class WorkerThread(Executor):
+    """Runs jobs in order on one daemon thread.
+
+    Unlike the standard library's executor it may be handed jobs by `post` from
+    a garbage collector callback or a signal handler, where taking a lock could
+    wait for itself; it is not drained at interpreter exit, where a hung disk
+    would hang the exit; and a saturated application can't make it wait.
+    """
+
+    def __init__(
+        self, name: str, meanwhile: Callable[[], object] | None = None, every_s: float | None = None
+    ) -> None:
+        """Start the thread; with nothing else to do it does `meanwhile` every so often."""
+        self._meanwhile = meanwhile
+        self._every_s = every_s
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        start_thread(self._run, name)
+
+    def post(self, job: Callable[[], object]) -> None:
+        """Have a job done some time, without a result."""
+        self._jobs.put(job)
+
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
+        """Have a call made some time; its result is in the future."""
+        future: Future[_R] = NativeFuture()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as exc:  # noqa: BLE001 - it belongs to the caller
+                    future.set_exception(exc)
+
+        self._jobs.put(job)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread after the jobs it has; wait for that no more than a moment."""
+        del cancel_futures
+        self._jobs.put(None)
+        if wait:
+            try:
+                self._ended.get(timeout=_JOIN_S)
+            except Empty:
+                return
+            self._ended.put(None)
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                job()
+            except Exception:  # noqa: BLE001 - the thread outlives its jobs
+                _log.exception("a background job of the telemetry failed")
+            del job
+        self._ended.put(None)
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._jobs.get(timeout=self._every_s)
+        except Empty:
+            return self._meanwhile

@@ -1,0 +1,363 @@
+"""That the compiled twin handles a request as the pure one does, whatever happens amid it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from types import ModuleType, SimpleNamespace, coroutine
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from aqltelemetry.hosts.aiohttp.requests import RequestTimer
+from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from twinned import RAISED, compiled_twin, raise_if_told, recorded
+
+Script = tuple[int, str]
+"""How often to suspend, and how to end after that."""
+Step = tuple[str, str]
+"""How to go on where it is suspended, and by what."""
+Trace = list[object]
+Story = tuple[Script, tuple[type["_Plain"], int, Script, Script], bool, tuple[int, ...], list[Step]]
+"""A handler; the response it makes; whether it prepares that at first; how often an application
+suspends before a response, by application; how an event loop goes on."""
+
+
+if TYPE_CHECKING or HAVE_EXTENSIONS:
+    from aqltelemetry.hosts.aiohttp.classes import TimedProtocol, TimedRequest
+else:  # all here is skipped
+    TimedProtocol = TimedRequest = object
+
+
+class _Route:
+    """The route `/x`."""
+
+    resource = SimpleNamespace(canonical="/x")
+
+
+# An application has its own, and frozen signals.
+_ROUTES: dict[tuple[int, ...], _Route] = {hooks: _Route() for hooks in ((0,), (1,), (0, 0), (2, 1))}
+
+
+@pytest.fixture(scope="module")
+def compiled() -> ModuleType:
+    return compiled_twin("hosts.aiohttp._requests")
+
+
+@coroutine
+def _suspend(trace: Trace, where: str) -> Generator[str, object, None]:
+    trace.append((where, (yield where)))
+
+
+async def _play(trace: Trace, where: str, script: Script) -> None:
+    suspensions, end = script
+    for _ in range(suspensions):
+        await _suspend(trace, where)
+    trace.append(f"{where} ends")
+    raise_if_told(end)
+
+
+class _Plain:
+    """A plain response, as scripts have it; what was done is not done again."""
+
+    def __init__(self, trace: Trace, status: int, prepare: Script, write_eof: Script) -> None:
+        self.status = self._status = status
+        self.scripts = (trace, prepare, write_eof)
+        self._is_prepared = self._eof_sent = False
+
+    async def prepare(self, request: Any) -> None:
+        trace, script, _ = self.scripts
+        if not self._is_prepared:
+            self._is_prepared = True
+            self._writer = request.writer
+            await _play(trace, "prepare", script)
+            await request._prepare_hook(self)
+            await self._writer.write_headers(f"HTTP/1.1 {self.status} X", CIMultiDict())
+
+    async def write_eof(self) -> None:
+        trace, _, script = self.scripts
+        if not self._eof_sent:
+            await _play(trace, "write_eof", script)
+            await self._writer.write_eof()
+            self._eof_sent = True
+
+
+class _Other(_Plain):
+    """A response of another class."""
+
+
+class _Writer:
+    """What a response is written by."""
+
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
+        pass
+
+    async def write_eof(self) -> None:
+        pass
+
+
+class _Signal:
+    """What an application does before responses; not awaited where it has nothing to do."""
+
+    def __init__(self, suspensions: int) -> None:
+        self.suspensions = suspensions
+
+    def __len__(self) -> int:
+        return self.suspensions
+
+
+class _Protocol(TimedProtocol):
+    """A connection whose client is gone, if anything goes wrong."""
+
+    __slots__ = ("access_logger", "closed", "transport")
+
+    def __init__(self) -> None:
+        self.access_logger = self.transport = None
+        self.closed = 0
+
+    def force_close_untimed(self) -> None:
+        self.closed += 1
+
+
+class _Request(TimedRequest):
+    """A request of the route `/x`, of an application and maybe one below it."""
+
+    hooks: tuple[Trace, tuple[int, ...]]
+
+    def __init__(
+        self,
+        protocol: _Protocol,
+        trace: Trace,
+        hooks: tuple[int, ...],
+        route: _Route | None = None,
+    ) -> None:
+        route = route or _ROUTES[hooks]
+        apps = [SimpleNamespace(_on_response_prepare=_Signal(each)) for each in hooks]
+        values = {
+            "_cache": {},
+            "_method": "GET",
+            "_protocol": protocol,
+            "_payload_writer": _Writer(),
+            "_match_info": SimpleNamespace(route=route, _route=route, _apps=apps),
+            "hooks": (trace, hooks),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    async def prepare_hook_untimed(self, response: object) -> None:
+        trace, hooks = self.hooks
+        for suspensions in hooks:
+            await _play(trace, "hook", (suspensions, "well"))
+
+
+async def _serve(timed: Any, request: Any, protocol: Any) -> object:
+    """Be aiohttp to a request, as `RequestHandler.start` and what it calls."""
+    try:
+        response = await timed(request)
+        if isinstance(response, _Plain):
+            try:
+                await response.prepare(request)
+                await response.write_eof()
+            except ConnectionError:
+                protocol.log_access(request, response, None)
+                raise
+        protocol.log_access(request, response, None)
+    except BaseException:
+        protocol.force_close()
+        raise
+    return response
+
+
+def _drive(served: Coroutine[Any, Any, object], steps: list[Step], trace: Trace) -> None:
+    """Go on with it as an event loop would, by values or exceptions, and note what comes."""
+    try:
+        trace.append(("yielded", served.send(None)))
+        for how, what in steps:
+            if how == "close":
+                trace.append(("closed", served.close()))
+                return
+            go_on = served.send(what) if how == "send" else served.throw(RAISED[what]())
+            trace.append(("yielded", go_on))
+        trace.append(("closed", served.close()))
+    except StopIteration as stop:
+        trace.append(("returned", type(stop.value)))
+    except BaseException as exc:
+        trace.append(("raised", type(exc), str(exc)))
+
+
+def _outcome(
+    compiled: ModuleType | None, stories: list[Story]
+) -> tuple[Trace, list[tuple[str, int]], float]:
+    """Return what requests of one connection came to: seen, recorded, still in flight."""
+    trace: Trace = []
+    protocol, in_flight = _Protocol(), InFlight()
+    story: Story
+
+    async def handle(request: Any) -> Any:
+        handler, (kind, status, prepare, write_eof), is_early, _, _ = story
+        response = kind(trace, status, prepare, write_eof)
+        if is_early:
+            await response.prepare(request)
+        await _play(trace, "handler", handler)
+        return response
+
+    timer = RequestTimer(handle, in_flight, with_ttfb=True)
+    timer.plain = _Plain  # type: ignore[assignment]
+    timed: Any = timer.handle
+    if compiled is not None:
+        timed = compiled.RequestTimer(timer, None, handle, _Request, _Protocol).handle
+    with recorded() as found:
+        for story in stories:
+            request = _Request(protocol, trace, story[3])
+            _drive(_serve(timed, request, protocol), story[4], trace)
+    trace.append(protocol.closed)
+    return trace, found, in_flight.gauge.value
+
+
+_SCRIPTS = st.tuples(st.integers(0, 2), st.sampled_from(["well", "well", "well", *RAISED]))
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.sampled_from(["a", "b"])),
+        st.tuples(st.just("send"), st.sampled_from(["a", "b"])),
+        st.tuples(st.just("throw"), st.sampled_from([*RAISED])),
+        st.tuples(st.just("close"), st.just("")),
+    ),
+    max_size=6,
+)
+_RESPONSES = st.tuples(
+    st.sampled_from([_Plain, _Plain, _Other]), st.sampled_from([200, 404, 503]), _SCRIPTS, _SCRIPTS
+)
+
+
+_MORE = ("/x [GET] 4xx", "/x [GET] ttfb")
+_CANCEL = ("throw", "cancelled")
+
+
+_STORIES = st.tuples(
+    _SCRIPTS,
+    _RESPONSES,
+    st.booleans(),
+    st.sampled_from([(0,), *_ROUTES]),
+    _STEPS,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_STORIES, min_size=1, max_size=3))
+def test_both_twins_make_the_same_of_requests(compiled: ModuleType, stories: list[Story]) -> None:
+    outcomes = [_outcome(twin, stories) for twin in (None, compiled)]
+    assert outcomes[0] == outcomes[1]
+    trace, _, in_flight = outcomes[0]
+    # Such an answer is one that aiohttp would send, from where this goes on no more.
+    assert in_flight <= sum(isinstance(each, tuple) and web.HTTPForbidden in each for each in trace)
+    assert "AttributeError" not in str(trace)
+
+
+@pytest.mark.parametrize(
+    ("handler", "response", "steps", "recorded"),
+    [
+        ((0, "well"), (_Plain, 200), [], ["/x [GET]", "/x [GET] ttfb"]),
+        ((1, "well"), (_Plain, 404), [("send", "a")], ["/x [GET]", *_MORE]),
+        ((1, "well"), (_Plain, 200), [("close", "")], ["/x [GET]", "/x [GET] 5xx"]),
+        ((1, "well"), (_Plain, 200), [_CANCEL], ["/x [GET]", "/x [GET] disconnect"]),
+        ((0, "bug"), (_Plain, 200), [], ["/x [GET]", "/x [GET] 5xx"]),
+    ],
+)
+def test_the_compiled_twin_records_each_end_once(
+    compiled: ModuleType,
+    handler: Script,
+    response: tuple[type[_Plain], int],
+    steps: list[Step],
+    recorded: list[str],
+) -> None:
+    well = (0, "well")
+    story: Story = (handler, (*response, well, well), False, (0,), steps)
+    _, found, in_flight = _outcome(compiled, [story, story])
+    assert found == [(label, 2) for label in recorded]
+    assert in_flight == 0
+
+
+_WELL = (0, "well")
+
+
+def _made(handle: Callable[..., Any], compiled: ModuleType | None) -> Callable[..., Any]:
+    timer = RequestTimer(handle, InFlight(), with_ttfb=True)
+    timer.plain = _Plain  # type: ignore[assignment]
+    if compiled is None:
+        return timer.handle
+    timed: Callable[..., Any]
+    timed = compiled.RequestTimer(timer, None, handle, _Request, _Protocol).handle
+    return timed
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_request_handled_amid_another_is_recorded_too(compiled: ModuleType, twin: str) -> None:
+    trace: Trace = []
+    protocol = _Protocol()
+    requests = [_Request(protocol, trace, (0,)) for _ in range(2)]
+
+    async def handle(request: Any) -> Any:
+        if request is requests[0]:
+            await timed(requests[1])
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed = _made(handle, compiled if twin == "compiled" else None)
+    with recorded() as found:
+        _drive(_serve(timed, requests[0], protocol), [], trace)
+    assert found == [("/x [GET]", 2), ("/x [GET] ttfb", 2)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_what_failed_before_it_began_has_no_beginning(compiled: ModuleType, twin: str) -> None:
+    """Even where the connection had another request before."""
+    trace: Trace = []
+    protocol = _Protocol()
+    scripts = iter([_WELL, (0, "gone")])
+
+    async def handle(request: Any) -> Any:
+        return _Plain(trace, 200, next(scripts), _WELL)
+
+    timed = _made(handle, compiled if twin == "compiled" else None)
+    with recorded() as found:
+        for _ in range(2):
+            _drive(_serve(timed, _Request(protocol, trace, (0,)), protocol), [], trace)
+    assert found == [("/x [GET]", 2), ("/x [GET] disconnect", 1), ("/x [GET] ttfb", 1)]
+
+
+def test_a_route_of_a_sub_application_is_asked_each_time_for_what_is_to_be_done(
+    compiled: ModuleType,
+) -> None:
+    """It may be mounted twice."""
+    trace: Trace = []
+    protocol = _Protocol()
+
+    async def handle(request: Any) -> Any:
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed, route = _made(handle, compiled), _Route()
+    with recorded():
+        for hooks in ((0, 0), (0, 1)):
+            request = _Request(protocol, trace, hooks, route)
+            _drive(_serve(timed, request, protocol), [("send", "on")], trace)
+    assert ("hook", "on") in trace
+
+
+def test_the_copy_of_a_request_that_is_over_is_nobodys(compiled: ModuleType) -> None:
+    trace: Trace = []
+    protocol = _Protocol()
+    copy = _Request(protocol, trace, (0,))
+
+    async def handle(request: Any) -> Any:
+        object.__setattr__(copy, "_handling", request._handling)
+        return _Plain(trace, 200, _WELL, _WELL)
+
+    timed = _made(handle, compiled)
+    with recorded() as found:
+        _drive(_serve(timed, _Request(protocol, trace, (0,)), protocol), [], trace)
+        _drive(_Plain(trace, 200, _WELL, _WELL).prepare(copy), [], trace)
+    assert found == [("/x [GET]", 1), ("/x [GET] ttfb", 1)]
+    assert trace[-1] == ("returned", type(None))

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from aqltelemetry.hosts import exchange
+from aqltelemetry.hosts.exchange import Exchange, InFlight
+from aqltelemetry.hosts.labels import EVENTS, RequestLabels
+from aqltelemetry.journal.reader import read_segment
+from aqltelemetry.recording import recorder
+from fakes import FakeClock, memory_segments, recording
+
+Recorded = Callable[[], dict[str, float]]
+_LABELS = RequestLabels().of("/x", "GET")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock(1_000)
+    monkeypatch.setattr(exchange, "monotonic_ns", clock)
+    return clock
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    """Record into a segment; return what is in it, by label, each of one observation."""
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+
+    def read() -> dict[str, float]:
+        batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+        assert all(len(column.values) == 1 for column in batch.columns)
+        return {column.series.label: column.values[0] for column in batch.columns}
+
+    yield read
+    recorder.remove(session)
+
+
+def test_labels_are_templates_and_methods() -> None:
+    labels = RequestLabels()
+    assert labels.of("/users/{id}", "GET") == (
+        *("/users/{id} [GET]", "/users/{id} [GET] ttfb"),
+        *("/users/{id} [GET] 4xx", "/users/{id} [GET] 5xx", "/users/{id} [GET] disconnect"),
+    )
+    assert labels.of("/users/{id}", "PROPFIND").total == "/users/{id} [OTHER]"
+    assert labels.of("/users/{id}", "GET", EVENTS).client_error == "/users/{id} [GET] events 4xx"
+    assert labels.of(None, "GET").total == "unmatched"
+
+
+def test_labels_are_made_once() -> None:
+    labels = RequestLabels()
+    for template in ("/users/{id}", None):
+        assert labels.of(template, "GET") is labels.of(template, "GET")
+
+
+def test_what_clients_invent_is_not_kept() -> None:
+    labels = RequestLabels(max_templates=2)
+    for number in range(10_000):
+        labels.of(f"/{number}", f"METHOD{number}", EVENTS)
+        labels.of("/0", f"METHOD{number}")
+        labels.of(None, f"METHOD{number}")
+    assert sum(len(each) for each in (labels._templates, labels._known)) <= 4
+
+
+def test_templates_beyond_the_limit_are_one() -> None:
+    labels = RequestLabels(max_templates=2)
+    made = [labels.of(f"/{number}", "GET").total for number in (1, 2, 3, 4, 1)]
+    assert made == ["/1 [GET]", "/2 [GET]", "other [GET]", "other [GET]", "/1 [GET]"]
+
+
+def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: Recorded) -> None:
+    one = Exchange()
+    clock.now_ns += 5
+    one.first_byte()
+    clock.now_ns += 5
+    one.first_byte()
+    one.status = 200
+    one.end(_LABELS, with_ttfb=True)
+    assert recorded() == {"/x [GET]": 10, "/x [GET] ttfb": 5}
+
+
+@pytest.mark.parametrize(
+    ("status", "disconnected", "outcome"),
+    [
+        (200, False, ""),
+        (302, False, ""),
+        (404, False, " 4xx"),
+        (503, False, " 5xx"),
+        (200, True, " disconnect"),
+        (0, False, ""),
+    ],
+)
+def test_what_did_not_go_well_is_an_observation_more(
+    clock: FakeClock, recorded: Recorded, status: int, disconnected: bool, outcome: str
+) -> None:
+    one = Exchange()
+    one.status, one.disconnected = status, disconnected
+    clock.now_ns += 7
+    one.end(_LABELS, with_ttfb=False)
+    assert recorded() == {"/x [GET]": 7, f"/x [GET]{outcome}": 7}
+
+
+def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
+    one = Exchange()
+    one.end(_LABELS, with_ttfb=True)
+    clock.now_ns += 7
+    one.end(_LABELS, with_ttfb=True)
+    assert recorded() == {"/x [GET]": 0}
+
+
+async def test_requests_in_flight_are_those_begun_and_not_ended() -> None:
+    requests = InFlight()
+    for _ in range(3):
+        requests.begin()
+    requests.end()
+    ((label, value),) = await requests.sample()
+    assert (label, value) == ("requests in flight", 2)
+
+
+def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def append(label: str, end_ns: int, duration_ns: int) -> None:
+        told.append(label)
+        if len(told) == 1:
+            raise SystemExit
+
+    monkeypatch.setattr(exchange, "append_duration", append)
+    quit_amid = Exchange()
+    quit_amid.first_byte()
+    quit_amid.status = 404
+    with pytest.raises(SystemExit):
+        quit_amid.end(_LABELS, with_ttfb=True)
+    assert told == ["/x [GET]", "/x [GET] ttfb", "/x [GET] 4xx"]

@@ -1,0 +1,118 @@
+"""Services on many servers: recorded, they serve as they do bare, and each number is right.
+
+The table in docs/reliability.md is made of these tests, by `make services`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+import services
+from aqltelemetry.audit.verify import Verdict, verify
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.sinks.file_names import parse
+from services import BARE, SERVICES, WAYS, Seen, Service
+
+Key: TypeAlias = tuple[str, str]
+Property: TypeAlias = Callable[[str, object], None]
+_BY_NAME = {service.name: service for service in SERVICES}
+pytestmark = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[Key, tuple[Path, Future[Seen]]]]:
+    """Run the services that are asked for, two at a time."""
+    wanted: dict[Key, None] = {}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.path == request.path:
+            name = str(item.callspec.params["service"])
+            wanted |= {(name, BARE): None, (name, str(item.callspec.params["way"])): None}
+    with ThreadPoolExecutor(2) as pool:
+        running = {}
+        for name, way in wanted:
+            cwd = tmp_path_factory.mktemp("service") / "run"
+            running[name, way] = cwd, pool.submit(services.run, _BY_NAME[name], way, cwd)
+        yield running
+        pool.shutdown(cancel_futures=True)
+
+
+class Case:
+    """A service as it was seen bare and recorded, and the directory of the recording."""
+
+    def __init__(self, service: Service, bare: Seen, recorded: Seen, directory: Path) -> None:
+        self.service = service
+        self.bare = bare
+        self.recorded = recorded
+        self.directory = directory
+
+    def durations(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for path in self.directory.glob("duration.*.csv"):
+            with path.open(newline="", encoding="utf-8") as file:
+                found.update(row["Label"] for row in csv.DictReader(file))
+        return found
+
+
+@pytest.fixture
+def case(
+    runs: Mapping[Key, tuple[Path, Future[Seen]]], service: str, way: str, record_property: Property
+) -> Case:
+    record_property("service", service)
+    record_property("way", way)
+    bare, (cwd, recorded) = runs[service, BARE][1].result(), runs[service, way]
+    return Case(_BY_NAME[service], bare, recorded.result(), cwd / "monitoring")
+
+
+@pytest.mark.parametrize("service", _BY_NAME)
+def test_it_is_served_as_bare(case: Case) -> None:
+    assert case.recorded.answers == case.bare.answers
+    statuses = Counter(status for _, status, _, _ in case.bare.answers.elements())
+    wanted, _ = services.expected()
+    assert statuses[500] == wanted["/fail [GET] 5xx"]
+    assert statuses[404] == wanted["unmatched 4xx"]
+    assert statuses[200] == len(services.requests()) - statuses[500] - statuses[404]
+
+
+@pytest.mark.parametrize("service", _BY_NAME)
+def test_each_request_is_counted_once(case: Case) -> None:
+    kinds: Counter[str] = Counter()
+    for label, times in case.durations().items():
+        kind = label.rpartition(" ")[2]
+        kinds[kind if kind in ("4xx", "5xx", "ttfb", "disconnect") else "total"] += times
+    del kinds["ttfb"]
+    wanted, _ = services.expected()
+    assert kinds == {
+        "total": len(services.requests()),
+        "4xx": wanted["unmatched 4xx"],
+        "5xx": wanted["/fail [GET] 5xx"],
+    }
+    assert [problem for each in _verdicts(case) for problem in each.problems] == []
+
+
+@pytest.mark.parametrize("service", _BY_NAME)
+def test_its_labels_are_the_routes_templates(case: Case) -> None:
+    wanted, first_bytes = services.expected()
+    found = case.durations()
+    assert found - first_bytes == wanted
+    assert found - wanted <= first_bytes
+
+
+@pytest.mark.parametrize("service", _BY_NAME)
+def test_it_stops_as_bare_with_everything_published(case: Case) -> None:
+    assert case.recorded.exit_code == case.bare.exit_code, case.recorded.output
+    assert case.recorded.tracebacks == case.bare.tracebacks, case.recorded.output
+    assert all(parse(path.name) for path in case.directory.rglob("*"))
+    assert sum(each.in_journal for each in _verdicts(case)) == 0
+
+
+def _verdicts(case: Case) -> Sequence[Verdict]:
+    return verify(case.directory, all_roots(str(case.directory)))

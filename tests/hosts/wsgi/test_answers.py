@@ -1,0 +1,339 @@
+"""That the compiled twin records an answer as the pure one does, whatever happens amid it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.hosts.labels import guarded
+from aqltelemetry.hosts.wsgi import answers
+from aqltelemetry.hosts.wsgi.routes import wsgi_template
+from aqltelemetry.recording import recorder
+from twinned import RAISED, compiled_twin, raise_if_told, recorded
+
+
+@pytest.fixture(scope="module")
+def compiled() -> ModuleType:
+    return compiled_twin("hosts.wsgi._answers")
+
+
+class _Body:
+    """Chunks, of which one may be an exception's name; and a close that may fail."""
+
+    def __init__(self, chunks: list[Any], closing: str) -> None:
+        self._chunks = chunks
+        self._closing = closing
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._chunks:
+            raise_if_told(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        raise_if_told(self._closing)
+
+
+class _File(_Body):
+    """What a server sends by itself."""
+
+
+class _Sized(_Body):
+    """As a list, of whose only chunk a server takes the length."""
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+
+class _Broken:
+    """A request whose rule can't be had."""
+
+    @property
+    def url_rule(self) -> object:
+        raise ValueError
+
+
+_RULES = {name: SimpleNamespace(rule=f"/{name}/<int:y>") for name in ("x", "z")}
+_REQUESTS = {
+    **{name: SimpleNamespace(url_rule=rule) for name, rule in _RULES.items()},
+    "unmatched": SimpleNamespace(url_rule=None),
+    "forgotten": None,
+    "none": SimpleNamespace(),
+    "odd": SimpleNamespace(url_rule=SimpleNamespace(rule=None)),
+    "broken": _Broken(),
+}
+
+
+def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+    """Answer as the application does that is in a request's environment."""
+    return environ["application"](environ, start)
+
+
+def _requests(module: ModuleType, in_flight: InFlight, *, with_ttfb: bool) -> Any:
+    template = guarded(wsgi_template)
+    return module.Requests(_in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True)
+
+
+def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
+    """Be server and application of one request; tell what the server met."""
+    trace: list[object] = []
+
+    def start_response(*arguments: Any) -> str:
+        trace.append(arguments)
+        return "write"
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        if story["route"] is not None:
+            environ["werkzeug.request"] = _REQUESTS[story["route"]]
+        trace.extend(start(*begun) for begun in story["starts"])
+        raise_if_told(story["raises"])
+        return story["body"](story["chunks"], story["closing"])
+
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": story["method"],
+        "wsgi.file_wrapper": _File,
+        "application": application,
+    }
+    try:
+        body = requests(environ, start_response)
+    except BaseException as exc:
+        return [*trace, type(exc)]
+    environ["werkzeug.request"] = None  # as Flask forgets it
+    try:
+        for number, chunk in enumerate(body):
+            trace.append(chunk)
+            if number == story["gone_after"]:
+                raise_if_told(story["gone_by"])
+    except BaseException as exc:
+        trace.append(type(exc))
+        if isinstance(exc, SystemExit):
+            _closed(body, trace)  # as a server does, amid the exception
+            return trace
+    _closed(body, trace)
+    return trace
+
+
+def _closed(body: Any, trace: list[object]) -> None:
+    try:
+        body.close()
+    except BaseException as exc:
+        trace.append(("close", type(exc)))
+
+
+_HEADERS = st.lists(
+    st.sampled_from(
+        [
+            ("Content-Length", "2"),
+            ("content-type", "text/event-stream"),
+            ("Content-Type", "text/html"),
+            ("X-Content-Type", "text/event-stream"),
+        ]
+    ),
+    max_size=3,
+)
+_STATUSES = st.sampled_from(["200 OK", "404 Not Found", "503 Busy", "200", "5030 x", "weird", ""])
+_STARTS = st.tuples(_STATUSES, _HEADERS) | st.tuples(_STATUSES, _HEADERS, st.just(("exc", "info")))
+_STORIES = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["GET", "POST", "INVENTED"]),
+        "route": st.sampled_from(["x", "z", None, *_REQUESTS]),
+        "starts": st.lists(_STARTS, max_size=2),
+        "raises": st.sampled_from(["well"] * 4 + [*RAISED]),
+        "body": st.sampled_from([_Body, _Sized, _File]),
+        "chunks": st.lists(st.sampled_from([b"", b"x", b"xx", *RAISED]), max_size=4),
+        "closing": st.sampled_from(["well"] * 4 + [*RAISED]),
+        "gone_after": st.integers(0, 6),
+        "gone_by": st.sampled_from(["gone", "exit"]),
+    }
+)
+
+
+_DISCONNECT = "/x/{y} [GET] disconnect"
+
+
+@settings(deadline=None)
+@given(st.lists(_STORIES, min_size=1, max_size=4))
+def test_both_twins_make_the_same_of_answers(
+    compiled: ModuleType, stories: list[dict[str, Any]]
+) -> None:
+    outcomes = []
+    for module in (answers, compiled):
+        in_flight = InFlight()
+        requests = _requests(module, in_flight, with_ttfb=True)
+        with recorded() as found:
+            traces = [_answered(requests, story) for story in stories]
+        outcomes.append((traces, found, in_flight.gauge.value))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][2] == 0
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize(
+    ("length", "gone_by", "outcome"),
+    [("2", "exit", []), ("3", "exit", [_DISCONNECT]), ("2", "gone", [_DISCONNECT])],
+)
+def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
+    compiled: ModuleType, twin: str, length: str, gone_by: str, outcome: list[str]
+) -> None:
+    story = _story(starts=[("200 OK", [("Content-Length", length)])], gone_after=1, gone_by=gone_by)
+    with recorded() as found:
+        _answered(_of(compiled, twin), story)
+    assert found == [(label, 1) for label in ["/x/{y} [GET]", *outcome]]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [([b"one"], 1), ((b"one",), 1), ([], 0), ([b"one", b"two"], 2), (iter([b"one"]), None)],
+    ids=["list", "tuple", "empty", "two", "iterator"],
+)
+def test_a_body_has_a_length_where_the_applications_has_one(
+    compiled: ModuleType, twin: str, body: Any, length: int | None
+) -> None:
+    """Waitress and wsgiref take Content-Length from a single chunk."""
+    requests = _of(compiled, twin)
+    with recorded() as found:
+        given = requests({"application": lambda environ, start: body}, None)
+        assert (len(given) if hasattr(given, "__len__") else None) == length
+        assert [*given] in ([b"one"], [], [b"one", b"two"])
+        given.close()
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("body", [b"whole", "text"])
+def test_a_body_that_is_no_iterable_of_chunks_is_left_to_the_server(
+    compiled: ModuleType, twin: str, body: Any
+) -> None:
+    requests = _of(compiled, twin)
+    with recorded() as found:
+        assert requests({"application": lambda environ, start: body}, None) is body
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function(
+    compiled: ModuleType, twin: str
+) -> None:
+    """UWSGI compares by identity what it is returned with what its wrapper made."""
+    requests = _of(compiled, twin)
+    file = SimpleNamespace(fileno=lambda: 3)
+    environ = {"application": lambda environ, start: file, "wsgi.file_wrapper": lambda file: file}
+    with recorded() as found:
+        assert requests(environ, None) is file
+    assert ("unmatched", 1) in found
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+@pytest.mark.parametrize("chunk", [5, "text", None])
+def test_a_chunk_that_is_not_bytes_reaches_the_server(
+    compiled: ModuleType, twin: str, chunk: object
+) -> None:
+    requests = _of(compiled, twin)
+    with recorded():
+        given = requests({"application": lambda environ, start: [chunk]}, None)
+        assert [*given] == [chunk]
+        given.close()
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_rule_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
+    requests = _of(compiled, twin)
+    events = [("200 OK", [("Content-Type", "text/event-stream")])]
+    with recorded() as found:
+        for _ in range(2):
+            for route in ("x", "z", "unmatched"):
+                _answered(requests, _story(route=route))
+            _answered(requests, _story(method="POST"))
+            _answered(requests, _story(method="ODD"))
+            _answered(requests, _story(starts=events))
+    assert found == [
+        ("/x/{y} [GET]", 2),
+        ("/x/{y} [GET] events", 2),
+        ("/x/{y} [OTHER]", 2),
+        ("/x/{y} [POST]", 2),
+        ("/z/{y} [GET]", 2),
+        ("unmatched", 2),
+    ]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_a_template_of_ones_own_is_asked_each_time(compiled: ModuleType, twin: str) -> None:
+    """Even where Flask has one rule for them all."""
+    module = compiled if twin == "compiled" else answers
+    templates = iter(["/a", "/b"])
+    requests = module.Requests(
+        _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
+    )
+    with recorded() as found:
+        for _ in range(2):
+            _answered(requests, _story())
+    assert found == [("/a [GET]", 1), ("/b [GET]", 1)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: str) -> None:
+    outer, inner = _of(compiled, twin), _of(compiled, twin)
+    in_outer: list[object] = []
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        in_outer.append(environ)
+        environ["application"] = lambda environ, start: [b"x"]
+        return inner(environ, start)
+
+    with recorded() as found:
+        body = outer({"application": application}, lambda *arguments: None)
+        assert list(body) == [b"x"]
+        body.close()
+    assert found == [("unmatched", 1)]
+    assert in_outer
+
+
+def _of(compiled: ModuleType, twin: str) -> Any:
+    module = compiled if twin == "compiled" else answers
+    return _requests(module, InFlight(), with_ttfb=False)
+
+
+def _story(**changes: Any) -> dict[str, Any]:
+    return {
+        "method": "GET",
+        "route": "x",
+        "starts": [("200 OK", [])],
+        "raises": "well",
+        "body": _Body,
+        "chunks": [b"x", b"x"],
+        "closing": "well",
+        "gone_after": 9,
+        "gone_by": "gone",
+        **changes,
+    }
+
+
+def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
+    compiled: ModuleType,
+) -> None:
+    """In whose slow way its signal handlers may run."""
+    hot_path = import_module("aqltelemetry.recording._hot_path")
+    told: list[object] = []
+
+    def slow(label: object, *record: object) -> None:
+        told.append(label)
+        if len(told) == 1:
+            raise SystemExit
+
+    requests = _requests(compiled, InFlight(), with_ttfb=True)
+    story = _story(starts=[("404 No", [])])
+    with recorded():
+        hot_path.connect(slow)
+        try:
+            trace = _answered(requests, story)
+        finally:
+            hot_path.connect(recorder._append)
+    assert told == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
+    assert trace[-1] == ("close", SystemExit)

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry.errors import DeliveryError
+from aqltelemetry.journal.sealed import SealedSegment, seal
+from aqltelemetry.journal.segment import Segment
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.observation import Batch, SegmentId
+from aqltelemetry.recording import recorder
+from aqltelemetry.recording.recorder import record
+from aqltelemetry.runtime import delivery as drain_module
+from aqltelemetry.runtime.delivery import Drain, Flush, read_sealed
+from aqltelemetry.system.threads import WorkerThread
+from fakes import MemorySink, memory_segments, origin, recording
+
+Released = list[tuple[SealedSegment, int | None]]
+
+
+class FlushingSink(MemorySink):
+    """Keeps at a flush what it took; `flushes` counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushes = 0
+
+    async def write(self, batch: Batch) -> list[SegmentId]:
+        await super().write(batch)
+        return []
+
+    async def flush(self) -> list[SegmentId]:
+        self.flushes += 1
+        return [batch.segment for batch in self.batches]
+
+
+def _sealed(segment: Segment, count: int = 3) -> SealedSegment:
+    session, _ = recording(segment)
+    recorder.install(session)
+    for number in range(count):
+        record("x", float(number))
+    recorder.remove(session)
+    return seal(segment)
+
+
+def _in_memory(count: int) -> list[SealedSegment]:
+    return [_sealed(segment) for segment in memory_segments(count)]
+
+
+@asynccontextmanager
+async def _draining(
+    thread: WorkerThread, *sinks: MemorySink, max_age_s: float = 3600.0
+) -> AsyncIterator[tuple[Drain, Released]]:
+    released: Released = []
+    drain = Drain(
+        sinks, thread, lambda sealed, records: released.append((sealed, records)), max_age_s
+    )
+    task = asyncio.create_task(drain.run())
+    yield drain, released
+    if not task.done():
+        await _flush(drain, last=True)
+    await task
+
+
+async def _flush(drain: Drain, *, last: bool = False) -> None:
+    flush = Flush(last=last)
+    drain.queue.put_nowait(flush)
+    await flush.done
+
+
+async def test_a_segment_goes_through_the_queue_to_every_sink(thread: WorkerThread) -> None:
+    sinks = (MemorySink(), MemorySink())
+    (sealed,) = _in_memory(1)
+    async with _draining(thread, *sinks) as (drain, released):
+        drain.queue.put_nowait(sealed)
+        await _flush(drain)
+        for sink in sinks:
+            assert sink.rows() == [("custom", "x", 0.0), ("custom", "x", 1.0), ("custom", "x", 2.0)]
+        assert released == [(sealed, 3)]
+        assert drain.depth == 0
+
+
+async def test_a_segment_is_released_when_the_last_sink_keeps_it(thread: WorkerThread) -> None:
+    quick, slow = MemorySink(), FlushingSink()
+    (sealed,) = _in_memory(1)
+    released: Released = []
+    drain = Drain(
+        (quick, slow), thread, lambda each, records: released.append((each, records)), 3600.0
+    )
+    drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    while not slow.batches:
+        await asyncio.sleep(0)
+    assert released == []
+    assert drain.depth == 1
+    await _flush(drain, last=True)
+    assert released == [(sealed, 3)]
+    await task
+
+
+async def test_what_was_taken_is_flushed_at_its_age(thread: WorkerThread) -> None:
+    sink = FlushingSink()
+    async with _draining(thread, sink, max_age_s=0.001) as (drain, released):
+        drain.queue.put_nowait(_in_memory(1)[0])
+        async with asyncio.timeout(10):
+            while not released:
+                await asyncio.sleep(0)
+        assert sink.flushes == 1
+
+
+async def test_what_a_dead_process_left_is_flushed_at_once(
+    thread: WorkerThread, tmp_path: Path
+) -> None:
+    writer = Writer.in_journal(tmp_path, origin())
+    left = _sealed(writer.new_segment())
+    assert left.path is not None
+    orphan = SealedSegment(left.id, left.path)
+    sink = FlushingSink()
+    async with _draining(thread, sink) as (drain, released):
+        drain.queue.put_nowait(orphan)
+        async with asyncio.timeout(10):
+            while not released:
+                await asyncio.sleep(0)
+        assert sink.batches[0].recovered
+    writer.close()
+
+
+async def test_a_sink_that_fails_gets_everything_again(thread: WorkerThread) -> None:
+    sink = MemorySink()
+    sink.failures = [OSError("no space"), ValueError("what?")]
+    first, second = _in_memory(2)
+    async with _draining(thread, sink) as (drain, released):
+        drain.queue.put_nowait(first)
+        drain.queue.put_nowait(second)
+        for _ in range(3):
+            await _flush(drain)  # tries at once, not after a pause
+        assert [batch.segment for batch in sink.batches] == [first.id, second.id]
+        assert [each for each, _ in released] == [first, second]
+        assert drain.feeds[0].errors == 2
+
+
+async def test_a_failing_sink_keeps_nothing_from_another(thread: WorkerThread) -> None:
+    bad, good = MemorySink(), MemorySink()
+    bad.failures = [OSError("down") for _ in range(100)]
+    (sealed,) = _in_memory(1)
+    async with _draining(thread, bad, good) as (drain, released):
+        drain.queue.put_nowait(sealed)
+        await _flush(drain)
+        assert len(good.rows()) == 3
+        assert released == []
+        assert drain.depth == 1
+
+
+async def test_a_failed_sink_is_tried_again_after_its_pause(
+    thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aqltelemetry.runtime.sink_cursor._FIRST_RETRY_S", 0.001)
+    sink = MemorySink()
+    sink.failures = [OSError("down")]
+    async with _draining(thread, sink) as (drain, released):
+        drain.queue.put_nowait(_in_memory(1)[0])
+        async with asyncio.timeout(10):
+            while not released:
+                await asyncio.sleep(0)
+
+
+async def test_a_segment_that_is_gone_is_released_unread(
+    thread: WorkerThread, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer.in_journal(tmp_path, origin())
+    gone, there = (_sealed(writer.new_segment()) for _ in range(2))
+    gone.read()  # as a sink that failed had it read before
+    gone.discard()
+    sink = MemorySink()
+    with caplog.at_level(logging.ERROR, "aqltelemetry"):
+        async with _draining(thread, sink) as (drain, released):
+            drain.queue.put_nowait(gone)
+            drain.queue.put_nowait(there)
+            await _flush(drain)
+            assert released == [(gone, None), (there, 3)]
+    assert "can't be read" in caplog.text
+    there.discard()
+    writer.close()
+
+
+async def test_a_flush_is_answered_after_everything_before_it(thread: WorkerThread) -> None:
+    sink = FlushingSink()
+    segments = _in_memory(5)
+    async with _draining(thread, sink) as (drain, released):
+        for sealed in segments:
+            drain.queue.put_nowait(sealed)
+        await _flush(drain)
+        assert [each for each, _ in released] == segments
+
+
+async def test_a_flush_given_up_on_harms_nothing(thread: WorkerThread) -> None:
+    async with _draining(thread, MemorySink()) as (drain, _):
+        given_up = Flush()
+        given_up.done.cancel()
+        drain.queue.put_nowait(given_up)
+        await _flush(drain)
+
+
+def test_a_record_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+    record("x", 1.0)
+    at = next(segment.slots)  # a thread is stopped here, before its store
+    recorder.remove(session)
+    record_bytes = segment.map[at - 24 : at]
+    sealed = seal(segment)
+    waits: list[float] = []
+
+    def come_late(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            segment.map[at : at + 24] = record_bytes
+
+    monkeypatch.setattr(drain_module, "pause", come_late)
+    assert read_sealed(sealed).records == 2
+    assert len(waits) == 3
+
+
+def test_a_record_that_never_comes_is_waited_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    (segment,) = memory_segments(1)
+    session, _ = recording(segment)
+    recorder.install(session)
+    record("x", 1.0)
+    next(segment.slots)
+    recorder.remove(session)
+    waits: list[float] = []
+    monkeypatch.setattr(drain_module, "pause", waits.append)
+    assert read_sealed(seal(segment)).records == 1
+    assert sum(waits) == pytest.approx(1.0)
+
+
+class HungSink(MemorySink):
+    """Takes nothing."""
+
+    async def write(self, batch: Batch) -> list[SegmentId]:
+        msg = "hung"
+        raise OSError(msg)
+
+
+async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
+    thread: WorkerThread,
+) -> None:
+    drain = Drain([HungSink()], thread, lambda *_: None, 3600.0)
+    for number, sealed in enumerate(_in_memory(5)):
+        assert drain.is_behind == (number >= 4)
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    await _flush(drain, last=True)
+    await task
+    assert drain.queue.empty()
+    assert drain.is_behind
+
+
+class CumulativeSink(MemorySink):
+    """Names all that it has kept so far in each call, as it may."""
+
+    async def write(self, batch: Batch) -> list[SegmentId]:
+        await super().write(batch)
+        return await self.flush()
+
+    async def flush(self) -> list[SegmentId]:
+        return [batch.segment for batch in self.batches]
+
+
+@pytest.mark.parametrize("order", [0, 1])
+async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_other(
+    thread: WorkerThread, order: int
+) -> None:
+    sinks = [CumulativeSink(), FlushingSink()]
+    slow = sinks[1]
+    segments = _in_memory(5)
+    released: Released = []
+    drain = Drain(
+        sinks[order:] + sinks[:order],
+        thread,
+        lambda each, records: released.append((each, records)),
+        3600.0,
+    )
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    while len(slow.batches) < len(segments):
+        await asyncio.sleep(0)
+    assert (released, drain.depth) == ([], len(segments))
+    await _flush(drain, last=True)
+    assert released == [(sealed, 3) for sealed in segments]
+    await task
+
+
+async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: WorkerThread) -> None:
+    class SilentSink(MemorySink):
+        async def write(self, batch: Batch) -> None:  # type: ignore[override]
+            await super().write(batch)
+
+    silent = SilentSink()
+    async with _draining(thread, CumulativeSink(), silent, MemorySink()) as (drain, released):
+        for sealed in _in_memory(3):
+            drain.queue.put_nowait(sealed)
+        for _ in range(3):
+            await _flush(drain)
+        assert released == []
+        assert len(silent.batches) == 3
+
+
+async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
+    thread: WorkerThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
+    faults = [RuntimeError("what?"), RuntimeError("again"), KeyError("x")]
+
+    def is_full() -> bool:
+        if faults:
+            raise faults.pop()
+        return False
+
+    sink = MemorySink()
+    released: Released = []
+    drain = Drain([sink], thread, lambda *each: released.append(each), 3600.0, is_full)
+    task = asyncio.create_task(drain.run())
+    segments = _in_memory(4)
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    await _flush(drain, last=True)
+    await task
+    assert [each for each, _ in released] == segments
+    assert (drain.errors, drain.sink_errors) == (3, 3)
+    assert len([each for each in caplog.records if "delivery" in each.message]) == 2
+
+
+async def test_a_flush_that_delivery_failed_on_says_so(
+    thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
+    async with _draining(thread, MemorySink()) as (drain, released):
+        with monkeypatch.context() as patch:
+            patch.setattr(drain, "_serve", None)
+            with pytest.raises(DeliveryError, match="NoneType"):
+                await _flush(drain)
+        drain.queue.put_nowait(_in_memory(1)[0])
+        await _flush(drain)
+        assert len(released) == 1
+
+
+async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread) -> None:
+    class AwaitingSink(MemorySink):
+        async def write(self, batch: Batch) -> list[SegmentId]:
+            if not self.failures:
+                self.failures.append(ValueError())
+                other = asyncio.get_running_loop().create_future()
+                other.cancel()
+                await other
+            self.failures = []
+            await super().write(batch)
+            return [batch.segment]
+
+    sink = AwaitingSink()
+    async with _draining(thread, sink) as (drain, released):
+        drain.queue.put_nowait(_in_memory(1)[0])
+        await _flush(drain)
+        sink.failures = [ValueError()]
+        await _flush(drain)
+        assert len(released) == 1
+        assert drain.sink_errors == 1
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_delivery_that_was_cancelled_goes_on_where_it_was(
+    thread: WorkerThread, turns: int
+) -> None:
+    sinks = (FlushingSink(), MemorySink())
+    segments = _in_memory(3)
+    released: Released = []
+    drain = Drain(sinks, thread, lambda *each: released.append(each), 3600.0)
+    for sealed in segments:
+        drain.queue.put_nowait(sealed)
+    task = asyncio.create_task(drain.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    task = asyncio.create_task(drain.run())
+    await _flush(drain, last=True)
+    await task
+    assert [each for each, _ in released] == segments
+    assert drain.depth == 0
