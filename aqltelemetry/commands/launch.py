@@ -15,7 +15,7 @@ from pathlib import Path
 from aqltelemetry.errors import CommandError
 from aqltelemetry.settings import RUN_CHARS, RUN_ID, variables
 
-_AUTOSTART = str(Path(__file__).parent / "autostart")
+_AUTOSTART = str(Path(__file__).parents[1] / "autostart")
 # Those that nobody can wait for; a terminal stops this process as it does the command;
 # and what a fault of this process raises, which must end it.
 _LEFT_ALONE = frozenset(

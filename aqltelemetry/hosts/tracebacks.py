@@ -5,19 +5,9 @@ from __future__ import annotations
 import os
 from types import TracebackType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOM = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Compiled modules name their source by its path below the directory they were built in.
-_COMPILED = tuple(
-    f"{os.path.basename(_PACKAGE)}/{name}.pyx"
-    for name in ("_exchange", "_asgi_connections", "_aiohttp_requests", "_wsgi_answers")
-)
-_HOSTS = tuple(
-    os.path.join(_PACKAGE, f"{name}.py")
-    for name in (
-        *("asgi", "asgi_connections", "aiohttp", "aiohttp_requests", "aiohttp_classes"),
-        *("wsgi", "wsgi_answers", "instrument"),
-    )
-)
+_COMPILED_ROOM = "aqltelemetry/hosts/"
 
 
 def keep_first_frame(exc: BaseException) -> None:
@@ -38,4 +28,4 @@ def keep_first_frame(exc: BaseException) -> None:
 
 def _is_ours(traceback: TracebackType) -> bool:
     file = traceback.tb_frame.f_code.co_filename
-    return file in _HOSTS or file.endswith(_COMPILED)
+    return file.startswith((_ROOM, _COMPILED_ROOM))

@@ -22,7 +22,8 @@ from servers import recover, wait_until
 Rows = Callable[..., list[dict[str, str]]]
 _PROGRAM = """
 import asyncio, sys
-from aqltelemetry import monitor, record, recorder
+from aqltelemetry import monitor, record
+from aqltelemetry.recording import recorder
 async def busy():
     await asyncio.sleep(0.001)
 async def main():

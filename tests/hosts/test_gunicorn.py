@@ -210,7 +210,7 @@ def test_a_worker_boots_whatever_befalls_its_telemetry(
         cfg = SimpleNamespace(config="python:aqltelemetry.gunicorn")
         wsgi: object = staticmethod(lambda environ, start_response: [])
 
-    monkeypatch.setattr(gunicorn, "_wrap", _fail)
+    monkeypatch.setattr(hooks, "_wrap", _fail)
     worker = Worker()
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         gunicorn.post_worker_init(worker)

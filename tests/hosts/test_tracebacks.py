@@ -14,6 +14,7 @@ import aqltelemetry
 from aqltelemetry import Monitor, asgi
 from aqltelemetry.hosts import autopatch
 from aqltelemetry.hosts.asgi import connections
+from aqltelemetry.hosts.asgi import middleware as asgi_middleware
 from twinned import compiled_twin
 
 _PACKAGE = str(Path(aqltelemetry.__file__).parent)
@@ -27,7 +28,7 @@ def middleware(
     module: ModuleType = connections
     if request.param == "compiled":
         module = compiled_twin("hosts.asgi._connections")
-    monkeypatch.setattr(asgi, "Connections", module.Connections)
+    monkeypatch.setattr(asgi_middleware, "Connections", module.Connections)
     return asgi.TelemetryMiddleware
 
 

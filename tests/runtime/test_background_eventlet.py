@@ -58,7 +58,8 @@ import _thread, logging, sys, threading
 def replaced(*arguments, **options):
     raise AssertionError("called")
 {_REPLACED[replaced]}
-from aqltelemetry import recorder, sync
+from aqltelemetry import sync
+from aqltelemetry.recording import recorder
 from aqltelemetry.errors import StateError
 from aqltelemetry.wsgi import TelemetryMiddleware
 for _ in range(2):

@@ -36,6 +36,7 @@ _WAYS = {
 _PROGRAM = """
 import billiard, concurrent.futures, multiprocessing, os, subprocess, sys, time
 from aqltelemetry import sync, time_block
+from aqltelemetry.runtime import background
 options = {{"interval_s": 0.05}}
 def begin():
     sync.start("monitoring", **options)
@@ -77,7 +78,7 @@ if __name__ == "__main__":
 def test_children_of_any_kind_have_their_blocks_and_runtime_series(
     tmp_path: Path, directory: Path, rows: Rows, way: str
 ) -> None:
-    alive = "not sync._State.running"
+    alive = "not background._State.running"
     (tmp_path / "program.py").write_text(_PROGRAM.format(way=way, alive=alive))
     done = subprocess.run(
         [sys.executable, "program.py"],
@@ -101,6 +102,7 @@ def test_a_child_starts_no_thread_for_a_moments_work(directory: Path, rows: Rows
     program = """
 import os, sys
 from aqltelemetry import sync, time_block
+from aqltelemetry.runtime import background
 sync.start(sys.argv[1], interval_s=3600)
 for has_work in (True, False):
     if not os.fork():
@@ -167,6 +169,7 @@ def test_a_parents_own_sinks_get_what_its_children_record(tmp_path: Path, direct
     program = """
 import multiprocessing, os
 from aqltelemetry import sync, time_block
+from aqltelemetry.runtime import background
 class Sink:
     found = 0
     async def write(self, batch):
@@ -197,6 +200,7 @@ _CELERY = """
 import os
 from celery import Celery
 from aqltelemetry import sync, time_block
+from aqltelemetry.runtime import background
 if "RECORDS_ITSELF" in os.environ:
     sync.start("monitoring")
 app = Celery("app", broker_url="filesystem://", broker_transport_options={

@@ -50,19 +50,20 @@ def _extension(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
     """The compiled twin of the hot path, whichever is in use."""
-    return _extension("_hot_path")
+    return _extension("recording._hot_path")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _rows() -> None:
     if not hasattr(csv_rows, "_rows"):  # in use are the pure twins
         for module in (csv_rows, reader):
-            module._rows = _extension("_rows")  # type: ignore[attr-defined]
+            module._rows = _extension("sinks._rows")  # type: ignore[attr-defined]
 
 
 def _in_use(environment: str) -> str:
     program = (
-        "from aqltelemetry import time_block, twins; print(twins.IN_USE, time_block.__module__)"
+        "from aqltelemetry import time_block; from aqltelemetry.system import extensions; "
+        "print(extensions.IN_USE, time_block.__module__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
