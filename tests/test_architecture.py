@@ -59,7 +59,8 @@ SINGLE_HOMES = {
     r"threading\.Thread\(": {"system.threads"},
     r"register_at_fork": {"runtime.active", "runtime.background"},
     r"gc\.callbacks": {"samplers.garbage"},
-    r"getLogger\((?!'aqltelemetry'\))": set(),
+    r"getLogger\(": {"system.logs", "settings"},
+    r"^_?NS_PER_S = ": {"system.clock"},
 }
 
 

@@ -20,13 +20,12 @@ from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import Controls
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.sinks.file_names import parse
-from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 from aqltelemetry.system.extensions import IN_USE, has_interpreter_lock
 from aqltelemetry.wording import ago, counted, processes
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
-_NS_PER_S = 1e9
 _MAX_LISTED = 20
 EXTRAS = {
     "uvloop": "a faster event loop; recording under gevent or eventlet needs it",
@@ -168,7 +167,7 @@ def _published(directory: str) -> Finding:
     if not names:
         return Finding("published", "no file yet; the first comes a minute after a start")
     newest = max(found.to_ns for name in names if (found := parse(name)))
-    age_s = max(epoch_ns() - newest, 0) / _NS_PER_S
+    age_s = max(epoch_ns() - newest, 0) / NS_PER_S
     return Finding("published", f"{counted(len(names), 'file')}, the newest {ago(age_s)}")
 
 

@@ -14,10 +14,8 @@ from aqltelemetry.protocols import Sink
 from aqltelemetry.runtime.assembly import check_directory, csv_sink, retention_of
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.settings import Settings
-from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread
-
-_NS_PER_S = 1e9
 
 
 @dataclass(slots=True)
@@ -72,7 +70,7 @@ class Recoverer:
                     started_ns = monotonic_ns()
                     await self._publish(orphans, sealed, done)
                     progress(1)
-                    busy_s = (monotonic_ns() - started_ns) / _NS_PER_S
+                    busy_s = (monotonic_ns() - started_ns) / NS_PER_S
                     await asyncio.sleep(busy_s * (1 / self._share - 1))
             finally:
                 orphans.close()

@@ -25,6 +25,7 @@ from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.settings import default_directory
 from aqltelemetry.system.clock import epoch_ns
 from aqltelemetry.system.extensions import IN_USE
+from aqltelemetry.system.logs import log
 from aqltelemetry.wording import counted
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _load(directory: Path, since_ns: int | None, until_ns: int | None) -> Teleme
     from aqltelemetry.reading.csv_frames import ForeignFileWarning  # noqa: PLC0415 - as above
     from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415
 
-    logging.getLogger("aqltelemetry").addHandler(logging.NullHandler())
+    log.addHandler(logging.NullHandler())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ForeignFileWarning)

@@ -21,12 +21,11 @@ from aqltelemetry.journal.inventory import census, mapped_by, seen_by
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.settings import settings
-from aqltelemetry.system.clock import monotonic_ns, pause
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns, pause
 from aqltelemetry.wording import processes
 
 _POLL_S = 0.1
 _GRACE_S = 15.0
-_NS_PER_S = 1e9
 
 
 @click.command()
@@ -170,7 +169,7 @@ def _wait(answered: Callable[[], Answer | None], pid: int, seconds: float) -> An
     begun_ns = monotonic_ns()
     shown_s = 0
     with click.progressbar(length=round(seconds) or 1, label=f"profiling {pid}") as bar:
-        while (passed_s := (monotonic_ns() - begun_ns) / _NS_PER_S) < seconds + _GRACE_S:
+        while (passed_s := (monotonic_ns() - begun_ns) / NS_PER_S) < seconds + _GRACE_S:
             answer = answered()
             if answer is not None:
                 return answer

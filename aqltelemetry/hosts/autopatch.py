@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType, ModuleType
 from typing import Any
@@ -19,9 +18,8 @@ from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
 from aqltelemetry.runtime import background
 from aqltelemetry.samplers.event_loop import EventLoopSampler
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import start_natively
-
-_log = logging.getLogger("aqltelemetry")
 
 
 def instrument(module: ModuleType) -> None:
@@ -37,7 +35,7 @@ def record_program() -> bool:
     try:
         background.start_unasked(samplers=[watch])
     except Exception as exc:  # noqa: BLE001 - whatever fails in us, the program runs
-        _log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
+        log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
         return False
     return True
 
@@ -109,7 +107,7 @@ class _Wrapped:
             try:
                 made = self._wrap(bound)
             except Exception as exc:  # noqa: BLE001 - whatever fails in us, it is served
-                _log.error("the application runs unrecorded: %s", str(exc) or repr(exc))
+                log.error("the application runs unrecorded: %s", str(exc) or repr(exc))
                 made = bound
             known = self._known.setdefault(id(app), (app, made))
         return known[1]
@@ -176,9 +174,9 @@ def _aiohttp(module: ModuleType) -> None:
         try:
             setup(app)
         except AlreadySetUpError as exc:  # it records itself
-            _log.debug("%s", exc)
+            log.debug("%s", exc)
         except TelemetryError as exc:
-            _log.error("the application runs unrecorded: %s", exc)
+            log.error("the application runs unrecorded: %s", exc)
 
     module.AppRunner.__init__ = init
 
@@ -194,7 +192,7 @@ def _uvicorn(module: ModuleType) -> None:
             try:
                 config.loaded_app = _asgi(config.loaded_app)
             except TelemetryError as exc:
-                _log.error("the application runs unrecorded: %s", exc)
+                log.error("the application runs unrecorded: %s", exc)
 
     module.Config.load = load_wrapped
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import pkgutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -31,11 +30,11 @@ from aqltelemetry.errors import NotRunningError, StateError
 from aqltelemetry.hosts.lifecycle import starting, stopping
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import settings
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import no_greenlet_goes_on
 
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
 
-_log = logging.getLogger("aqltelemetry")
 _PREFIX = "aqltelemetry_"
 # What Gunicorn names a configuration that is a file.
 _FILE_MODULE = "__config__"
@@ -150,7 +149,7 @@ def _aiohttp(app: Any, options: dict[str, Any]) -> Any:
         try:
             setup(getattr(made, "app", made), **options)
         except StateError as exc:  # it does so itself
-            _log.debug("%s", exc)
+            log.debug("%s", exc)
         return made
 
     if not inspect.iscoroutinefunction(app):

@@ -7,12 +7,12 @@ an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md h
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVarTuple
 
-_log = logging.getLogger("aqltelemetry")
+from aqltelemetry.system.logs import log
+
 _Ts = TypeVarTuple("_Ts")
 UNMATCHED = "unmatched"
 """The label of requests that no route answers."""
@@ -61,7 +61,7 @@ def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | No
             reason = type(exc).__name__
             if reason not in logged:
                 logged.add(reason)
-                _log.error("no template for a request, which is unmatched: %r", exc)
+                log.error("no template for a request, which is unmatched: %r", exc)
         return None
 
     return ask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,8 @@ from aqltelemetry.errors import AlreadyRunningError, OptionError, TelemetryError
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.settings import Options
 from aqltelemetry.system.async_backend import asyncio_task, trio_task
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import Lock, start_thread
-
-_log = logging.getLogger("aqltelemetry")
 
 
 @contextmanager
@@ -28,7 +26,7 @@ def starting(subject: str = "application") -> Iterator[None]:
     try:
         yield
     except AlreadyRunningError as exc:
-        _log.info("requests are recorded by the running monitor, into %s", exc.directory)
+        log.info("requests are recorded by the running monitor, into %s", exc.directory)
     except Exception as exc:  # noqa: BLE001 - whatever fails in us, the application is served
         unrecorded(exc, subject)
 
@@ -39,12 +37,12 @@ def stopping() -> Iterator[None]:
     try:
         yield
     except Exception as exc:  # noqa: BLE001 - as above
-        _log.error("the recording could not be stopped: %s", _described(exc))
+        log.error("the recording could not be stopped: %s", _described(exc))
 
 
 def unrecorded(exc: Exception, subject: str = "application") -> None:
     """Log in one line that something is served unrecorded, and why."""
-    _log.error("the %s runs unrecorded: %s", subject, _described(exc))
+    log.error("the %s runs unrecorded: %s", subject, _described(exc))
 
 
 async def start(monitor: Monitor) -> None:

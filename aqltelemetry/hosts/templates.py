@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from typing import Any, TypeVar
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.settings import TEMPLATE_VARIABLE, template_name
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _T = TypeVar("_T")
 _RULE = "must be a function of the request, or the name of one, as module:function"
 
@@ -78,7 +77,7 @@ class _EnvironmentTemplate:
             self._function = _resolve(self._name)
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - the application goes on
             if is_final:
-                _log.error("%s=%r is ignored: %s", TEMPLATE_VARIABLE, self._name, _reason(exc))
+                log.error("%s=%r is ignored: %s", TEMPLATE_VARIABLE, self._name, _reason(exc))
             self._is_final = is_final
         else:
             self._is_final = True

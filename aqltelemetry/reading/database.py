@@ -8,7 +8,6 @@ The names are those that users of QuantumLeap's telemetry know.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -32,8 +31,8 @@ from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_k
 from aqltelemetry.reading.listing import NotRead, list_published, summary
 from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.sinks import file_names
+from aqltelemetry.system.logs import log
 
-_LOGGER = logging.getLogger("aqltelemetry")
 _R = TypeVar("_R")
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
 Moment: TypeAlias = int | float | str | date | timedelta | np.datetime64 | np.timedelta64
@@ -197,7 +196,7 @@ class TelemetryDB:
         new = [each for each in listing.not_read if each.name not in self._not_read]
         if new:
             self._not_read.update((each.name, each) for each in new)
-            _LOGGER.warning("%s: %s", self._directory, summary(new))
+            log.warning("%s: %s", self._directory, summary(new))
         return listing.files
 
     def _leave_out(self, file: NotRead) -> None:

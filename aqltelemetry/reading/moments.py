@@ -10,14 +10,13 @@ from numbers import Integral, Real
 from zoneinfo import ZoneInfo
 
 from aqltelemetry.errors import MomentError
-from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 EXAMPLES = (
     "5m, '1 hour ago', yesterday, 14:30, 2026-11-24, '2026-11-24 10:00', "
     "2026-11-24T10:00:00+01:00, 1795489012 (seconds or nanoseconds since the epoch)"
 )
 """Times as text, one of each kind."""
-_NS_PER_S = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_S = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
@@ -33,7 +32,7 @@ _FRACTION = re.compile(r"[.,](\d{6})(\d{1,3})(?!\d)")
 # Smaller numbers are more probably something else, 5 minutes perhaps, than a time before
 # March 1973; from the largest on they can't be seconds, milliseconds, microseconds.
 _MIN_EPOCH_S = 10**8
-_UNITS_OF_NUMBERS = ((10**11, _NS_PER_S), (10**14, 10**6), (10**17, 10**3))
+_UNITS_OF_NUMBERS = ((10**11, NS_PER_S), (10**14, 10**6), (10**17, 10**3))
 
 
 def moment_ns(
@@ -125,14 +124,14 @@ class _Text:
             if unit_s is None or amount.start() != end:
                 return None
             number = 1.0 if amount[1].startswith("a") else float(amount[1])
-            total_ns += int(number * unit_s * _NS_PER_S)
+            total_ns += int(number * unit_s * NS_PER_S)
             end = amount.end()
         return total_ns if 0 < end == len(text) else None
 
     def _on_the_clock(self, text: str) -> int:
         text, zone = _without_zone(text, self._zone)
         day, _, rest = text.partition(" ")
-        now = datetime.fromtimestamp(self._now_ns() / _NS_PER_S, UTC).astimezone(zone)
+        now = datetime.fromtimestamp(self._now_ns() / NS_PER_S, UTC).astimezone(zone)
         days_ago = {"today": 0, "yesterday": 1}.get(day.lower())
         if _TIME_OF_DAY.match(text):
             days_ago, rest = 0, text

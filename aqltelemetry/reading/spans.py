@@ -9,8 +9,8 @@ import pandas as pd
 
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
 from aqltelemetry.reading.csv_frames import WRITER
+from aqltelemetry.system.clock import NS_PER_S
 
-_NS_PER_S = 1e9
 # Of these there is one at each interval, unlike those that tell of single events.
 _SAMPLED = ("gc collections", "user time")
 MIN_RECORDED_S = 1.0
@@ -27,7 +27,7 @@ def recorded_s(durations: pd.DataFrame, runtime: pd.DataFrame, since_ns: int | N
     are those of `TelemetryFrame.data_by_process`.
     """
     length_s = durations[MEASUREMENT].to_numpy()
-    length_ns = np.where(np.isfinite(length_s), np.maximum(length_s, 0), 0) * _NS_PER_S
+    length_ns = np.where(np.isfinite(length_s), np.maximum(length_s, 0), 0) * NS_PER_S
     ends_ns = _ns(durations)
     samples = runtime[runtime[LABEL].isin(_SAMPLED)]
     spans = pd.concat(
@@ -44,7 +44,7 @@ def recorded_s(durations: pd.DataFrame, runtime: pd.DataFrame, since_ns: int | N
     if since_ns is not None:
         begins = np.maximum(begins, since_ns)
     gaps = np.maximum(begins[1:] - ends[:-1], 0).sum()
-    return max(float(ends[-1] - begins[0] - gaps) / _NS_PER_S, MIN_RECORDED_S)
+    return max(float(ends[-1] - begins[0] - gaps) / NS_PER_S, MIN_RECORDED_S)
 
 
 def _before_first(samples: pd.DataFrame) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
 from aqltelemetry.journal.counters import DROP_MARKS
 from aqltelemetry.journal.segment import Counter, Segment
 from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _MAX_CHARS = 200
 
 
@@ -53,7 +52,7 @@ class Drops:
         for reason, cause in list(self._causes.items()):
             if reason not in self._logged:
                 self._logged.add(reason)
-                _log.warning(
+                log.warning(
                     "an observation was dropped (%s): %s; later ones are counted only, as "
                     "`telemetry dropped %s`",
                     *(reason, cause, reason),

@@ -8,7 +8,6 @@ start one, the parent's, or a later one.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,10 +18,10 @@ from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import BlankSegment, Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recording.recorder import Recording
-from aqltelemetry.system.clock import monotonic_ns, read_anchor
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns, read_anchor
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
-_RETRY_NS = 1_000_000_000
+_RETRY_NS = NS_PER_S
 # So that a float, as it stands in a CSV file, holds it exactly.
 _NAME_BYTES = 6
 
@@ -74,7 +73,7 @@ class ChildFeeder:
             self._retry_ns = monotonic_ns() + _RETRY_NS
             if not self._has_failed:
                 self._has_failed = True
-                _log.warning(
+                log.warning(
                     "forked process %d has no journal, and drops what it records: %s",
                     os.getpid(),
                     exc,

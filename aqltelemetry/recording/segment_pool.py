@@ -6,7 +6,6 @@ the application ever makes, maps or removes a file.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,12 +17,12 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recording.recorder import Recording
-from aqltelemetry.system.clock import Anchor, monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, Anchor, monotonic_ns
 from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 from aqltelemetry.system.unpatched import native
 
-_log = logging.getLogger("aqltelemetry")
 _SPARES = 2
 _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
@@ -34,7 +33,6 @@ _RECORDS_A_STOP = 4096  # of the compiled twin's slots
 _RECORDS_A_BREATH = 256
 _BREATHS_A_STEP = 512
 _MANY_RECORDS = 4096
-_NS_PER_S = 1e9
 _WARNING_EVERY_NS = 60_000_000_000
 
 
@@ -176,7 +174,7 @@ class Keeper:
             return
         segment, now_ns = recording.segment, monotonic_ns()
         is_quiet = segment.taken < _MANY_RECORDS and segment.holds_only(RUNTIME)
-        if is_quiet and now_ns - self._begun_ns < quiet_s * _NS_PER_S:
+        if is_quiet and now_ns - self._begun_ns < quiet_s * NS_PER_S:
             return
         self._begun_ns = now_ns
         if segment.taken:
@@ -285,5 +283,5 @@ class Keeper:
             # A saturated program gets one segment and is refused the next, many times a second.
             if self._warned_ns is None or now_ns - self._warned_ns >= _WARNING_EVERY_NS:
                 self._warned_ns = now_ns
-                _log.warning(reason + "; new observations are dropped once it is full", detail)
+                log.warning(reason + "; new observations are dropped once it is full", detail)
         return False

@@ -5,7 +5,6 @@ This is the only module that names concrete samplers and sinks.
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,9 +30,9 @@ from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system.clock import epoch_ns
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
-_log = logging.getLogger("aqltelemetry")
 _DIRECTORY_MODE = 0o750
 
 
@@ -72,7 +71,7 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
 
 
 def _announce(settings: Settings, journal: Path | None) -> None:
-    _log.info(
+    log.info(
         "recording process %d into %s (journal %s, keeping %d MiB or %g days)",
         os.getpid(),
         settings.directory,
@@ -117,7 +116,7 @@ def _place(settings: Settings) -> Place:
         return Place(partial(Writer.in_journal, root, origin))
     except OSError as exc:
         # A journal that can't be had now won't be had later.
-        _log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
+        log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
         return Place(partial(Writer.in_memory, origin))
 
 

@@ -13,7 +13,6 @@ record on any thread, whoever started the monitor.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from aqltelemetry.runtime.profiler import Profiler
 from aqltelemetry.settings import Options, Settings, settings, text_options
 from aqltelemetry.system import process_end
 from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.loop_thread import LoopThread
 from aqltelemetry.system.threads import Lock
 
@@ -43,7 +43,6 @@ __all__ = (
     "time_it",
 )
 
-_log = logging.getLogger("aqltelemetry")
 NOT_RECORDING = 0
 """What `start_duration_sample` returns while recording is off."""
 
@@ -87,7 +86,7 @@ class _Recording:
             try:
                 self._profiler.stop()
             except OSError as exc:
-                _log.error("the profile can't be written: %s", exc)
+                log.error("the profile can't be written: %s", exc)
         try:
             return self._thread.call(self.monitor.stop())
         finally:
@@ -234,6 +233,6 @@ def stop_quietly() -> None:
         try:
             (_stop_unasked if running.monitor.is_unasked else stop)()
         except TelemetryError as exc:
-            _log.error("the recording could not be stopped at exit: %s", exc)
+            log.error("the recording could not be stopped at exit: %s", exc)
         finally:
             process_end.keep_exit_status()

@@ -8,7 +8,6 @@ one that is forked for a moment's work is not made to start threads.
 
 from __future__ import annotations
 
-import logging
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,9 +15,9 @@ from contextlib import suppress
 from aqltelemetry.runtime.active import Active
 from aqltelemetry.settings import Settings
 from aqltelemetry.system import process_end
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.unpatched import are_greenlets, native
 
-_log = logging.getLogger("aqltelemetry")
 _START_S = 2.0
 
 
@@ -59,7 +58,7 @@ class _Start:
         try:
             background.start_in_child(self._chosen)
         except Exception as exc:  # noqa: BLE001 - what was recorded is published by others then
-            _log.debug("the child has no recording of its own: %r", exc)
+            log.debug("the child has no recording of its own: %r", exc)
         finally:
             self._started.put(None)
 

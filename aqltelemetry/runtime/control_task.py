@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -12,12 +11,12 @@ from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.runtime.control_files import Answer, Controls, Wishes
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
 if TYPE_CHECKING:
     from aqltelemetry.runtime.profiler import Profiler
 
-_log = logging.getLogger("aqltelemetry")
 _R = TypeVar("_R")
 POLL_S = 0.25
 _LAST_S = 1.0
@@ -117,12 +116,12 @@ class Remote:
         else:
             recorder.install(self._recording)
             self._recording.append(SWITCHED_ON, 1)
-        _log.info("recording is switched %s", "off" if off else "on")
+        log.info("recording is switched %s", "off" if off else "on")
 
     def _complain(self, exc: Exception) -> None:
         if not self._complained:
             self._complained = True
-            _log.warning("can't do what may be asked of the recording: %r", exc)
+            log.warning("can't do what may be asked of the recording: %r", exc)
 
     async def _profile(self, wishes: Wishes) -> None:
         now_s = asyncio.get_running_loop().time()

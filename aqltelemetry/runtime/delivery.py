@@ -7,7 +7,6 @@ fails before that is done again, from the segment.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -20,8 +19,8 @@ from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.protocols import Sink
 from aqltelemetry.runtime.sink_cursor import Feed
 from aqltelemetry.system.clock import monotonic_ns, pause
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _LATE_TRIES = 20
 _READ_TRIES = 6
 _LATE_S = 0.05
@@ -130,7 +129,7 @@ class Drain:
         self.errors += 1
         if type(exc) not in self._logged:
             self._logged.add(type(exc))
-            _log.error("delivery to the sinks failed, and will be tried again", exc_info=exc)
+            log.error("delivery to the sinks failed, and will be tried again", exc_info=exc)
 
     @staticmethod
     def _settle(flush: Flush | None, exc: BaseException | None) -> None:
@@ -194,7 +193,7 @@ class Drain:
         except (OSError, SegmentError) as exc:
             if self._is_worth_another_try(segment, exc):
                 raise
-            _log.error("segment %s can't be read: %s", segment, exc)
+            log.error("segment %s can't be read: %s", segment, exc)
             for feed in self.feeds:
                 feed.forget(segment)
             self._done_with(segment, None)

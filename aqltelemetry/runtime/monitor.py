@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -17,14 +16,13 @@ from aqltelemetry.runtime.parts import Parts
 from aqltelemetry.runtime.session import Session
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.system.extensions import has_interpreter_lock
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from aqltelemetry.runtime.profiler import Profiler
-
-_log = logging.getLogger("aqltelemetry")
 
 
 class Monitor:
@@ -143,7 +141,7 @@ class Monitor:
             await self._end_profile(deadline_s)
             self._closing, self._last_stats = None, session.stats()
         if not published and self._last_stats.in_journal:
-            _log.warning(
+            log.warning(
                 "stopped after %g s with %d observations unpublished in the journal",
                 chosen.stop_timeout_s,
                 self._last_stats.in_journal,
@@ -235,7 +233,7 @@ class Monitor:
             async with asyncio.timeout_at(deadline_s):
                 await asyncio.shield(writing)
         except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
-            _log.error("the profile can't be written: %s", str(exc) or repr(exc))
+            log.error("the profile can't be written: %s", str(exc) or repr(exc))
 
     def _stop_profiler(self) -> None:
         profiler, self._profiler = self._profiler, None
@@ -243,7 +241,7 @@ class Monitor:
             try:
                 profiler.stop()
             except OSError as exc:
-                _log.error("the profile can't be written: %s", exc)
+                log.error("the profile can't be written: %s", exc)
 
     async def make_way(self, timeout_s: float) -> None:
         """Stop, for another monitor, which may be on another event loop."""
@@ -254,7 +252,7 @@ class Monitor:
                     await session.await_there(self.stop)
             except Exception as exc:  # noqa: BLE001 - the other one has started, whatever fails here
                 # A loop that is closed, or that runs nothing any more, stops nothing.
-                _log.debug("the recording that was replaced could not be stopped: %r", exc)
+                log.debug("the recording that was replaced could not be stopped: %r", exc)
             self.abandon()
 
     def abandon(self) -> bool:

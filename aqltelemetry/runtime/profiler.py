@@ -10,7 +10,6 @@ telemetry's own threads are left out of all of these.
 from __future__ import annotations
 
 import cProfile
-import logging
 import os
 import pstats
 import sys
@@ -26,10 +25,10 @@ from aqltelemetry.runtime.control_files import PSTATS, SPEEDSCOPE
 from aqltelemetry.runtime.stack_profiler import StackProfiler
 from aqltelemetry.sinks.publication import take_name
 from aqltelemetry.system import threads
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import is_own
 from aqltelemetry.system.unpatched import are_greenlets, native
 
-_log = logging.getLogger("aqltelemetry")
 # From then on cProfile sees all threads, whichever starts it.
 _ALL_THREADS = (3, 12)
 _FILE_MODE = 0o640
@@ -209,7 +208,7 @@ def _engine(*, apart: bool) -> _Engine:
         if apart and sys.version_info < _ALL_THREADS:
             msg = "only yappi sees the threads of interest: install aqltelemetry[profiler]"
             raise ProfilerError(msg) from None
-        _log.warning(
+        log.warning(
             "profiling by cProfile, which tells little of coroutines and sees one thread "
             "on Python 3.11; aqltelemetry[profiler] tells more"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from aqltelemetry.journal.inventory import census
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _MAX_CLAIMED = 64
 _PAUSE = 9
 
@@ -56,7 +55,7 @@ class Recovery:
             except OSError as exc:
                 if (root, exc.errno) not in self._logged:
                     self._logged.add((root, exc.errno))
-                    _log.warning("can't look for unpublished observations in %s: %s", root, exc)
+                    log.warning("can't look for unpublished observations in %s: %s", root, exc)
 
     def scan_last(self) -> bool:
         """Claim what is free at a stop, without pauses; say whether any of it is new.
@@ -118,7 +117,7 @@ def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
         return
     living = sorted(pid for pid in found if _parent(pid, proc) == os.getpid())
     if living:
-        _log.warning(
+        log.warning(
             "child processes still record: %s; this is published by their own recordings, "
             "or by the next one that is started in this directory after they have ended",
             ", ".join(map(str, living)),

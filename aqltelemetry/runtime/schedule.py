@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from aqltelemetry.protocols import Sampler
-
-_log = logging.getLogger("aqltelemetry")
+from aqltelemetry.system.logs import log
 
 
 class Schedule:
@@ -51,7 +49,7 @@ class Schedule:
             self.errors += 1
             if type(exc) not in self._logged:
                 self._logged.add(type(exc))
-                _log.exception("sampler %r failed; it stays on schedule", self.sampler)
+                log.exception("sampler %r failed; it stays on schedule", self.sampler)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -24,16 +23,15 @@ from aqltelemetry.runtime.delivery import Drain, Flush
 from aqltelemetry.runtime.parts import Parts
 from aqltelemetry.runtime.recovery import Recovery, warn_of_children
 from aqltelemetry.runtime.schedule import Schedule, cancel, within
-from aqltelemetry.system.clock import CLOCK_STEP_NS, follow, read_anchor
+from aqltelemetry.system.clock import CLOCK_STEP_NS, NS_PER_S, follow, read_anchor
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import NativeFuture, WorkerThread
 
 if TYPE_CHECKING:
     from aqltelemetry.runtime.profiler import Profiler
 
-_log = logging.getLogger("aqltelemetry")
 _HEARTBEAT_S = 1.0
 _CLOCK_STEP = ("runtime", "telemetry clock step")
-_NS_PER_S = 1e9
 _LAST_SAMPLE_SHARE = 0.2
 _END_S = 0.1
 _R = TypeVar("_R")
@@ -192,7 +190,7 @@ class Session:
             is_crash_proof=self._writer.path is not None,
             is_off=self._remote.is_off,
             queue_depth=self._drain.depth,
-            write_s=self._drain.write_ns / _NS_PER_S,
+            write_s=self._drain.write_ns / NS_PER_S,
             sampler_errors=sum(schedule.errors for schedule in self._schedules),
             sink_errors=self._drain.sink_errors,
             missed_ticks=sum(schedule.missed for schedule in self._schedules),
@@ -205,7 +203,7 @@ class Session:
             last, measured = self._recording.anchor, read_anchor()
             self._recording.renew(follow(last, measured))
             if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
-                self._recording.append(_CLOCK_STEP, step_ns / _NS_PER_S)
+                self._recording.append(_CLOCK_STEP, step_ns / NS_PER_S)
             self._keeper.wake()
             self._parts.keeper_thread.post(self._recording.log_drops)
 
@@ -218,7 +216,7 @@ class Session:
     async def _flush(self, *, last: bool) -> None:
         if self._draining.done():
             # Who cancels all tasks of the loop cancels ours too.
-            _log.warning("delivery to the sinks was cancelled, and begins again")
+            log.warning("delivery to the sinks was cancelled, and begins again")
             self._draining = self._start(self._drain.run())
         flush = Flush()
 
@@ -240,7 +238,7 @@ class Session:
         try:
             await self._flush(last=last)
         except DeliveryError as exc:
-            _log.error("%s", exc)
+            log.error("%s", exc)
 
     async def _recover_last(self) -> None:
         """Publish what ended processes left: children of this one, most of all."""
@@ -265,7 +263,7 @@ class Session:
             try:
                 sampler.detach()
             except Exception:  # noqa: BLE001 - as of a sample
-                _log.exception("sampler %r can't be detached", sampler)
+                log.exception("sampler %r can't be detached", sampler)
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks:

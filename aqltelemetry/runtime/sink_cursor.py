@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
 from aqltelemetry.observation import RUNTIME, Batch, SegmentId
 from aqltelemetry.protocols import Sink
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
 _QUIET_ROWS = 20_000  # of a file of about a MiB
@@ -129,7 +128,7 @@ class Feed:
     def _log_once(self, what: str, message: str, detail: object) -> None:
         if what not in self._logged:
             self._logged.add(what)
-            _log.error("sink %r " + message, self.sink, detail)
+            log.error("sink %r " + message, self.sink, detail)
 
 
 def _is_id(segment: tuple[object, ...]) -> bool:

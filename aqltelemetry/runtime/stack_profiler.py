@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
-from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread, is_own
 
 _Stack: TypeAlias = tuple[int, ...]
@@ -24,7 +24,6 @@ _INTERVAL_S = 0.005
 _MAX_SAMPLES = 60_000
 """Samples of a thread in one profile; a longer one is sampled less often."""
 _MAX_DEPTH = 500
-_NS_PER_S = 1e9
 
 
 class StackProfiler:
@@ -96,9 +95,9 @@ class StackProfiler:
             "name": self._names.get(ident, f"thread {ident}"),
             "unit": "seconds",
             "startValue": 0,
-            "endValue": sum(passed_ns for _, passed_ns in runs) / _NS_PER_S,
+            "endValue": sum(passed_ns for _, passed_ns in runs) / NS_PER_S,
             "samples": [stack for stack, _ in runs],
-            "weights": [passed_ns / _NS_PER_S for _, passed_ns in runs],
+            "weights": [passed_ns / NS_PER_S for _, passed_ns in runs],
         }
 
     def _stack(self, frame: FrameType | None) -> _Stack:

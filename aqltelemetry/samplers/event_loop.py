@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
-from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 
 EVENT_LOOP_LAG = "event loop lag"
 TASKS = "tasks"
 TICK_S = 0.1
-_NS_PER_S = 1_000_000_000
 
 
 class EventLoopSampler:
@@ -28,7 +27,7 @@ class EventLoopSampler:
     interval_s: float | None = None
 
     def __init__(self, tick_s: float = TICK_S) -> None:
-        self._tick_ns = round(tick_s * _NS_PER_S)
+        self._tick_ns = round(tick_s * NS_PER_S)
         self._append: Append | None = None
         self._due_ns = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -42,7 +41,7 @@ class EventLoopSampler:
         self._append = append
         self._loop = asyncio.get_running_loop()
         self._due_ns = monotonic_ns() + self._tick_ns
-        self._timer = self._loop.call_later(self._tick_ns / _NS_PER_S, self._tick)
+        self._timer = self._loop.call_later(self._tick_ns / NS_PER_S, self._tick)
 
     def mute(self) -> None:
         """Observe no more, from any thread; the next tick is the last."""
@@ -61,9 +60,9 @@ class EventLoopSampler:
             return
         now_ns = monotonic_ns()
         late_ns = now_ns - self._due_ns
-        append(EVENT_LOOP_LAG, max(late_ns, 0) / _NS_PER_S)
+        append(EVENT_LOOP_LAG, max(late_ns, 0) / NS_PER_S)
         self._due_ns += self._tick_ns * (1 + max(late_ns, 0) // self._tick_ns)
-        self._timer = self._loop.call_later((self._due_ns - now_ns) / _NS_PER_S, self._tick)
+        self._timer = self._loop.call_later((self._due_ns - now_ns) / NS_PER_S, self._tick)
 
 
 def count_tasks() -> int:

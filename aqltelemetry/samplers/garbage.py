@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
-from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 
 GC_COLLECTIONS = "gc collections"
 GC_COLLECTED = "gc collected"
 GC_UNCOLLECTABLE = "gc uncollectable"
 GC_PAUSE = "gc pause"
 _GENERATION_PAUSES = (f"{GC_PAUSE} gen0", f"{GC_PAUSE} gen1", f"{GC_PAUSE} gen2")
-_NS_PER_S = 1e9
 
 
 class GarbageSampler:
@@ -62,6 +61,6 @@ class GarbageSampler:
         started_ns, self._started_ns = self._started_ns, None
         append = self._append
         if started_ns is not None and append is not None:
-            pause_s = (monotonic_ns() - started_ns) / _NS_PER_S
+            pause_s = (monotonic_ns() - started_ns) / NS_PER_S
             append(GC_PAUSE, pause_s)
             append(_GENERATION_PAUSES[info["generation"]], pause_s)

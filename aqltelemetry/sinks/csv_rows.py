@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from aqltelemetry.observation import Batch, Column, Kind, quote_field
-from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.clock import NS_PER_S, breathe
 from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 
 if HAVE_EXTENSIONS:
@@ -32,7 +32,6 @@ _COLUMN_ROWS = 8
 _COMPILED_BLOCKS = 16
 _COMPILED_SPEED = 64
 _SLACK_BYTES = 64
-_NS_PER_S = 1_000_000_000
 # A timepoint of 20 characters and a float of 25, with their commas.
 _NUMBERS_BYTES = 48
 _PIECES = 4
@@ -239,15 +238,15 @@ def _durations(timepoints: Sequence[int], values: Sequence[float], tail: str) ->
         signs = ["-" if value < 0 else "" for value in values]
         whole, rest = _split([abs(value) for value in values])
         return _fill("%d,%s%d.%09d" + tail, timepoints, signs, whole, rest)
-    if max(values) < _NS_PER_S:
+    if max(values) < NS_PER_S:
         return _fill("%d,0.%09d" + tail, timepoints, values)
     return _fill("%d,%d.%09d" + tail, timepoints, *_split(values))
 
 
 def _split(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
     return (
-        [value // _NS_PER_S for value in values],
-        [value % _NS_PER_S for value in values],
+        [value // NS_PER_S for value in values],
+        [value % NS_PER_S for value in values],
     )
 
 

@@ -18,6 +18,7 @@ from aqltelemetry.sinks.account import ACCEPTED, REMOVED
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import NS_PER_S
 
 NO_SEGMENT = 0
 """`first` and `last` in the name of such an account: it is of no segment."""
@@ -25,7 +26,7 @@ _RETIRED = "removed "
 _MAX_RUNS = 10_000
 _MAX_BYTES = 4 << 20
 _FILE_MODE = 0o640
-_FORGET_NS = 24 * 3600 * 1_000_000_000
+_FORGET_NS = 24 * 3600 * NS_PER_S
 
 
 class Removed(NamedTuple):

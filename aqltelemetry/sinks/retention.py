@@ -6,7 +6,6 @@ fails by it. Each file is tried, and each failure counted, and logged once per r
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,15 +22,14 @@ from aqltelemetry.sinks.removals import (
     read_removals,
 )
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import AgeClock, breathe, epoch_ns, utc
+from aqltelemetry.system.clock import NS_PER_S, AgeClock, breathe, epoch_ns, utc
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import NativeFuture, start_thread
 
-_log = logging.getLogger("aqltelemetry")
 _AT_EXIT = "at interpreter shutdown"
-_NS_PER_S = 1_000_000_000
-_SWEEP_NS = 60 * _NS_PER_S
+_SWEEP_NS = 60 * NS_PER_S
 # Far longer than any file is being written; its writer, should it live, starts anew.
-_STALE_TMP_NS = 600 * _NS_PER_S
+_STALE_TMP_NS = 600 * NS_PER_S
 _BREATH_FILES = 64
 
 
@@ -70,7 +68,7 @@ class Retention:
         """Done when the sweep that began last has ended; None before the first."""
         self._directory = directory
         self._keep_bytes = keep_bytes
-        self._keep_ns = int(keep_s * _NS_PER_S)
+        self._keep_ns = int(keep_s * NS_PER_S)
         self._now_ns = now_ns
         self._start = start
         self._age_now_ns = AgeClock(now_ns)
@@ -144,7 +142,7 @@ class Retention:
         age_now_ns = self._age_now_ns()
         if age_now_ns < now_ns and not self._is_stepped:
             self._is_stepped = True
-            _log.warning(
+            log.warning(
                 "the clock went on to %s, since it was set or the machine slept: until this "
                 "process ends, its files' ages do not include that",
                 utc(now_ns),
@@ -211,7 +209,7 @@ class Retention:
         number = exc.errno if isinstance(exc, OSError) else None
         if number not in self._logged:
             self._logged.add(number)
-            _log.warning("can't %s: %s; the rest is done, and this is tried again", what, exc)
+            log.warning("can't %s: %s; the rest is done, and this is tried again", what, exc)
 
     def _scan(self, now_ns: int) -> list[_Published]:
         found = []

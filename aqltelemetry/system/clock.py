@@ -19,11 +19,12 @@ monotonic_ns = time.perf_counter_ns
 epoch_ns = time.time_ns
 """Read the wall clock, in nanoseconds since the epoch."""
 
+NS_PER_S = 1_000_000_000
+"""Nanoseconds per second."""
 CLOCK_STEP_NS = 50_000_000
 """Two anchors that disagree by more than this tell of a clock step or a suspend."""
 _BREATH_S = 50e-6
-_NS_PER_S = 1_000_000_000
-_TRUSTED_STEP_NS = 3600 * _NS_PER_S
+_TRUSTED_STEP_NS = 3600 * NS_PER_S
 
 
 class Anchor(NamedTuple):
@@ -106,7 +107,7 @@ class AgeClock:
 
 def utc(at_ns: int) -> str:
     """Return a timepoint as people read it, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // _NS_PER_S))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // NS_PER_S))
 
 
 def breathe() -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 
+log = logging.getLogger("aqltelemetry")
+"""The package's logger; only `settings`, which imports no room, gets it by itself."""
 _REPORTER = logging.NullHandler()
 
 
 def guard_logger() -> None:
     """Report what handlers and filters raise on stderr, as `logging` does for its own."""
-    logger = logging.getLogger("aqltelemetry")
-    if "handle" in vars(logger):
+    if "handle" in vars(log):
         return
-    handle = logger.handle
+    handle = log.handle
 
     def guarded(record: logging.LogRecord) -> None:
         try:
@@ -25,4 +26,4 @@ def guard_logger() -> None:
         except Exception:  # noqa: BLE001 - whatever a handler may raise
             _REPORTER.handleError(record)
 
-    logger.handle = guarded  # type: ignore[method-assign]
+    log.handle = guarded  # type: ignore[method-assign]

@@ -6,7 +6,6 @@ these are real ones all the same. So nothing here uses what such a library repla
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from _queue import Empty, SimpleQueue
@@ -17,7 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import ParamSpec, Self, TypeVar, overload
 
 from aqltelemetry.errors import StateError
-from aqltelemetry.system.clock import monotonic_ns
+from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
+from aqltelemetry.system.logs import log
 from aqltelemetry.system.unpatched import (
     are_greenlets,
     let_greenlets_run,
@@ -28,10 +28,8 @@ from aqltelemetry.system.unpatched import (
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_log = logging.getLogger("aqltelemetry")
 _JOIN_S = 0.1
 _POLL_S = 0.001
-_NS_PER_S = 1_000_000_000
 
 
 class _Started:
@@ -115,7 +113,7 @@ def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
 
     With a limit, in seconds, return None after that.
     """
-    until_ns = None if limit_s is None else monotonic_ns() + int(limit_s * _NS_PER_S)
+    until_ns = None if limit_s is None else monotonic_ns() + int(limit_s * NS_PER_S)
     while not _Waiting.alone and _shares_thread():
         with suppress(Empty):
             return queue.get_nowait()
@@ -130,7 +128,7 @@ def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
 
 def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
     """Wait so long at most, in seconds, whatever signal handlers raise; None after that."""
-    until_ns = monotonic_ns() + int(limit_s * _NS_PER_S)
+    until_ns = monotonic_ns() + int(limit_s * NS_PER_S)
     while monotonic_ns() < until_ns:
         with suppress(BaseException):
             try:
@@ -225,7 +223,7 @@ class WorkerThread(Executor):
             try:
                 job()
             except Exception:  # noqa: BLE001 - the thread outlives its jobs
-                _log.exception("a background job of the telemetry failed")
+                log.exception("a background job of the telemetry failed")
             del job
         self._ended.put(None)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import record, sync
-from aqltelemetry.system.logs import guard_logger
+from aqltelemetry.system.logs import guard_logger, log
 from aqltelemetry.system.threads import WorkerThread
 
 Counts = Callable[..., Counter[str]]
-_LOGGER = logging.getLogger("aqltelemetry")
 
 
 class FailingHandler(logging.Handler):
@@ -31,16 +30,16 @@ class FailingFilter(logging.Filter):
 @pytest.fixture(params=["handler", "filter"])
 def failing(request: pytest.FixtureRequest) -> Iterator[None]:
     handler, log_filter = FailingHandler(), FailingFilter()
-    level = _LOGGER.level
-    _LOGGER.setLevel(logging.DEBUG)
+    level = log.level
+    log.setLevel(logging.DEBUG)
     if request.param == "handler":
-        _LOGGER.addHandler(handler)
+        log.addHandler(handler)
     else:
-        _LOGGER.addFilter(log_filter)
+        log.addFilter(log_filter)
     yield
-    _LOGGER.removeHandler(handler)
-    _LOGGER.removeFilter(log_filter)
-    _LOGGER.setLevel(level)
+    log.removeHandler(handler)
+    log.removeFilter(log_filter)
+    log.setLevel(level)
 
 
 @pytest.mark.usefixtures("failing")
@@ -68,7 +67,7 @@ def test_a_thread_of_ours_outlives_a_failed_job_whose_log_line_fails_too() -> No
 
 @pytest.mark.usefixtures("failing")
 def test_what_a_handler_raises_is_shown_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    _LOGGER.error("a message")
+    log.error("a message")
     shown = capsys.readouterr().err
     assert "--- Logging error ---" in shown
     assert "Message: 'a message'" in shown
@@ -79,11 +78,11 @@ def test_nothing_is_shown_where_logging_is_told_not_to(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    _LOGGER.error("a message")
+    log.error("a message")
     assert capsys.readouterr().err == ""
 
 
 def test_a_logger_is_guarded_once() -> None:
-    guarded = vars(_LOGGER)["handle"]
+    guarded = vars(log)["handle"]
     guard_logger()
-    assert vars(_LOGGER)["handle"] is guarded
+    assert vars(log)["handle"] is guarded

@@ -6,7 +6,6 @@ route matched.
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO
 from aqltelemetry.hosts.labels import TEMPLATE
 from aqltelemetry.hosts.routes import braced
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _MOST_LAYERS = 20
 _UID = "aqltelemetry"
 # As Falcon and Sanic write the variable parts of a route: {id:int}, <id:[a-z]+>.
@@ -37,7 +36,7 @@ def observe(app: object) -> None:
             if id(each) not in _observed and (_observe_falcon(each) or _observe_sanic(each)):
                 _observed[id(each)] = each
     except Exception as exc:  # noqa: BLE001 - the application is served all the same
-        _log.error("the routes of an application can't be observed: %r", exc)
+        log.error("the routes of an application can't be observed: %r", exc)
 
 
 def _layers(app: Any) -> list[Any]:
@@ -82,7 +81,7 @@ def _note_rule(request: Any) -> None:
         rule = request.url_rule
         request.scope[TEMPLATE] = "" if rule is None else braced(rule.rule)
     except Exception as exc:  # noqa: BLE001 - as above
-        _log.debug("no route of a request to Quart: %r", exc)
+        log.debug("no route of a request to Quart: %r", exc)
 
 
 class _FalconObserver:

@@ -7,14 +7,13 @@ the path with which a request came: only what the application is made of becomes
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from aqltelemetry.hosts.kinds import WSGI, kind_of
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 _MOST_LAYERS = 20
 _MOST_CLOSURES = 5
 _MOST_LEAVES = 1_000
@@ -87,7 +86,7 @@ class MountTree:
         try:
             return self.find(environ.get("PATH_INFO", ""))
         except Exception as exc:  # noqa: BLE001 - the tree is the user's
-            _log.debug("no mount of a request: %r", exc)
+            log.debug("no mount of a request: %r", exc)
             return Place("", None)
 
 

@@ -8,7 +8,6 @@ Pyramid are asked, by their public hooks, to leave theirs in the environment.
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from typing import Any
 from aqltelemetry.hosts.labels import PLACE
 from aqltelemetry.hosts.routes import braced, django_template
 from aqltelemetry.hosts.wsgi.mounts import MountTree, Place
+from aqltelemetry.system.logs import log
 
-_log = logging.getLogger("aqltelemetry")
 ROUTED = "aqltelemetry.routed"
 """Set in the environment of a request by the framework that routed it last: a function that
 returns its template."""
@@ -63,7 +62,7 @@ def observe(tree: MountTree) -> None:
             _observe_falcon(app)
             _observe_pyramid(app)
     except Exception as exc:  # noqa: BLE001 - the application is served all the same
-        _log.error("the routes of an application can't be observed: %r", exc)
+        log.error("the routes of an application can't be observed: %r", exc)
 
 
 def wsgi_template(environ: dict[str, Any], tree: MountTree | None = None) -> str | None:
@@ -224,7 +223,7 @@ class _PyramidObserver:
             template = pyramid_template(route.pattern) if route else self._traversal(request)
             request.environ[ROUTED] = lambda: template
         except Exception as exc:  # noqa: BLE001 - the application goes on
-            _log.debug("no route of a request to Pyramid: %r", exc)
+            log.debug("no route of a request to Pyramid: %r", exc)
 
     def _traversal(self, request: Any) -> str | None:
         if self._views is None:
