@@ -15,6 +15,7 @@ from aqltelemetry.audit import published, unpublished
 from aqltelemetry.errors import MonitoringDirectoryError, OptionError
 from aqltelemetry.journal.inventory import Resident, census, mapped_by, seen_by
 from aqltelemetry.journal.location import PlacementError, all_roots, file_system, find_journal_root
+from aqltelemetry.quantities import ago, counted, processes
 from aqltelemetry.reading.listing import list_published, summary
 from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import Controls
@@ -22,7 +23,6 @@ from aqltelemetry.settings import Settings, settings
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 from aqltelemetry.system.extensions import IN_USE, has_interpreter_lock
-from aqltelemetry.wording import ago, counted, processes
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB

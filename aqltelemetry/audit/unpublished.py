@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from aqltelemetry.audit.evidence import Evidence, look_into
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.quantities import counted, processes
 from aqltelemetry.settings import settings
-from aqltelemetry.wording import counted, processes
 
 
 class Unpublished(NamedTuple):

@@ -20,13 +20,13 @@ from aqltelemetry.commands.run import run
 from aqltelemetry.commands.switch import off, on, profile
 from aqltelemetry.errors import MomentError, TelemetryError
 from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.quantities import counted
 from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.settings import default_directory
 from aqltelemetry.system.clock import epoch_ns
 from aqltelemetry.system.extensions import IN_USE
 from aqltelemetry.system.logs import log
-from aqltelemetry.wording import counted
 
 if TYPE_CHECKING:
     from aqltelemetry.reading.database import TelemetryDB

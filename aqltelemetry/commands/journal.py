@@ -18,9 +18,9 @@ from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.dead_writers import BAD_SUFFIX
 from aqltelemetry.journal.inventory import census
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.quantities import counted, processes
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.system.clock import pause, utc
-from aqltelemetry.wording import counted, processes
 
 _WAIT_S = 1.0
 _SHARE = 0.5

@@ -19,11 +19,11 @@ from aqltelemetry.commands.descendants import Descendants, unrecorded, with_note
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.inventory import census
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.quantities import counted, processes
 from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import Controls
 from aqltelemetry.settings import Settings, settings, text_options, variables
 from aqltelemetry.sinks import file_names
-from aqltelemetry.wording import counted, processes
 
 _SHARE = 0.5
 _OF_A_SIGNAL = 128

@@ -19,10 +19,10 @@ from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.inventory import census, mapped_by, seen_by
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.quantities import processes
 from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
 from aqltelemetry.settings import settings
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns, pause
-from aqltelemetry.wording import processes
 
 _POLL_S = 0.1
 _GRACE_S = 15.0

@@ -9,7 +9,7 @@ import pandas as pd
 
 from aqltelemetry.errors import SeriesError
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.wording import counted
+from aqltelemetry.quantities import counted
 
 _MAX_SIMILAR = 5
 

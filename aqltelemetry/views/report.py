@@ -21,12 +21,12 @@ from aqltelemetry.observation import (
     RUNTIME,
     TIMEPOINT,
 )
+from aqltelemetry.quantities import counted
 from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.frames import TelemetryFrame
 from aqltelemetry.reading.spans import recorded_s
 from aqltelemetry.sinks import account
-from aqltelemetry.wording import counted
 
 if TYPE_CHECKING:
     from pandas.core.groupby import SeriesGroupBy

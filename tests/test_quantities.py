@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aqltelemetry.wording import ago, counted, processes
+from aqltelemetry.quantities import ago, counted, processes
 
 
 @pytest.mark.parametrize(
