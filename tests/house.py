@@ -19,8 +19,8 @@ Graph = Mapping[str, set[str]]
 class House:
     """The modules of a package by their dotted names, and the rooms that they are in.
 
-    A room is a folder of the package with all that is in it. Of the modules beside the
-    folders, those that import no room are a room too, which every room may import; each of
+    A room is a folder of the package with all that is in it. Of the modules at the
+    top level, those that import no room are a room too, which every room may import; each of
     the others is a door, by which users come to a room.
     """
 

@@ -1,6 +1,6 @@
 """Which asynchronous backend runs the current code: asyncio, trio, or another one.
 
-Backends other than asyncio are never imported here: what runs on one has imported it.
+Only asyncio is imported here; code that runs on another backend has imported that itself.
 """
 
 from __future__ import annotations

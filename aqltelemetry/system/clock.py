@@ -1,8 +1,8 @@
 """Time: the only module that reads clocks or sleeps.
 
-Durations and record times come from the monotonic clock; an *anchor*, the pair
-of a monotonic time and the offset to the epoch then in force, turns them into
-timepoints. A running monitor renews its anchor about once a second.
+Durations and record times come from the monotonic clock. An *anchor*, a pair of a monotonic
+time and the offset of the epoch at that time, converts them into timepoints. A running monitor
+renews its anchor about once a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ epoch_ns = time.time_ns
 NS_PER_S = 1_000_000_000
 """Nanoseconds per second."""
 CLOCK_STEP_NS = 50_000_000
-"""Two anchors that disagree by more than this tell of a clock step or a suspend."""
+"""Anchors that differ by more than this show a clock step or a suspended machine."""
 _BREATH_S = 50e-6
 _TRUSTED_STEP_NS = 3600 * NS_PER_S
 
@@ -35,7 +35,7 @@ class Anchor(NamedTuple):
 
 
 def read_anchor() -> Anchor:
-    """Read both clocks at one moment, as nearly as a process can."""
+    """Return an anchor: both clocks, read as close together as possible."""
     before = monotonic_ns()
     epoch = epoch_ns()
     after = monotonic_ns()
@@ -46,20 +46,20 @@ def read_anchor() -> Anchor:
 def follow(previous: Anchor, measured: Anchor) -> Anchor:
     """Return the anchor to use next, so that timepoints never run backwards.
 
-    A wall clock ahead of us is followed at once. One behind us is approached at
-    half speed: at most half of the time since the previous anchor is given up,
-    which keeps timepoints in order (see `to_epoch`) and apart from each other.
+    A step forward of the wall clock is followed at once. A step back is followed at half
+    speed: by at most half of the time since the previous anchor, so that timepoints stay in
+    order (see `to_epoch`) and distinct.
     """
     allowed = previous.offset_ns - (measured.at_ns - previous.at_ns) // 2
     return Anchor(measured.at_ns, max(measured.offset_ns, allowed))
 
 
 def to_epoch(times_ns: Sequence[int], anchors: Sequence[Anchor]) -> list[int]:
-    """Turn monotonic times into timepoints by anchors in the order of their times.
+    """Convert monotonic times into timepoints by `anchors`, which are sorted by time.
 
-    A time is converted by the last anchor at or before it, the ones before all
-    anchors by the first. After an anchor that sets time back, timepoints stay at
-    those of the anchor before until they have caught up: order is kept.
+    Each time is converted by the last anchor at or before it; times before all anchors by the
+    first. After an anchor that sets time back, timepoints stay at the last one of the anchor
+    before until time has caught up, so that order is kept.
     """
     if not times_ns:
         return []
@@ -85,11 +85,11 @@ def _shift(times_ns: Iterable[int], anchors: Sequence[Anchor], index: int) -> li
 
 
 class AgeClock:
-    """The wall clock, for ages by which files are removed.
+    """The wall clock by which the ages of files are computed, guarded against wrong steps.
 
-    A wall clock that was set forward makes each file old at once, and may be wrong, or
-    may have been so before. So it is followed to an hour beyond the time that has
-    passed, by the monotonic clock, since this object was made.
+    If the wall clock is set forward, all files seem old at once, and retention would remove
+    them. So this clock follows the wall clock by at most one hour more than the time that has
+    passed on the monotonic clock since this object was made.
     """
 
     def __init__(
@@ -100,25 +100,25 @@ class AgeClock:
         self._offset_ns = wall_ns() - passed_ns()
 
     def __call__(self) -> int:
-        """Return the time to tell ages by, in nanoseconds since the epoch."""
+        """Return the time from which ages are computed, in nanoseconds since the epoch."""
         latest_ns = self._passed_ns() + self._offset_ns + _TRUSTED_STEP_NS
         return min(self._wall_ns(), latest_ns)
 
 
 def utc(at_ns: int) -> str:
-    """Return a timepoint as people read it, to the second."""
+    """Return a timepoint as ISO 8601 text in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // NS_PER_S))
 
 
 def breathe() -> None:
     """Let other threads have the interpreter lock.
 
-    A sleep of nothing would mostly take the lock back before a waiting thread
-    has woken up, so this sleeps for as long as waking up takes.
+    A sleep of zero seconds would mostly take the lock back before a waiting thread has woken
+    up, so this sleeps for about as long as that takes.
     """
     native("time", "sleep")(_BREATH_S)
 
 
 def pause(seconds: float) -> None:
-    """Block this thread, never the event loop's, for a while; no greenlet of it runs."""
+    """Block this thread and all its greenlets; never call it on an event loop's thread."""
     native("time", "sleep")(seconds)

@@ -1,4 +1,4 @@
-"""Keeps the descriptors of stdin, stdout and stderr free of our files."""
+"""Keeps the files of the recording off the descriptors of stdin, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _STANDARD = (0, 1, 2)
 def reserve_standard_descriptors() -> None:
     """Open the null device in place of each standard descriptor that is closed.
 
-    A daemon may have closed them. The next files that are opened would get these
-    numbers, so what C code writes to stderr would end in our files, and libuv aborts
-    the process when it closes a descriptor of its own below 3. Child processes do not
-    inherit the replacements.
+    A daemon may have closed them. The next files to be opened would get these numbers: C code
+    that writes to stderr would then write into a file of the recording, and libuv aborts the
+    process when it closes a descriptor of its own below 3. Child processes do not inherit the
+    replacements.
     """
     for descriptor in _STANDARD:
         with suppress(OSError):
@@ -26,5 +26,5 @@ def _reserve(descriptor: int) -> None:
         os.fstat(descriptor)
     except OSError:
         opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        if opened not in _STANDARD:  # another thread has taken the number meanwhile
+        if opened not in _STANDARD:  # another thread took the number
             os.close(opened)

@@ -1,8 +1,8 @@
 """The package's logger, which never raises into the code that logs.
 
-A handler or filter is the application's: it may fail while its log server is down.
-`logging` passes what it raises on to the caller, which would be the application's
-request, or a thread of ours.
+Handlers and filters belong to the application and may fail, for example while its log
+server is down. `logging` passes their exceptions on to the code that logs: a request of the
+application, or a thread of the recording.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _REPORTER = logging.NullHandler()
 
 
 def guard_logger() -> None:
-    """Report what handlers and filters raise on stderr, as `logging` does for its own."""
+    """Print the exceptions of handlers and filters on stderr, as `logging` does with its own."""
     if "handle" in vars(log):
         return
     handle = log.handle
@@ -23,7 +23,7 @@ def guard_logger() -> None:
     def guarded(record: logging.LogRecord) -> None:
         try:
             handle(record)
-        except Exception:  # noqa: BLE001 - whatever a handler may raise
+        except Exception:  # noqa: BLE001 - a handler may raise anything
             _REPORTER.handleError(record)
 
     log.handle = guarded  # type: ignore[method-assign]

@@ -19,29 +19,29 @@ _STARTED_S = 30.0
 
 
 class _Call(Generic[_T]):
-    """One coroutine that runs on the loop, and the queue that its end is put into."""
+    """A coroutine that runs on the loop, and the queue that receives its task when it ends."""
 
     def __init__(self, work: Coroutine[Any, Any, _T]) -> None:
         self.work = work
-        self.has_begun = False
+        self.has_started = False
         self.ended: SimpleQueue[asyncio.Task[_T] | BaseException] = SimpleQueue()
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the coroutine; called on the loop's thread."""
-        self.has_begun = True
+        self.has_started = True
         loop.create_task(self.work).add_done_callback(self.ended.put)
 
 
 class LoopThread:
     """A daemon thread that runs an event loop until it is ended.
 
-    Whoever waits for it hears of whatever ends it. What a signal handler raises in a
-    thread that waits, such as KeyboardInterrupt, passes through once the loop's part is
-    done, so that nothing stays half done.
+    If the loop ends, the threads that wait for it get the exception that ended it. An
+    exception that a signal handler raises in a waiting thread, such as KeyboardInterrupt, is
+    raised after the loop has finished the call, so that nothing is left half done.
     """
 
     def __init__(self) -> None:
-        """Start the thread; raises StateError or OSError where there can be no loop."""
+        """Start the thread; raises StateError or OSError if no loop can be made."""
         self._loops: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._calls: set[_Call[Any]] = set()
@@ -69,17 +69,17 @@ class LoopThread:
         return made
 
     def _give_up(self, late: asyncio.AbstractEventLoop | BaseException | None) -> None:
-        """End the thread, with its event loop, whenever that is made."""
+        """End the thread as soon as its event loop is made."""
         self._is_given_up = True
         if isinstance(late, asyncio.AbstractEventLoop):
             with suppress(RuntimeError):  # it has ended by itself
                 late.call_soon_threadsafe(late.stop)
 
     def call(self, work: Coroutine[Any, Any, _T], *, is_left: bool = False) -> _T:
-        """Run a coroutine on the loop; wait for it, and return or raise what it does.
+        """Run a coroutine on the loop and wait for it; return its result or raise its exception.
 
-        `is_left` says that an exception of a signal handler need not wait for it.
-        Raises StateError where the loop has ended by itself.
+        With `is_left`, an exception of a signal handler is raised without waiting for it.
+        Raises StateError if the loop has ended by itself.
         """
         call = _Call(work)
         self._calls.add(call)
@@ -93,7 +93,7 @@ class LoopThread:
         finally:
             self._calls.discard(call)
         if isinstance(ended, BaseException):
-            if not call.has_begun:
+            if not call.has_started:
                 work.close()  # else Python would warn of it
             raise StateError(f"the event loop of the recording has ended: {ended!r}") from ended
         return ended.result()
@@ -124,30 +124,30 @@ class LoopThread:
             self._failure = exc
         finally:
             loop.close()
-            # Closed first: what is called from now on is refused, the rest is in the set.
+            # Closed first: later calls are refused, and all earlier ones are in the set.
             for call in tuple(self._calls):
                 call.ended.put(self._failure or RuntimeError("stopped"))
             self._ended.put(None)
 
 
 def import_ahead() -> None:
-    """Import what a loop needs and what can't be imported after the main thread's end.
+    """Import the modules of a loop that can't be imported after the end of the main thread.
 
-    Not with this module, since that import registers hooks for forks and for the exit.
+    They are not imported with this module, since they register hooks for forks and the exit.
     """
-    # What can't be imported here is for the start to tell of, not for the application's.
+    # If it fails here, the start of the recording fails later and reports it.
     with suppress(ImportError):
         import concurrent.futures.thread  # noqa: F401, PLC0415 - as above
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop: uvloop's where that is installed."""
+    """Return a new event loop: uvloop's if it is installed, else asyncio's."""
     reserve_standard_descriptors()
     try:
         from uvloop import new_event_loop as new_uvloop  # noqa: PLC0415 - an extra
     except ImportError:
         if are_greenlets():
-            # asyncio's own uses sockets and selectors, which gevent and eventlet replace.
+            # asyncio's loop uses sockets and selectors, which gevent and eventlet replace.
             raise StateError("with gevent or eventlet, recording needs uvloop") from None
         return asyncio.new_event_loop()
     return new_uvloop()

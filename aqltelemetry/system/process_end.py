@@ -1,9 +1,9 @@
-"""Calls something at the end of a process that `multiprocessing` or billiard began.
+"""Calls a function at the end of a worker process of `multiprocessing`, billiard or Celery.
 
-Such a process runs nothing that was registered with `atexit`, but the finalizers of
-`multiprocessing.util`, which billiard shares. In the process that began them they are run
-after its workers were joined; `atexit` may come before. Celery's workers run neither, but
-send a signal.
+A worker of `multiprocessing` or billiard does not run the functions registered with `atexit`,
+only the finalizers of `multiprocessing.util`. In the parent process those finalizers run after
+the workers were joined; `atexit` may run before. Celery's workers run neither, but send a
+signal.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from types import ModuleType
 
 _AFTER_ALL_OTHERS = -100
 _OUTERMOST = (("__main__", "<module>"), ("runpy", "_run_module_as_main"))
-"""Where a program begins: a script or a string; a module that `-m` names, or a directory."""
+"""The first frame of a program: of a script or string; of a module (`-m`) or directory."""
 
 
 def is_left_to_finalizers(call: Callable[[], object]) -> bool:
-    """Leave a call to the finalizers, which are still to come; say whether they are."""
+    """Register a call as a finalizer; return False if the finalizers have run already."""
     util = _finalizers()
     if util is None or util.is_exiting():
         return False
@@ -28,7 +28,7 @@ def is_left_to_finalizers(call: Callable[[], object]) -> bool:
 
 
 def call_at_end_of_worker(call: Callable[[], object]) -> None:
-    """Call something at the end of this process, if it is a worker."""
+    """Call a function at the end of this process, if it is a worker."""
     util = _finalizers()
     if util is not None:
         _finalize(util, call)
@@ -38,42 +38,42 @@ def call_at_end_of_worker(call: Callable[[], object]) -> None:
 
 
 def call_in_worker(call: Callable[[], object]) -> None:
-    """Call something at the start of this process, which was just forked, if it is a worker."""
+    """Call a function at the start of each worker process that is forked from now on."""
     util = _finalizers()
     if util is not None:
         util.register_after_fork(_Worker, lambda _: call())
 
 
 def keep_exit_status() -> None:
-    """Have a program that an unhandled KeyboardInterrupt ends still end by SIGINT.
+    """Preserve the exit by SIGINT of a program that an unhandled KeyboardInterrupt ends.
 
-    CPython notes when an evaluation of code ends by that exception, and forgets it with the
-    next evaluation of a string, by whatever runs at the exit: psutil, when it is imported.
+    CPython sets a flag when code ends with that exception. The flag is cleared when a string
+    is evaluated later, as the import of psutil does; this function sets it again.
     """
     if _is_ending_interrupted():
         with suppress(KeyboardInterrupt):
-            exec("raise KeyboardInterrupt")  # noqa: S102 - of a string, so that it is noted
+            exec("raise KeyboardInterrupt")  # noqa: S102 - only a string sets the flag
 
 
 def _is_ending_interrupted() -> bool:
     traceback = getattr(sys, "last_traceback", None)
-    # Not an earlier one that an interactive session, or a test runner, has handled.
+    # An interactive session or a test runner may have handled an earlier exception.
     is_interactive = hasattr(sys, "ps1") or sys.flags.inspect or sys.flags.interactive
     if traceback is None or is_interactive:
         return False
     outermost = traceback.tb_frame
-    begun_by = (outermost.f_globals.get("__name__"), outermost.f_code.co_name)
-    return begun_by in _OUTERMOST and getattr(sys, "last_type", None) is KeyboardInterrupt
+    first_frame = (outermost.f_globals.get("__name__"), outermost.f_code.co_name)
+    return first_frame in _OUTERMOST and getattr(sys, "last_type", None) is KeyboardInterrupt
 
 
 class _Worker:
-    """What a call at the start of a worker is registered for: it must outlive the fork."""
+    """The object that `register_after_fork` needs; it must exist after the fork."""
 
 
 def _finalizers() -> ModuleType | None:
-    # Where nobody has imported it, there are no workers.
+    # If it is not imported, there are no workers.
     util = sys.modules.get("multiprocessing.util")
-    return util if hasattr(util, "Finalize") else None  # it may be in the middle of its import
+    return util if hasattr(util, "Finalize") else None  # it may be partly imported
 
 
 def _finalize(util: ModuleType, call: Callable[[], object]) -> None:

@@ -1,7 +1,7 @@
-"""Every call to the operating system by which the journal and the CSV files come to be.
+"""Every system call that creates or reads the journal and the CSV files.
 
-Nothing is decided here. These calls have one home so that tests can have the n-th of
-them fail, once or from then on, or be the last that a process makes.
+They are in one module so that tests can make the n-th call fail, once or from then on, or
+make it the last one of a process. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 def open_file(path: AnyPath, flags: int, mode: int = 0o600) -> int:
-    """Open a file by `open`, never through a link, and for this program alone."""
+    """Open a file by `open`; follow no link, and let no child process inherit it."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def close(fd: int) -> None:
-    """Give up a descriptor, by `close`."""
+    """Close a descriptor, by `close`."""
     os.close(fd)
 
 
 def read(fd: int, size_bytes: int) -> bytes:
-    """Return so many bytes at most, by `read`."""
+    """Return at most `size_bytes`, by `read`."""
     return os.read(fd, size_bytes)
 
 
 def describe(fd: int) -> os.stat_result:
-    """Describe an open file, by `fstat`."""
+    """Return the state of an open file, by `fstat`."""
     return os.fstat(fd)
 
 
 def look_at(path: AnyPath) -> os.stat_result:
-    """Describe a file, or a link itself, by `lstat`."""
+    """Return the state of a file, or of a link itself, by `lstat`."""
     return os.lstat(path)
 
 
 def free_space(fd: int) -> os.statvfs_result:
-    """Tell the size and the room of a file system, by `fstatvfs`."""
+    """Return the size and the free space of a file system, by `fstatvfs`."""
     return os.fstatvfs(fd)
 
 
 def allocate(fd: int, size_bytes: int) -> None:
-    """Have a file be of a size, with room for all of it, by `posix_fallocate`."""
+    """Give a file a size and allocate its space, by `posix_fallocate`."""
     os.posix_fallocate(fd, 0, size_bytes)
 
 
@@ -57,22 +57,22 @@ def map_file(fd: int, size_bytes: int) -> mmap.mmap:
 
 
 def lock(fd: int) -> None:
-    """Lock a file by `flock`; raises BlockingIOError where another one has."""
+    """Lock a file, by `flock`; raises BlockingIOError if it is locked."""
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def truncate(path: AnyPath, size_bytes: int) -> None:
-    """Cut a file, by `truncate`."""
+    """Set the length of a file, by `truncate`."""
     os.truncate(path, size_bytes)
 
 
 def synchronise(fd: int) -> None:
-    """Have a file or directory survive a loss of power, by `fsync`."""
+    """Write a file or directory to the disk, so that it survives a loss of power, by `fsync`."""
     os.fsync(fd)
 
 
 def link(path: AnyPath, other: AnyPath) -> None:
-    """Give a file another name, which must be free, by `link`."""
+    """Give a file a second name, which must not exist, by `link`."""
     os.link(path, other)
 
 
@@ -92,7 +92,7 @@ def make_directory(path: AnyPath, mode: int) -> None:
 
 
 def make_directories(path: AnyPath, mode: int) -> None:
-    """Make a directory and those above it; it may be there."""
+    """Make a directory and its parents; it may exist."""
     os.makedirs(path, mode, exist_ok=True)
 
 
@@ -108,6 +108,6 @@ def list_directory(path: AnyPath) -> Sequence[str]:
 
 @contextmanager
 def scan_directory(path: AnyPath) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """Go through a directory, with what is known of each file."""
+    """Iterate over the entries of a directory."""
     with os.scandir(path) as entries:
         yield entries

@@ -1,7 +1,7 @@
-"""Threads of our own to work on, that never delay an exit.
+"""Daemon threads that do the recording's work and never delay the process's exit.
 
-Where gevent or eventlet has put greenlets in the place of the standard library's threads,
-these are real ones all the same. So nothing here uses what such a library replaces.
+They are real threads also where gevent or eventlet has replaced threads by greenlets, so
+nothing here uses the functions that such a library replaces.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _POLL_S = 0.001
 
 
 class _Started:
-    """How threads are started; `natively` where greenlets may replace them later."""
+    """How threads are started: `natively` if greenlets may replace threads later."""
 
     natively = False
 
 
 def start_natively() -> None:
-    """Start all threads from now on as real ones that no module knows of.
+    """Start all threads from now on without registering them in `threading`.
 
-    What `threading` notes of a thread, gevent and eventlet would look for when it ends.
+    When a registered thread ends, gevent and eventlet look for what they know of it.
     """
     _Started.natively = True
 
 
-_own: dict[int, int] = {}  # the process of each thread, since a forked child has none of them
+_own: dict[int, int] = {}  # the PID for each thread: a forked child has none of the threads
 
 
 def is_own(ident: int) -> bool:
@@ -55,7 +55,7 @@ def is_own(ident: int) -> bool:
 
 
 def start_thread(work: Callable[[], None], name: str) -> None:
-    """Start a thread that does not keep the interpreter from exiting; raises StateError."""
+    """Start a daemon thread; raises StateError where only replaced threads are available."""
 
     def run() -> None:
         ident = native("_thread", "get_ident")()
@@ -73,9 +73,9 @@ def start_thread(work: Callable[[], None], name: str) -> None:
 
 
 def _check_native() -> None:
-    """Refuse what a library that is not known has put in the place of threads or locks.
+    """Raise StateError if an unknown library has replaced threads or locks.
 
-    Such a thread may never run, or hold up those of the application.
+    Such a thread may never run, or may delay those of the application.
     """
     found = None if are_greenlets() else replacement()
     if found is not None:
@@ -85,14 +85,14 @@ def _check_native() -> None:
 
 
 class _Waiting:
-    """How other threads are waited for; `alone` holds up the greenlets meanwhile."""
+    """How to wait for other threads: `alone` means without running other greenlets."""
 
     alone = False
 
 
 @contextmanager
 def no_greenlet_goes_on() -> Iterator[None]:
-    """Hold up all greenlets while we wait, at an exit: what they did would go unrecorded."""
+    """Run no other greenlets while waiting, at an exit: their work would not be recorded."""
     _Waiting.alone = True
     try:
         yield
@@ -109,9 +109,9 @@ def take(queue: SimpleQueue[_R], limit_s: float) -> _R | None: ...
 
 
 def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
-    """Wait for something that another thread puts into a queue.
+    """Return the next item that another thread puts into a queue.
 
-    With a limit, in seconds, return None after that.
+    With a limit, in seconds, return None if there is none by then.
     """
     until_ns = None if limit_s is None else monotonic_ns() + int(limit_s * NS_PER_S)
     while not _Waiting.alone and _shares_thread():
@@ -127,7 +127,7 @@ def take(queue: SimpleQueue[_R], limit_s: float | None = None) -> _R | None:
 
 
 def take_within(queue: SimpleQueue[_R], limit_s: float) -> _R | None:
-    """Wait so long at most, in seconds, whatever signal handlers raise; None after that."""
+    """Return the next item, or None after `limit_s` seconds; ignore what signal handlers raise."""
     until_ns = monotonic_ns() + int(limit_s * NS_PER_S)
     while monotonic_ns() < until_ns:
         with suppress(BaseException):
@@ -144,7 +144,7 @@ def _shares_thread() -> bool:
 
 
 class Lock:
-    """A lock that may be held while waiting, by threads and by greenlets."""
+    """A lock for threads and greenlets that may be held while waiting."""
 
     def __init__(self) -> None:
         self._lock = native("_thread", "allocate_lock")()
@@ -162,27 +162,26 @@ class Lock:
 
 
 class NativeFuture(Future[_R]):
-    """A future that threads of ours settle."""
+    """A future whose result is set by a real thread."""
 
     def __init__(self) -> None:
         super().__init__()
-        # The one of the base class might be for greenlets.
+        # The condition of the base class may be one for greenlets.
         self._condition = threading.Condition(RLock())
 
 
 class WorkerThread(Executor):
     """Runs jobs in order on one daemon thread.
 
-    Unlike the standard library's executor it may be handed jobs by `post` from
-    a garbage collector callback or a signal handler, where taking a lock could
-    wait for itself; it is not drained at interpreter exit, where a hung disk
-    would hang the exit; and a saturated application can't make it wait.
+    Unlike the standard library's executor, `post` may be called in a garbage collector
+    callback or a signal handler, where taking a lock could deadlock; the interpreter does not
+    wait for it at exit, where a hung disk would block the exit.
     """
 
     def __init__(
         self, name: str, meanwhile: Callable[[], object] | None = None, every_s: float | None = None
     ) -> None:
-        """Start the thread; with nothing else to do it does `meanwhile` every so often."""
+        """Start the thread; while idle it calls `meanwhile` every `every_s` seconds."""
         self._meanwhile = meanwhile
         self._every_s = every_s
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -190,25 +189,25 @@ class WorkerThread(Executor):
         start_thread(self._run, name)
 
     def post(self, job: Callable[[], object]) -> None:
-        """Have a job done some time, without a result."""
+        """Add a job whose result is not needed."""
         self._jobs.put(job)
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
-        """Have a call made some time; its result is in the future."""
+        """Add a call; return the future of its result."""
         future: Future[_R] = NativeFuture()
 
         def job() -> None:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(fn(*args, **kwargs))
-                except BaseException as exc:  # noqa: BLE001 - it belongs to the caller
+                except BaseException as exc:  # noqa: BLE001 - the caller gets it
                     future.set_exception(exc)
 
         self._jobs.put(job)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the thread after the jobs it has; wait for that no more than a moment."""
+        """End the thread after its jobs; wait for at most 0.1 s."""
         del cancel_futures
         self._jobs.put(None)
         if wait:

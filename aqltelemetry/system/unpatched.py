@@ -1,8 +1,7 @@
-"""Functions of the standard library as the interpreter has them, and who has replaced them.
+"""The original functions of the standard library, where gevent or eventlet has replaced them.
 
-gevent and eventlet replace threads by greenlets, which take turns on one thread. What
-records must not take part in that: a greenlet of ours would work in the time of the
-application's.
+gevent and eventlet replace threads by greenlets, which take turns on one thread. Recording
+needs real threads: work in a greenlet would delay the application's greenlets.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _PRIMITIVES = (
 
 
 def native(module: str, name: str) -> Any:
-    """Return a function of a built-in module, whoever has replaced it there."""
+    """Return the original function of a built-in module, also if another library replaced it."""
     found = getattr(import_module(module), name, None)
     if isinstance(found, BuiltinFunctionType):
         return found
@@ -35,16 +34,16 @@ def native(module: str, name: str) -> Any:
 
 
 def are_greenlets() -> bool:
-    """Return whether gevent or eventlet has put greenlets in the place of threads.
+    """Return whether gevent or eventlet has replaced threads by greenlets.
 
-    eventlet's greenlets count also where it has replaced other modules only, such as
-    `time`: an application that asks for that uses them.
+    For eventlet this is true after any patch, also if it replaced only other modules, such
+    as `time`: an application that asks for that uses greenlets.
     """
     return _are_gevents() or _are_eventlets()
 
 
 def replacement() -> object | None:
-    """Return what starts threads, or makes locks, in the place of Python's own functions."""
+    """Return the object that replaces a Python function that starts threads or makes locks."""
     for module, name in _PRIMITIVES:
         found: object = getattr(import_module(module), name, None)
         if found is not None and not isinstance(found, BuiltinFunctionType):
@@ -53,7 +52,7 @@ def replacement() -> object | None:
 
 
 def let_greenlets_run(seconds: float) -> None:
-    """Block this thread for a while, or this greenlet while others of its thread run."""
+    """Block this greenlet while others of its thread run; block the thread if there are none."""
     switch_s = _sleep_of_greenlets()
     (native("time", "sleep") if switch_s is None else switch_s)(seconds)
 
@@ -61,7 +60,7 @@ def let_greenlets_run(seconds: float) -> None:
 def may_switch() -> bool:
     """Return whether other greenlets of this thread can run now.
 
-    They can't while their event loop itself runs this, as it does a signal handler.
+    They can't if the caller runs in the greenlet of their event loop, as signal handlers do.
     """
     return _sleep_of_greenlets() is not None
 
@@ -77,7 +76,7 @@ def _are_eventlets() -> bool:
 
 
 def _sleep_of_greenlets() -> Any:
-    """Return the sleep that lets other greenlets run; None where there is nothing to run."""
+    """Return the `sleep` that lets other greenlets run; None if there are none."""
     if _are_gevents():
         gevent = sys.modules["gevent"]
         return None if gevent.getcurrent() is gevent.get_hub() else gevent.sleep
@@ -89,7 +88,7 @@ def _sleep_of_greenlets() -> Any:
 
 
 def _built_in(module: str) -> ModuleType:
-    """Make a new copy of a built-in module, which nobody has changed."""
+    """Return a new, unchanged copy of a built-in module."""
     spec = BuiltinImporter.find_spec(module)
     if spec is None or spec.loader is None:
         msg = f"no module {module} is built in"

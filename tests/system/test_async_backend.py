@@ -1,4 +1,4 @@
-"""Tasks are told apart on asyncio, on trio, and on a backend that nobody knows."""
+"""Each asynchronous backend is recognised, and its tasks are kept apart."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_each_task_is_itself_throughout_and_no_other(backend: str) -> None:
+def test_each_task_keeps_one_identity(backend: str) -> None:
     run, turn = BACKENDS[backend]
     seen: list[set[object]] = []
 
@@ -129,7 +129,7 @@ def test_a_callback_of_an_event_loop_is_no_task() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_entries_of_one_block_by_several_tasks_are_told_apart(
+def test_entries_of_one_block_by_several_tasks_are_kept_apart(
     backend: str, order: tuple[int, ...]
 ) -> None:
     """In whichever order they leave; each has entered twice."""
@@ -152,7 +152,7 @@ def test_entries_of_one_block_by_several_tasks_are_told_apart(
 
 
 @pytest.mark.parametrize("kind", ["greenlet", "gevent"])
-def test_entries_of_one_block_by_several_greenlets_are_told_apart(kind: str) -> None:
+def test_entries_of_one_block_by_several_greenlets_are_kept_apart(kind: str) -> None:
     """Nothing is patched here: all of them run on one thread by its number."""
     entries = Entries()
     left: list[int | None] = []

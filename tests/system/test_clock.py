@@ -44,20 +44,20 @@ def test_timepoints_never_run_backwards(offsets: list[int], times: list[int]) ->
 
 
 @given(st.lists(st.integers(0, 10 * _S), min_size=2))
-def test_times_are_converted_one_by_one_as_all_together(times: list[int]) -> None:
+def test_times_are_converted_alone_as_in_a_sequence(times: list[int]) -> None:
     anchors = [Anchor(0, 5), Anchor(2 * _S, 3), Anchor(4 * _S, 10**6), Anchor(6 * _S, -_S // 3)]
     assert to_epoch(times, anchors) == [to_epoch([each], anchors)[0] for each in times]
 
 
-def test_what_was_before_the_first_anchor_is_converted_by_it() -> None:
+def test_times_before_the_first_anchor_are_converted_by_it() -> None:
     assert to_epoch([5], [Anchor(10, 100)]) == [105]
 
 
-def test_nothing_is_converted_to_nothing() -> None:
+def test_no_times_give_no_timepoints() -> None:
     assert to_epoch([], [Anchor(0, 0)]) == []
 
 
-def test_ages_are_told_by_a_wall_clock_that_goes_on() -> None:
+def test_ages_follow_a_running_wall_clock() -> None:
     wall, passed = FakeClock(EPOCH_NS), FakeClock(5)
     age_now = AgeClock(wall, passed)
     for each in (wall, passed):

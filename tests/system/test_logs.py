@@ -54,7 +54,7 @@ def test_recording_goes_on_where_the_applications_logging_fails(
 
 
 @pytest.mark.usefixtures("failing")
-def test_a_thread_of_ours_outlives_a_failed_job_whose_log_line_fails_too() -> None:
+def test_a_worker_thread_survives_a_failed_job_whose_log_line_fails_too() -> None:
     thread = WorkerThread("test")
 
     def job() -> None:
@@ -74,7 +74,7 @@ def test_what_a_handler_raises_is_shown_on_stderr(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("failing")
-def test_nothing_is_shown_where_logging_is_told_not_to(
+def test_nothing_is_shown_if_logging_is_configured_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
