@@ -27,7 +27,7 @@ from pyarrow import csv, dataset
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
-from aqltelemetry.reading import csv_columns
+from aqltelemetry.reading import parsers
 from aqltelemetry.sinks.csv_rows import format_batch
 from aqltelemetry.sinks.file_names import FileName, enclosing
 
@@ -46,11 +46,11 @@ def with_telemetry_db(directory: str, **limits: Any) -> pd.DataFrame:
 
 
 def with_pandas_alone(directory: str, **limits: Any) -> pd.DataFrame:
-    by_pyarrow, csv_columns._by_pyarrow = csv_columns._by_pyarrow, None  # noqa: SLF001
+    have_pyarrow, parsers.HAVE_PYARROW = parsers.HAVE_PYARROW, False
     try:
         return with_telemetry_db(directory, **limits)
     finally:
-        csv_columns._by_pyarrow = by_pyarrow  # noqa: SLF001
+        parsers.HAVE_PYARROW = have_pyarrow
 
 
 def with_read_csv(directory: str) -> pd.DataFrame:

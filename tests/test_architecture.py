@@ -40,15 +40,15 @@ SINGLE_HOMES = {
     r"os\.(link|rename|truncate|fstatvfs|scandir)\(": {"system.syscalls"},
     r"^(import|from) pandas": {
         *(
-            "reading.csv_columns",
+            "reading.parsers",
             "reading.csv_frames",
             "reading.frames",
-            "reading.spans",
+            "views.recorded_time",
             "reading.database",
             "views.report",
         ),
     },
-    r"^ *(import|from) pyarrow": {"reading.csv_arrow"},
+    r"^ *(import|from) pyarrow": {"reading.parsers"},
     r"^ *(import|from) rich": {"views.report", "commands.cli"},
     r"^import click": {
         *("commands.cli", "commands.run", "commands.switch", "commands.doctor", "commands.journal"),

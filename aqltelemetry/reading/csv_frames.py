@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.csv_columns import Columns, parse
 from aqltelemetry.reading.file_groups import Group, GroupReader, Part
+from aqltelemetry.reading.parsers import Columns, parse
 from aqltelemetry.sinks import file_names
 
 WRITER = "Writer"

@@ -1,4 +1,4 @@
 """What people look at, drawn from recorded data.
 
-May import: reading, hosts, sinks, journal.
+May import: reading, hosts, sinks, journal, system.
 """

@@ -25,8 +25,8 @@ from aqltelemetry.quantities import counted
 from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.frames import TelemetryFrame
-from aqltelemetry.reading.spans import recorded_s
 from aqltelemetry.sinks import account
+from aqltelemetry.views.recorded_time import recorded_s
 
 if TYPE_CHECKING:
     from pandas.core.groupby import SeriesGroupBy
@@ -43,7 +43,7 @@ _NOTHING = "-"
 def durations(db: TelemetryDB) -> pd.DataFrame:
     """Return a row per duration label, the most frequent first, each request's together.
 
-    `per_second` is the count over the time recorded (see `reading.spans.recorded_s`),
+    `per_second` is the count over the time recorded (see `recorded_time.recorded_s`),
     which is the same for all rows, so that they add up. `p50`, `p95`, `p99` and `max`
     are seconds, exact, by linear interpolation between the two nearest observations
     (numpy's default).

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aqltelemetry.observation import COLUMNS, CSV_HEADER, clean_label, quote_field
-from aqltelemetry.reading import csv_columns
-from aqltelemetry.reading.csv_columns import by_pandas, parse
+from aqltelemetry.reading import parsers
 from aqltelemetry.reading.csv_frames import ForeignFileWarning, Wanted, read_frame
+from aqltelemetry.reading.parsers import by_pandas, parse
 from aqltelemetry.sinks.file_names import FileName
 
 _SPACED = b"Timepoint, Measurement, Label, PID\r\n"
@@ -65,11 +65,11 @@ _damaged = st.lists(
 def _engines(directory: Path, wanted: Wanted = Wanted()) -> list[tuple[pd.DataFrame, list[str]]]:  # noqa: B008
     """Return the frame and the warnings, with pyarrow and without it."""
     found: list[tuple[pd.DataFrame, list[str]]] = []
-    for engine in (csv_columns._by_pyarrow, None):
-        assert engine is not None or found, "pyarrow is not installed"
+    assert parsers.HAVE_PYARROW
+    for have_pyarrow in (True, False):
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            patch.setattr(csv_columns, "_by_pyarrow", engine)
+            patch.setattr(parsers, "HAVE_PYARROW", have_pyarrow)
             frame = read_frame(str(directory), sorted(os.listdir(directory)), wanted)
             left_out = [str(each.message).split(": ")[0] for each in caught]
             assert {each.category for each in caught} <= {ForeignFileWarning}
@@ -139,7 +139,7 @@ def test_labels_that_are_all_numbers_stay_texts() -> None:
 
 
 def test_plain_rows_are_read_by_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(csv_columns, "by_pandas")
+    monkeypatch.delattr(parsers, "by_pandas")
     rows = "".join(f"{n},{n / 7!r},label {n % 3},7\n" for n in range(1000)).encode()
     columns = parse(memoryview(rows), lines=1000, spaced=False)
     assert np.array_equal(columns.timepoints_ns, np.arange(1000))

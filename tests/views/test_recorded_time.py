@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
-from aqltelemetry.reading.spans import MIN_RECORDED_S, recorded_s
 from aqltelemetry.sinks.file_names import FileName, enclosing
+from aqltelemetry.views.recorded_time import MIN_RECORDED_S, recorded_s
 from fakes import EPOCH_NS
 
 _S = 1_000_000_000
