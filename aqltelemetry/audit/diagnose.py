@@ -18,7 +18,7 @@ from aqltelemetry.journal.location import PlacementError, all_roots, file_system
 from aqltelemetry.quantities import ago, counted, processes
 from aqltelemetry.reading.listing import list_published, summary
 from aqltelemetry.runtime.assembly import check_directory
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
@@ -54,7 +54,7 @@ def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not os.path.isdir(chosen.directory):
         return
     yield from _journal(chosen, directory)
-    if Controls(chosen.directory).is_off():
+    if ControlFiles(chosen.directory).is_off():
         command = f"aqltelemetry on {shlex.quote(directory)}"
         yield Finding("switch", f"off: to switch it on: {command}", is_fault=True)
     else:

@@ -21,7 +21,7 @@ from aqltelemetry.journal.inventory import census
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import counted, processes
 from aqltelemetry.runtime.assembly import check_directory
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import Settings, settings, text_options, variables
 from aqltelemetry.sinks import file_names
 
@@ -100,7 +100,7 @@ def run(
         _say(f"{shlex.join(command)} ran unrecorded: {exc}")
         context.exit(launch.end_as(code))
     _say(f"recording into {chosen.directory} ({_limits(chosen)}): {shlex.join(command)}")
-    if Controls(chosen.directory).is_off():
+    if ControlFiles(chosen.directory).is_off():
         _say(f"recordings there are switched off: aqltelemetry on {_shown(chosen)}")
     notes, below = launch.Notes(), Descendants("AQLTELEMETRY_RUN")
     code = _launch(context, command, {**environ, **notes.variables}, chosen, below.look)
@@ -238,7 +238,7 @@ class _Found:
 
 
 def _why(chosen: Settings, code: int) -> str:
-    if Controls(chosen.directory).is_off():
+    if ControlFiles(chosen.directory).is_off():
         return "recordings there are switched off"
     reasons = "it started no Python process that could be recorded"
     return f"{reasons}; or it was killed before" if code < 0 or code > _OF_A_SIGNAL else reasons

@@ -20,7 +20,13 @@ from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.inventory import census, mapped_by, seen_by
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import processes
-from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS, SPEEDSCOPE, Answer, Controls
+from aqltelemetry.runtime.control_files import (
+    MAX_PROFILE_S,
+    PSTATS,
+    SPEEDSCOPE,
+    ControlFiles,
+    ProfileResult,
+)
 from aqltelemetry.settings import settings
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns, pause
 
@@ -49,7 +55,7 @@ def on(directory: Path) -> None:
 def _switch(directory: Path, *, on: bool) -> None:
     word = "on" if on else "off"
     try:
-        changed = Controls(str(directory.absolute())).switch(on=on)
+        changed = ControlFiles(str(directory.absolute())).switch(on=on)
     except OSError as exc:
         raise click.ClickException(f"{directory} can't be switched {word}: {exc.strerror}") from exc
     click.echo(f"recordings into {directory} are {'' if changed else 'already '}switched {word}")
@@ -99,18 +105,18 @@ def profile(directory: str | None, pid: int | None, seconds: float, form: str) -
     place = str(seen_by(pid, header.directory))
     if directory is not None and not _is_same(directory, place):
         raise click.ClickException(f"process {pid} records into {place}, not into {directory}")
-    controls = Controls(place)
+    controls = ControlFiles(place)
     token = os.urandom(8).hex()
     try:
-        controls.ask_for_profile(header.writer, seconds, form, token)
+        controls.request_profile(header.writer, seconds, form, token)
     except FileExistsError as exc:
         raise click.ClickException(f"process {pid} is being profiled already") from exc
     except OSError as exc:
         raise click.ClickException(f"{header.directory}: {exc.strerror}") from exc
     try:
-        answer = _wait(lambda: controls.answered(header.writer, token), pid, seconds)
+        answer = _wait(lambda: controls.profile_result(header.writer, token), pid, seconds)
     finally:
-        controls.withdraw(header.writer, token)
+        controls.cancel_profile(header.writer, token)
     if answer.error:
         raise click.ClickException(f"process {pid}: {answer.error}")
     how = "https://www.speedscope.app" if form == SPEEDSCOPE else f"python -m pstats {answer.path}"
@@ -165,7 +171,7 @@ def _names_of(pid: int) -> set[int]:
     return {pid}
 
 
-def _wait(answered: Callable[[], Answer | None], pid: int, seconds: float) -> Answer:
+def _wait(answered: Callable[[], ProfileResult | None], pid: int, seconds: float) -> ProfileResult:
     begun_ns = monotonic_ns()
     shown_s = 0
     with click.progressbar(length=round(seconds) or 1, label=f"profiling {pid}") as bar:
@@ -176,9 +182,9 @@ def _wait(answered: Callable[[], Answer | None], pid: int, seconds: float) -> An
             bar.update(min(int(passed_s), round(seconds)) - shown_s)
             shown_s = min(int(passed_s), round(seconds))
             if not os.path.exists(f"/proc/{pid}"):
-                return Answer(error="it ended in the meantime")
+                return ProfileResult(error="it ended in the meantime")
             pause(_POLL_S)
-    return Answer(
+    return ProfileResult(
         error=f"no answer within {_GRACE_S:g} s of the end: is its event loop blocked, or was "
         "it forked without a monitor of its own?"
     )

@@ -33,7 +33,7 @@ def record_program() -> bool:
     watch = _LoopWatch()
     watch.install()
     try:
-        background.start_unasked(samplers=[watch])
+        background.start_automatically(samplers=[watch])
     except Exception as exc:  # noqa: BLE001 - whatever fails in us, the program runs
         log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
         return False

@@ -17,7 +17,7 @@ from aqltelemetry.system.threads import WorkerThread
 class Running(Protocol):
     """A monitor, as far as it matters which one of the process records."""
 
-    is_unasked: bool
+    auto_started: bool
 
     @property
     def settings(self) -> Settings | None:
@@ -69,10 +69,10 @@ class Active:
     hooked = False
 
     @classmethod
-    def claim(cls, monitor: Running) -> None:
+    def activate(cls, monitor: Running) -> None:
         """Make a monitor the one that records; raises AlreadyRunningError."""
         running = cls.monitor
-        is_automatic = running is not None and running.is_unasked and not monitor.is_unasked
+        is_automatic = running is not None and running.auto_started and not monitor.auto_started
         if running is not None and not is_automatic and not running.abandon():
             raise AlreadyRunningError(running.directory or "")
         if not cls.hooked:
@@ -82,7 +82,7 @@ class Active:
         cls.monitor, cls.replaced = monitor, running if is_automatic else None
 
     @classmethod
-    def confirm(cls, monitor: Running) -> None:
+    def check_active(cls, monitor: Running) -> None:
         """Raise AlreadyRunningError where the program started another one in the meantime."""
         if cls.monitor is not monitor:
             raise AlreadyRunningError(monitor.directory or "")
@@ -96,7 +96,7 @@ class Active:
         return replaced if replaced is not None and replaced.is_running else None
 
     @classmethod
-    def release(cls, monitor: Running) -> None:
+    def deactivate(cls, monitor: Running) -> None:
         """Note that a monitor does not record; one that it was to replace goes on."""
         if cls.monitor is monitor:
             cls.monitor = cls.take_replaced(monitor)

@@ -19,7 +19,7 @@ from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.protocols import Sampler
 from aqltelemetry.recording.stats import Stats
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.runtime.parts import Parts, Place
 from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.samplers.garbage import GarbageSampler
@@ -36,7 +36,7 @@ from aqltelemetry.system.threads import WorkerThread
 _DIRECTORY_MODE = 0o750
 
 
-def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: WorkerThread) -> Parts:
+def assemble(settings: Settings, stats: Callable[[], Stats], journal_thread: WorkerThread) -> Parts:
     """Make what a session needs, off the event loop, since this does file work.
 
     Raises MonitoringDirectoryError where the directory is none
@@ -49,13 +49,13 @@ def assemble(settings: Settings, stats: Callable[[], Stats], keeper_thread: Work
         undo.callback(sink_thread.shutdown, wait=False)
         place = _place(settings)
         undo.callback(place.close)
-        samplers = _runtime_samplers(settings, keeper_thread, sink_thread, stats)
+        samplers = _runtime_samplers(settings, journal_thread, sink_thread, stats)
         retention = retention_of(settings)
         parts = Parts(
             place=place,
             journal_roots=all_roots(settings.directory, settings.journal_dir),
-            controls=Controls(settings.directory),
-            keeper_thread=keeper_thread,
+            controls=ControlFiles(settings.directory),
+            journal_thread=journal_thread,
             sink_thread=sink_thread,
             samplers=(*samplers, *settings.samplers),
             sinks=(csv_sink(settings, sink_thread, retention), *settings.sinks),
@@ -122,12 +122,12 @@ def _place(settings: Settings) -> Place:
 
 def _runtime_samplers(
     settings: Settings,
-    keeper_thread: WorkerThread,
+    journal_thread: WorkerThread,
     sink_thread: WorkerThread,
     stats: Callable[[], Stats],
 ) -> Sequence[Sampler]:
     if not settings.with_runtime:
         return ()
     event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
-    process = ProcessSampler(keeper_thread, sink_thread)
+    process = ProcessSampler(journal_thread, sink_thread)
     return (GarbageSampler(), process, *event_loop, HealthSampler(stats))

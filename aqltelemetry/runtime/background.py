@@ -50,13 +50,13 @@ NOT_RECORDING = 0
 class _Recording:
     """A monitor on a loop of its own thread, and a profiler on the caller's."""
 
-    def __init__(self, chosen: Settings, options: Options, *, unasked: bool = False) -> None:
+    def __init__(self, chosen: Settings, options: Options, *, auto_started: bool = False) -> None:
         self._profiler = Profiler(chosen.directory) if chosen.with_profiler else None
         # The thread to profile is the caller's, not that of our loop.
         unprofiled: Options = {**options, "with_profiler": False}
         self.monitor = Monitor(chosen.directory, **unprofiled)
-        self.monitor.is_apart = True
-        self.monitor.is_unasked = unasked
+        self.monitor.on_own_thread = True
+        self.monitor.auto_started = auto_started
         with ExitStack() as undo:
             self._thread = LoopThread()
             undo.callback(self._thread.end)
@@ -142,9 +142,9 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     _start(monitoring_dir, options)
 
 
-def start_unasked(**options: Unpack[Options]) -> None:
+def start_automatically(**options: Unpack[Options]) -> None:
     """Begin to record as `start` does, until the program starts a recording of its own."""
-    _start(None, options, unasked=True)
+    _start(None, options, auto_started=True)
 
 
 def start_in_child(chosen: Settings) -> None:
@@ -155,18 +155,18 @@ def start_in_child(chosen: Settings) -> None:
     options = {name: getattr(chosen, name) for name in text_options()}
     del options["directory"]
     unprofiled: Options = {**options, "with_profiler": False, "with_event_loop": False}  # type: ignore[typeddict-item]
-    _start(chosen.directory, unprofiled, unasked=True)
+    _start(chosen.directory, unprofiled, auto_started=True)
     with _State.lock:
         if _State.running is not None:
             _State.running.sample()
 
 
 def _start(
-    monitoring_dir: str | os.PathLike[str] | None, options: Options, *, unasked: bool = False
+    monitoring_dir: str | os.PathLike[str] | None, options: Options, *, auto_started: bool = False
 ) -> None:
     wanted: Options = {"with_event_loop": False, **options}
     with _State.lock:
-        recording = _Recording(settings(monitoring_dir, wanted), wanted, unasked=unasked)
+        recording = _Recording(settings(monitoring_dir, wanted), wanted, auto_started=auto_started)
         _State.hook()
         left, _State.running = _State.running, recording
     if left is not None:  # one that made way for this
@@ -184,7 +184,7 @@ def stop() -> Stats:
         return recording.stop()
 
 
-def _stop_unasked() -> None:
+def _stop_auto_started() -> None:
     with _State.lock:
         recording, _State.running = _State.running, None
         if recording is not None:
@@ -216,7 +216,7 @@ def stop_duration_sample(label: str, sample_id: int) -> None:
 
 def _running() -> _Recording:
     # What the program did not ask for is not its to stop.
-    if _State.running is None or _State.running.monitor.is_unasked:
+    if _State.running is None or _State.running.monitor.auto_started:
         raise NotRunningError
     return _State.running
 
@@ -231,7 +231,7 @@ def stop_quietly() -> None:
     running = _State.running
     if running is not None and running.monitor.is_running:
         try:
-            (_stop_unasked if running.monitor.is_unasked else stop)()
+            (_stop_auto_started if running.monitor.auto_started else stop)()
         except TelemetryError as exc:
             log.error("the recording could not be stopped at exit: %s", exc)
         finally:

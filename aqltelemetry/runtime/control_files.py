@@ -26,7 +26,7 @@ _DIRECTORY_MODE = 0o750
 _FILE_MODE = 0o640
 
 
-class Wishes(NamedTuple):
+class ControlRequests(NamedTuple):
     """What is asked of a recording; `profile_s` is None where no profile is wanted."""
 
     off: bool = False
@@ -35,26 +35,26 @@ class Wishes(NamedTuple):
     token: str = ""
 
 
-class Answer(NamedTuple):
+class ProfileResult(NamedTuple):
     """What became of a profile: its file, or why there is none."""
 
     path: str = ""
     error: str = ""
 
 
-class Controls:
+class ControlFiles:
     """The control files of a monitoring directory; all methods raise OSError."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._root = os.path.join(directory, _DIRECTORY)
 
-    def wishes(self, writer: str) -> Wishes:
+    def requests(self, writer: str) -> ControlRequests:
         """Return what is asked of a recording now."""
         # Nearly always there is no such directory, and one call says so.
         if not os.path.isdir(self._root):
-            return Wishes()
-        return Wishes(self.is_off(), *self._asked(writer))
+            return ControlRequests()
+        return ControlRequests(self.is_off(), *self._asked(writer))
 
     def is_off(self) -> bool:
         """Say whether recordings into the directory are switched off."""
@@ -78,24 +78,24 @@ class Controls:
             raise
         return True
 
-    def ask_for_profile(
+    def request_profile(
         self, writer: str, seconds: float, form: str = PSTATS, token: str = ""
     ) -> None:
         """Have a process profiled; raises FileExistsError while it is.
 
-        `form` is PSTATS or SPEEDSCOPE, `token` is for `answered` and `withdraw`.
+        `form` is PSTATS or SPEEDSCOPE, `token` is for `profile_result` and `cancel_profile`.
         """
         question = f"{seconds} {form} {token}".strip()
         self._create(self._profile(writer, "asked"), question)
         self._remove(self._answer(writer, token))
 
-    def withdraw(self, writer: str, token: str = "") -> None:
+    def cancel_profile(self, writer: str, token: str = "") -> None:
         """Ask for no profile any more, and forget what was answered."""
         if self._asked(writer)[2] == token:
             self._remove(self._profile(writer, "asked"))
         self._remove(self._answer(writer, token))
 
-    def answer(self, writer: str, answer: Answer, token: str = "") -> None:
+    def store_profile_result(self, writer: str, answer: ProfileResult, token: str = "") -> None:
         """Say what became of a profile that was asked for."""
         path = self._answer(writer, token)
         if not os.path.exists(self._profile(writer, "asked")) or self._asked(writer)[2] != token:
@@ -104,11 +104,11 @@ class Controls:
         os.replace(path + ".new", path)
         self._remove(self._profile(writer, "asked"))
 
-    def answered(self, writer: str, token: str = "") -> Answer | None:
+    def profile_result(self, writer: str, token: str = "") -> ProfileResult | None:
         """Return what a process answered; None as long as it has not."""
         try:
             with open(self._answer(writer, token), encoding="utf-8") as file:
-                return Answer(**json.load(file))
+                return ProfileResult(**json.load(file))
         except FileNotFoundError:
             return None
 

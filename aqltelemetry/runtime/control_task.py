@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording
-from aqltelemetry.runtime.control_files import Answer, Controls, Wishes
+from aqltelemetry.runtime.control_files import ControlFiles, ControlRequests, ProfileResult
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
@@ -24,7 +24,7 @@ SWITCHED_ON = (RUNTIME, "telemetry switched on")
 """The series that tells when a recording was switched off, by 0, and on again, by 1."""
 
 
-class Remote:
+class ControlTask:
     """Does what the control files of a recording ask for, as one task.
 
     A thread of its own looks at them, so that the event loop is woken when something is
@@ -33,7 +33,7 @@ class Remote:
 
     def __init__(
         self,
-        controls: Controls,
+        controls: ControlFiles,
         writer: str,
         recording: Recording,
         make_profiler: Callable[[str, float], Profiler],
@@ -43,7 +43,7 @@ class Remote:
         self._writer = writer
         self._recording = recording
         # Neither may the directory's disk hold up the journal, nor the writing of a profile.
-        self._thread = WorkerThread("aqltelemetry-control", self._glance, POLL_S)
+        self._thread = WorkerThread("aqltelemetry-control", self._poll, POLL_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = asyncio.Event()
         self._make_profiler = make_profiler
@@ -80,15 +80,15 @@ class Remote:
             async with asyncio.timeout(_LAST_S):
                 await self._end_profile()
 
-    def _glance(self) -> None:
+    def _poll(self) -> None:
         """Wake the task, from the thread, if anything is to be done."""
         loop = self._loop
         if loop is None:
             return
         try:
-            wishes = self._controls.wishes(self._writer)
-            is_done = wishes.off == self.is_off and (
-                (wishes.profile_s is None) == (self._profiler is None)
+            requests = self._controls.requests(self._writer)
+            is_done = requests.off == self.is_off and (
+                (requests.profile_s is None) == (self._profiler is None)
             )
         except Exception:  # noqa: BLE001 - the task tells of it, once
             is_done = self._complained
@@ -99,13 +99,13 @@ class Remote:
     async def look(self) -> None:
         """Do what is asked now."""
         try:
-            wishes = await self._run(lambda: self._controls.wishes(self._writer))
-            await self._profile(wishes)
+            requests = await self._run(lambda: self._controls.requests(self._writer))
+            await self._profile(requests)
         except Exception as exc:  # noqa: BLE001 - whatever it is, a later wish is to be heard
             self._complain(exc)
             return
-        if wishes.off != self.is_off:
-            self.switch(off=wishes.off)
+        if requests.off != self.is_off:
+            self.switch(off=requests.off)
 
     def switch(self, *, off: bool) -> None:
         """Record no more, or again; either is an observation."""
@@ -123,21 +123,21 @@ class Remote:
             self._complained = True
             log.warning("can't do what may be asked of the recording: %r", exc)
 
-    async def _profile(self, wishes: Wishes) -> None:
+    async def _profile(self, requests: ControlRequests) -> None:
         now_s = asyncio.get_running_loop().time()
-        if self._profiler is None and wishes.profile_s is not None:
-            self._profile_token = wishes.token
+        if self._profiler is None and requests.profile_s is not None:
+            self._profile_token = requests.token
             try:
-                profiler = self._make_profiler(wishes.profile_form, wishes.profile_s)
+                profiler = self._make_profiler(requests.profile_form, requests.profile_s)
                 profiler.start()
             except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
-                await self._answer(Answer(error=str(exc) or repr(exc)))
+                await self._answer(ProfileResult(error=str(exc) or repr(exc)))
                 return
             self._profiler = profiler
-            self._profile_until_s = now_s + wishes.profile_s
+            self._profile_until_s = now_s + requests.profile_s
         elif (
-            wishes.profile_s is None
-            or wishes.token != self._profile_token
+            requests.profile_s is None
+            or requests.token != self._profile_token
             or now_s >= self._profile_until_s
         ):
             await self._end_profile()
@@ -150,13 +150,13 @@ class Remote:
         try:
             await self._run(profiler.write)
         except Exception as exc:  # noqa: BLE001 - as above
-            await self._answer(Answer(error=f"the profile can't be written: {exc}"))
+            await self._answer(ProfileResult(error=f"the profile can't be written: {exc}"))
         else:
-            await self._answer(Answer(path=profiler.path))
+            await self._answer(ProfileResult(path=profiler.path))
 
-    async def _answer(self, answer: Answer) -> None:
+    async def _answer(self, answer: ProfileResult) -> None:
         token = self._profile_token
-        await self._run(lambda: self._controls.answer(self._writer, answer, token))
+        await self._run(lambda: self._controls.store_profile_result(self._writer, answer, token))
 
     async def _run(self, job: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)

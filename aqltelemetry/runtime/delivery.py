@@ -17,7 +17,7 @@ from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.protocols import Sink
-from aqltelemetry.runtime.sink_cursor import Feed
+from aqltelemetry.runtime.sink_cursor import SinkCursor
 from aqltelemetry.system.clock import monotonic_ns, pause
 from aqltelemetry.system.logs import log
 
@@ -34,14 +34,14 @@ could not be read."""
 
 
 class Flush:
-    """Asks the drain, in the queue, to have everything before it kept for good."""
+    """Asks the delivery, in the queue, to have everything before it kept for good."""
 
     def __init__(self, *, last: bool = False) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.last = last
 
 
-class Drain:
+class Delivery:
     """Empties the queue into the sinks, as one task.
 
     Segments are read on `executor`. What a sink has taken is flushed after
@@ -59,7 +59,7 @@ class Drain:
     ) -> None:
         self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
         # A sink of one's own may be there to show what was observed soon.
-        self.feeds = [Feed(sink, may_wait=len(sinks) == 1) for sink in sinks]
+        self.cursors = [SinkCursor(sink, may_wait=len(sinks) == 1) for sink in sinks]
         self.write_ns = 0
         self.errors = 0
         """How often something failed that is no sink's fault."""
@@ -70,7 +70,7 @@ class Drain:
         self._loop = asyncio.get_running_loop()
         self._backlog: dict[SegmentId, SealedSegment] = {}
         self._records: dict[SegmentId, int] = {}
-        self._kept_by: dict[SegmentId, set[Feed]] = {}
+        self._kept_by: dict[SegmentId, set[SinkCursor]] = {}
         self._tries: Counter[SegmentId] = Counter()
         self._logged: set[type[Exception]] = set()
 
@@ -82,21 +82,21 @@ class Drain:
     @property
     def is_behind(self) -> bool:
         """Whether several segments wait to be written; on any thread."""
-        return self.queue.qsize() + sum(feed.waiting for feed in self.feeds) >= _MANY
+        return self.queue.qsize() + sum(cursor.waiting for cursor in self.cursors) >= _MANY
 
     @property
     def sink_errors(self) -> int:
         """How often giving something to a sink failed."""
-        return self.errors + sum(feed.errors for feed in self.feeds)
+        return self.errors + sum(cursor.errors for cursor in self.cursors)
 
     @property
     def quiet_s(self) -> float:
         """How many seconds a segment that holds samples alone need not be handed on."""
-        is_quiet = all(feed.is_quiet for feed in self.feeds)
+        is_quiet = all(cursor.is_quiet for cursor in self.cursors)
         return min(self._max_age_s, _QUIET_S) if is_quiet else 0.0
 
     async def run(self) -> None:
-        """Drain until a last flush; may be run again after it was cancelled.
+        """Deliver until a last flush; may be run again after it was cancelled.
 
         Nothing else ends it: what fails is counted, logged once, and done again.
         """
@@ -121,8 +121,8 @@ class Drain:
     async def _serve_all(self, flush: Flush | None) -> None:
         started_ns = monotonic_ns()
         urgent = flush is not None or self._is_full()
-        for feed in self.feeds:
-            await self._serve(feed, flush=flush is not None, urgent=urgent)
+        for cursor in self.cursors:
+            await self._serve(cursor, flush=flush is not None, urgent=urgent)
         self.write_ns += monotonic_ns() - started_ns
 
     def _note(self, exc: Exception) -> None:
@@ -142,7 +142,7 @@ class Drain:
             flush.done.exception()  # who asked for it may not wait any more
 
     async def _next(self) -> SealedSegment | Flush | None:
-        due = [at for feed in self.feeds if (at := self._due_at_s(feed)) is not None]
+        due = [at for cursor in self.cursors if (at := self._due_at_s(cursor)) is not None]
         wait_s = min(due) - self._loop.time() if due else None
         try:
             async with asyncio.timeout(wait_s):
@@ -150,40 +150,40 @@ class Drain:
         except TimeoutError:
             return None
 
-    def _due_at_s(self, feed: Feed) -> float | None:
-        if feed.todo:
-            return feed.retry_at_s
-        return feed.flush_at_s(self._max_age_s)
+    def _due_at_s(self, cursor: SinkCursor) -> float | None:
+        if cursor.todo:
+            return cursor.retry_at_s
+        return cursor.flush_at_s(self._max_age_s)
 
     def _add(self, sealed: SealedSegment) -> None:
         self._backlog[sealed.id] = sealed
         self._kept_by[sealed.id] = set()
-        for feed in self.feeds:
-            feed.add(sealed.id)
+        for cursor in self.cursors:
+            cursor.add(sealed.id)
 
-    async def _serve(self, feed: Feed, *, flush: bool, urgent: bool) -> None:
+    async def _serve(self, cursor: SinkCursor, *, flush: bool, urgent: bool) -> None:
         now_s = self._loop.time()
-        if now_s < feed.retry_at_s and not flush:
+        if now_s < cursor.retry_at_s and not flush:
             return
         try:
-            for segment in feed.todo:
+            for segment in cursor.todo:
                 batch = await self._read(segment)
                 if batch is not None:
-                    self._keep(feed, await feed.write(batch, self._loop.time()))
+                    self._keep(cursor, await cursor.write(batch, self._loop.time()))
                     # What a dead process left has waited long enough.
                     urgent = urgent or batch.recovered
-            flush_at_s = feed.flush_at_s(self._max_age_s)
+            flush_at_s = cursor.flush_at_s(self._max_age_s)
             if flush_at_s is not None and (urgent or flush_at_s <= self._loop.time()):
-                self._keep(feed, await feed.flush())
+                self._keep(cursor, await cursor.flush())
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises is counted and retried
-            feed.fail(exc, self._loop.time())
+            cursor.fail(exc, self._loop.time())
         except asyncio.CancelledError as exc:
             if _is_being_cancelled():
-                feed.give_again()
+                cursor.give_again()
                 raise
-            feed.fail(exc, self._loop.time())  # of something that the sink awaited
+            cursor.fail(exc, self._loop.time())  # of something that the sink awaited
         except BaseException:
-            feed.give_again()
+            cursor.give_again()
             raise
 
     async def _read(self, segment: SegmentId) -> Batch | None:
@@ -194,8 +194,8 @@ class Drain:
             if self._is_worth_another_try(segment, exc):
                 raise
             log.error("segment %s can't be read: %s", segment, exc)
-            for feed in self.feeds:
-                feed.forget(segment)
+            for cursor in self.cursors:
+                cursor.forget(segment)
             self._done_with(segment, None)
             return None
         self._records[segment] = reading.records
@@ -206,11 +206,11 @@ class Drain:
         is_lasting = isinstance(exc, SegmentError | FileNotFoundError)
         return not is_lasting and self._tries[segment] < _READ_TRIES
 
-    def _keep(self, feed: Feed, segments: Sequence[SegmentId]) -> None:
+    def _keep(self, cursor: SinkCursor, segments: Sequence[SegmentId]) -> None:
         for segment in segments:
             kept_by = self._kept_by[segment]
-            kept_by.add(feed)
-            if len(kept_by) == len(self.feeds):
+            kept_by.add(cursor)
+            if len(kept_by) == len(self.cursors):
                 self._done_with(segment, self._records[segment])
 
     def _done_with(self, segment: SegmentId, records: int | None) -> None:

@@ -46,9 +46,9 @@ class Monitor:
         self._closing: Session | None = None
         self._profiler: Profiler | None = None
         self._last_stats = Stats()
-        self.is_apart = False
+        self.on_own_thread = False
         """Whether the application's code runs on other threads than the event loop's."""
-        self.is_unasked = False
+        self.auto_started = False
         """Whether it was started automatically, and ends when the program starts its own."""
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class Monitor:
         if not has_interpreter_lock():
             raise FreeThreadingError
         _require_asyncio()
-        Active.claim(self)
+        Active.activate(self)
         try:
             self._settings = settings(
                 self._directory if monitoring_dir is None else monitoring_dir,
@@ -101,8 +101,8 @@ class Monitor:
             self._session = await self._open(self._settings)
             if self._settings.with_profiler:
                 self._start_profiler()
-            Active.confirm(self)
-            Active.end_child_recording(self._session.keeper_thread)
+            Active.check_active(self)
+            Active.end_child_recording(self._session.journal_thread)
         except BaseException:
             await self._give_up()
             raise
@@ -137,7 +137,7 @@ class Monitor:
         try:
             published = await session.close(chosen.stop_timeout_s)
         finally:
-            Active.release(self)
+            Active.deactivate(self)
             await self._end_profile(deadline_s)
             self._closing, self._last_stats = None, session.stats()
         if not published and self._last_stats.in_journal:
@@ -204,7 +204,7 @@ class Monitor:
 
     async def _give_up(self) -> None:
         """Take back a start that has failed."""
-        Active.release(self)  # first, so that nothing goes unrecorded in between
+        Active.deactivate(self)  # first, so that nothing goes unrecorded in between
         session, self._session = self._session, None
         self._stop_profiler()
         if session is not None:
@@ -213,7 +213,9 @@ class Monitor:
     def _make_profiler(self, form: str = PSTATS, seconds: float = MAX_PROFILE_S) -> Profiler:
         from aqltelemetry.runtime.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
 
-        return Profiler(self.directory or "", form, apart=self.is_apart, seconds=seconds)
+        return Profiler(
+            self.directory or "", form, other_threads=self.on_own_thread, seconds=seconds
+        )
 
     def _start_profiler(self) -> None:
         profiler = self._make_profiler()

@@ -10,7 +10,7 @@ from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Sampler, Sink
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system.threads import WorkerThread
 
@@ -46,8 +46,8 @@ class Parts(NamedTuple):
 
     place: Place
     journal_roots: Sequence[Path]
-    controls: Controls
-    keeper_thread: WorkerThread
+    controls: ControlFiles
+    journal_thread: WorkerThread
     sink_thread: WorkerThread
     samplers: Sequence[Sampler]
     sinks: Sequence[Sink]

@@ -51,24 +51,36 @@ class _Engine(Protocol):
 
 
 class Profiler:
-    """Profiles from `start` to `stop`, which writes a file.
+    """Profile from `start` to `stop`, which writes a file.
 
-    Its name is `profiler.<PID>.data`, or `profiler.<PID>.speedscope.json` for the format
-    "speedscope"; where that is taken, by an earlier profile or by a process of another
-    container, `profiler.<PID>.2.data` and so on. `apart` says that what is of interest runs on
-    other threads than the one that starts the profiler. `seconds` is for how long it profiles
-    at most. Raises ProfilerError where only yappi would see those threads, and it is not
-    installed.
+    The file is `profiler.<PID>.data`, or `profiler.<PID>.speedscope.json` for the form
+    SPEEDSCOPE. If the name is taken, by an earlier profile or by a process of another
+    container, the file is `profiler.<PID>.2.data`, and so on.
+
+    - `directory`: the folder of the file.
+    - `form`: PSTATS or SPEEDSCOPE.
+    - `other_threads`: True if the code of interest runs on other threads than the one that
+      starts the profiler.
+    - `seconds`: the longest time of the profile.
+
+    Raises ProfilerError if only yappi can see those threads, and it is not installed.
     """
 
     def __init__(
-        self, directory: str, form: str = PSTATS, *, apart: bool = False, seconds: float = 3600.0
+        self,
+        directory: str,
+        form: str = PSTATS,
+        *,
+        other_threads: bool = False,
+        seconds: float = 3600.0,
     ) -> None:
         self._directory = Path(directory)
         self._suffix = _SUFFIXES[form]
         self._path = self._name(1)
         is_sampled = form == SPEEDSCOPE
-        self._engine = StackProfiler(seconds) if is_sampled else _engine(apart=apart)
+        self._engine = (
+            StackProfiler(seconds) if is_sampled else _engine(other_threads=other_threads)
+        )
 
     @property
     def path(self) -> str:
@@ -201,11 +213,11 @@ def _busy(active: object) -> ProfilerError:
     return ProfilerError(f"a profiler is active already: {active!r}; only one can be")
 
 
-def _engine(*, apart: bool) -> _Engine:
+def _engine(*, other_threads: bool) -> _Engine:
     try:
         import yappi  # noqa: PLC0415 - an extra, and rarely wanted
     except ImportError:
-        if apart and sys.version_info < _ALL_THREADS:
+        if other_threads and sys.version_info < _ALL_THREADS:
             msg = "only yappi sees the threads of interest: install aqltelemetry[profiler]"
             raise ProfilerError(msg) from None
         log.warning(

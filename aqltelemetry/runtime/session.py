@@ -18,8 +18,8 @@ from aqltelemetry.recording import recorder
 from aqltelemetry.recording.forked_child import ChildFeeder
 from aqltelemetry.recording.segment_pool import Keeper
 from aqltelemetry.recording.stats import Stats
-from aqltelemetry.runtime.control_task import Remote
-from aqltelemetry.runtime.delivery import Drain, Flush
+from aqltelemetry.runtime.control_task import ControlTask
+from aqltelemetry.runtime.delivery import Delivery, Flush
 from aqltelemetry.runtime.parts import Parts
 from aqltelemetry.runtime.recovery import Recovery, warn_of_children
 from aqltelemetry.runtime.schedule import Schedule, cancel, within
@@ -44,7 +44,7 @@ class Session:
         self._parts = parts
         self._make_profiler = make_profiler
         self._loop = asyncio.get_running_loop()
-        self._drain = Drain(
+        self._delivery = Delivery(
             parts.sinks, parts.sink_thread, self._release, parts.max_age_s, self._is_journal_full
         )
         self._recovery = Recovery(parts.journal_roots, self._hand_on)
@@ -60,53 +60,55 @@ class Session:
         with ExitStack() as undo:
             # Posted behind the beginning, which the cancellation of this does not end.
             undo.callback(self._end_threads)
-            undo.callback(self._parts.keeper_thread.post, self._undo_journal.close)
-            await self._on_keeper(self._begin)
+            undo.callback(self._parts.journal_thread.post, self._undo_journal.close)
+            await self._on_journal_thread(self._begin)
             undo.callback(self._switch_off)
-            if not self._remote.is_off:
+            if not self._control.is_off:
                 recorder.install(self._recording)
             for sampler in self._parts.samplers:
                 self._take_on(sampler)
             undo.callback(self._cancel_tasks)
-            self._draining = self._start(self._drain.run())
-            self._tasks.append(self._draining)
+            self._delivering = self._start(self._delivery.run())
+            self._tasks.append(self._delivering)
             for work in (
                 self._heartbeat,
                 self._tend_journal,
-                self._remote.run,
+                self._control.run,
                 *(schedule.run for schedule in self._schedules),
             ):
                 self._tasks.append(self._start(work()))
-            self._tasks.remove(self._draining)
+            self._tasks.remove(self._delivering)
             undo.pop_all()
 
     def _begin(self) -> None:
         parts = self._parts
         self._writer = parts.place.writer
         self._keeper = Keeper(
-            parts.keeper_thread,
+            parts.journal_thread,
             self._writer,
             self._hand_on,
             parts.journal_bytes,
-            lambda: self._drain.is_behind,
+            lambda: self._delivery.is_behind,
         )
         self._undo_journal.callback(self._keeper.close)
         anchor = read_anchor()
         self._recording = self._keeper.open(parts.place.take_first(), anchor)
-        remote = Remote(parts.controls, self._writer.name, self._recording, self._make_profiler)
-        self._remote = remote
-        self._undo_journal.callback(remote.end)
-        remote.begin()
+        control = ControlTask(
+            parts.controls, self._writer.name, self._recording, self._make_profiler
+        )
+        self._control = control
+        self._undo_journal.callback(control.end)
+        control.begin()
 
     @property
-    def keeper_thread(self) -> WorkerThread:
+    def journal_thread(self) -> WorkerThread:
         """The thread that works on the journal."""
-        return self._parts.keeper_thread
+        return self._parts.journal_thread
 
     @property
     def is_usable(self) -> bool:
-        """Whether the event loop is still there and the drain at work."""
-        return not self._loop.is_closed() and not self._draining.done()
+        """Whether the event loop is still there and the delivery at work."""
+        return not self._loop.is_closed() and not self._delivering.done()
 
     def check_loop(self) -> None:
         """Raise StateError on another event loop than the recording's."""
@@ -139,10 +141,10 @@ class Session:
             self._switch_off()
             async with within(deadline_s):
                 await self._try_to_flush(last=True)
-                published = self._drain.depth == 0
+                published = self._delivery.depth == 0
             async with within(deadline_s - (deadline_s - self._loop.time()) * _LAST_SAMPLE_SHARE):
                 await self._recover_last()
-            await cancel(self._draining)
+            await cancel(self._delivering)
             async with within(deadline_s):
                 for sink in self._parts.sinks:
                     await sink.close()
@@ -159,7 +161,7 @@ class Session:
 
     def resume(self) -> None:
         """Record again, after another session that was opened meanwhile and has failed."""
-        if not self._remote.is_off:
+        if not self._control.is_off:
             recorder.install(self._recording)
 
     def abandon(self) -> None:
@@ -188,11 +190,11 @@ class Session:
             recovered=self._recovery.records,
             journal_bytes=account.journal_bytes,
             is_crash_proof=self._writer.path is not None,
-            is_off=self._remote.is_off,
-            queue_depth=self._drain.depth,
-            write_s=self._drain.write_ns / NS_PER_S,
+            is_off=self._control.is_off,
+            queue_depth=self._delivery.depth,
+            write_s=self._delivery.write_ns / NS_PER_S,
             sampler_errors=sum(schedule.errors for schedule in self._schedules),
-            sink_errors=self._drain.sink_errors,
+            sink_errors=self._delivery.sink_errors,
             missed_ticks=sum(schedule.missed for schedule in self._schedules),
             retention_errors=self._parts.retention.errors,
         )
@@ -205,19 +207,19 @@ class Session:
             if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
                 self._recording.append(_CLOCK_STEP, step_ns / NS_PER_S)
             self._keeper.wake()
-            self._parts.keeper_thread.post(self._recording.log_drops)
+            self._parts.journal_thread.post(self._recording.log_drops)
 
     async def _tend_journal(self) -> None:
         while True:
-            self._parts.keeper_thread.post(self._recovery.scan)
+            self._parts.journal_thread.post(self._recovery.scan)
             await asyncio.sleep(self._parts.flush_interval_s)
-            self._parts.keeper_thread.post(partial(self._keeper.seal, self._drain.quiet_s))
+            self._parts.journal_thread.post(partial(self._keeper.seal, self._delivery.quiet_s))
 
     async def _flush(self, *, last: bool) -> None:
-        if self._draining.done():
+        if self._delivering.done():
             # Who cancels all tasks of the loop cancels ours too.
             log.warning("delivery to the sinks was cancelled, and begins again")
-            self._draining = self._start(self._drain.run())
+            self._delivering = self._start(self._delivery.run())
         flush = Flush()
 
         def hand_on() -> None:
@@ -227,9 +229,9 @@ class Session:
                 self._keeper.seal()
             self._hand_on(flush)
 
-        await self._on_keeper(hand_on)
-        await asyncio.wait((flush.done, self._draining), return_when=asyncio.FIRST_COMPLETED)
-        await self._on_keeper(int)  # what was released before this is discarded now
+        await self._on_journal_thread(hand_on)
+        await asyncio.wait((flush.done, self._delivering), return_when=asyncio.FIRST_COMPLETED)
+        await self._on_journal_thread(int)  # what was released before this is discarded now
         if not flush.done.done():
             raise DeliveryError(asyncio.CancelledError("the delivery was cancelled"))
         flush.done.result()
@@ -242,9 +244,9 @@ class Session:
 
     async def _recover_last(self) -> None:
         """Publish what ended processes left: children of this one, most of all."""
-        while await self._on_keeper(self._recovery.scan_last):
+        while await self._on_journal_thread(self._recovery.scan_last):
             await self._try_to_flush(last=False)
-        await self._on_keeper(lambda: warn_of_children(self._parts.journal_roots))
+        await self._on_journal_thread(lambda: warn_of_children(self._parts.journal_roots))
 
     def _take_on(self, sampler: Sampler) -> None:
         interval_s = sampler.interval_s or self._parts.interval_s
@@ -270,13 +272,13 @@ class Session:
             task.cancel()
 
     def _end_threads(self) -> None:
-        for thread in (self._parts.keeper_thread, self._parts.sink_thread):
+        for thread in (self._parts.journal_thread, self._parts.sink_thread):
             thread.shutdown(wait=False)
 
     def _hand_on(self, item: SealedSegment | Flush) -> None:
         # Where the loop is closed, the item stays in the journal.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._drain.queue.put_nowait, item)
+            self._loop.call_soon_threadsafe(self._delivery.queue.put_nowait, item)
 
     def _is_journal_full(self) -> bool:
         """Say whether it is time to make room, before the limit is met."""
@@ -284,7 +286,7 @@ class Session:
 
     def _release(self, sealed: SealedSegment, records: int | None) -> None:
         owner = self._recovery.release if sealed.recovered else self._keeper.discard
-        self._parts.keeper_thread.post(lambda: owner(sealed, records))
+        self._parts.journal_thread.post(lambda: owner(sealed, records))
 
     def _end(self) -> Future[None]:
         """Let go of the journal and end the threads, once they have done what they have to.
@@ -298,12 +300,12 @@ class Session:
             self._keeper.close()
             self._recovery.close()
             self._writer.close()
-            self._remote.end()
+            self._control.end()
             ended.set_result(None)
 
         def last() -> None:
-            self._parts.keeper_thread.post(let_go)
-            self._parts.keeper_thread.shutdown(wait=False)
+            self._parts.journal_thread.post(let_go)
+            self._parts.journal_thread.shutdown(wait=False)
 
         self._parts.sink_thread.post(last)
         self._parts.sink_thread.shutdown(wait=False)
@@ -312,5 +314,5 @@ class Session:
     def _start(self, work: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
         return self._loop.create_task(work, name="aqltelemetry")
 
-    async def _on_keeper(self, job: Callable[[], _R]) -> _R:
-        return await self._loop.run_in_executor(self._parts.keeper_thread, job)
+    async def _on_journal_thread(self, job: Callable[[], _R]) -> _R:
+        return await self._loop.run_in_executor(self._parts.journal_thread, job)

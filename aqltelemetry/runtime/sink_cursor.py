@@ -1,4 +1,4 @@
-"""One sink as the drain sees it: what it has still to be given, what it has taken."""
+"""One sink as the delivery sees it: what it has still to be given, what it has taken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUIET_AGES = 10
 _QUIET_S = 600.0
 
 
-class Feed:
+class SinkCursor:
     """Gives a sink each segment's batch until the sink says that it keeps it.
 
     After an exception all that the sink has not kept is given again, with longer

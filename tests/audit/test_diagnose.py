@@ -14,7 +14,7 @@ from aqltelemetry.audit import diagnose
 from aqltelemetry.audit.diagnose import Finding, examine, examine_environment, examine_process
 from aqltelemetry.journal.location import journal_root
 from aqltelemetry.journal.writer import Writer
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.system import extensions
 from aqltelemetry.system.clock import epoch_ns
 from fakes import origin
@@ -116,7 +116,7 @@ def test_what_the_dead_left_is_a_fault_where_nobody_lives_to_publish_it(director
 
 def test_a_switch_that_is_off_is_told_with_the_way_back(directory: Path) -> None:
     directory.mkdir()
-    Controls(str(directory)).switch(on=False)
+    ControlFiles(str(directory)).switch(on=False)
     assert _faults(examine(str(directory), {}))["switch"] == (
         f"off: to switch it on: aqltelemetry on {directory}"
     )

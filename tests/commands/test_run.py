@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from servers import PROGRAMS
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -495,7 +495,7 @@ def test_a_command_that_records_nothing_is_told(tmp_path: Path, directory: Path)
 
 def test_a_directory_that_is_switched_off_is_told(tmp_path: Path, directory: Path) -> None:
     directory.mkdir()
-    Controls(str(directory)).switch(on=False)
+    ControlFiles(str(directory)).switch(on=False)
     done = _run("python", "-c", "pass", cwd=tmp_path)
     assert "recordings there are switched off: aqltelemetry on monitoring" in done.stderr
     assert "no observations: recordings there are switched off" in done.stderr

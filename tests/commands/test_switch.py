@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aqltelemetry.commands.cli import main
-from aqltelemetry.runtime.control_files import Controls
+from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.system.clock import monotonic_ns
 from servers import recover, wait_until
 
@@ -91,7 +91,7 @@ def test_a_directory_that_cannot_be_written_to_is_told(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Controls, "switch", refuse)
+    monkeypatch.setattr(ControlFiles, "switch", refuse)
     result = _run("off", str(directory))
     assert result.exit_code == 1
     assert "can't be switched off: Permission denied" in result.output

@@ -18,8 +18,8 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.runtime import control_task
-from aqltelemetry.runtime.control_files import Answer, Controls, Wishes
-from aqltelemetry.runtime.control_task import Remote
+from aqltelemetry.runtime.control_files import ControlFiles, ControlRequests, ProfileResult
+from aqltelemetry.runtime.control_task import ControlTask
 from fakes import memory_segments, recording
 
 Counts = Callable[..., Counter[str]]
@@ -50,32 +50,34 @@ class FakeProfiler:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[tuple[Remote, Controls, FakeProfiler, Recording]]:
-    controls = Controls(str(tmp_path))
+async def rig(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[ControlTask, ControlFiles, FakeProfiler, Recording]]:
+    controls = ControlFiles(str(tmp_path))
     profiler = FakeProfiler(tmp_path / "profile")
     current, _ = recording(*memory_segments(1))
     make = lambda form, seconds: profiler  # noqa: E731
-    made = Remote(controls, _WRITER, current, make)  # type: ignore[arg-type]
+    made = ControlTask(controls, _WRITER, current, make)  # type: ignore[arg-type]
     made.begin()
     yield made, controls, profiler, current
     made.end()
     recorder.remove(current)
 
 
-Rig = tuple[Remote, Controls, FakeProfiler, Recording]
+Rig = tuple[ControlTask, ControlFiles, FakeProfiler, Recording]
 
 
 async def test_off_and_on_are_observations_and_nothing_is_recorded_between(rig: Rig) -> None:
-    remote_, controls, _, current = rig
+    control, controls, _, current = rig
     recorder.install(current)
     controls.switch(on=False)
-    await remote_.look()
-    assert remote_.is_off
+    await control.look()
+    assert control.is_off
     assert not recorder.is_on()
     record("x", 1)
     assert current.segment.taken == 1
     controls.switch(on=True)
-    await remote_.look()
+    await control.look()
     record("x", 1)
     assert current.segment.taken == 3
 
@@ -83,28 +85,28 @@ async def test_off_and_on_are_observations_and_nothing_is_recorded_between(rig: 
 async def test_a_profile_lasts_as_long_as_was_asked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote_, controls, profiler, _ = rig
+    control, controls, profiler, _ = rig
     loop = asyncio.get_running_loop()
     now_s = [loop.time()]
-    controls.ask_for_profile(_WRITER, 10)
+    controls.request_profile(_WRITER, 10)
     monkeypatch.setattr(loop, "time", lambda: now_s[0])
-    await remote_.look()
+    await control.look()
     now_s[0] += 9.9
-    await remote_.look()
+    await control.look()
     assert profiler.done == ["started"]
     now_s[0] += 0.1
-    await remote_.look()
-    await remote_.look()
+    await control.look()
+    await control.look()
     assert profiler.done == ["started", "disabled", "written"]
-    assert controls.answered(_WRITER) == Answer(path=profiler.path)
+    assert controls.profile_result(_WRITER) == ProfileResult(path=profiler.path)
 
 
 async def test_a_profile_that_nobody_wants_any_more_ends(rig: Rig) -> None:
-    remote_, controls, profiler, _ = rig
-    controls.ask_for_profile(_WRITER, 1000)
-    await remote_.look()
-    controls.withdraw(_WRITER)
-    await remote_.look()
+    control, controls, profiler, _ = rig
+    controls.request_profile(_WRITER, 1000)
+    await control.look()
+    controls.cancel_profile(_WRITER)
+    await control.look()
     assert profiler.done == ["started", "disabled", "written"]
 
 
@@ -116,30 +118,32 @@ async def test_a_profile_that_nobody_wants_any_more_ends(rig: Rig) -> None:
     ],
 )
 async def test_what_went_wrong_is_answered(rig: Rig, failure: Exception, error: str) -> None:
-    remote_, controls, profiler, _ = rig
+    control, controls, profiler, _ = rig
     profiler.failure = failure
-    controls.ask_for_profile(_WRITER, 1e-9)
-    await remote_.look()
-    await remote_.look()
-    assert controls.answered(_WRITER) == Answer(error=error)
+    controls.request_profile(_WRITER, 1e-9)
+    await control.look()
+    await control.look()
+    assert controls.profile_result(_WRITER) == ProfileResult(error=error)
 
 
 async def test_a_profiler_that_fails_as_none_should_leaves_the_switch_working(rig: Rig) -> None:
-    remote_, controls, profiler, _ = rig
+    control, controls, profiler, _ = rig
     profiler.failure = ValueError("odd")
-    controls.ask_for_profile(_WRITER, 1e-9)
-    await remote_.look()
-    await remote_.look()
-    assert controls.answered(_WRITER) == Answer(error="the profile can't be written: odd")
+    controls.request_profile(_WRITER, 1e-9)
+    await control.look()
+    await control.look()
+    assert controls.profile_result(_WRITER) == ProfileResult(
+        error="the profile can't be written: odd"
+    )
     controls.switch(on=False)
-    await remote_.look()
-    assert remote_.is_off
+    await control.look()
+    assert control.is_off
 
 
 async def test_a_recording_that_ends_ends_its_profile(rig: Rig) -> None:
-    remote_, controls, profiler, _ = rig
-    controls.ask_for_profile(_WRITER, 1000)
-    task = asyncio.create_task(remote_.run())
+    control, controls, profiler, _ = rig
+    controls.request_profile(_WRITER, 1000)
+    task = asyncio.create_task(control.run())
     while not profiler.done:
         await asyncio.sleep(0)
     task.cancel()
@@ -150,24 +154,24 @@ async def test_a_recording_that_ends_ends_its_profile(rig: Rig) -> None:
 async def test_files_that_cannot_be_read_are_told_once(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remote_, controls, _, _ = rig
+    control, controls, _, _ = rig
 
     def fail(writer: str) -> None:
         raise OSError(5, "broken")
 
-    monkeypatch.setattr(controls, "wishes", fail)
-    await remote_.look()
-    await remote_.look()
+    monkeypatch.setattr(controls, "requests", fail)
+    await control.look()
+    await control.look()
     assert caplog.text.count("can't do what may be asked of the recording") == 1
 
 
 async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote_, controls, profiler, current = rig
+    control, controls, profiler, current = rig
     recorder.install(current)
     loop = asyncio.get_running_loop()
-    look, wishes = remote_.look, controls.wishes
+    look, requests = control.look, controls.requests
     looks: list[bool] = []
     glances: list[str] = []
     glanced = asyncio.Event()
@@ -176,14 +180,14 @@ async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
         looks.append(recorder.is_on())
         await look()
 
-    def noted(writer: str) -> Wishes:
+    def noted(writer: str) -> ControlRequests:
         glances.append(writer)
         loop.call_soon_threadsafe(glanced.set)
-        return wishes(writer)
+        return requests(writer)
 
-    monkeypatch.setattr(remote_, "look", counted)
-    monkeypatch.setattr(controls, "wishes", noted)
-    task = asyncio.create_task(remote_.run())
+    monkeypatch.setattr(control, "look", counted)
+    monkeypatch.setattr(controls, "requests", noted)
+    task = asyncio.create_task(control.run())
     try:
         async with asyncio.timeout(30):
             while len(glances) < 4:
@@ -192,8 +196,8 @@ async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
             assert len(looks) == 1  # the first, before any wait
             for _ in range(2):
                 # Asked for in the same words as the last, that had its answer.
-                controls.ask_for_profile(_WRITER, 1e-9)
-                while controls.answered(_WRITER) is None:
+                controls.request_profile(_WRITER, 1e-9)
+                while controls.profile_result(_WRITER) is None:
                     await asyncio.sleep(0.01)
             assert profiler.done == ["started", "disabled", "written"] * 2
             controls.switch(on=False)
@@ -205,19 +209,19 @@ async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
 
 
 async def test_a_profile_that_nobody_waits_for_any_more_makes_way_for_the_next(
-    rig: tuple[Remote, Controls, FakeProfiler, Recording],
+    rig: tuple[ControlTask, ControlFiles, FakeProfiler, Recording],
 ) -> None:
     made, controls, profiler, _ = rig
-    controls.ask_for_profile(_WRITER, 60, token="a1")
+    controls.request_profile(_WRITER, 60, token="a1")
     await made.look()
-    controls.withdraw(_WRITER, "a1")
-    controls.ask_for_profile(_WRITER, 60, token="b2")
+    controls.cancel_profile(_WRITER, "a1")
+    controls.request_profile(_WRITER, 60, token="b2")
     await made.look()
     assert profiler.done == ["started", "disabled", "written"]
-    assert controls.answered(_WRITER, "b2") is None
+    assert controls.profile_result(_WRITER, "b2") is None
     await made.look()
     assert profiler.done == ["started", "disabled", "written", "started"]
-    controls.withdraw(_WRITER, "b2")
+    controls.cancel_profile(_WRITER, "b2")
     await made.look()
 
 
@@ -225,7 +229,7 @@ async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(
     directory: Path, counts: Counts, rows: Rows
 ) -> None:
     async with Monitor(directory) as mine:
-        controls = Controls(str(directory))
+        controls = ControlFiles(str(directory))
         with time_block("before"):
             pass
         controls.switch(on=False)
@@ -254,7 +258,7 @@ async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(
 
 async def test_a_child_of_a_recording_that_is_off_is_off(directory: Path, counts: Counts) -> None:
     async with Monitor(directory, with_runtime=False):
-        Controls(str(directory)).switch(on=False)
+        ControlFiles(str(directory)).switch(on=False)
         async with asyncio.timeout(10):
             while recorder.is_on():
                 await asyncio.sleep(control_task.POLL_S)
@@ -272,13 +276,13 @@ def test_the_threads_of_a_program_without_a_loop_are_profiled(directory: Path) -
     sync.start(directory)
     try:
         (me,) = census(all_roots(str(directory))).residents
-        controls = Controls(str(directory))
-        controls.ask_for_profile(me.writer, 0.3)
-        while (answer := controls.answered(me.writer)) is None:
+        controls = ControlFiles(str(directory))
+        controls.request_profile(me.writer, 0.3)
+        while (answer := controls.profile_result(me.writer)) is None:
             _work_that_is_profiled()
     finally:
         sync.stop()
-    assert answer == Answer(path=str(directory / f"profiler.{os.getpid()}.data"))
+    assert answer == ProfileResult(path=str(directory / f"profiler.{os.getpid()}.data"))
     names = {name for *_, name in pstats.Stats(answer.path).stats}  # type: ignore[attr-defined]
     assert "_work_that_is_profiled" in names
 

@@ -15,8 +15,8 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import record
-from aqltelemetry.runtime import delivery as drain_module
-from aqltelemetry.runtime.delivery import Drain, Flush, read_sealed
+from aqltelemetry.runtime import delivery as delivery_module
+from aqltelemetry.runtime.delivery import Delivery, Flush, read_sealed
 from aqltelemetry.system.threads import WorkerThread
 from fakes import MemorySink, memory_segments, origin, recording
 
@@ -53,60 +53,60 @@ def _in_memory(count: int) -> list[SealedSegment]:
 
 
 @asynccontextmanager
-async def _draining(
+async def _delivering(
     thread: WorkerThread, *sinks: MemorySink, max_age_s: float = 3600.0
-) -> AsyncIterator[tuple[Drain, Released]]:
+) -> AsyncIterator[tuple[Delivery, Released]]:
     released: Released = []
-    drain = Drain(
+    delivery = Delivery(
         sinks, thread, lambda sealed, records: released.append((sealed, records)), max_age_s
     )
-    task = asyncio.create_task(drain.run())
-    yield drain, released
+    task = asyncio.create_task(delivery.run())
+    yield delivery, released
     if not task.done():
-        await _flush(drain, last=True)
+        await _flush(delivery, last=True)
     await task
 
 
-async def _flush(drain: Drain, *, last: bool = False) -> None:
+async def _flush(delivery: Delivery, *, last: bool = False) -> None:
     flush = Flush(last=last)
-    drain.queue.put_nowait(flush)
+    delivery.queue.put_nowait(flush)
     await flush.done
 
 
 async def test_a_segment_goes_through_the_queue_to_every_sink(thread: WorkerThread) -> None:
     sinks = (MemorySink(), MemorySink())
     (sealed,) = _in_memory(1)
-    async with _draining(thread, *sinks) as (drain, released):
-        drain.queue.put_nowait(sealed)
-        await _flush(drain)
+    async with _delivering(thread, *sinks) as (delivery, released):
+        delivery.queue.put_nowait(sealed)
+        await _flush(delivery)
         for sink in sinks:
             assert sink.rows() == [("custom", "x", 0.0), ("custom", "x", 1.0), ("custom", "x", 2.0)]
         assert released == [(sealed, 3)]
-        assert drain.depth == 0
+        assert delivery.depth == 0
 
 
 async def test_a_segment_is_released_when_the_last_sink_keeps_it(thread: WorkerThread) -> None:
     quick, slow = MemorySink(), FlushingSink()
     (sealed,) = _in_memory(1)
     released: Released = []
-    drain = Drain(
+    delivery = Delivery(
         (quick, slow), thread, lambda each, records: released.append((each, records)), 3600.0
     )
-    drain.queue.put_nowait(sealed)
-    task = asyncio.create_task(drain.run())
+    delivery.queue.put_nowait(sealed)
+    task = asyncio.create_task(delivery.run())
     while not slow.batches:
         await asyncio.sleep(0)
     assert released == []
-    assert drain.depth == 1
-    await _flush(drain, last=True)
+    assert delivery.depth == 1
+    await _flush(delivery, last=True)
     assert released == [(sealed, 3)]
     await task
 
 
 async def test_what_was_taken_is_flushed_at_its_age(thread: WorkerThread) -> None:
     sink = FlushingSink()
-    async with _draining(thread, sink, max_age_s=0.001) as (drain, released):
-        drain.queue.put_nowait(_in_memory(1)[0])
+    async with _delivering(thread, sink, max_age_s=0.001) as (delivery, released):
+        delivery.queue.put_nowait(_in_memory(1)[0])
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -121,8 +121,8 @@ async def test_what_a_dead_process_left_is_flushed_at_once(
     assert left.path is not None
     orphan = SealedSegment(left.id, left.path)
     sink = FlushingSink()
-    async with _draining(thread, sink) as (drain, released):
-        drain.queue.put_nowait(orphan)
+    async with _delivering(thread, sink) as (delivery, released):
+        delivery.queue.put_nowait(orphan)
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -134,26 +134,26 @@ async def test_a_sink_that_fails_gets_everything_again(thread: WorkerThread) -> 
     sink = MemorySink()
     sink.failures = [OSError("no space"), ValueError("what?")]
     first, second = _in_memory(2)
-    async with _draining(thread, sink) as (drain, released):
-        drain.queue.put_nowait(first)
-        drain.queue.put_nowait(second)
+    async with _delivering(thread, sink) as (delivery, released):
+        delivery.queue.put_nowait(first)
+        delivery.queue.put_nowait(second)
         for _ in range(3):
-            await _flush(drain)  # tries at once, not after a pause
+            await _flush(delivery)  # tries at once, not after a pause
         assert [batch.segment for batch in sink.batches] == [first.id, second.id]
         assert [each for each, _ in released] == [first, second]
-        assert drain.feeds[0].errors == 2
+        assert delivery.cursors[0].errors == 2
 
 
 async def test_a_failing_sink_keeps_nothing_from_another(thread: WorkerThread) -> None:
     bad, good = MemorySink(), MemorySink()
     bad.failures = [OSError("down") for _ in range(100)]
     (sealed,) = _in_memory(1)
-    async with _draining(thread, bad, good) as (drain, released):
-        drain.queue.put_nowait(sealed)
-        await _flush(drain)
+    async with _delivering(thread, bad, good) as (delivery, released):
+        delivery.queue.put_nowait(sealed)
+        await _flush(delivery)
         assert len(good.rows()) == 3
         assert released == []
-        assert drain.depth == 1
+        assert delivery.depth == 1
 
 
 async def test_a_failed_sink_is_tried_again_after_its_pause(
@@ -162,8 +162,8 @@ async def test_a_failed_sink_is_tried_again_after_its_pause(
     monkeypatch.setattr("aqltelemetry.runtime.sink_cursor._FIRST_RETRY_S", 0.001)
     sink = MemorySink()
     sink.failures = [OSError("down")]
-    async with _draining(thread, sink) as (drain, released):
-        drain.queue.put_nowait(_in_memory(1)[0])
+    async with _delivering(thread, sink) as (delivery, released):
+        delivery.queue.put_nowait(_in_memory(1)[0])
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -178,10 +178,10 @@ async def test_a_segment_that_is_gone_is_released_unread(
     gone.discard()
     sink = MemorySink()
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
-        async with _draining(thread, sink) as (drain, released):
-            drain.queue.put_nowait(gone)
-            drain.queue.put_nowait(there)
-            await _flush(drain)
+        async with _delivering(thread, sink) as (delivery, released):
+            delivery.queue.put_nowait(gone)
+            delivery.queue.put_nowait(there)
+            await _flush(delivery)
             assert released == [(gone, None), (there, 3)]
     assert "can't be read" in caplog.text
     there.discard()
@@ -191,19 +191,19 @@ async def test_a_segment_that_is_gone_is_released_unread(
 async def test_a_flush_is_answered_after_everything_before_it(thread: WorkerThread) -> None:
     sink = FlushingSink()
     segments = _in_memory(5)
-    async with _draining(thread, sink) as (drain, released):
+    async with _delivering(thread, sink) as (delivery, released):
         for sealed in segments:
-            drain.queue.put_nowait(sealed)
-        await _flush(drain)
+            delivery.queue.put_nowait(sealed)
+        await _flush(delivery)
         assert [each for each, _ in released] == segments
 
 
 async def test_a_flush_given_up_on_harms_nothing(thread: WorkerThread) -> None:
-    async with _draining(thread, MemorySink()) as (drain, _):
+    async with _delivering(thread, MemorySink()) as (delivery, _):
         given_up = Flush()
         given_up.done.cancel()
-        drain.queue.put_nowait(given_up)
-        await _flush(drain)
+        delivery.queue.put_nowait(given_up)
+        await _flush(delivery)
 
 
 def test_a_record_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_a_record_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch)
         if len(waits) == 3:
             segment.map[at : at + 24] = record_bytes
 
-    monkeypatch.setattr(drain_module, "pause", come_late)
+    monkeypatch.setattr(delivery_module, "pause", come_late)
     assert read_sealed(sealed).records == 2
     assert len(waits) == 3
 
@@ -235,7 +235,7 @@ def test_a_record_that_never_comes_is_waited_for_a_second(monkeypatch: pytest.Mo
     next(segment.slots)
     recorder.remove(session)
     waits: list[float] = []
-    monkeypatch.setattr(drain_module, "pause", waits.append)
+    monkeypatch.setattr(delivery_module, "pause", waits.append)
     assert read_sealed(seal(segment)).records == 1
     assert sum(waits) == pytest.approx(1.0)
 
@@ -251,15 +251,15 @@ class HungSink(MemorySink):
 async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
     thread: WorkerThread,
 ) -> None:
-    drain = Drain([HungSink()], thread, lambda *_: None, 3600.0)
+    delivery = Delivery([HungSink()], thread, lambda *_: None, 3600.0)
     for number, sealed in enumerate(_in_memory(5)):
-        assert drain.is_behind == (number >= 4)
-        drain.queue.put_nowait(sealed)
-    task = asyncio.create_task(drain.run())
-    await _flush(drain, last=True)
+        assert delivery.is_behind == (number >= 4)
+        delivery.queue.put_nowait(sealed)
+    task = asyncio.create_task(delivery.run())
+    await _flush(delivery, last=True)
     await task
-    assert drain.queue.empty()
-    assert drain.is_behind
+    assert delivery.queue.empty()
+    assert delivery.is_behind
 
 
 class CumulativeSink(MemorySink):
@@ -281,19 +281,19 @@ async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_oth
     slow = sinks[1]
     segments = _in_memory(5)
     released: Released = []
-    drain = Drain(
+    delivery = Delivery(
         sinks[order:] + sinks[:order],
         thread,
         lambda each, records: released.append((each, records)),
         3600.0,
     )
     for sealed in segments:
-        drain.queue.put_nowait(sealed)
-    task = asyncio.create_task(drain.run())
+        delivery.queue.put_nowait(sealed)
+    task = asyncio.create_task(delivery.run())
     while len(slow.batches) < len(segments):
         await asyncio.sleep(0)
-    assert (released, drain.depth) == ([], len(segments))
-    await _flush(drain, last=True)
+    assert (released, delivery.depth) == ([], len(segments))
+    await _flush(delivery, last=True)
     assert released == [(sealed, 3) for sealed in segments]
     await task
 
@@ -304,11 +304,11 @@ async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: Wor
             await super().write(batch)
 
     silent = SilentSink()
-    async with _draining(thread, CumulativeSink(), silent, MemorySink()) as (drain, released):
+    async with _delivering(thread, CumulativeSink(), silent, MemorySink()) as (delivery, released):
         for sealed in _in_memory(3):
-            drain.queue.put_nowait(sealed)
+            delivery.queue.put_nowait(sealed)
         for _ in range(3):
-            await _flush(drain)
+            await _flush(delivery)
         assert released == []
         assert len(silent.batches) == 3
 
@@ -316,7 +316,7 @@ async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: Wor
 async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
     thread: WorkerThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(delivery_module, "_PAUSE_S", 0.0)
     faults = [RuntimeError("what?"), RuntimeError("again"), KeyError("x")]
 
     def is_full() -> bool:
@@ -326,29 +326,29 @@ async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
 
     sink = MemorySink()
     released: Released = []
-    drain = Drain([sink], thread, lambda *each: released.append(each), 3600.0, is_full)
-    task = asyncio.create_task(drain.run())
+    delivery = Delivery([sink], thread, lambda *each: released.append(each), 3600.0, is_full)
+    task = asyncio.create_task(delivery.run())
     segments = _in_memory(4)
     for sealed in segments:
-        drain.queue.put_nowait(sealed)
-    await _flush(drain, last=True)
+        delivery.queue.put_nowait(sealed)
+    await _flush(delivery, last=True)
     await task
     assert [each for each, _ in released] == segments
-    assert (drain.errors, drain.sink_errors) == (3, 3)
+    assert (delivery.errors, delivery.sink_errors) == (3, 3)
     assert len([each for each in caplog.records if "delivery" in each.message]) == 2
 
 
 async def test_a_flush_that_delivery_failed_on_says_so(
     thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_module, "_PAUSE_S", 0.0)
-    async with _draining(thread, MemorySink()) as (drain, released):
+    monkeypatch.setattr(delivery_module, "_PAUSE_S", 0.0)
+    async with _delivering(thread, MemorySink()) as (delivery, released):
         with monkeypatch.context() as patch:
-            patch.setattr(drain, "_serve", None)
+            patch.setattr(delivery, "_serve", None)
             with pytest.raises(DeliveryError, match="NoneType"):
-                await _flush(drain)
-        drain.queue.put_nowait(_in_memory(1)[0])
-        await _flush(drain)
+                await _flush(delivery)
+        delivery.queue.put_nowait(_in_memory(1)[0])
+        await _flush(delivery)
         assert len(released) == 1
 
 
@@ -365,13 +365,13 @@ async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread)
             return [batch.segment]
 
     sink = AwaitingSink()
-    async with _draining(thread, sink) as (drain, released):
-        drain.queue.put_nowait(_in_memory(1)[0])
-        await _flush(drain)
+    async with _delivering(thread, sink) as (delivery, released):
+        delivery.queue.put_nowait(_in_memory(1)[0])
+        await _flush(delivery)
         sink.failures = [ValueError()]
-        await _flush(drain)
+        await _flush(delivery)
         assert len(released) == 1
-        assert drain.sink_errors == 1
+        assert delivery.sink_errors == 1
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -381,16 +381,16 @@ async def test_a_delivery_that_was_cancelled_goes_on_where_it_was(
     sinks = (FlushingSink(), MemorySink())
     segments = _in_memory(3)
     released: Released = []
-    drain = Drain(sinks, thread, lambda *each: released.append(each), 3600.0)
+    delivery = Delivery(sinks, thread, lambda *each: released.append(each), 3600.0)
     for sealed in segments:
-        drain.queue.put_nowait(sealed)
-    task = asyncio.create_task(drain.run())
+        delivery.queue.put_nowait(sealed)
+    task = asyncio.create_task(delivery.run())
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
-    task = asyncio.create_task(drain.run())
-    await _flush(drain, last=True)
+    task = asyncio.create_task(delivery.run())
+    await _flush(delivery, last=True)
     await task
     assert [each for each, _ in released] == segments
-    assert drain.depth == 0
+    assert delivery.depth == 0

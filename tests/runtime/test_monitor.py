@@ -598,14 +598,14 @@ async def test_a_start_that_is_cancelled_before_its_beginning_is_begun_leaves_no
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, reached = threading.Event(), asyncio.Event()
-    real = session.Session._on_keeper
+    real = session.Session._on_journal_thread
 
     async def gated(self: session.Session, job: Callable[[], object]) -> object:
-        self._parts.keeper_thread.post(gate.wait)
+        self._parts.journal_thread.post(gate.wait)
         reached.set()
         return await real(self, job)
 
-    monkeypatch.setattr(session.Session, "_on_keeper", gated)
+    monkeypatch.setattr(session.Session, "_on_journal_thread", gated)
     task = asyncio.create_task(Monitor(directory).start())
     await reached.wait()
     task.cancel()
@@ -692,7 +692,7 @@ async def test_a_flush_that_is_waiting_when_delivery_is_cancelled_says_so(direct
     flushing = asyncio.ensure_future(mine.flush())
     await waiting.wait()
     assert mine._session is not None
-    mine._session._draining.cancel()
+    mine._session._delivering.cancel()
     with pytest.raises(DeliveryError, match="cancelled"):
         await flushing
     stats = await mine.stop()
@@ -753,8 +753,8 @@ async def main():
     for segment in range(6):
         for number in range(10):
             record("x", 10 * segment + number)
-        await mine._session._on_keeper(mine._session._keeper.seal)
-        while mine._session._drain.queue.qsize():
+        await mine._session._on_journal_thread(mine._session._keeper.seal)
+        while mine._session._delivery.queue.qsize():
             await asyncio.sleep(0)
         await mine._session._loop.run_in_executor(mine._session._parts.sink_thread, int)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -226,7 +226,7 @@ def test_yappi_sees_threads_that_ran_before(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=wait_and_work)
     thread.start()
-    profiler = Profiler(str(tmp_path), apart=True)
+    profiler = Profiler(str(tmp_path), other_threads=True)
     profiler.start()
     may_work.set()
     thread.join()
@@ -238,7 +238,7 @@ def test_yappi_sees_threads_that_ran_before(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="cProfile sees all threads there")
 def test_threads_apart_are_not_profiled_by_what_does_not_see_them(tmp_path: Path) -> None:
     with pytest.raises(ProfilerError, match=r"install aqltelemetry\[profiler\]"):
-        Profiler(str(tmp_path), apart=True)
+        Profiler(str(tmp_path), other_threads=True)
 
 
 @pytest.mark.usefixtures("without_yappi")

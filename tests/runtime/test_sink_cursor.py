@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
-from aqltelemetry.runtime.sink_cursor import Feed
+from aqltelemetry.runtime.sink_cursor import SinkCursor
 from fakes import MemorySink
 
 _ONE, _TWO, _THREE = (SegmentId("0123456789abcdef", number) for number in (1, 2, 3))
@@ -34,58 +34,58 @@ def _batch(segment: SegmentId, *prefixes: str, rows: int = 1) -> Batch:
 
 
 async def test_segments_are_given_in_order() -> None:
-    feed = Feed(MemorySink())
+    cursor = SinkCursor(MemorySink())
     for segment in (_ONE, _TWO, _THREE):
-        feed.add(segment)
-    assert list(feed.todo) == [_ONE, _TWO, _THREE]
-    assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
-    assert list(feed.todo) == [_TWO, _THREE]
+        cursor.add(segment)
+    assert list(cursor.todo) == [_ONE, _TWO, _THREE]
+    assert await cursor.write(_batch(_ONE), 0.0) == [_ONE]
+    assert list(cursor.todo) == [_TWO, _THREE]
 
 
 async def test_what_is_taken_and_not_kept_is_due_for_a_flush() -> None:
-    feed = Feed(SlowSink())
-    assert feed.flush_at_s(60.0) is None
-    await feed.write(_batch(_ONE), 10.0)
-    await feed.write(_batch(_TWO), 30.0)
-    assert feed.flush_at_s(60.0) == 70.0
-    assert await feed.flush() == [_ONE, _TWO]
-    assert feed.flush_at_s(60.0) is None
+    cursor = SinkCursor(SlowSink())
+    assert cursor.flush_at_s(60.0) is None
+    await cursor.write(_batch(_ONE), 10.0)
+    await cursor.write(_batch(_TWO), 30.0)
+    assert cursor.flush_at_s(60.0) == 70.0
+    assert await cursor.flush() == [_ONE, _TWO]
+    assert cursor.flush_at_s(60.0) is None
 
 
 async def test_after_a_failure_all_that_is_not_kept_is_given_again_in_order() -> None:
-    feed = Feed(SlowSink())
-    feed.add(_THREE)
-    await feed.write(_batch(_ONE), 0.0)
-    await feed.write(_batch(_TWO), 0.0)
-    feed.fail(OSError("no space"), 0.0)
-    assert feed.todo == (_ONE, _TWO, _THREE)
-    assert feed.errors == 1
-    assert feed.flush_at_s(60.0) is None
+    cursor = SinkCursor(SlowSink())
+    cursor.add(_THREE)
+    await cursor.write(_batch(_ONE), 0.0)
+    await cursor.write(_batch(_TWO), 0.0)
+    cursor.fail(OSError("no space"), 0.0)
+    assert cursor.todo == (_ONE, _TWO, _THREE)
+    assert cursor.errors == 1
+    assert cursor.flush_at_s(60.0) is None
 
 
 async def test_pauses_between_tries_grow_to_half_a_minute_and_end_with_success() -> None:
-    feed = Feed(SlowSink())
+    cursor = SinkCursor(SlowSink())
     pauses = []
     for _ in range(7):
-        feed.fail(OSError("no space"), 100.0)
-        pauses.append(feed.retry_at_s - 100.0)
+        cursor.fail(OSError("no space"), 100.0)
+        pauses.append(cursor.retry_at_s - 100.0)
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
-    await feed.write(_batch(_ONE), 0.0)
-    await feed.flush()
-    feed.fail(OSError("no space"), 100.0)
-    assert feed.retry_at_s == 101.0
+    await cursor.write(_batch(_ONE), 0.0)
+    await cursor.flush()
+    cursor.fail(OSError("no space"), 100.0)
+    assert cursor.retry_at_s == 101.0
 
 
 def test_a_failure_is_logged_once_for_each_type(caplog: pytest.LogCaptureFixture) -> None:
-    feed = Feed(MemorySink())
+    cursor = SinkCursor(MemorySink())
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         for exc in (OSError("a"), OSError("b"), ValueError("c")):
-            feed.fail(exc, 0.0)
+            cursor.fail(exc, 0.0)
     assert [each.message.split(": ")[-1] for each in caplog.records] == [
         "OSError('a')",
         "ValueError('c')",
     ]
-    assert feed.errors == 3
+    assert cursor.errors == 3
 
 
 class SayingSink(MemorySink):
@@ -109,10 +109,12 @@ def _numbers(segments: Sequence[SegmentId]) -> list[int]:
 
 
 async def test_a_segment_that_is_named_again_is_kept_once() -> None:
-    feed = Feed(SayingSink([_ONE], [_ONE, _TWO], [_ONE, _TWO, _THREE], [_ONE, _TWO, _THREE]))
-    kept = [await feed.write(_batch(segment), 0.0) for segment in (_ONE, _TWO, _THREE)]
+    cursor = SinkCursor(
+        SayingSink([_ONE], [_ONE, _TWO], [_ONE, _TWO, _THREE], [_ONE, _TWO, _THREE])
+    )
+    kept = [await cursor.write(_batch(segment), 0.0) for segment in (_ONE, _TWO, _THREE)]
     assert [_numbers(each) for each in kept] == [[1], [2], [3]]
-    assert await feed.flush() == []
+    assert await cursor.flush() == []
 
 
 @pytest.mark.parametrize(
@@ -129,11 +131,11 @@ async def test_a_segment_that_is_named_again_is_kept_once() -> None:
     ],
 )
 async def test_of_what_a_sink_returns_only_what_it_was_given_counts(said: object) -> None:
-    feed = Feed(SayingSink(said))
-    feed.add(_ONE)
-    feed.add(_TWO)
-    assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
-    assert feed.todo == (_TWO,)
+    cursor = SinkCursor(SayingSink(said))
+    cursor.add(_ONE)
+    cursor.add(_TWO)
+    assert await cursor.write(_batch(_ONE), 0.0) == [_ONE]
+    assert cursor.todo == (_TWO,)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +144,10 @@ async def test_of_what_a_sink_returns_only_what_it_was_given_counts(said: object
 async def test_a_sink_that_returns_nonsense_keeps_nothing_and_is_logged_once(
     said: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    feed = Feed(SayingSink(said, said, said))
+    cursor = SinkCursor(SayingSink(said, said, said))
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         for segment in (_ONE, _TWO, _THREE):
-            assert not await feed.write(_batch(segment), 0.0)
+            assert not await cursor.write(_batch(segment), 0.0)
     assert len(caplog.records) == 1
     assert "must return" in caplog.text
 
@@ -153,14 +155,14 @@ async def test_a_sink_that_returns_nonsense_keeps_nothing_and_is_logged_once(
 async def test_what_a_sink_has_not_been_given_yet_or_failed_on_is_given_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    feed = Feed(SayingSink([_ONE, _TWO, _THREE], [_ONE, _TWO]))
+    cursor = SinkCursor(SayingSink([_ONE, _TWO, _THREE], [_ONE, _TWO]))
     for segment in (_ONE, _TWO, _THREE):
-        feed.add(segment)
+        cursor.add(segment)
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
-        assert await feed.write(_batch(_ONE), 0.0) == [_ONE]
-        assert list(feed.todo) == [_TWO, _THREE]
-        assert await feed.write(_batch(_TWO), 0.0) == [_TWO]
-    assert list(feed.todo) == [_THREE]
+        assert await cursor.write(_batch(_ONE), 0.0) == [_ONE]
+        assert list(cursor.todo) == [_TWO, _THREE]
+        assert await cursor.write(_batch(_TWO), 0.0) == [_TWO]
+    assert list(cursor.todo) == [_THREE]
     assert len(caplog.records) == 1
 
 
@@ -169,29 +171,29 @@ async def test_a_generator_that_raises_is_a_sink_that_raises() -> None:
         yield batch.segment
         raise OSError("down")
 
-    feed = Feed(SayingSink(said))
+    cursor = SinkCursor(SayingSink(said))
     with pytest.raises(OSError, match="down") as caught:
-        await feed.write(_batch(_ONE), 0.0)
-    feed.fail(caught.value, 0.0)
-    assert list(feed.todo) == [_ONE]
+        await cursor.write(_batch(_ONE), 0.0)
+    cursor.fail(caught.value, 0.0)
+    assert list(cursor.todo) == [_ONE]
 
 
-async def _second(*prefixes: str, rows: int = 1, may_wait: bool = True) -> Feed:
+async def _second(*prefixes: str, rows: int = 1, may_wait: bool = True) -> SinkCursor:
     """Give a sink, which has kept samples before, a batch at the second 100."""
-    feed = Feed(SlowSink(), may_wait=may_wait)
-    await feed.write(_batch(_ONE, "runtime"), 0.0)
-    assert feed.flush_at_s(60.0) == 60.0
-    await feed.flush()
-    await feed.write(_batch(_TWO, *prefixes, rows=rows), 100.0)
-    return feed
+    cursor = SinkCursor(SlowSink(), may_wait=may_wait)
+    await cursor.write(_batch(_ONE, "runtime"), 0.0)
+    assert cursor.flush_at_s(60.0) == 60.0
+    await cursor.flush()
+    await cursor.write(_batch(_TWO, *prefixes, rows=rows), 100.0)
+    return cursor
 
 
 async def test_samples_alone_wait_longer_once_some_were_kept() -> None:
-    feed = await _second("runtime")
-    assert feed.is_quiet
-    assert feed.flush_at_s(60.0) == 700.0
-    await feed.write(_batch(_THREE, "runtime"), 400.0)
-    assert feed.flush_at_s(60.0) == 700.0
+    cursor = await _second("runtime")
+    assert cursor.is_quiet
+    assert cursor.flush_at_s(60.0) == 700.0
+    await cursor.write(_batch(_THREE, "runtime"), 400.0)
+    assert cursor.flush_at_s(60.0) == 700.0
 
 
 @pytest.mark.parametrize(
@@ -205,10 +207,10 @@ async def test_samples_wait_ten_times_as_long_or_ten_minutes(
 
 @pytest.mark.parametrize("prefixes", [("duration",), ("runtime", "custom"), ("mine",)])
 async def test_whatever_else_is_observed_ends_the_wait(prefixes: tuple[str, ...]) -> None:
-    feed = await _second("runtime")
-    await feed.write(_batch(_THREE, *prefixes), 400.0)
-    assert not feed.is_quiet
-    assert feed.flush_at_s(60.0) == 160.0  # which has passed
+    cursor = await _second("runtime")
+    await cursor.write(_batch(_THREE, *prefixes), 400.0)
+    assert not cursor.is_quiet
+    assert cursor.flush_at_s(60.0) == 160.0  # which has passed
 
 
 async def test_many_samples_do_not_wait() -> None:
@@ -216,6 +218,6 @@ async def test_many_samples_do_not_wait() -> None:
 
 
 async def test_nothing_waits_for_who_shares_the_batches_with_another_sink() -> None:
-    feed = await _second("runtime", may_wait=False)
-    assert not feed.is_quiet
-    assert feed.flush_at_s(60.0) == 160.0
+    cursor = await _second("runtime", may_wait=False)
+    assert not cursor.is_quiet
+    assert cursor.flush_at_s(60.0) == 160.0

@@ -29,7 +29,7 @@ _PACKAGE = str(Path(aqltelemetry.__file__).parent)
 # of a task; and generators, which are entered once more when they are closed.
 _NO_STEPS = (
     *("threads.py:", "loop_thread.py:", "logs.py:"),
-    *("system.py:close", "Session.open", "Session._start", "<genexpr>"),
+    *("syscalls.py:close", "Session.open", "Session._start", "<genexpr>"),
 )
 _ON_THREADS = {"_assemble", "_begin"}
 
@@ -148,7 +148,7 @@ async def test_whichever_step_of_a_start_fails_nothing_is_left_on(
         if len(steps) <= at:
             break
         at += 1
-    assert {"csv_file.py:CsvSink.__init__", "keeper.py:Keeper.open"} < reached
+    assert {"csv_file.py:CsvSink.__init__", "segment_pool.py:Keeper.open"} < reached
     assert failed > 100
     async with Monitor(directory):
         with time_block("after it"):
