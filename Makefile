@@ -17,7 +17,7 @@ QUICK := $(addprefix tests/,journal samplers sinks recording\
 	schedule sink_cursor stack_profiler))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services map clean
+.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -73,6 +73,9 @@ services: $(VENV)/test ## serve on many servers, bare and recorded; write the ta
 
 map: ## show the rooms of the package, what each may import, and how deep it is
 	@$(PYTHON) tests/house.py
+
+way: $(VENV)/test ## show the functions that an observation passes, from the block to pandas
+	@$(BIN)/python tests/way.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage _monitoring
