@@ -1,4 +1,4 @@
-"""Every exception that aqltelemetry raises; this module imports nothing of ours."""
+"""Every exception that aqltelemetry raises."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Quantities as text: parses what people write, and formats what messages say.
 
-Parses sizes, times and switches: "2g", "1.5 MiB", "90s", "1h30m", "yes".
+Parses and formats sizes, times and switches: "2g", "1.5 MiB", "90s", "1h30m", "yes".
 Formats counts and ages: "1 file", "2,000 files", "3 hours ago".
 """
 
@@ -14,7 +14,7 @@ SECONDS_FORM = 'a number of seconds, a timedelta, or such as "0.5", "500ms", "90
 SWITCH_FORM = "1, true, yes, on, 0, false, no or off"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-# All are powers of 1024, whichever way they are written.
+# All units are powers of 1024, however they are written.
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?(?:ytes?)?", re.ASCII)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SECONDS = {
@@ -29,7 +29,7 @@ _PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.ASCII)
 
 
 def parse_switch(value: str) -> bool:
-    """Return the truth that a text says; raises ValueError."""
+    """Return the bool that a text stands for; raises ValueError."""
     text = value.strip().lower()
     if text in _TRUE:
         return True
@@ -39,18 +39,18 @@ def parse_switch(value: str) -> bool:
 
 
 def parse_bytes(value: str) -> int:
-    """Return the number of bytes that a text says; raises ValueError."""
+    """Return the number of bytes that a text stands for; raises ValueError."""
     found = _BYTES.fullmatch(value.strip().lower())
     if found is None:
         raise ValueError(value)
     number, unit = found.groups()
-    if not unit and "." in number:  # half a byte is none
+    if not unit and "." in number:  # no fractions of a byte
         raise ValueError(value)
     return int(float(number) * _FACTORS[unit]) if "." in number else int(number) * _FACTORS[unit]
 
 
 def parse_seconds(value: str | timedelta) -> float:
-    """Return the number of seconds that a text or a timedelta says; raises ValueError."""
+    """Return the number of seconds that a text or a timedelta stands for; raises ValueError."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     try:
@@ -70,6 +70,26 @@ def _sum_of_parts(text: str) -> float:
     if not text.strip():
         raise ValueError(text)
     return seconds
+
+
+def switch_text(value: object) -> str:
+    """Return a bool as a text that `parse_switch` reads."""
+    return "yes" if value else "no"
+
+
+def bytes_text(value: int) -> str:
+    """Return a number of bytes in its largest whole unit, as a text that `parse_bytes` reads."""
+    for unit in "tgmk":
+        if value >= _FACTORS[unit] and value % _FACTORS[unit] == 0:
+            return f"{value // _FACTORS[unit]} {unit.upper()}iB"
+    return str(value)
+
+
+def seconds_text(value: float) -> str:
+    """Return a number of seconds, or of days, as a text that `parse_seconds` reads."""
+    if value > _SECONDS["d"] and value % _SECONDS["d"] == 0:
+        return f"{value / _SECONDS['d']:g} days"
+    return f"{value:g} s"
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

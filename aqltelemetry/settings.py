@@ -1,29 +1,27 @@
-"""The options of a monitor: their defaults, rules and environment variables.
+"""The options of a recording: names, defaults, rules, and the environment variables.
 
-This is the only module that reads the environment, but for `twins`.
+Each option is declared once, as a field of `Settings`. Keyword arguments, environment
+variables, the options of `aqltelemetry run` and the table in the documentation derive from it.
+
+This is the only module that reads the environment of a recorded process, except the modules
+that `aqltelemetry run` starts in it and the switch of the compiled extensions.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
+from aqltelemetry import option_kinds as kinds
 from aqltelemetry.errors import OptionError
-from aqltelemetry.option_rules import RULES
+from aqltelemetry.observation import is_sampler_prefix
 from aqltelemetry.protocols import Sampler, Sink
-from aqltelemetry.quantities import (
-    BYTES_FORM,
-    SECONDS_FORM,
-    SWITCH_FORM,
-    parse_bytes,
-    parse_seconds,
-    parse_switch,
-)
 
 Switch: TypeAlias = bool | str
 """Whether something is on: True, False, or a text such as "yes" or "off"."""
@@ -35,7 +33,10 @@ DEFAULT_DIRECTORY = "_monitoring"
 _ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
 TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 """The variable that names the function of the hosts' option `template`, as module:function."""
-# Read elsewhere, or by the tests, benchmarks and examples.
+RUN_ID = "AQLTELEMETRY_RUN_ID"
+"""The variable that names the run of `aqltelemetry run` that a process belongs to."""
+RUN_CHARS = 6
+# Read by other modules, or by tests, benchmarks and examples.
 _OTHER_VARIABLES = frozenset(
     _ENVIRONMENT_PREFIX + name
     for name in (
@@ -49,16 +50,126 @@ _OTHER_VARIABLES = frozenset(
         "PLOT",
     )
 )
+# Each segment keeps one clock anchor a second, and has room for 117.
+_MAX_FLUSH_S = 60
+_MIN_INTERVAL_S = 0.01
 _log = logging.getLogger("aqltelemetry")
 
 
-RUN_ID = "AQLTELEMETRY_RUN_ID"
-"""The variable that names the run of `aqltelemetry run` that a process belongs to."""
-RUN_CHARS = 6
+@dataclass(frozen=True)
+class Settings:
+    """The options of a recording, checked; `settings` makes them."""
+
+    directory: str = field(
+        default=DEFAULT_DIRECTORY,
+        metadata=kinds.path("Directory of the recorded files; created if it is missing."),
+    )
+    with_runtime: bool = field(
+        default=True,
+        metadata=kinds.switch("Sample the garbage collector, the process and the event loop."),
+    )
+    with_event_loop: bool = field(
+        default=True,
+        metadata=kinds.switch("Sample the event loop: its lag and its number of tasks."),
+    )
+    with_profiler: bool = field(
+        default=False,
+        metadata=kinds.switch(
+            "Profile from start to stop: all threads and coroutines with yappi where it is "
+            "installed, else the event loop's thread with cProfile."
+        ),
+    )
+    with_fsync: bool = field(
+        default=False,
+        metadata=kinds.switch(
+            "Force files to the disk before they appear, against a loss of power."
+        ),
+    )
+    interval_s: float = field(
+        default=1.0,
+        metadata=kinds.seconds(
+            "Seconds between two samples.",
+            f"a number of seconds, at least {_MIN_INTERVAL_S}",
+            lambda s: s >= _MIN_INTERVAL_S,
+        ),
+    )
+    flush_interval_s: float = field(
+        default=5.0,
+        metadata=kinds.seconds(
+            "Seconds after which observations leave the journal for a file that is not yet "
+            "published.",
+            f"a number of seconds above 0 and at most {_MAX_FLUSH_S}",
+            lambda s: 0 < s <= _MAX_FLUSH_S,
+        ),
+    )
+    max_file_bytes: int = field(
+        default=16 << 20,
+        metadata=kinds.size(
+            "Size that no CSV file exceeds.",
+            "a number of bytes, at least 4 KiB and below 4 GiB",
+            lambda n: 4 << 10 <= n < 1 << 32,
+        ),
+    )
+    max_file_age_s: float = field(
+        default=60.0,
+        metadata=kinds.seconds("Seconds after which a file is published even if it is not full."),
+    )
+    keep_bytes: int = field(
+        default=1 << 30,
+        metadata=kinds.size(
+            "Size of all files in the directory above which the oldest are removed.",
+            "a number of bytes, at least 0",
+            lambda n: n >= 0,
+        ),
+    )
+    keep_s: float = field(
+        default=7 * 86400.0,
+        metadata=kinds.seconds("Age in seconds above which files are removed."),
+    )
+    journal_dir: str = field(
+        default="auto",
+        metadata=kinds.path(
+            'Directory of the journal; "auto" chooses one, "memory" uses no files.',
+            'a path, "auto" or "memory"',
+        ),
+    )
+    journal_bytes: int = field(
+        default=64 << 20,
+        metadata=kinds.size(
+            "Size of a process's journal above which new observations are dropped and counted.",
+            "a number of bytes, at least 4 MiB",
+            lambda n: n >= 4 << 20,
+        ),
+    )
+    stop_timeout_s: float = field(
+        default=5.0,
+        metadata=kinds.seconds(
+            "Longest time in seconds that a stop takes.",
+            "a number of seconds, at least 0",
+            lambda s: s >= 0,
+        ),
+    )
+    samplers: Sequence[Sampler] = field(
+        default=(),
+        metadata=kinds.objects(
+            "Samplers to run in addition to the built-in ones.",
+            "sample(), prefix and interval_s; a prefix is 1 to 40 letters, digits, '_' and '-', "
+            "and not 'duration', 'account' or 'profiler'",
+            lambda each: isinstance(each, Sampler) and is_sampler_prefix(each.prefix),
+        ),
+    )
+    sinks: Sequence[Sink] = field(
+        default=(),
+        metadata=kinds.objects(
+            "Sinks to write to in addition to the CSV files.",
+            "write(), flush() and close()",
+            lambda each: isinstance(each, Sink),
+        ),
+    )
 
 
 class Options(TypedDict, total=False):
-    """What `Monitor` and the hosts take as keyword arguments; see `Settings`."""
+    """The options of `Settings` as keyword arguments of `Monitor`, `start` and `setup`."""
 
     with_runtime: Switch
     with_event_loop: Switch
@@ -77,44 +188,63 @@ class Options(TypedDict, total=False):
     sinks: Sequence[Sink]
 
 
-class Settings(NamedTuple):
-    """The options of a recording; what `settings` returns is checked."""
+class Option(NamedTuple):
+    """An option, as its field of `Settings` declares it."""
 
-    directory: str = DEFAULT_DIRECTORY
-    """The monitoring directory, AQLTELEMETRY_DIR; made absolute."""
-    with_runtime: bool = True
-    """Whether to sample the collector, the process, the event loop and the telemetry."""
-    with_event_loop: bool = True
-    """Whether the event loop is among that: its lag, and the number of tasks."""
-    with_profiler: bool = False
-    """Whether to profile the event loop's thread by cProfile, until the stop."""
-    with_fsync: bool = False
-    """Whether files are on the disk when they appear, lest a loss of power empty them."""
-    interval_s: float = 1.0
-    """Seconds between two samples."""
-    flush_interval_s: float = 5.0
-    """Seconds after which a journal segment is handed to the sinks though not full."""
-    max_file_bytes: int = 16 << 20
-    """Size that a CSV file does not exceed."""
-    max_file_age_s: float = 60.0
-    """Seconds after which a CSV file is published though not full."""
-    keep_bytes: int = 1 << 30
-    """Size of all CSV files of the directory above which the oldest are removed."""
-    keep_s: float = 7 * 86400.0
-    """Age in seconds above which CSV files are removed."""
-    journal_dir: str = "auto"
-    """Where the journal is; "auto" by the rule of the docs, "memory" for no files."""
-    journal_bytes: int = 64 << 20
-    """Size of a process's journal above which what is newest is dropped, and counted."""
-    stop_timeout_s: float = 5.0
-    """Seconds that `stop` takes at most."""
-    samplers: Sequence[Sampler] = ()
-    """Samplers beside the built-in ones."""
-    sinks: Sequence[Sink] = ()
-    """Sinks beside the CSV files."""
+    name: str
+    default: Any
+    kind: kinds.Kind
+    help: str
+
+    @property
+    def keyword(self) -> str:
+        """The name of the argument that gives it in a program."""
+        return "monitoring_dir" if self.name == "directory" else self.name
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment variable that gives it."""
+        return _ENVIRONMENT_PREFIX + ("DIR" if self.name == "directory" else self.name.upper())
+
+    @property
+    def flag(self) -> str:
+        """The name of the option of `aqltelemetry run` that gives it."""
+        return "--dir" if self.name == "directory" else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in `--help`; empty where no text can give the option."""
+        return self.kind.metavar
+
+    @property
+    def rule(self) -> str:
+        """What a value must be, such as "a number of seconds above 0"."""
+        return self.kind.rule
+
+    @property
+    def default_text(self) -> str:
+        """The default, as a text that gives the option."""
+        return self.kind.show(self.default) if self.metavar else "none"
+
+    def checked(self, given: object, shown: str) -> object:
+        """Return the value that is given; raises OptionError, which names the option `shown`."""
+        try:
+            value = self.kind.value(given)
+        except ValueError:
+            raise OptionError(shown, given, f"must be {self.kind.form}") from None
+        if not self.kind.is_valid(value):
+            raise OptionError(shown, given, f"must be {self.rule}")
+        return value
 
 
-_DEFAULTS = Settings._field_defaults
+OPTIONS: Mapping[str, Option] = {
+    each.name: Option(each.name, each.default, **each.metadata) for each in fields(Settings)
+}
+"""All options by name, in the order of their declaration."""
+TEXT_OPTIONS: Mapping[str, Option] = {
+    name: option for name, option in OPTIONS.items() if option.metavar
+}
+"""The options that a text can give, and so the environment and the command line."""
 
 
 def settings(
@@ -122,38 +252,36 @@ def settings(
     options: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Return checked settings: what is given, else the environment's, else the default.
+    """Return checked settings: the given value, else the environment's, else the default.
 
-    Each option of a simple type is also a variable, AQLTELEMETRY_INTERVAL_S for
-    `interval_s`. The same values are taken everywhere: numbers, a timedelta, texts such as
-    "2g" or "1h30m". A program that runs as another user than the one who started it takes
-    nothing of the environment.
+    Parameters:
+        directory: The monitoring directory.
+        options: Values by the name of the option. A text is accepted wherever the environment
+            accepts one: `keep_bytes="2g"`, `keep_s="1h30m"`, `with_fsync="yes"`.
+        environ: The environment; by default that of this process, or an empty one in a program
+            that runs as another user than the one who started it.
 
-    Raises OptionError for what is given. What is wrong in this process's environment is
-    logged once, and the default is used; in an `environ` that is given, it is raised too.
+    Raises:
+        OptionError: An option is unknown or its value breaks its rule. A wrong value in this
+            process's own environment is logged once instead, and the default is used.
+
+    Example:
+        >>> settings("/var/lib/app/monitoring", {"keep_bytes": "2g"}).keep_bytes
+        2147483648
     """
     values = dict(_from_own_environment() if environ is None else _from_environment(environ))
-    given = options or {}
-    for name, value in given.items():
-        if name not in RULES or name == "directory":
-            names = ", ".join(sorted({*RULES} - {"directory"}))
+    for name, value in (options or {}).items():
+        if name not in OPTIONS or name == "directory":
+            names = ", ".join(sorted({*OPTIONS} - {"directory"}))
             raise OptionError(name, value, f"unknown; there are {names}")
-        values[name] = _parsed(name, name, value)
+        values[name] = OPTIONS[name].checked(value, name)
     if directory is not None:
-        values["directory"] = directory
-    for name in ("directory", "journal_dir"):
-        if isinstance(path := values.get(name), os.PathLike):
-            values[name] = os.fspath(path)
-    chosen = values.get("directory", DEFAULT_DIRECTORY)
-    if isinstance(chosen, str) and chosen:
-        # Absolute from here on: a later change of the working directory moves nothing.
-        # Where the working directory was removed, it is for the start to fail, not for this.
-        with suppress(FileNotFoundError):
-            values["directory"] = os.path.abspath(chosen)
-    for name, value in values.items():
-        if not RULES[name].holds(value):
-            shown = "monitoring_dir" if name == "directory" else name
-            raise OptionError(shown, given.get(name, value), RULES[name].text)
+        option = OPTIONS["directory"]
+        values["directory"] = option.checked(directory, option.keyword)
+    # Absolute from here on: a later change of the working directory moves nothing.
+    # Where the working directory was removed, the start fails, not this function.
+    with suppress(FileNotFoundError):
+        values["directory"] = os.path.abspath(values.get("directory", DEFAULT_DIRECTORY))
     return Settings(**values)
 
 
@@ -164,11 +292,11 @@ def template_name(environ: Mapping[str, str] | None = None) -> str | None:
 
 def default_directory() -> str:
     """Return the monitoring directory that is used where none is given."""
-    return _own_environment().get(_variable("directory")) or DEFAULT_DIRECTORY
+    return _own_environment().get(OPTIONS["directory"].variable) or DEFAULT_DIRECTORY
 
 
 def run_name(environ: Mapping[str, str] | None = None) -> str:
-    """Return what the names of this process's writers begin with: the run it belongs to."""
+    """Return how the names of this process's writers start: with the run it belongs to, or ""."""
     run = (os.environ if environ is None else environ).get(RUN_ID, "").partition("/")[0]
     is_one = len(run) == RUN_CHARS and not run.strip("0123456789abcdef")
     return run if is_one else ""
@@ -176,35 +304,25 @@ def run_name(environ: Mapping[str, str] | None = None) -> str:
 
 def variables(options: Mapping[str, str]) -> dict[str, str]:
     """Return options, given as texts, as environment variables."""
-    return {_variable(name): text for name, text in options.items()}
-
-
-def text_options() -> Mapping[str, tuple[str, object]]:
-    """Return the options that a text can give: by name, what the text is, and the default."""
     return {
-        name: (_PARSERS[type(default)][2], default)
-        for name, default in _DEFAULTS.items()
-        if type(default) in _PARSERS
+        OPTIONS[name].variable if name in OPTIONS else _ENVIRONMENT_PREFIX + name.upper(): text
+        for name, text in options.items()
     }
 
 
 def _own_environment() -> Mapping[str, str]:
-    # What another user may have set says neither where this one writes nor what it imports.
+    # Another user's variables must not decide where this one writes and what it imports.
     return os.environ if os.geteuid() == os.getuid() else {}
 
 
-def _variable(name: str) -> str:
-    return _ENVIRONMENT_PREFIX + ("DIR" if name == "directory" else name.upper())
-
-
 def _from_own_environment() -> Mapping[str, Any]:
-    """Return what this process's environment says; what is wrong in it is logged once."""
+    """Return the values in this process's environment; log what is wrong in it, once."""
     environ = _own_environment()
     problems: list[OptionError] = []
     values = _from_environment(environ, problems)
     for problem in problems:
         _log_once(str(problem), "the default is used")
-    known = _OTHER_VARIABLES | {_variable(name) for name in text_options()}
+    known = _OTHER_VARIABLES | {option.variable for option in TEXT_OPTIONS.values()}
     for name in environ:
         if name.startswith(_ENVIRONMENT_PREFIX) and name not in known:
             _log_once(f"the environment variable {name} is unknown", _suggested(name, known))
@@ -214,37 +332,18 @@ def _from_own_environment() -> Mapping[str, Any]:
 def _from_environment(
     environ: Mapping[str, str], problems: list[OptionError] | None = None
 ) -> Mapping[str, Any]:
-    """Return what an environment says; what is wrong is raised, or added to `problems`."""
+    """Return the values in an environment; raise what is wrong, or add it to `problems`."""
     values: dict[str, Any] = {}
-    for name in text_options():
-        variable = _variable(name)
-        if not (text := environ.get(variable, "")):
+    for name, option in TEXT_OPTIONS.items():
+        if not (text := environ.get(option.variable, "")):
             continue
         try:
-            values[name] = _checked(name, variable, text)
+            values[name] = option.checked(text, option.variable)
         except OptionError as exc:
             if problems is None:
                 raise
             problems.append(exc)
     return values
-
-
-def _checked(name: str, variable: str, text: str) -> object:
-    value = _parsed(name, variable, text)
-    if not RULES[name].holds(value):
-        raise OptionError(variable, text, RULES[name].text)
-    return value
-
-
-def _parsed(name: str, shown: str, value: object) -> object:
-    """Return the value that a text or a timedelta stands for, and any other as it is."""
-    parse, form, _ = _PARSERS.get(type(_DEFAULTS[name]), _AS_IT_IS)
-    if not isinstance(value, str) and not (isinstance(value, timedelta) and parse is parse_seconds):
-        return value
-    try:
-        return parse(value)
-    except ValueError:
-        raise OptionError(shown, value, f"must be {form}") from None
 
 
 _LOGGED: set[str] = set()
@@ -253,28 +352,14 @@ _LOGGED: set[str] = set()
 def _log_once(problem: str, consequence: str) -> None:
     if problem not in _LOGGED:
         _LOGGED.add(problem)
-        with suppress(Exception):  # a handler of the application's own may raise
+        with suppress(Exception):  # the application's own log handler may raise
             _log.warning("%s; %s", problem, consequence)
 
 
 def _suggested(name: str, known: AbstractSet[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - which only mistakes need
+    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
 
-    # Without what all of them begin with.
+    # Compared without their common prefix.
     names = [each.removeprefix(_ENVIRONMENT_PREFIX) for each in sorted(known - _OTHER_VARIABLES)]
     close = get_close_matches(name.removeprefix(_ENVIRONMENT_PREFIX), names, n=1, cutoff=0.5)
     return f"did you mean {_ENVIRONMENT_PREFIX}{close[0]}?" if close else "it is ignored"
-
-
-def _as_it_is(value: Any) -> object:
-    return value
-
-
-_AS_IT_IS = (_as_it_is, "", "")
-# By the type of an option's default.
-_PARSERS: dict[type, tuple[Callable[[Any], object], str, str]] = {
-    str: (str, "a path", "PATH"),
-    bool: (parse_switch, SWITCH_FORM, "yes|no"),
-    int: (parse_bytes, BYTES_FORM, "BYTES"),
-    float: (parse_seconds, SECONDS_FORM, "SECONDS"),
-}

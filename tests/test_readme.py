@@ -18,7 +18,7 @@ import pytest
 from aqltelemetry import TelemetryDB
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import CSV_HEADER
-from aqltelemetry.settings import Settings
+from aqltelemetry.settings import OPTIONS
 from aqltelemetry.sinks.file_names import parse
 
 ROOT = Path(__file__).parent.parent
@@ -303,7 +303,7 @@ def test_the_options_shown_are_the_options_there_are() -> None:
     text = (ROOT / "README.md").read_text()
     table = text.split("| option | default | |")[1].split("\n\n")[0]
     shown = set(re.findall(r"`([a-z_]+)`", table)) - {"auto", "profiler", "stop"}
-    names = set(Settings._fields) - {"directory"} | {"monitoring_dir"}
+    names = {option.keyword for option in OPTIONS.values()}
     assert shown - {"_monitoring"} == names
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -11,17 +12,71 @@ from typing import Any
 import pytest
 
 import aqltelemetry
+from aqltelemetry.commands.run import run
 from aqltelemetry.errors import OptionError
-from aqltelemetry.option_rules import RULES
 from aqltelemetry.quantities import parse_bytes, parse_seconds
-from aqltelemetry.settings import DEFAULT_DIRECTORY, Options, Settings, settings
+from aqltelemetry.settings import (
+    DEFAULT_DIRECTORY,
+    OPTIONS,
+    TEXT_OPTIONS,
+    Option,
+    Options,
+    Settings,
+    settings,
+)
 from fakes import FakeSampler, MemorySink
+from options_table import options_table
 
 
-def test_every_option_has_a_rule_and_a_place_among_the_keywords() -> None:
-    names = set(Settings._fields)
-    assert set(RULES) == names
-    assert set(Options.__annotations__) == names - {"directory"}
+def test_the_keyword_type_has_the_options_in_the_order_of_their_declaration() -> None:
+    assert ["directory", *Options.__annotations__] == [*OPTIONS]
+
+
+_KEYWORD_TYPES = {
+    "bool": "Switch",
+    "float": "Seconds",
+    "int": "Bytes",
+    "str": "str | os.PathLike[str]",
+}
+
+
+def test_the_keyword_type_accepts_what_each_declaration_parses() -> None:
+    declared = {each.name: str(each.type) for each in dataclasses.fields(Settings)}
+    expected = {name: _KEYWORD_TYPES.get(kind, kind) for name, kind in declared.items()}
+    given = {name: each.__forward_arg__ for name, each in Options.__annotations__.items()}
+    del expected["directory"]
+    assert given == expected
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_each_default_keeps_its_rule(option: Option) -> None:
+    assert option.checked(option.default, option.name) == option.default
+
+
+@pytest.mark.parametrize("option", TEXT_OPTIONS.values(), ids=TEXT_OPTIONS)
+def test_the_text_of_each_default_gives_the_default(option: Option) -> None:
+    assert option.checked(option.default_text, option.name) == option.default
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_the_help_of_an_option_is_a_sentence(option: Option) -> None:
+    assert re.fullmatch(r"[A-Z].*[a-z]\.", option.help)
+
+
+@pytest.mark.parametrize("option", TEXT_OPTIONS.values(), ids=TEXT_OPTIONS)
+def test_the_command_run_has_each_option_that_a_text_can_give(option: Option) -> None:
+    names = {name for parameter in run.params for name in parameter.opts}
+    assert option.flag in names
+
+
+def test_the_table_of_options_has_a_row_for_each_option() -> None:
+    _, _, *rows = options_table()
+    assert len(rows) == len(OPTIONS)
+    assert (
+        "| `interval_s` | `AQLTELEMETRY_INTERVAL_S` | `1 s` | "
+        "a number of seconds, at least 0.01 | Seconds between two samples. |"
+    ) in rows
+    assert rows[0].startswith("| `monitoring_dir` | `AQLTELEMETRY_DIR` | `_monitoring` | a path |")
 
 
 def test_defaults_are_as_documented() -> None:
@@ -80,7 +135,7 @@ def test_a_bad_option_is_named_with_its_value_and_rule(name: str, value: object)
     assert str(caught.value).startswith(f"{name}={value!r}: must be ")
 
 
-def test_an_unknown_option_is_told_with_what_there_is() -> None:
+def test_an_unknown_option_raises_an_error_that_names_the_options() -> None:
     with pytest.raises(OptionError, match=r"intervall=1: unknown; there are .*interval_s"):
         settings("x", {"intervall": 1}, {})
     with pytest.raises(OptionError, match="unknown"):
@@ -88,17 +143,17 @@ def test_an_unknown_option_is_told_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("directory", ["", 7])
-def test_a_directory_is_a_path(directory: Any) -> None:
+def test_a_directory_that_is_no_path_is_an_error(directory: Any) -> None:
     with pytest.raises(OptionError, match=f"monitoring_dir={directory!r}: must be a path"):
         settings(directory, environ={})
 
 
-def test_a_path_is_as_good_as_a_text(tmp_path: Path) -> None:
+def test_a_path_object_is_kept_as_a_text(tmp_path: Path) -> None:
     chosen = settings(tmp_path / "m", {"journal_dir": tmp_path / "j"}, {})
     assert (chosen.directory, chosen.journal_dir) == (str(tmp_path / "m"), str(tmp_path / "j"))
 
 
-def test_the_directory_stays_where_it_was_meant(
+def test_a_relative_directory_is_made_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -128,7 +183,7 @@ def test_each_simple_option_is_an_environment_variable(
     assert getattr(settings(environ={variable: text}), name) == value
 
 
-def test_what_the_program_says_goes_before_the_environment() -> None:
+def test_an_argument_wins_over_the_environment() -> None:
     environ = {"AQLTELEMETRY_INTERVAL_S": "2", "AQLTELEMETRY_DIR": "/env"}
     chosen = settings("/given", {"interval_s": 3.0}, environ)
     assert (chosen.interval_s, chosen.directory) == (3.0, "/given")
@@ -145,7 +200,7 @@ def test_what_the_program_says_goes_before_the_environment() -> None:
         ("AQLTELEMETRY_INTERVAL_S", "0"),
     ],
 )
-def test_a_bad_variable_is_named_itself(variable: str, text: str) -> None:
+def test_an_error_names_the_variable_that_is_wrong(variable: str, text: str) -> None:
     with pytest.raises(OptionError, match=f"{variable}='{text}': must be"):
         settings(environ={variable: text})
 
@@ -154,7 +209,7 @@ def test_a_bad_variable_is_named_itself(variable: str, text: str) -> None:
 def warnings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Callable[[], list[str]]:
-    """Return what was logged, of which nothing was before."""
+    """Return a function that lists the warnings; nothing counts as logged before."""
     monkeypatch.setattr("aqltelemetry.settings._LOGGED", set())
     caplog.set_level("WARNING", "aqltelemetry")
     return lambda: [record.message for record in caplog.records]
@@ -241,7 +296,7 @@ def test_every_variable_that_the_package_reads_is_known(
         ("with_runtime", "OFF", False),
     ],
 )
-def test_the_same_values_are_taken_in_python_and_in_the_environment(
+def test_arguments_and_the_environment_accept_the_same_values(
     name: str, value: Any, expected: object
 ) -> None:
     assert getattr(settings("x", {name: value}, {}), name) == expected
@@ -251,28 +306,28 @@ def test_the_same_values_are_taken_in_python_and_in_the_environment(
 
 
 @pytest.mark.parametrize("text", ["", " ", "b", "1.5", "1 gb 2 mb", "-1", "1e3", "g", "1z", "1.m"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_text_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text) + "$"):
         parse_bytes(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", "s", "1x", "h1", "1,5", "one"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_a_text_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text) + "$"):
         parse_seconds(text)
 
 
-def test_an_empty_variable_is_none() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     assert settings(environ={"AQLTELEMETRY_INTERVAL_S": ""}).interval_s == 1.0
 
 
-def test_samplers_and_sinks_of_ones_own_are_taken() -> None:
+def test_user_defined_samplers_and_sinks_are_kept() -> None:
     sampler, sink = FakeSampler(), MemorySink()
     chosen = settings("x", {"samplers": [sampler], "sinks": (sink,)}, {})
     assert (list(chosen.samplers), list(chosen.sinks)) == ([sampler], [sink])
 
 
-def test_a_program_run_as_another_user_takes_nothing_of_the_environment(
+def test_a_program_run_as_another_user_ignores_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AQLTELEMETRY_DIR", "/elsewhere")
@@ -282,7 +337,7 @@ def test_a_program_run_as_another_user_takes_nothing_of_the_environment(
     assert settings().directory == os.path.abspath(DEFAULT_DIRECTORY)
 
 
-def test_a_relative_directory_stays_so_where_the_working_directory_was_removed(
+def test_a_relative_directory_stays_relative_if_the_working_directory_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = tmp_path / "release"

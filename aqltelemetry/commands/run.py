@@ -22,7 +22,7 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import counted, processes
 from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import ControlFiles
-from aqltelemetry.settings import Settings, settings, text_options, variables
+from aqltelemetry.settings import TEXT_OPTIONS, Settings, settings, variables
 from aqltelemetry.sinks import file_names
 
 _SHARE = 0.5
@@ -39,12 +39,11 @@ def _checked_template(_: click.Context, __: click.Parameter, name: str | None) -
 
 
 def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each of the recording."""
-    for name, (text, default) in reversed(list(text_options().items())):
+    """Add an option to a command for each option of a recording, except its directory."""
+    for name, option in reversed(list(TEXT_OPTIONS.items())):
         if name != "directory":
-            shown = {"True": "yes", "False": "no"}.get(str(default), default)
-            flag = f"--{name.replace('_', '-')}"
-            command = click.option(flag, name, metavar=text, help=f"[default: {shown}]")(command)
+            text = f"{option.help}  [default: {option.default_text}]"
+            command = click.option(option.flag, name, metavar=option.metavar, help=text)(command)
     return command
 
 

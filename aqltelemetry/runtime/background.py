@@ -24,7 +24,7 @@ from aqltelemetry.recording.stats import Stats
 from aqltelemetry.recording.timed_functions import time_it
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.runtime.profiler import Profiler
-from aqltelemetry.settings import Options, Settings, settings, text_options
+from aqltelemetry.settings import TEXT_OPTIONS, Options, Settings, settings
 from aqltelemetry.system import process_end
 from aqltelemetry.system.clock import monotonic_ns
 from aqltelemetry.system.logs import log
@@ -152,7 +152,7 @@ def start_in_child(chosen: Settings) -> None:
 
     Until the program starts a recording of its own.
     """
-    options = {name: getattr(chosen, name) for name in text_options()}
+    options = {name: getattr(chosen, name) for name in TEXT_OPTIONS}
     del options["directory"]
     unprofiled: Options = {**options, "with_profiler": False, "with_event_loop": False}  # type: ignore[typeddict-item]
     _start(chosen.directory, unprofiled, auto_started=True)
