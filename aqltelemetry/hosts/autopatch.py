@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MethodType, ModuleType
 from typing import Any
 
-from aqltelemetry.errors import AlreadySetUpError, TelemetryError
+from aqltelemetry.errors import AlreadySetUpError
+from aqltelemetry.hosts.lifecycle import log_failed_start
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.protocols import Append
 from aqltelemetry.runtime import background
 from aqltelemetry.samplers.event_loop import EventLoopSampler
-from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import start_natively
 
 
@@ -32,12 +33,11 @@ def record_program() -> bool:
     start_natively()
     watch = _LoopWatch()
     watch.install()
-    try:
+    is_recorded = False
+    with log_failed_start("program"):
         background.start_automatically(samplers=[watch])
-    except Exception as exc:  # noqa: BLE001 - whatever fails in us, the program runs
-        log.error("the program runs unrecorded: %s", str(exc) or repr(exc))
-        return False
-    return True
+        is_recorded = True
+    return is_recorded  # noqa: RET504 - what is raised is logged
 
 
 class _LoopWatch:
@@ -103,12 +103,9 @@ class _Wrapped:
     def __call__(self, app: object, call: Callable[..., Any]) -> Any:
         known = self._known.get(id(app))
         if known is None:
-            bound = MethodType(call, app)
-            try:
-                made = self._wrap(bound)
-            except Exception as exc:  # noqa: BLE001 - whatever fails in us, it is served
-                log.error("the application runs unrecorded: %s", str(exc) or repr(exc))
-                made = bound
+            made: Any = MethodType(call, app)
+            with log_failed_start():
+                made = self._wrap(made)
             known = self._known.setdefault(id(app), (app, made))
         return known[1]
 
@@ -171,12 +168,9 @@ def _aiohttp(module: ModuleType) -> None:
         make(runner, app, *arguments, **keywords)
         from aqltelemetry.hosts.aiohttp.setup import setup  # noqa: PLC0415 - as above
 
-        try:
+        # An application that has called `setup` itself is recorded already.
+        with log_failed_start(), suppress(AlreadySetUpError):
             setup(app)
-        except AlreadySetUpError as exc:  # it records itself
-            log.debug("%s", exc)
-        except TelemetryError as exc:
-            log.error("the application runs unrecorded: %s", exc)
 
     module.AppRunner.__init__ = init
 
@@ -189,10 +183,8 @@ def _uvicorn(module: ModuleType) -> None:
         load(config)
         # Within what makes ASGI of a WSGI application, the framework knows more.
         if config.interface != "wsgi":
-            try:
+            with log_failed_start():
                 config.loaded_app = _asgi(config.loaded_app)
-            except TelemetryError as exc:
-                log.error("the application runs unrecorded: %s", exc)
 
     module.Config.load = load_wrapped
 

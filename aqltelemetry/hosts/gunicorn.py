@@ -27,10 +27,9 @@ from contextlib import suppress
 from typing import Any
 
 from aqltelemetry.errors import NotRunningError, StateError
-from aqltelemetry.hosts.lifecycle import starting, stopping
+from aqltelemetry.hosts.lifecycle import log_failed_start, log_failed_stop
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import settings
-from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import no_greenlet_goes_on
 
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
@@ -61,7 +60,7 @@ def post_worker_init(worker: Any) -> None:
     """
     options = _options(worker)
     _check(options)
-    with starting("worker"):
+    with log_failed_start("worker"):
         _wrap(worker, options)
 
 
@@ -81,7 +80,7 @@ def worker_exit(server: object, worker: object) -> None:
     """Publish what a worker recorded, where its exit comes by here."""
     del server, worker
     # gevent's workers go on with requests meanwhile, where they were told to be quick.
-    with stopping(), suppress(NotRunningError), no_greenlet_goes_on():
+    with log_failed_stop(), suppress(NotRunningError), no_greenlet_goes_on():
         background.stop()
 
 
@@ -146,10 +145,9 @@ def _aiohttp(app: Any, options: dict[str, Any]) -> Any:
     from aqltelemetry.hosts.aiohttp.setup import setup  # noqa: PLC0415 - as above
 
     def set_up(made: Any) -> Any:
-        try:
+        # A StateError says that the application has called `setup` itself.
+        with log_failed_start("worker"), suppress(StateError):
             setup(getattr(made, "app", made), **options)
-        except StateError as exc:  # it does so itself
-            log.debug("%s", exc)
         return made
 
     if not inspect.iscoroutinefunction(app):

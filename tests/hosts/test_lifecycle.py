@@ -282,7 +282,7 @@ def test_a_log_handler_that_raises_does_not_reach_the_application(
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 def test_what_is_meant_for_the_application_passes_through(exception: type[BaseException]) -> None:
-    for guard in (lifecycle.starting, lifecycle.stopping):
+    for guard in (lifecycle.log_failed_start, lifecycle.log_failed_stop):
         with pytest.raises(exception), guard():
             raise exception
 

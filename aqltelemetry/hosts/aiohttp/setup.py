@@ -12,16 +12,14 @@ from typing import TypeAlias, Unpack
 from aiohttp import web
 
 from aqltelemetry.errors import AlreadySetUpError, StateError
-from aqltelemetry.hosts import lifecycle
 from aqltelemetry.hosts.aiohttp.requests import time_requests
-from aqltelemetry.hosts.exchange import InFlight
 from aqltelemetry.hosts.kinds import require_aiohttp
+from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
-from aqltelemetry.runtime.monitor import Monitor
-from aqltelemetry.settings import Options, settings
+from aqltelemetry.settings import Options
 
 Template: TypeAlias = Callable[[web.Request], str | None]
-_MONITOR = web.AppKey("aqltelemetry", Monitor)
+_RECORDING = web.AppKey("aqltelemetry", HostRecording)
 
 
 def setup(
@@ -54,23 +52,21 @@ def setup(
     before, and WrongApplicationError for one that is not aiohttp's.
     """
     require_aiohttp(app, web.Application)
-    settings(monitoring_dir, options)
-    if _MONITOR in app:
+    recording = HostRecording(monitoring_dir, options)
+    if _RECORDING in app:
         raise AlreadySetUpError
     if app.frozen:
         msg = "setup must be called before the application starts"
         raise StateError(msg)
     chosen = chosen_template(template)
-    in_flight = InFlight()
-    options["samplers"] = (*options.get("samplers", ()), in_flight)
-    app[_MONITOR] = Monitor(monitoring_dir, **options)
+    app[_RECORDING] = recording
     # First of all, so that what other contexts do is recorded too.
-    app.cleanup_ctx.insert(0, _recording)
-    time_requests(app, in_flight, with_ttfb=with_ttfb, template=chosen)
+    app.cleanup_ctx.insert(0, _record)
+    time_requests(app, recording.in_flight, with_ttfb=with_ttfb, template=chosen)
 
 
-async def _recording(app: web.Application) -> AsyncIterator[None]:
-    monitor = app[_MONITOR]
-    await lifecycle.start(monitor)
+async def _record(app: web.Application) -> AsyncIterator[None]:
+    recording = app[_RECORDING]
+    await recording.start()
     yield
-    await lifecycle.stop(monitor)
+    await recording.stop()

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 from aqltelemetry.errors import OptionError
 from aqltelemetry.hosts.asgi.connections import Message, Receive, Scope, ScopeLabels, Send, Template
 from aqltelemetry.hosts.asgi.frameworks import observe
-from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.hosts.asgi.lifecycle import Lifecycle, is_in_asgi_call
 from aqltelemetry.hosts.kinds import ASGI, check_kind
-from aqltelemetry.hosts.lifecycle import Lifecycle, is_in_asgi_call
+from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
-from aqltelemetry.runtime.monitor import Monitor
-from aqltelemetry.settings import Options, settings
+from aqltelemetry.settings import Options
 from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 
 if TYPE_CHECKING or not HAVE_EXTENSIONS:
@@ -70,21 +69,18 @@ class TelemetryMiddleware:
         check_kind(app, ASGI)
         refused = None
         try:
-            settings(monitoring_dir, options)
+            recording = HostRecording(monitoring_dir, options)
             template = chosen_template(template)
         except OptionError as exc:
             # Starlette makes its middleware in the first call, where what is raised would be
             # taken for an application without a lifespan, and then for an error of each request.
             if not is_in_asgi_call():
                 raise
-            refused, monitoring_dir, template, options = exc, None, None, {}
+            refused, template, recording = exc, None, HostRecording()
         self._app = app
-        self._in_flight = InFlight()
         observe(app)
-        self._connections = Connections(ScopeLabels(template), self._in_flight, with_ttfb)
-        options["samplers"] = (*options.get("samplers", ()), self._in_flight)
-        self._monitor = Monitor(monitoring_dir, **options)
-        self._lifecycle = Lifecycle(self._monitor, monitoring_dir, options, refused)
+        self._connections = Connections(ScopeLabels(template), recording.in_flight, with_ttfb)
+        self._lifecycle = Lifecycle(recording, refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection; whatever the application raises passes through."""

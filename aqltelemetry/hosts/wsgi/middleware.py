@@ -9,15 +9,14 @@ import os
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
-from aqltelemetry.hosts.exchange import InFlight
 from aqltelemetry.hosts.kinds import WSGI, check_kind
 from aqltelemetry.hosts.labels import ASKED, guarded
-from aqltelemetry.hosts.lifecycle import starting
+from aqltelemetry.hosts.lifecycle import HostRecording, log_failed_start
 from aqltelemetry.hosts.templates import chosen_template, with_fallback
 from aqltelemetry.hosts.wsgi.answers import Application, Template
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.runtime import background
-from aqltelemetry.settings import Options, settings
+from aqltelemetry.settings import Options
 from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 from aqltelemetry.system.loop_thread import import_ahead
 
@@ -57,36 +56,32 @@ class TelemetryMiddleware(Requests):
         **options: Unpack[Options],
     ) -> None:
         check_kind(app, WSGI)
-        settings(monitoring_dir, options)
+        self._recording = HostRecording(monitoring_dir, options)
         chosen = chosen_template(template)
-        in_flight = InFlight()
         routes = WsgiRoutes(app)
         routes.look()
         super().__init__(
             app,
             guarded(with_fallback(chosen, routes.template)),
-            in_flight,
+            self._recording.in_flight,
             with_ttfb=with_ttfb,
             by_rule=chosen is None,
         )
         self.routes = routes
-        options["samplers"] = (*options.get("samplers", ()), in_flight)
-        self._directory = monitoring_dir
         if not ASKED:
             ASKED.append(TelemetryMiddleware)
-        self._options = options
         _MADE.add(self)
         # The first request may come after the end of the main thread.
         import_ahead()
 
     def get_ready(self) -> None:
         """Start to record, in this process."""
-        with starting():
-            # Asked for its number with each request instead, it would call the kernel each time.
+        with log_failed_start():
+            # To compare process ids at each request would take a system call each time.
             background.when_forked(_forked)
-            # Threads that come at once wait in `start`, where all but one are told that
-            # it runs; a lock of our own could be held at a fork.
-            background.start(self._directory, **self._options)
+        # Concurrent threads wait in `start`, which fails for all but one because it runs already.
+        # No lock here, since it could be held while the process forks.
+        self._recording.start_on_thread()
         self.is_ready = True
 
 

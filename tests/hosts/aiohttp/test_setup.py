@@ -18,7 +18,7 @@ from aiohttp import web
 from aqltelemetry import Monitor
 from aqltelemetry.errors import OptionError, StateError
 from aqltelemetry.hosts.aiohttp import private
-from aqltelemetry.hosts.aiohttp.setup import _MONITOR, setup
+from aqltelemetry.hosts.aiohttp.setup import _RECORDING, setup
 from aqltelemetry.hosts.exchange import Exchange
 from aqltelemetry.recording import recorder
 
@@ -347,7 +347,7 @@ async def test_a_client_that_goes_away_is_seen_so(
         return response
 
     app = _app(directory, web.post("/slow", handle))
-    (in_flight,) = app[_MONITOR]._options["samplers"]
+    in_flight = app[_RECORDING].in_flight
     async with _serving(app) as client:
         url = client._base_url
         assert url is not None
@@ -750,7 +750,7 @@ async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> No
         return web.Response()
 
     app = _app(directory, web.get("/", slow), interval_s=0.01)
-    (in_flight,) = app[_MONITOR]._options["samplers"]
+    in_flight = app[_RECORDING].in_flight
     async with _serving(app) as client:
         tasks = [asyncio.create_task(_ignore(client.get("/"))) for _ in range(3)]
         async with asyncio.timeout(30):
@@ -837,7 +837,7 @@ async def test_what_applications_do_before_a_response_is_done_in_their_order(
     app.add_subapp("/in", inner)
     async with _serving(app) as client:
         if not recording:
-            await app[_MONITOR].stop()
+            await app[_RECORDING].stop()
         for path in ("/x", "/in/y", "/no"):
             await (await client.get(path)).read()
     assert done == [(what, "Request") for what in ("outer", "outer", "inner", "outer")]
@@ -984,7 +984,7 @@ async def test_requests_that_the_parser_refuses_are_counted(
             assert (await reader.read()).startswith(b"HTTP/1.")
             writer.close()
             await writer.wait_closed()
-        (in_flight,) = app[_MONITOR]._options["samplers"]
+        in_flight = app[_RECORDING].in_flight
         assert in_flight.gauge.value == 0
     assert counts() == {
         "/x [GET]": 2,

@@ -322,9 +322,10 @@ async def test_a_refused_websocket_is_recorded_by_what_its_client_got(
         async with asyncio.timeout(30):
             await waiting.wait()
             gone.cancel()
-            while [each.value for each in await middleware._in_flight.sample()] != [0]:
+            in_flight = middleware._lifecycle.recording.in_flight
+            while [each.value for each in await in_flight.sample()] != [0]:
                 await asyncio.sleep(0.01)
-    await middleware._monitor.stop()
+    await middleware._lifecycle.stop()
     found = {f"{path} [GET] websocket": 1 for path in (*statuses, "/accepted", "/gone")}
     for path, status in statuses.items():
         found[f"{path} [GET] websocket {status // 100}xx"] = 1
@@ -348,7 +349,7 @@ async def test_without_a_lifespan_all_requests_are_recorded_too(
         await asyncio.gather(*(_get(client, f"/{number}") for number in range(10)))
     assert recorder.is_on() == (lifespan == "off")
     if lifespan == "off":
-        await middleware._monitor.stop()
+        await middleware._lifecycle.stop()
     assert counts() == {"unmatched": 10}
 
 
@@ -366,7 +367,7 @@ async def test_a_lifespan_that_fails_fails_as_without(directory: Path) -> None:
     middleware = _timed(failing, directory)
     with pytest.raises(ValueError, match="no way"):
         await middleware({"type": "lifespan"}, receive, send)
-    await middleware._monitor.stop()
+    await middleware._lifecycle.stop()
 
 
 async def test_a_route_that_cannot_be_read_leaves_the_request_unmatched_and_is_logged_once(
@@ -380,7 +381,7 @@ async def test_a_route_that_cannot_be_read_leaves_the_request_unmatched_and_is_l
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         async with _serving(middleware, "off") as client:
             assert await _get(client, "/1", "/2", "/3") == [200] * 3
-    await middleware._monitor.stop()
+    await middleware._lifecycle.stop()
     assert counts() == {"unmatched": 3}
     assert caplog.text.count("no template for a request") == 1
 
@@ -447,7 +448,8 @@ async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> No
     async with _serving(middleware) as client:
         tasks = [asyncio.create_task(_get(client, "/")) for _ in range(3)]
         async with asyncio.timeout(30):
-            while [each.value for each in await middleware._in_flight.sample()] != [3]:
+            in_flight = middleware._lifecycle.recording.in_flight
+            while [each.value for each in await in_flight.sample()] != [3]:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         go_on.set()
@@ -475,7 +477,7 @@ async def test_context_variables_pass_through(directory: Path) -> None:
     timed = _timed(app, directory)
     async with _serving(outer(timed), "off") as client:
         await _get(client, "/")
-    await timed._monitor.stop()
+    await timed._lifecycle.stop()
     assert seen == ["inner"]
 
 
@@ -523,7 +525,7 @@ async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
         for path in (f"/x/{number}", f"/api/{number}/x"):
             await _called(middleware, {"path": path})
         await _called(middleware, {"path": f"/users/{number}", "method": f"M{number}"})
-    await middleware._monitor.stop()
+    await middleware._lifecycle.stop()
     assert counts() == {
         "unmatched": 20_000,
         "unmatched 4xx": 20_000,
@@ -539,7 +541,7 @@ async def test_more_routes_than_may_have_labels_share_one(directory: Path, count
     middleware = _timed(app, directory)
     for number in range(1_100):
         await _called(middleware, {"path": f"/{number}"})
-    await middleware._monitor.stop()
+    await middleware._lifecycle.stop()
     found = counts()
     assert found.pop("other [GET]") == 100
     assert found == {f"/{number} [GET]": 1 for number in range(1_000)}
@@ -616,7 +618,7 @@ async def main():
     mounted = TelemetryMiddleware(Starlette(routes=[Mount("/in", django)]))
     await call("/in/users/4", mounted)
     await call("/in/none", mounted)
-    await app._monitor.stop()
+    await app._lifecycle.stop()
 
 asyncio.run(main())
 """
