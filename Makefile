@@ -17,7 +17,7 @@ QUICK := $(addprefix tests/,journal samplers sinks recording\
 	schedule sink_cursor stack_profiler))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services map way clean
+.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services docs map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -62,6 +62,10 @@ dist: $(VENV)/test ## build the files of a release, and check them
 bench: $(VENV)/bench ## measure costs and compare with alternatives; ARGS="loading http_hosts"
 	$(BIN)/python benchmarks/_collect.py $(ARGS)
 
+docs: $(VENV)/docs ## build the documentation into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
 	$(BIN)/python benchmarks/storm.py $(if $(MINUTES),--minutes $(MINUTES) --write)
 
@@ -99,6 +103,10 @@ $(VENV)/test: $(VENV)/made $(FACTS)
 
 $(VENV)/lint: $(VENV)/made $(FACTS)
 	$(PIP) install --editable '.[lint,bench]'
+	@touch $@
+
+$(VENV)/docs: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[docs]'
 	@touch $@
 
 $(VENV)/bench: $(VENV)/made $(FACTS)

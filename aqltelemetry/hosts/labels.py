@@ -2,7 +2,7 @@
 
 `<template> [<METHOD>]` is the time from the request's head to the last byte of
 the response, `... ttfb` that to the first one. An exchange that did not go well is
-an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/formats.md has all.
+an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/reference/labels.md lists all.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
+from pages import ROOT
 from servers import wait_until
 
-_ROOT = Path(__file__).parent.parent / "examples"
+_ROOT = ROOT / "examples"
 _EXAMPLES = sorted(path.parent.name for path in _ROOT.glob("*/app.py"))
 
 
@@ -32,7 +33,7 @@ def _lines(example: str) -> list[str]:
 def test_there_is_one_for_each_framework() -> None:
     assert _EXAMPLES == ["aiohttp", "django", "fastapi", "flask", "starlette"]
     overview = (_ROOT / "README.md").read_text()
-    assert set(re.findall(r"\]\((\w+)\)", overview)) == set(_EXAMPLES)
+    assert set(re.findall(r"\]\(([\w./]+)\)", overview)) == {*_EXAMPLES, "incident", "../README.md"}
 
 
 @pytest.mark.parametrize("example", _EXAMPLES)

@@ -1,4 +1,4 @@
-"""What docs/containers.md says, without an engine: two first processes on one volume."""
+"""Two containers on one volume, without an engine: two first processes of PID namespaces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import yaml
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.settings import settings
+from pages import Page
 
-_DOCUMENT = Path(__file__).parent.parent / "docs" / "containers.md"
+_PAGE = Page("docs/guides/containers.md")
 _PROGRAM = """
 import os, sys
 from aqltelemetry import sync, time_block
@@ -33,7 +34,7 @@ sync.stop()
 
 
 def _services() -> dict[str, dict[str, object]]:
-    text = _DOCUMENT.read_text().split("```yaml\n")[1].split("```")[0]
+    (text,) = _PAGE.blocks("yaml")
     return dict(yaml.safe_load(text)["services"])
 
 

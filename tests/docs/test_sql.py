@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, TelemetryDB, time_block
+from pages import ROOT
 
-_DOCUMENT = Path(__file__).parent.parent / "docs" / "sql.md"
+_PAGE = ROOT / "docs" / "guides" / "sql.md"
 
 
 def _blocks(language: str) -> list[str]:
-    section = _DOCUMENT.read_text().split("\n## PostgreSQL\n")[1].split("\n## ")[0]
+    section = _PAGE.read_text().split("\n## PostgreSQL\n")[1].split("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 

@@ -10,8 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 from aqltelemetry.demo.drive import run
+from pages import ROOT
 
-_NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "loader.ipynb"
+_NOTEBOOK = ROOT / "notebooks" / "loader.ipynb"
 
 
 def test_it_loads_counts_and_plots_the_demo(

@@ -1,0 +1,159 @@
+"""The commands and programs of the documentation are run as they stand on their pages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import TelemetryDB
+from pages import ROOT, Page, environment, get, is_server, pages, run, serving
+
+_REQUESTS = ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
+_RECORDED = {
+    "README.md": _REQUESTS,
+    "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
+    "docs/guides/asgi.md": _REQUESTS,
+    "docs/guides/extending.md": ["long"],
+    "docs/guides/gunicorn.md": _REQUESTS,
+    "docs/guides/reading.md": None,
+    "docs/guides/run.md": _REQUESTS,
+    "docs/guides/scripts-and-workers.md": [
+        *("__main__.fetch", "all of it", "between two hooks", "version()")
+    ],
+    "docs/guides/switch-and-profile.md": [],
+    "docs/guides/troubleshooting.md": [],
+    "docs/guides/wsgi.md": _REQUESTS,
+}
+"""The labels of the durations that each page's commands and programs record."""
+_ELSEWHERE = {
+    "CONTRIBUTING.md": "test_pages.py",
+    "docs/guides/sql.md": "test_sql.py",
+    "docs/releasing.md": "it publishes a release",
+    **{page.name: "test_examples.py" for page in pages() if page.name.startswith("examples/")},
+}
+_MAIN = """
+from fastapi import FastAPI
+app = FastAPI()
+@app.get("/users/{user}")
+async def hello(user):
+    return f"hello {user}"
+"""
+_RECORDING = """
+import time
+from aqltelemetry import sync
+sync.start("_monitoring", max_file_age_s=0.2, flush_interval_s=0.1)
+print("recording", flush=True)
+while True:
+    with sync.time_block("work"):
+        time.sleep(0.01)
+"""
+
+
+def test_each_page_with_commands_or_programs_is_run() -> None:
+    found = {page.name for page in pages() if page.commands() or page.programs()}
+    assert set(_RECORDED) <= found
+    assert found <= set(_RECORDED) | set(_ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", _RECORDED)
+def test_what_a_page_shows_works(
+    tmp_path: Path, free_port: Callable[[], int], name: str, request: pytest.FixtureRequest
+) -> None:
+    page = Page(name)
+    programs = page.programs()
+    for program, text in programs.items():
+        (tmp_path / program).write_text(text.replace("8080", "8000"))
+    commands = [line for line in page.commands() if not line.startswith(("make ", "pip "))]
+    if name == "README.md":
+        (tmp_path / "main.py").write_text(_MAIN)
+    if name == "docs/guides/reading.md":
+        shutil.copytree(request.getfixturevalue("incident"), tmp_path / "_monitoring")
+    is_live = any(re.search(r"aqltelemetry (doctor|off|profile)", line) for line in commands)
+    with _recording(tmp_path) if is_live else nullcontext(0) as pid:
+        for command in commands:
+            if is_server(command):
+                _requests(command, tmp_path, free_port())
+            else:
+                run(_shortened(command, pid), tmp_path)
+    for program in programs:
+        module = program.removesuffix(".py")
+        if not any(program in line or f"{module}:" in line for line in commands):
+            run([sys.executable, "-W", "error", program], tmp_path)
+    expected = _RECORDED[name]
+    if expected:
+        assert TelemetryDB(tmp_path / "_monitoring").duration().labels() == sorted(expected)
+
+
+def _requests(command: str, cwd: Path, port: int) -> None:
+    """Run a server that is free to choose its port, and send it requests."""
+    program = cwd / "app.py"
+    if command == "python app.py":
+        program.write_text(program.read_text().replace("8000", str(port)))
+    with serving(command, cwd, port) as url:
+        for number in range(10):
+            assert get(f"{url}/users/{number}").strip(b'"\n') == f"hello {number}".encode()
+
+
+def _shortened(command: str, pid: int) -> str:
+    return command.replace("--seconds 30", "--seconds 0.5").replace("4123", str(pid))
+
+
+@contextmanager
+def _recording(cwd: Path) -> Iterator[int]:
+    """Run a process that records, and yield its PID."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _RECORDING], cwd=cwd, env=environment(), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"recording\n"
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the example of the README's story, and return what it recorded."""
+    directory = tmp_path_factory.mktemp("incident")
+    shutil.copy(ROOT / "examples" / "incident" / "incident.py", directory)
+    run([sys.executable, "incident.py"], directory)
+    return directory / "_monitoring"
+
+
+def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> None:
+    printed = run(["aqltelemetry", "report", str(incident)], ROOT)
+    (shown,) = [block for block in Page("README.md").blocks("text") if "workers" in block]
+    assert _headers(printed) == _headers(shown)
+    assert _labels(printed) == _labels(shown)
+    db = TelemetryDB(incident)
+    exports = db.duration().time_series("render export")
+    (killed,) = exports.pids()
+    orders = db.duration().time_series("/orders/{id} [GET]").data()
+    first = exports.data().index[0]
+    assert orders[first:].quantile(0.99) > 1.5 * orders[:first].quantile(0.5)
+    lag = {pid: _lags(db, pid) for pid in db.runtime().pids()}
+    assert max(lag, key=lambda pid: lag[pid]) == killed
+    verified = run(["aqltelemetry", "verify", str(incident)], ROOT)
+    assert re.search(rf"process {killed}, \w+: killed, and recovered", verified)
+
+
+def _lags(db: TelemetryDB, pid: int) -> float:
+    return float(db.runtime().time_series("event loop lag").data(by_pid=pid).max())
+
+
+def _headers(text: str) -> list[list[str]]:
+    rows = [line for line in text.splitlines() if line.startswith("┃")]
+    return [[cell.strip() for cell in row.split("┃")[1:-1]] for row in rows]
+
+
+def _labels(text: str) -> list[str]:
+    table = text.partition("workers")[0]
+    return sorted(line.split("│")[1].strip() for line in table.splitlines() if line[0] == "│")
