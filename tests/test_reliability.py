@@ -60,12 +60,6 @@ def test_what_is_put_into_a_document_replaces_what_stood_there(tmp_path: Path) -
         put(path, "y", "new")
 
 
-def test_each_test_that_the_report_names_is_there() -> None:
-    named = set(re.findall(r"\btest_\w+", RELIABILITY.read_text()))
-    assert named
-    assert named - _names() == set()
-
-
 def test_what_failed_skipped_or_was_not_counted_is_no_zero() -> None:
     row = Row("1", "a fault", "so", "lost 0", ("test_a",), counted=("lost",))
     passed = _Case("test_a[1]", True, "", {"runs": "7", "got": "it", "sum kills": "2"})

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
-from pages import ROOT
+from pages import ROOT, run
 from servers import wait_until
 
 _ROOT = ROOT / "examples"
@@ -59,11 +59,9 @@ def test_a_service_is_recorded(tmp_path: Path, free_port: Callable[[], int], exa
         _, errors = server.communicate(timeout=60)
     assert b'"7"' in answers[0]
     assert b"Traceback" not in errors
-    done = subprocess.run(
-        shlex.split(report), cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
-    )
+    printed = run(report, tmp_path)
     for label in ("/users/{user} [GET]", "db query", "dropped: 0 observations"):
-        assert label in done.stdout
+        assert label in printed
     assert TelemetryDB(tmp_path / "_monitoring").duration().labels() == [
         "/users/{user} [GET]",
         "/users/{user} [GET] ttfb",
