@@ -15,6 +15,7 @@ from aqltelemetry import TelemetryDB
 from aqltelemetry.settings import settings
 from pages import Page
 
+pytestmark = pytest.mark.system
 _PAGE = Page("docs/guides/containers.md")
 _PROGRAM = """
 import os, sys

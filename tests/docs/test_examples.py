@@ -20,6 +20,7 @@ from aqltelemetry import TelemetryDB
 from pages import ROOT, run
 from servers import wait_until
 
+pytestmark = pytest.mark.system
 _ROOT = ROOT / "examples"
 _EXAMPLES = sorted(path.parent.name for path in _ROOT.glob("*/app.py"))
 

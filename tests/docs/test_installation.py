@@ -11,6 +11,7 @@ import pytest
 
 from pages import ROOT, Page, run
 
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 _README = Page("README.md")
 
 
@@ -18,7 +19,6 @@ def _make(line: str, arguments: str) -> str:
     return run([*line.split(), f"ARGS={arguments}"], ROOT, timeout_s=500)
 
 
-@pytest.mark.timeout(600)
 def test_make_demo_reports_and_names_three_commands_to_try_next(tmp_path: Path) -> None:
     assert "make demo" in _README.commands()
     output = _make("make demo", f"--dir {tmp_path}/demo --requests 500")
@@ -30,13 +30,11 @@ def test_make_demo_reports_and_names_three_commands_to_try_next(tmp_path: Path) 
     assert "FastAPI" not in output
 
 
-@pytest.mark.timeout(600)
 def test_make_test_runs_the_tests_that_are_asked_for() -> None:
     assert "make test" in _README.commands()
     assert " passed" in _make("make test", "tests/test_errors.py")
 
 
-@pytest.mark.timeout(600)
 def test_a_clone_can_be_installed_and_records(tmp_path: Path) -> None:
     """Into a new environment, in which the shortest program then records and is read."""
     (install,) = [line for line in _README.commands() if line.startswith("pip ")]

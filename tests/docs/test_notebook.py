@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from aqltelemetry.demo.drive import run
 from pages import ROOT
 
+pytestmark = pytest.mark.system
 _NOTEBOOK = ROOT / "notebooks" / "loader.ipynb"
 
 

@@ -15,6 +15,7 @@ import pytest
 from aqltelemetry import TelemetryDB
 from pages import ROOT, Page, environment, get, is_server, pages, run, serving
 
+pytestmark = pytest.mark.system
 _REQUESTS = ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
 _RECORDED = {
     "README.md": _REQUESTS,

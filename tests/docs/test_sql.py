@@ -17,6 +17,7 @@ import pytest
 from aqltelemetry import Monitor, TelemetryDB, time_block
 from pages import ROOT
 
+pytestmark = pytest.mark.system
 _PAGE = ROOT / "docs" / "guides" / "sql.md"
 
 
