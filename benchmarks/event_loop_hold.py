@@ -35,7 +35,7 @@ from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.recording.forked_child import ChildFeeder
 from aqltelemetry.recording.recorder import Recording, install, remove
 from aqltelemetry.recording.stats import Stats
-from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.account import AccountBuilder
 from aqltelemetry.sinks.csv_rows import format_batch
 from aqltelemetry.system.clock import read_anchor
 
@@ -180,7 +180,7 @@ def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
         batch = read_segment(data, recovered=False).batch
         yield "formatting its observations", lambda rest: format_batch(batch, rest=rest)
         texts = format_batch(batch)
-        yield "adding it to the account", lambda _: Account().add(batch.account, texts)
+        yield "adding it to the account", lambda _: AccountBuilder().add(batch.account, texts)
         writer.close()
 
 

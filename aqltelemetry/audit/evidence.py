@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,11 @@ from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.label_table import TableLabels, read_table
 from aqltelemetry.journal.reader import Context, read_segment
-from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Dropped, SegmentAccount
+from aqltelemetry.observation import ACCOUNT, CSV_HEADER, SegmentAccount
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
-from aqltelemetry.sinks import account as labels
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.account import Account, read_account
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removed,
@@ -46,24 +46,6 @@ class DataFile:
     rows: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What an account file says of the segments `first` to `last` of its writer."""
-
-    first: int
-    last: int
-    accepted: int
-    before: int | None = None
-    rows: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, int] = field(default_factory=dict)
-    torn: int = 0
-    dropped: Sequence[Dropped] = ()
-    end: int | None = None
-    child: int | None = None
-    removed: int = 0
-    damaged: int = 0
-
-
 @dataclass(slots=True)
 class Evidence:
     """All that is known of one writer.
@@ -76,7 +58,7 @@ class Evidence:
     pid: int = 0
     is_alive: bool = False
     files: list[DataFile] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
     journal: dict[int, SegmentAccount | None] = field(default_factory=dict)
     set_aside: set[int] = field(default_factory=set)
     damaged: list[str] = field(default_factory=list)
@@ -147,7 +129,7 @@ def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) ->
         evidence.damaged.append(str(name))
     elif name.prefix == ACCOUNT:
         try:
-            evidence.claims.append(read_claim(name, begin))
+            evidence.accounts.append(read_account(name, begin))
         except (ValueError, KeyError):
             evidence.damaged.append(str(name))
 
@@ -189,43 +171,6 @@ def _count(pieces: Iterable[bytes], pid: int) -> tuple[int | None, bytes]:
             return None, begin
     is_whole = begin.startswith(CSV_HEADER) and rows == lines - 1 and not rest
     return rows if is_whole else None, begin
-
-
-def read_claim(name: FileName, data: bytes) -> Claim:
-    """Read an account; raises ValueError or KeyError where it is none."""
-    numbers: dict[str, int] = {}
-    times: dict[str, int] = {}
-    for line in data.decode().splitlines()[1:]:
-        at_ns, value, label, _ = line.split(",")
-        numbers[label], times[label] = int(value), int(at_ns)
-    torn = numbers.pop(labels.TORN, 0)
-    return Claim(
-        first=name.first,
-        last=name.last,
-        accepted=numbers[labels.ACCEPTED],
-        before=numbers.get(labels.BEFORE),
-        rows=_with_prefix(numbers, labels.ROWS),
-        files=_with_prefix(numbers, labels.FILES, besides=labels.REMOVED),
-        torn=torn,
-        dropped=[
-            Dropped(reason, total, times[labels.DROPPED + reason])
-            for reason, total in _with_prefix(numbers, labels.DROPPED).items()
-        ],
-        end=numbers.get(labels.END),
-        child=numbers.get(labels.CHILD),
-        removed=numbers.get(labels.REMOVED, 0),
-        damaged=numbers.get(labels.DAMAGED, 0),
-    )
-
-
-def _with_prefix(
-    numbers: Mapping[str, int], prefix: str, besides: str | None = None
-) -> Mapping[str, int]:
-    return {
-        label.removeprefix(prefix): value
-        for label, value in numbers.items()
-        if label.startswith(prefix) and label != besides
-    }
 
 
 def look_into(roots: Iterable[Path]) -> dict[str, Evidence]:

@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from aqltelemetry.audit.evidence import Claim, read_claim
 from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.account import Account, read_account
 
 
 @dataclass
@@ -51,9 +51,9 @@ def count(directory: str, wanted: Collection[str]) -> Recorded:
             continue
         if parsed.prefix == ACCOUNT:
             with suppress(ValueError, KeyError):  # damaged: `verify` tells
-                claim = read_claim(parsed, data)
-                recorded.dropped += claim.torn
-                _note_drops(parsed.writer, claim, drops)
+                account = read_account(parsed, data)
+                recorded.dropped += account.torn
+                _note_drops(parsed.writer, account, drops)
             continue
         recorded.files += 1
         recorded.rows[parsed.prefix] += data.count(b"\n") - 1
@@ -81,8 +81,8 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _note_drops(writer: str, claim: Claim, drops: dict[tuple[object, str], int]) -> None:
+def _note_drops(writer: str, account: Account, drops: dict[tuple[object, str], int]) -> None:
     # The writers of a forked child all tell the same totals.
-    teller = writer if claim.child is None else claim.child
-    for reason, total, _ in claim.dropped:
+    teller = writer if account.child is None else account.child
+    for reason, total, _ in account.dropped:
         drops[teller, reason] = max(drops.get((teller, reason), 0), total)

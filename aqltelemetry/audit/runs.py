@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aqltelemetry.audit.evidence import Claim, DataFile, Evidence
+from aqltelemetry.audit.evidence import DataFile, Evidence
+from aqltelemetry.sinks.account import Account
 from aqltelemetry.sinks.removals import Removed
 
 
@@ -15,14 +16,14 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    claims: list[Claim]
+    accounts: list[Account]
     files: list[DataFile]
 
 
 def runs_of(evidence: Evidence) -> Iterator[Run]:
     """Group what tells of the same segments."""
     spans = sorted(
-        [(claim.first, claim.last, claim) for claim in evidence.claims]
+        [(account.first, account.last, account) for account in evidence.accounts]
         + [(file.name.first, file.name.last, file) for file in evidence.files],
         key=lambda span: span[:2],
     )
@@ -33,8 +34,8 @@ def runs_of(evidence: Evidence) -> Iterator[Run]:
                 yield run
             run = Run(first, last, [], [])
         run = run._replace(last=max(run.last, last))
-        if isinstance(each, Claim):
-            run.claims.append(each)
+        if isinstance(each, Account):
+            run.accounts.append(each)
         else:
             run.files.append(each)
     if run is not None:
@@ -44,10 +45,10 @@ def runs_of(evidence: Evidence) -> Iterator[Run]:
 def retired_rows(run: Run, prefix: str, retired: Mapping[str, Sequence[Removed]]) -> int:
     """Return how many rows of a prefix were in files that retention may have removed."""
     return sum(
-        claim.rows.get(prefix, 0)
-        for claim in run.claims
+        account.rows.get(prefix, 0)
+        for account in run.accounts
         if any(
-            gone.first <= claim.first and claim.last <= gone.last
+            gone.first <= account.first and account.last <= gone.last
             for gone in retired.get(prefix, ())
         )
     )
@@ -74,7 +75,7 @@ def may_miss_files(prefix: str, files: Sequence[DataFile], run: Run) -> bool:
     parts: dict[tuple[int, int], set[int]] = {}
     for file in files:
         parts.setdefault((file.name.first, file.name.last), set()).add(file.name.part)
-    counts = {(claim.first, claim.last): claim.files.get(prefix, 0) for claim in run.claims}
+    counts = {(each.first, each.last): each.files.get(prefix, 0) for each in run.accounts}
     return any(
         len(present) < max(counts.get(span, 0), max(present) + 1) for span, present in parts.items()
     )

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aqltelemetry.audit.evidence import Claim, Evidence, gather
+from aqltelemetry.audit.evidence import Evidence, gather
 from aqltelemetry.audit.runs import Run, doubles, may_miss_files, retired_rows, runs_of
 from aqltelemetry.journal.counters import UNREADABLE
 from aqltelemetry.observation import ACCOUNT, Dropped, SegmentAccount
+from aqltelemetry.sinks.account import Account
 from aqltelemetry.sinks.removals import Removed
 
 _TRIES = 3
@@ -97,7 +98,7 @@ def verify(
 def _judge(evidence: Evidence) -> Verdict:
     verdict = Verdict(evidence.writer, evidence.pid, _state(evidence))
     verdict.problems += [f"{name} is damaged" for name in evidence.damaged]
-    if not evidence.claims and not evidence.files and not evidence.journal:
+    if not evidence.accounts and not evidence.files and not evidence.journal:
         verdict.state = "set aside, as damaged" if evidence.set_aside else verdict.state
         return verdict
     unclaimed: dict[int, int] = {}
@@ -110,7 +111,7 @@ def _judge(evidence: Evidence) -> Verdict:
             continue
         told.update(segments)
         if extra:
-            claimed = {n for claim in run.claims for n in range(claim.first, claim.last + 1)}
+            claimed = {n for each in run.accounts for n in range(each.first, each.last + 1)}
             unclaimed[min(set(segments) - claimed)] = extra
     accounts = [account for n, account in evidence.journal.items() if account and n not in told]
     verdict.in_journal = sum(account.accepted for account in accounts)
@@ -127,7 +128,7 @@ _UNKNOWN = "end unknown"
 
 
 def _state(evidence: Evidence) -> str:
-    ends = [claim.end for claim in evidence.claims if claim.end is not None]
+    ends = [account.end for account in evidence.accounts if account.end is not None]
     if ends:
         return "stopped" if max(ends) else "killed, and recovered"
     if evidence.is_alive:
@@ -137,7 +138,7 @@ def _state(evidence: Evidence) -> str:
 
 def _is_end_retired(evidence: Evidence) -> bool:
     """Return whether retention removed the account of what came after all that is there."""
-    known = [claim.last for claim in evidence.claims]
+    known = [account.last for account in evidence.accounts]
     known += [file.name.last for file in evidence.files]
     return max((run.last for run in evidence.retired.get(ACCOUNT, ())), default=0) >= max(known)
 
@@ -150,14 +151,14 @@ def _judge_run(
     None for one that is being published, and not all there.
     """
     expected: Counter[str] = Counter()
-    for claim in run.claims:
-        expected.update(claim.rows)
+    for account in run.accounts:
+        expected.update(account.rows)
     found: Counter[str] = Counter()
     for file in run.files:
         found[file.name.prefix] += file.rows or 0
     if is_moving and found != expected:
         return None
-    claimed = Counter(n for claim in run.claims for n in range(claim.first, claim.last + 1))
+    claimed = Counter(n for account in run.accounts for n in range(account.first, account.last + 1))
     problems = [f"segment {n} has {times} accounts" for n, times in claimed.items() if times > 1]
     extra = 0
     for prefix in sorted({*expected, *found}):
@@ -172,11 +173,13 @@ def _judge_run(
         elif missing:
             what = f"{abs(missing)} rows {'missing' if missing > 0 else 'too many'}"
             problems.append(f"{what} in {prefix} of segments {run.first}-{run.last}")
-    for claim in run.claims:
-        if claim.accepted != sum(claim.rows.values()) + claim.torn:
-            problems.append(f"the account of segments {claim.first}-{claim.last} does not add up")
+    for account in run.accounts:
+        if account.accepted != sum(account.rows.values()) + account.torn:
+            problems.append(
+                f"the account of segments {account.first}-{account.last} does not add up"
+            )
     verdict.rows += found.total()
-    verdict.torn += sum(claim.torn for claim in run.claims)
+    verdict.torn += sum(account.torn for account in run.accounts)
     verdict.problems += problems
     return extra
 
@@ -184,7 +187,7 @@ def _judge_run(
 def _sum_up(evidence: Evidence, verdict: Verdict) -> None:
     """Take the largest of each running total."""
     totals: dict[str, Dropped] = {}
-    told_by: list[Claim | SegmentAccount] = [*evidence.claims]
+    told_by: list[Account | SegmentAccount] = [*evidence.accounts]
     told_by += [account for account in evidence.journal.values() if account]
     for told in told_by:
         verdict.child = told.child if told.child is not None else verdict.child
@@ -194,8 +197,8 @@ def _sum_up(evidence: Evidence, verdict: Verdict) -> None:
     unreadable = totals.pop(UNREADABLE, None)
     verdict.unreadable = unreadable.total if unreadable else 0
     verdict.dropped = list(totals.values())
-    verdict.damaged_segments = sum(claim.damaged for claim in evidence.claims)
-    verdict.retired_files = max((claim.removed for claim in evidence.claims), default=0)
+    verdict.damaged_segments = sum(account.damaged for account in evidence.accounts)
+    verdict.retired_files = max((account.removed for account in evidence.accounts), default=0)
     verdict.retired = {
         prefix: sum(each.amount for each in removed)
         for prefix, removed in evidence.retired.items()
@@ -253,7 +256,7 @@ def _after(step: _Step, total: int | None) -> int | None:
 
 
 def _steps(evidence: Evidence) -> Sequence[_Step]:
-    steps = [_Step(each.first, each.last, each.before, each.accepted) for each in evidence.claims]
+    steps = [_Step(each.first, each.last, each.before, each.accepted) for each in evidence.accounts]
     known = max((step.last for step in steps), default=0)
     # A segment in the journal may be recorded to now: what went into it is not known.
     steps += [

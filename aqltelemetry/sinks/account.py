@@ -1,49 +1,137 @@
-"""The account of what a generation of files holds, as rows of a file of its own.
+"""Accounts: files that say how many observations went into which published files.
 
-It stands beside the files, under the same segments in its name, and lets their
-rows be counted against what was recorded: see `verification`.
+An account is a CSV file with the prefix `account`, published after the files that it
+describes and named after the same journal segments. `aqltelemetry verify` compares the rows
+of the files with it. docs/formats.md describes the labels. This module writes and reads them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aqltelemetry.observation import Dropped, SegmentAccount
+from aqltelemetry.observation import COLUMNS, Dropped, SegmentAccount
 from aqltelemetry.sinks.csv_rows import Block
+from aqltelemetry.sinks.file_names import FileName
 
 ACCEPTED = "accepted"
-"""Label: observations that went into the segments in the file's name."""
+"""Label: observations that were accepted into the segments in the file's name."""
 BEFORE = "accepted before"
-"""Label: those that went into the earlier segments of the same writer."""
+"""Label: observations that were accepted into earlier segments of the same writer."""
 ROWS = "rows "
-"""Label, before a file prefix: the rows of that prefix."""
+"""Label, followed by a file prefix: the number of rows with that prefix."""
 FILES = "files "
-"""Label, before a file prefix: the number of files that they were written into."""
+"""Label, followed by a file prefix: the number of files that these rows were written into."""
 TORN = "dropped torn"
-"""Label: observations in these segments of which no whole record came to be."""
+"""Label: observations in these segments whose records are incomplete."""
 DROPPED = "dropped "
-"""Label, before a reason: the total of the recording so far, at the time of the last drop."""
+"""Label, followed by a reason: the running total, at the time of the last drop."""
 END = "end"
-"""Label: 1 where the recording was stopped after these segments, 0 where it was cut off."""
+"""Label: 1 if the recording was stopped after these segments, 0 if it was killed."""
 DAMAGED = "damaged segments"
-"""Label: segments of which there may have been more than could be read."""
+"""Label: segments that may have contained more than could be read."""
 CHILD = "child"
-"""Label: names the forked child whose recording this is."""
+"""Label: identifies the forked child whose recording this is."""
 REMOVED = "files removed"
-"""Label: published files that this process has removed by the rules of retention."""
+"""Label: the number of published files that retention has removed in this process."""
 _NS_PER_US = 1_000
 
 
-class _Row(NamedTuple):
+class AccountRow(NamedTuple):
+    """A row of an account; `at_ns` is nanoseconds since the epoch."""
+
     at_ns: int
     value: int
     label: str
 
 
+def format_rows(rows: Iterable[AccountRow], pid: int) -> bytes:
+    """Return rows of an account as CSV text, without a header."""
+    return "".join(f"{row.at_ns},{row.value},{row.label},{pid}\n" for row in rows).encode()
+
+
+def read_rows(data: bytes, *, skip_damaged: bool = False) -> Iterator[AccountRow]:
+    """Yield the rows of an account file, which begins with a header.
+
+    Raises ValueError at a line that is not a row of an account, or skips it if `skip_damaged`.
+    """
+    for line in data.decode(errors="replace" if skip_damaged else "strict").splitlines()[1:]:
+        try:
+            yield _row(line)
+        except ValueError:
+            if not skip_damaged:
+                raise
+
+
+def _row(line: str) -> AccountRow:
+    fields = line.split(",")
+    if len(fields) != len(COLUMNS):
+        raise ValueError(line)
+    return AccountRow(int(fields[0]), int(fields[1]), fields[2])
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """Adds up what the segments of a generation hold and tell."""
+    """What an account file says about the segments `first` to `last` of its writer.
+
+    The fields are the values of the labels above; None for a label that is absent.
+    """
+
+    first: int
+    last: int
+    accepted: int
+    before: int | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+    torn: int = 0
+    dropped: Sequence[Dropped] = ()
+    end: int | None = None
+    child: int | None = None
+    removed: int = 0
+    damaged: int = 0
+
+
+def read_account(name: FileName, data: bytes) -> Account:
+    """Read an account file; raises ValueError or KeyError if it is damaged."""
+    rows = {row.label: row for row in read_rows(data)}
+    numbers = {label: row.value for label, row in rows.items()}
+    torn, removed = numbers.pop(TORN, 0), numbers.pop(REMOVED, 0)
+    return Account(
+        first=name.first,
+        last=name.last,
+        accepted=numbers[ACCEPTED],
+        before=numbers.get(BEFORE),
+        rows=_with_prefix(numbers, ROWS),
+        files=_with_prefix(numbers, FILES),
+        torn=torn,
+        dropped=[
+            Dropped(reason, total, rows[DROPPED + reason].at_ns)
+            for reason, total in _with_prefix(numbers, DROPPED).items()
+        ],
+        end=numbers.get(END),
+        child=numbers.get(CHILD),
+        removed=removed,
+        damaged=numbers.get(DAMAGED, 0),
+    )
+
+
+def read_accepted(data: bytes) -> int:
+    """Return how many observations an account says were accepted; 0 if it does not say."""
+    return sum(row.value for row in read_rows(data, skip_damaged=True) if row.label == ACCEPTED)
+
+
+def _with_prefix(numbers: Mapping[str, int], prefix: str) -> Mapping[str, int]:
+    return {
+        label.removeprefix(prefix): value
+        for label, value in numbers.items()
+        if label.startswith(prefix)
+    }
+
+
+class AccountBuilder:
+    """Adds up the segments that are written into the same files."""
 
     def __init__(self) -> None:
         self._accepted = 0
@@ -56,58 +144,50 @@ class Account:
         self._segments = 0
         self._damaged = 0
 
-    def add(self, told: SegmentAccount | None, texts: Mapping[str, Sequence[Block]]) -> None:
-        """Add what a segment tells, and its rows; None tells that it was never recorded to."""
-        if told is None:
+    def add(self, segment: SegmentAccount | None, texts: Mapping[str, Sequence[Block]]) -> None:
+        """Add a segment and its rows by prefix; None stands for a segment without records."""
+        if segment is None:
             return
         if not self._segments:
-            self._before = told.before
+            self._before = segment.before
         self._segments += 1
-        self._accepted += told.accepted
-        self._damaged += told.is_damaged
+        self._accepted += segment.accepted
+        self._damaged += segment.is_damaged
         for prefix, blocks in texts.items():
             self._rows[prefix] += sum(block.rows for block in blocks)
             times_ns = [*self._span_ns, *(block.from_ns for block in blocks)]
             times_ns += (block.to_ns for block in blocks)
             self._span_ns = [min(times_ns), max(times_ns)]
-        self._dropped |= {dropped.reason: dropped for dropped in told.dropped}
-        if told.is_last:
-            self._end = int(told.in_order)
-        self._child = told.child
+        self._dropped |= {dropped.reason: dropped for dropped in segment.dropped}
+        if segment.is_last:
+            self._end = int(segment.in_order)
+        self._child = segment.child
         if not self._span_ns:
-            self._span_ns = [told.at_ns]
+            self._span_ns = [segment.at_ns]
 
     def block(self, pid: int, files: Counter[str], removed: int) -> Block | None:
-        """Return the account as text; None where there is nothing to account for.
+        """Return the account as CSV text, or None if no segment was added.
 
-        `files` counts the files that were written, by prefix.
+        `files` counts the written files by prefix; `removed` are the files that retention
+        has removed so far.
         """
         if not self._segments:
             return None
-        rows = self._told(files, removed)
-        text = "".join(f"{row.at_ns},{row.value},{row.label},{pid}\n" for row in rows)
+        rows = [*self._totals(files, removed)]
         times_ns = [row.at_ns for row in rows] + self._span_ns
-        # Retention goes by the end in the name: the account outlives what it tells of.
-        return Block(text.encode(), len(rows), min(times_ns), max(times_ns) + _NS_PER_US)
+        # Retention goes by the end in the name: the account outlives the files it describes.
+        return Block(format_rows(rows, pid), len(rows), min(times_ns), max(times_ns) + _NS_PER_US)
 
-    def _told(self, files: Counter[str], removed: int) -> list[_Row]:
-        numbers = {ACCEPTED: self._accepted}
-        if self._before is not None:
-            numbers[BEFORE] = self._before
+    def _totals(self, files: Counter[str], removed: int) -> Iterator[AccountRow]:
+        numbers: dict[str, int | None] = {ACCEPTED: self._accepted, BEFORE: self._before}
         numbers |= {ROWS + prefix: rows for prefix, rows in self._rows.items()}
         numbers |= {FILES + prefix: count for prefix, count in files.items()}
-        if torn := self._accepted - self._rows.total():
-            numbers[TORN] = torn
-        if self._end is not None:
-            numbers[END] = self._end
-        if self._child is not None:
-            numbers[CHILD] = self._child
-        if self._damaged:
-            numbers[DAMAGED] = self._damaged
-        if removed:
-            numbers[REMOVED] = removed
+        numbers[TORN] = self._accepted - self._rows.total() or None
+        numbers |= {END: self._end, CHILD: self._child}
+        numbers |= {DAMAGED: self._damaged or None, REMOVED: removed or None}
         at_ns = max(self._span_ns)
-        return [
-            *(_Row(at_ns, value, label) for label, value in numbers.items()),
-            *(_Row(at, total, DROPPED + reason) for reason, total, at in self._dropped.values()),
-        ]
+        for label, value in numbers.items():
+            if value is not None:
+                yield AccountRow(at_ns, value, label)
+        for reason, total, last_ns in self._dropped.values():
+            yield AccountRow(last_ns, total, DROPPED + reason)

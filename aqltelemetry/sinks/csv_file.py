@@ -16,7 +16,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks import file_names
-from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.account import AccountBuilder
 from aqltelemetry.sinks.csv_rows import Block, Memory, format_batch, joined
 from aqltelemetry.sinks.generation import File, Generation
 from aqltelemetry.sinks.publication import Publication, publish
@@ -112,7 +112,7 @@ class CsvSink:
             published = await self._publish()
             generation = None
         if generation is None:
-            account = None if ACCOUNT in covered else Account()
+            account = None if ACCOUNT in covered else AccountBuilder()
             generation = Generation(batch.segment.writer, batch.pid, account, alone=alone)
             self._generation = generation
         generation.add(batch, all_texts)

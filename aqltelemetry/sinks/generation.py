@@ -9,7 +9,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry.observation import CSV_HEADER, Batch, SegmentId
 from aqltelemetry.sinks import file_names
-from aqltelemetry.sinks.account import Account
+from aqltelemetry.sinks.account import AccountBuilder
 from aqltelemetry.sinks.csv_rows import Block
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication
@@ -36,7 +36,9 @@ class Generation:
     `account` is None where one of these segments is published already.
     """
 
-    def __init__(self, writer: str, pid: int, account: Account | None, *, alone: bool) -> None:
+    def __init__(
+        self, writer: str, pid: int, account: AccountBuilder | None, *, alone: bool
+    ) -> None:
         self.writer = writer
         self.pid = pid
         self.alone = alone

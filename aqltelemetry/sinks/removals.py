@@ -8,13 +8,13 @@ each one replaces the one before it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER
 from aqltelemetry.sinks import file_names
-from aqltelemetry.sinks.account import ACCEPTED, REMOVED
+from aqltelemetry.sinks.account import ACCEPTED, REMOVED, AccountRow, format_rows, read_rows
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.system import syscalls
@@ -88,8 +88,8 @@ class Removals:
         told.absorb(self._runs)
         for name, amount in planned:
             told.add(name, amount)
-        rows = [(REMOVED, removed), (ACCEPTED, 0), *told.rows()]
-        text = "".join(f"{now_ns},{value},{label},{os.getpid()}\n" for label, value in rows)
+        numbers = [(REMOVED, removed), (ACCEPTED, 0), *told.rows()]
+        rows = (AccountRow(now_ns, value, label) for label, value in numbers)
         self._number += 1
         path = os.path.join(
             self._directory, file_names.temporary(ACCOUNT, self._publisher, self._number)
@@ -99,7 +99,7 @@ class Removals:
             ACCOUNT, *span, os.getpid(), self._publisher, NO_SEGMENT, NO_SEGMENT, self._number
         )
         try:
-            _write(path, CSV_HEADER + text.encode())
+            _write(path, CSV_HEADER + format_rows(rows, os.getpid()))
             publish(self._directory, [Publication(path, name)])
         except OSError:
             with suppress(OSError):
@@ -132,19 +132,14 @@ def is_removals(name: FileName) -> bool:
 def read_removals(data: bytes) -> RemovedFiles:
     """Return what an account says was removed; lines that say something else are left out."""
     found: dict[tuple[str, str], list[Removed]] = {}
-    for value, label in _rows(data):
-        words = label.removeprefix(_RETIRED).split(" ")
+    for row in read_rows(data, skip_damaged=True):
+        words = row.label.removeprefix(_RETIRED).split(" ")
         with suppress(ValueError):
             prefix, writer, span = words
             first, last = span.split("-")
-            run = Removed(int(first), int(last), int(value))
+            run = Removed(int(first), int(last), row.value)
             found.setdefault((writer, prefix), []).append(run)
     return found
-
-
-def read_accepted(data: bytes) -> int:
-    """Return how many observations an account says were accepted; 0 where it does not."""
-    return sum(int(value) for value, label in _rows(data) if label == ACCEPTED and value.isdigit())
 
 
 def load(path: str) -> bytes:
@@ -176,13 +171,6 @@ def merged(runs: Iterable[Removed]) -> list[Removed]:
         elif run.last > last.last:
             found[-1] = Removed(last.first, run.last, last.amount + run.amount)
     return found
-
-
-def _rows(data: bytes) -> Iterator[tuple[str, str]]:
-    for line in data.decode(errors="replace").split("\n")[1:]:
-        fields = line.split(",")
-        if len(fields) == len(CSV_HEADER.split(b",")):
-            yield fields[1], fields[2]
 
 
 def _write(path: str, data: bytes) -> None:

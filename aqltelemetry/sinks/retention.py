@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.account import read_accepted
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removals,
     is_removals,
     load,
-    read_accepted,
     read_removals,
 )
 from aqltelemetry.system import syscalls
