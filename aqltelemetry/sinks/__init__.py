@@ -1,4 +1,4 @@
-"""Where batches of observations are kept: CSV files, published atomically.
+"""What stores batches of observations: CSV files that are published atomically.
 
 May import: system.
 """

@@ -1,4 +1,4 @@
-"""The CSV sink: batches become immutable, complete, atomically published files."""
+"""The CSV sink: writes batches into files that are published atomically and never change."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _DIRECTORY_MODE = 0o750
 
 
 class CsvSink:
-    """Writes `<prefix>.*.csv` into a directory; for the names see `filenames`.
+    """Writes `<prefix>.*.csv` into a directory; see `file_names` for the names.
 
-    Files take shape under temporary names and appear whole, under names that
-    derive from the segments in them: what is published again, by whoever recovers
-    it after its process's death, appears once. A file is published at a flush,
-    or before it would exceed a batch's `max_file_bytes`. All formatting and file
-    work is done on `executor`, one job after the other. `with_fsync` as in `Settings`.
+    Files are written under temporary names and appear complete, under names that depend on
+    the segments in them: a segment that is published again, by a process that recovers it
+    after a crash, appears once. A file is published by `flush`, or before it would exceed a
+    batch's `max_file_bytes`. All formatting and file operations run on `executor`, one job at
+    a time. `with_fsync` is the option of `Settings`.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class CsvSink:
         self._publisher = os.urandom(8).hex()
         self._number = 0
         self._generation: Generation | None = None
-        # Segments of which a part may be published already, by a dead process
-        # or in an attempt that failed.
+        # Segments that may be partly published, by a process that died or an attempt that
+        # failed.
         self._suspects: set[SegmentId] = set()
         self._ranges: tuple[str, frozenset[tuple[str, int, int]]] | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
-        # Safe to write over, since formatting and writing follow each other on one thread.
+        # May be overwritten, since formatting and writing alternate on one thread.
         self._memory = Memory()
 
     def __repr__(self) -> str:
         return f"CsvSink({self._directory!r})"
 
     async def write(self, batch: Batch) -> Sequence[SegmentId]:
-        """Add a batch to the files being written; return segments published by that."""
+        """Add a batch to the files; return the segments that were published to make room."""
         try:
             return await self._write(batch)
         except BaseException:
@@ -77,7 +77,7 @@ class CsvSink:
             raise
 
     async def flush(self) -> Sequence[SegmentId]:
-        """Publish the files being written; return the segments in them."""
+        """Publish the files; return the segments in them."""
         try:
             published = await self._publish()
         except BaseException:
@@ -87,16 +87,16 @@ class CsvSink:
         return published
 
     async def close(self) -> None:
-        """Remove what was not published: it is still in the journal.
+        """Remove unpublished files, whose rows are still in the journal.
 
-        Waits for a sweep of retention, of which a short process may have no other.
+        Waits for retention, whose only sweep in a short process may be at the end.
         """
         self._abandon()
         if self._cleaning:
             await asyncio.wait(self._cleaning)
         if self._retention.sweeping is not None:
             await asyncio.wrap_future(self._retention.sweeping)
-            self._retention.added(0)  # what was published while it swept may be too much
+            self._retention.added(0)  # for files published during the sweep
             await asyncio.wrap_future(self._retention.sweeping)
 
     async def _write(self, batch: Batch) -> Sequence[SegmentId]:
@@ -145,7 +145,7 @@ class CsvSink:
     @staticmethod
     async def _write_chunk(file: File, chunk: Sequence[Block]) -> None:
         if chunk:
-            await file.file.writelines(_with_rests(joined(chunk)))
+            await file.file.writelines(_in_pieces(joined(chunk)))
 
     async def _open(self, prefix: str, part: int) -> File:
         self._number += 1
@@ -154,7 +154,7 @@ class CsvSink:
         try:
             return File(prefix, part, path, await self._create(path))
         except FileNotFoundError:
-            # Somebody removed the directory; recording outlives that.
+            # The directory was removed; recording continues.
             await self._run(lambda: syscalls.make_directories(self._directory, _DIRECTORY_MODE))
             return File(prefix, part, path, await self._create(path))
 
@@ -163,7 +163,7 @@ class CsvSink:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The thread makes the file all the same.
+            # The thread creates the file nevertheless.
             self._clean_up(self._discard(path, opening))
             raise
 
@@ -186,17 +186,17 @@ class CsvSink:
         return publish(self._directory, publications, with_fsync=self._with_fsync)
 
     async def _account_for(self, generation: Generation) -> None:
-        # Published after what it tells of: one that is there has its files beside it.
+        # Published last: where an account exists, so do the files that it describes.
         removed = 0 if generation.alone else self._retention.removed
-        block = generation.tell(removed)
+        block = generation.account_block(removed)
         if block is not None:
             await self._append(generation, ACCOUNT, [block], sys.maxsize)
 
     def _covered(self, segment: SegmentId) -> frozenset[str]:
-        """Return the prefixes of which a file with this segment and others exists.
+        """Return the prefixes with a published file that contains this segment and others.
 
-        A file of this segment alone needs no look, as its name will be met again;
-        but for the account's, whose name is not as certain.
+        A file of this segment alone is not searched for: publishing it again uses the same
+        name. An account is, since the times in its name may differ.
         """
         if self._ranges is None or self._ranges[0] != segment.writer:
             self._ranges = (segment.writer, _published_ranges(self._directory, segment.writer))
@@ -232,10 +232,10 @@ class CsvSink:
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
 
 
-def _with_rests(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """Yield pieces that are soon written, and let others go on between them.
+def _in_pieces(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield small pieces, and let other threads run between them.
 
-    The kernel may run nothing else on a processor while it copies one.
+    The kernel may run nothing else on a processor while it copies a piece.
     """
     written = 0
     for text in texts:

@@ -1,15 +1,15 @@
-"""The names of published CSV files: what they say, and nothing about their content.
+"""Builds and parses the names of published CSV files.
 
 `<prefix>.<from>-<to>.<pid>-<writer>.<first>-<last>-<part>.csv`, for example
 `duration.20261123T201825123456-20261123T201925654321.4123-9f3ab2c47d51e0aa.000001-000012-0.csv`
 
-`from` and `to` are the UTC microseconds that enclose the file's timepoints,
-`writer` 64 random bits drawn by the recording process, `first` and `last` its
-journal segments that the file holds, `part` counts the files of a segment too
-large for one. So names sort by time within a prefix, are unique without any
-coordination, and derive from the segments alone: whoever publishes a segment
-again, after a crash, arrives at the same name. A file that was compressed later
-has `.gz` or `.zst` after its name.
+`from` and `to` are UTC times in microseconds that enclose the file's timepoints.
+`writer` is 64 random bits in hexadecimal, chosen by the recording process. The file contains
+the writer's journal segments `first` to `last`. `part` numbers the files of a segment that is
+too large for one file, from 0. So names sort by time within a prefix and are unique without
+coordination. They depend on the segments alone: a process that publishes a segment again,
+after a crash, uses the same name. A file that was compressed later has `.gz` or `.zst` after
+its name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%S%f"
 _NS_PER_US = 1000
 COMPRESSED_SUFFIXES = (".gz", ".zst")
-"""What follows `.csv` in the names of compressed files that can be read."""
+"""The suffixes after `.csv` of compressed files that can be read."""
 _IDENTITY = re.compile(
     r"(?P<prefix>[A-Za-z0-9_-]+)"
     r"\.(?P<from>\d{8}T\d{12})-(?P<to>\d{8}T\d{12})"
@@ -41,9 +41,10 @@ _TEMPORARY = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}\.\d+\.tmp", re.ASCII)
 
 
 class FileName(NamedTuple):
-    """What the name of a published file says; times are nanoseconds since the epoch.
+    """The parts of a published file's name; see the module.
 
-    The file's timepoints lie in `from_ns <= t < to_ns`.
+    `from_ns` and `to_ns` are nanoseconds since the epoch; the file's timepoints are in
+    `from_ns <= t < to_ns`.
     """
 
     prefix: str
@@ -64,7 +65,7 @@ class FileName(NamedTuple):
 
 
 def enclosing(first_ns: int, last_ns: int) -> tuple[int, int]:
-    """Return the whole microseconds `from_ns <= first_ns <= last_ns < to_ns`."""
+    """Return whole microseconds, in ns, with `from_ns <= first_ns <= last_ns < to_ns`."""
     return (
         first_ns // _NS_PER_US * _NS_PER_US,
         (last_ns // _NS_PER_US + 1) * _NS_PER_US,
@@ -72,10 +73,7 @@ def enclosing(first_ns: int, last_ns: int) -> tuple[int, int]:
 
 
 def parse(name: str) -> FileName | None:
-    """Return what a published file's name says; None if it is not one of ours.
-
-    A compressed file says the same as the file that was compressed.
-    """
+    """Parse the name of a published file, compressed or not; None for any other name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -96,16 +94,16 @@ def parse(name: str) -> FileName | None:
 
 
 def writer(name: str) -> str:
-    """Return the `writer` in a published file's name, or a copy's; "" if there is none."""
+    """Return the `writer` in the name of a published file or of its copy; "" if there is none."""
     match = _IDENTITY.search(name)
     return match["writer"] if match else ""
 
 
 def published_name(name: str) -> str | None:
-    """Return the name under which a file was published, though it may be renamed now.
+    """Return the name under which a file was published that may have been renamed since.
 
     `duration.<...>-0 (copy).csv.gz` gives `duration.<...>-0.csv`. None if the name does
-    not contain one of ours.
+    not contain the name of a published file.
     """
     match = _IDENTITY.search(name)
     return None if match is None else match[0] + CSV_SUFFIX
@@ -117,13 +115,13 @@ def is_published(name: str) -> bool:
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """Return those of the names in a directory that are of uncompressed published files."""
-    # One search is several times faster than one per name. No name has a slash in it.
+    """Return the names of uncompressed published files among the names in a directory."""
+    # One search is several times faster than one per name. No name contains a slash.
     return _PLAIN_NAMES.findall("/".join(names))
 
 
 def uncompressed(name: str) -> str:
-    """Return a file's name without the suffix of its compression."""
+    """Return a file's name without its compression suffix."""
     for suffix in COMPRESSED_SUFFIXES:
         if name.endswith(CSV_SUFFIX + suffix):
             return name.removesuffix(suffix)
@@ -131,29 +129,29 @@ def uncompressed(name: str) -> str:
 
 
 def forms(name: str) -> list[str]:
-    """Return the names that a file has uncompressed and compressed, without the given one."""
+    """Return the other names of a file: uncompressed, and with each compression suffix."""
     plain = uncompressed(name)
     every = [plain, *(plain + suffix for suffix in COMPRESSED_SUFFIXES)]
     return [each for each in every if each != name]
 
 
 def may_overlap(name: str, since_stamp: str, until_stamp: str) -> bool:
-    """Say whether a file may hold timepoints in a span, given by two results of `stamp`.
+    """Return whether a file may contain timepoints between two results of `stamp`.
 
     True for a file whose name contains no times.
     """
     match = _IDENTITY.search(name)
-    # Stamps sort as the times do; to read them would take ten times as long.
+    # Stamps sort like their times; parsing them would take ten times as long.
     return match is None or (match["from"] < until_stamp and match["to"] > since_stamp)
 
 
 def stamp(epoch_ns: int) -> str:
-    """Return a time as it stands in file names: UTC, to the microsecond that has begun."""
+    """Return a time as in file names: UTC, rounded down to a microsecond."""
     return (_EPOCH + timedelta(microseconds=epoch_ns // _NS_PER_US)).strftime(_STAMP)
 
 
 def _nanoseconds(stamp: str) -> int:
-    # strptime would cost ten times as much, which counts for 20,000 files.
+    # strptime takes ten times as long, which matters for 20,000 files.
     moment = datetime(
         int(stamp[:4]),
         int(stamp[4:6]),
@@ -168,10 +166,10 @@ def _nanoseconds(stamp: str) -> int:
 
 
 def temporary(prefix: str, publisher: str, number: int) -> str:
-    """Name a file that is being written; `publisher` is 16 hexadecimal digits."""
+    """Return the name of a file that is being written; `publisher` is 16 hexadecimal digits."""
     return f"{prefix}.{publisher}.{number}{TMP_SUFFIX}"
 
 
 def is_temporary(name: str) -> bool:
-    """Say whether a name is one that `temporary` makes."""
+    """Return whether a name is a result of `temporary`."""
     return _TEMPORARY.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Files of several prefixes, on their way to be published together."""
+"""The files that are being written and will be published together, one or more per prefix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from aqltelemetry.sinks.publication import Publication
 
 
 class File:
-    """A file that is being written, of one prefix; `part` as in `FileName`."""
+    """A file that is being written, with rows of one prefix; `part` as in `FileName`.
+
+    `size_bytes` counts what was given to `file`; the timepoints are in `from_ns` to `to_ns`.
+    """
 
     __slots__ = ("file", "from_ns", "part", "path", "prefix", "size_bytes", "to_ns")
 
@@ -31,9 +34,11 @@ class File:
 
 
 class Generation:
-    """The files that hold the same run of a writer's segments.
+    """The files that contain the same consecutive segments of a writer.
 
-    `account` is None where one of these segments is published already.
+    `files` maps a prefix to the file that is being written, `full` are those that are
+    complete. `alone` says that no other segment may be added. `account` is None if an account
+    of one of these segments was published before.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class Generation:
         self.full: list[File] = []
 
     def takes(self, batch: Batch, texts: Mapping[str, Sequence[Block]], *, alone: bool) -> bool:
-        """Say whether a batch may be added without any file growing too large."""
+        """Return whether a batch may be added: in order, and no file becomes too large."""
         if alone or self.alone or self.full:
             return False
         if (self.writer, self.pid) != (batch.segment.writer, batch.pid):
@@ -61,7 +66,7 @@ class Generation:
         )
 
     def add(self, batch: Batch, texts: Mapping[str, Sequence[Block]]) -> None:
-        """Count a batch, of which these are all the rows, among those in the files."""
+        """Note that a batch is in the files; `texts` are all of its rows by prefix."""
         self.segments.append(batch.segment)
         if self.account is not None:
             self.account.add(batch.account, texts)
@@ -70,18 +75,18 @@ class Generation:
         return self.files[prefix].size_bytes if prefix in self.files else len(CSV_HEADER)
 
     def all_files(self) -> Iterable[File]:
-        """Return the files, in the order in which they are to be published."""
+        """Return the files in the order of their publication."""
         return (*self.full, *self.files.values())
 
-    def tell(self, removed: int) -> Block | None:
-        """Return the account of the files; None where there is none to be given."""
+    def account_block(self, removed: int) -> Block | None:
+        """Return the account of the files, or None if there is none; see `AccountBuilder`."""
         if self.account is None:
             return None
         count = Counter(file.prefix for file in self.all_files())
         return self.account.block(self.pid, count, removed)
 
     def publications(self) -> list[Publication]:
-        """Return each file with the name that it is to have."""
+        """Return each file with its final name."""
         first, last = self.segments[0].sequence, self.segments[-1].sequence
         return [
             Publication(
@@ -101,5 +106,5 @@ class Generation:
 
 
 def size(blocks: Sequence[Block]) -> int:
-    """Return the size of some text in bytes."""
+    """Return the size of text in bytes."""
     return sum(len(block.text) for block in blocks)

@@ -1,4 +1,4 @@
-"""The last step of a file: from its temporary name to its final one, at once."""
+"""Publishes complete files: renames each from its temporary to its final name, atomically."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.system import syscalls
 
-# What link(2) says where a file system has no hard links.
+# Errors of link(2) on a file system without hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class Publication(NamedTuple):
-    """A complete temporary file, and the name it is to have."""
+    """The path of a complete temporary file, and its final name."""
 
     path: str
     name: FileName
@@ -25,11 +25,11 @@ class Publication(NamedTuple):
 def publish(
     directory: str, publications: Sequence[Publication], *, with_fsync: bool = False
 ) -> int:
-    """Give complete files their names; return how many bytes appeared by that.
+    """Publish files; return the size in bytes of those that were not published before.
 
-    A name that exists means that the same rows were published before. With `with_fsync`
-    content and names outlive a loss of power once this returns. Raises OSError where
-    a file can't be named; those before it are published then.
+    A name that exists already means that the same rows were published before. With
+    `with_fsync`, content and names survive a loss of power once this returns. Raises OSError
+    if a file can't be renamed; the files before it are published then.
     """
     size_bytes = 0
     if with_fsync:
@@ -49,8 +49,8 @@ def publish(
 
 
 def _synchronise(path: str) -> None:
-    # Not tried again where it fails: what the kernel could not write, it may have
-    # forgotten. The rows are written anew, from the journal, into another file.
+    # A failure is not retried: the kernel may have dropped the pages that it could not write.
+    # The rows are written again, from the journal, into another file.
     fd = syscalls.open_file(path, os.O_RDONLY)
     try:
         syscalls.synchronise(fd)
@@ -59,7 +59,7 @@ def _synchronise(path: str) -> None:
 
 
 def take_name(path: str, final: str) -> None:
-    """Give a file its final name; raises FileExistsError where that is taken."""
+    """Give a file its final name; raises FileExistsError if that name exists."""
     try:
         syscalls.link(path, final)
     except OSError as exc:

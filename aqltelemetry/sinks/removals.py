@@ -1,8 +1,8 @@
-"""Which files retention has removed, as an account of its own, so that losses show.
+"""The account of the files that retention has removed, so that lost files are noticed.
 
-Without it, a file that retention removed could not be told from one that was lost. It is
-published before the files are removed, and restates all that its process has removed:
-each one replaces the one before it.
+It distinguishes a file that retention removed from one that was lost. It is published before
+the files are removed and lists everything that its process has removed: each such account
+replaces the previous one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S
 
 NO_SEGMENT = 0
-"""`first` and `last` in the name of such an account: it is of no segment."""
+"""`first` and `last` in the name of such an account, which belongs to no segment."""
 _RETIRED = "removed "
+"""Label, followed by prefix, writer and segments: the `amount` of a `Removed`."""
 _MAX_RUNS = 10_000
 _MAX_BYTES = 4 << 20
 _FILE_MODE = 0o640
@@ -30,10 +31,10 @@ _FORGET_NS = 24 * 3600 * NS_PER_S
 
 
 class Removed(NamedTuple):
-    """Removed files of consecutive segments.
+    """Removed files of the consecutive segments `first` to `last`.
 
-    `amount` is the number of files; of accounts, the observations that were accepted
-    into their segments.
+    `amount` is the number of files; for accounts, the number of observations that were
+    accepted into their segments.
     """
 
     first: int
@@ -42,11 +43,11 @@ class Removed(NamedTuple):
 
 
 RemovedFiles: TypeAlias = Mapping[tuple[str, str], list[Removed]]
-"""What was removed, by writer and prefix."""
+"""Removed files by writer and prefix, in the order of their segments."""
 
 
 class Removals:
-    """Keeps the account of what one process removes from a directory."""
+    """Collects and publishes what one process removes from a directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -57,23 +58,23 @@ class Removals:
         self._seen_ns: dict[str, int] = {}
 
     def add(self, name: FileName, amount: int) -> None:
-        """Note that a file was removed; `amount` as in `Removed`."""
+        """Note that a file was removed; see `Removed` for `amount`."""
         runs = self._runs.setdefault((name.writer, name.prefix), [])
         for number, run in enumerate(runs):
-            if run.first <= name.first and name.last <= run.last:  # a part more of a segment
+            if run.first <= name.first and name.last <= run.last:  # another part of a segment
                 runs[number] = run._replace(amount=run.amount + amount)
                 return
         runs[:] = merged([*runs, Removed(name.first, name.last, amount)])
 
     def absorb(self, runs: RemovedFiles) -> None:
-        """Take over what another account says, which is about to be removed."""
+        """Add the content of another account, which is about to be removed."""
         for key, others in runs.items():
             self._runs[key] = merged([*self._runs.get(key, ()), *others])
 
     def forget(self, present: Collection[str], now_ns: int) -> None:
-        """Forget the writers that have had no file for a day, since nobody asks about them.
+        """Forget writers that have had no file for a day: `verify` no longer reports them.
 
-        `present` are those that have one now.
+        `present` are the writers that have a file now.
         """
         self._seen_ns.update(dict.fromkeys(present, now_ns))
         for writer, prefix in tuple(self._runs):
@@ -83,12 +84,15 @@ class Removals:
         self._seen_ns = {each: at for each, at in self._seen_ns.items() if each in known}
 
     def publish(self, planned: Collection[tuple[FileName, int]], removed: int, now_ns: int) -> None:
-        """Publish what was removed, and what is about to be; raises OSError."""
-        told = Removals(self._directory)
-        told.absorb(self._runs)
+        """Publish which files were removed and which are `planned`, with amounts; raises OSError.
+
+        `removed` is the number of files that this process has removed.
+        """
+        content = Removals(self._directory)
+        content.absorb(self._runs)
         for name, amount in planned:
-            told.add(name, amount)
-        numbers = [(REMOVED, removed), (ACCEPTED, 0), *told.rows()]
+            content.add(name, amount)
+        numbers = [(REMOVED, removed), (ACCEPTED, 0), *content.rows()]
         rows = (AccountRow(now_ns, value, label) for label, value in numbers)
         self._number += 1
         path = os.path.join(
@@ -111,7 +115,7 @@ class Removals:
                 syscalls.unlink(before)
 
     def rows(self) -> list[tuple[str, int]]:
-        """Return label and value of each run, of the oldest no more than there may be."""
+        """Return label and value of the runs, without the oldest if there are too many."""
         rows = [
             (f"{_RETIRED}{prefix} {writer} {run.first}-{run.last}", run.amount)
             for (writer, prefix), runs in self._runs.items()
@@ -120,17 +124,17 @@ class Removals:
         return rows[-_MAX_RUNS:]
 
     def is_mine(self, path: str) -> bool:
-        """Return whether a path is that of the account published last."""
+        """Return whether a path is that of the last published account."""
         return path == self._path
 
 
 def is_removals(name: FileName) -> bool:
-    """Return whether a file is an account of what was removed."""
+    """Return whether a file is an account of removed files."""
     return name.prefix == ACCOUNT and name.first == NO_SEGMENT
 
 
 def read_removals(data: bytes) -> RemovedFiles:
-    """Return what an account says was removed; lines that say something else are left out."""
+    """Return the removed files that an account lists; ignores all other and damaged rows."""
     found: dict[tuple[str, str], list[Removed]] = {}
     for row in read_rows(data, skip_damaged=True):
         words = row.label.removeprefix(_RETIRED).split(" ")
@@ -143,7 +147,7 @@ def read_removals(data: bytes) -> RemovedFiles:
 
 
 def load(path: str) -> bytes:
-    """Return the content of an account; nothing where it can't be read."""
+    """Return the content of an account; empty if it can't be read."""
     try:
         fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -158,10 +162,10 @@ def load(path: str) -> bytes:
 
 
 def merged(runs: Iterable[Removed]) -> list[Removed]:
-    """Return runs in order, those that follow on each other or overlap as one.
+    """Return runs in order; adjacent and overlapping ones are joined.
 
-    Two processes may have planned to remove the same files. What is within another run
-    counts once; where runs overlap only in part, how much they share is not known.
+    Two processes may have planned to remove the same files. A run within another counts
+    once; the amounts of partly overlapping runs are added, since their share is unknown.
     """
     found: list[Removed] = []
     for run in sorted(runs, key=lambda run: (run.first, -run.last, -run.amount)):

@@ -1,7 +1,7 @@
-"""Keeps the published files of a directory within bounds of size and age.
+"""Removes old published files, to keep a directory within limits of size and age.
 
-This is a job of its own, on a thread of its own: publication neither waits for it nor
-fails by it. Each file is tried, and each failure counted, and logged once per reason.
+Retention runs on its own thread: publication neither waits for it nor fails because of it.
+Each failure is counted, and logged once per error number; the other files are removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aqltelemetry.system.threads import NativeFuture, start_thread
 
 _AT_EXIT = "at interpreter shutdown"
 _SWEEP_NS = 60 * NS_PER_S
-# Far longer than any file is being written; its writer, should it live, starts anew.
+# Much longer than a file is being written; a writer that is alive would write it again.
 _STALE_TMP_NS = 600 * NS_PER_S
 _BREATH_FILES = 64
 
@@ -45,13 +45,16 @@ def _on_a_thread(job: Callable[[], None]) -> None:
 
 
 class Retention:
-    """Removes the oldest published files of any process, once there is too much.
+    """Removes the oldest published files of all processes, above a total size or age.
 
-    Only files whose names are ours are counted or removed, and temporary files
-    that a killed process left. `removed` counts the published ones, `errors` how often
-    something could not be removed, read or published. Files that can't be removed, such
-    as those of another user in a sticky directory, do not count among `keep_bytes`
-    once they are the oldest. `start` runs a sweep, by default on a new thread.
+    Removes only published files, by their names, and temporary files of killed processes.
+
+    `keep_bytes` limits the total size and `keep_s` the age of published files. Files that
+    can't be removed, such as those of another user in a sticky directory, do not count
+    once they are the oldest. `now_ns` returns the time in nanoseconds since the epoch;
+    `start` runs a job, by default on a new thread.
+
+    `removed` counts removed published files, `errors` failures to remove, read or publish.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Retention:
         self.removed = 0
         self.errors = 0
         self.sweeping: Future[None] | None = None
-        """Done when the sweep that began last has ended; None before the first."""
+        """Done when the last started sweep has ended; None before the first one."""
         self._directory = directory
         self._keep_bytes = keep_bytes
         self._keep_ns = int(keep_s * NS_PER_S)
@@ -73,7 +76,7 @@ class Retention:
         self._start = start
         self._age_now_ns = AgeClock(now_ns)
         self._is_stepped = False
-        # One is changed by who publishes alone, the other by the sweep alone.
+        # The publishing thread alone changes the first, a sweep alone the second.
         self._added_bytes = 0
         self._swept_bytes = 0
         self._swept_ns: int | None = None
@@ -82,9 +85,9 @@ class Retention:
         self._stuck: set[str] = set()
 
     def added(self, size_bytes: int) -> None:
-        """Note that so much was published; sweep if that may be too much, or once a minute.
+        """Note that `size_bytes` were published; start a sweep if needed, or once a minute.
 
-        Never raises, and does not wait for the sweep.
+        Does not raise, and does not wait for the sweep.
         """
         self._added_bytes += size_bytes
         if self.sweeping is not None and not self.sweeping.done():
@@ -93,33 +96,33 @@ class Retention:
         is_due = self._swept_ns is None or not 0 <= now_ns - self._swept_ns < _SWEEP_NS
         if is_due or self._added_bytes + self._swept_bytes > self._keep_bytes:
             self._swept_ns = now_ns
-            # The scan sees what was added so far; what is added meanwhile may count twice.
+            # The sweep sees all files so far; files added during it may count twice.
             self._added_bytes = 0
             self._begin()
 
     def _begin(self) -> None:
         done = self.sweeping = NativeFuture[None]()
-        done.set_running_or_notify_cancel()  # who gives up waiting does not end it
+        done.set_running_or_notify_cancel()  # so that a cancelled waiter does not cancel it
 
         def job() -> None:
             try:
                 self.sweep()
-            except Exception as exc:  # noqa: BLE001 - whatever it is, a later sweep may do better
-                self._complain("look through the published files", exc)
+            except Exception as exc:  # noqa: BLE001 - a later sweep may succeed
+                self._log_failure("search the published files", exc)
             finally:
                 done.set_result(None)
 
         try:
             self._start(job)
-        except Exception as exc:  # noqa: BLE001 - no more threads, or none of ours
-            if _AT_EXIT not in str(exc):  # from Python 3.12 on; the next process removes them
-                self._complain("begin to remove old files", exc)
+        except Exception as exc:  # noqa: BLE001 - no thread can be started
+            if _AT_EXIT not in str(exc):  # Python 3.12 and later; the next process removes them
+                self._log_failure("start to remove old files", exc)
             done.set_result(None)
 
     def sweep(self) -> None:
-        """Remove what is too old, and the oldest of what is too much.
+        """Remove files that are too old, and the oldest ones above the total size.
 
-        Raises OSError where the directory can't be read.
+        Raises OSError if the directory can't be read.
         """
         now_ns = self._now_ns()
         oldest_ns = self._ages_now_ns(now_ns) - self._keep_ns
@@ -143,38 +146,38 @@ class Retention:
         if age_now_ns < now_ns and not self._is_stepped:
             self._is_stepped = True
             log.warning(
-                "the clock went on to %s, since it was set or the machine slept: until this "
-                "process ends, its files' ages do not include that",
+                "the clock jumped forward to %s, because it was set or the machine was suspended: "
+                "the ages of files do not include this step until this process ends",
                 utc(now_ns),
             )
         return age_now_ns
 
     def _remove(self, files: Sequence[_Published], now_ns: int) -> None:
-        """Remove files, of which an account is published before, or else after."""
-        amounts = {file.path: self._take_note(file) for file in files}
+        """Remove files; the account of them is published before, or again after if that failed."""
+        amounts = {file.path: self._amount(file) for file in files}
         planned = [
             (file.name, amounts[file.path])
             for file in files
             if file.path not in self._stuck and not is_removals(file.name)
         ]
-        takes_over = any(is_removals(file.name) for file in files)
-        is_told = not (planned or takes_over) or self._publish(planned, now_ns)
+        has_removals = any(is_removals(file.name) for file in files)
+        is_published = not (planned or has_removals) or self._publish(planned, now_ns)
         for file in files:
             was_planned = file.path not in self._stuck
             if is_removals(file.name):
-                # What it says is published now, by this process; else it stays.
-                self.removed += is_told and self._is_removed(file)
-            elif self._is_removed(file):
+                # Kept unless this process has published its content.
+                self.removed += is_published and self._unlink(file)
+            elif self._unlink(file):
                 self.removed += 1
                 self._removals.add(file.name, amounts[file.path])
-                is_told = is_told and was_planned
+                is_published = is_published and was_planned
             else:
-                is_told = is_told and not was_planned
-        if not is_told:
+                is_published = is_published and not was_planned
+        if not is_published:
             self._publish((), now_ns)
 
-    def _take_note(self, file: _Published) -> int:
-        """Return what is to be told of a file; take over what it tells of others itself."""
+    def _amount(self, file: _Published) -> int:
+        """Return the amount of a file for `Removed`; absorb the content of a removals account."""
         if file.name.prefix != ACCOUNT:
             return 1
         data = load(file.path)
@@ -186,30 +189,31 @@ class Retention:
         try:
             self._removals.publish(planned, self.removed, now_ns)
         except OSError as exc:
-            self._complain("account for the files that are removed", exc)
+            self._log_failure("publish the account of removed files", exc)
             return False
         return True
 
-    def _is_removed(self, file: _Published) -> bool:
+    def _unlink(self, file: _Published) -> bool:
+        """Remove a file; return whether this process removed it."""
         try:
             syscalls.unlink(file.path)
         except FileNotFoundError:
-            # Somebody else, a reader or a sibling process, was faster.
+            # A reader or another process removed it.
             return False
         except OSError as exc:
             if file.path not in self._stuck:
                 self._stuck.add(file.path)
-                self._complain("remove old files", exc)
+                self._log_failure("remove old files", exc)
             return False
         self._stuck.discard(file.path)
         return True
 
-    def _complain(self, what: str, exc: Exception) -> None:
+    def _log_failure(self, what: str, exc: Exception) -> None:
         self.errors += 1
         number = exc.errno if isinstance(exc, OSError) else None
         if number not in self._logged:
             self._logged.add(number)
-            log.warning("can't %s: %s; the rest is done, and this is tried again", what, exc)
+            log.warning("can't %s: %s; it is tried again at the next sweep", what, exc)
 
     def _scan(self, now_ns: int) -> list[_Published]:
         found = []
@@ -226,11 +230,11 @@ class Retention:
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
-                    self._complain("remove what a killed process left", exc)
+                    self._log_failure("remove temporary files of a killed process", exc)
         return found
 
     @staticmethod
     def _remove_stale(entry: os.DirEntry[str], now_ns: int) -> None:
-        ours = file_names.is_temporary(entry.name)
-        if ours and entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - _STALE_TMP_NS:
+        is_ours = file_names.is_temporary(entry.name)
+        if is_ours and entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - _STALE_TMP_NS:
             syscalls.unlink(entry.path)

@@ -444,7 +444,9 @@ def test_a_clock_that_is_set_forward_makes_no_file_too_old(
             retention.sweep()
     assert all(path.exists() for path in files)
     (record,) = caplog.records
-    assert record.message.startswith(f"the clock went on to {utc(EPOCH_NS + 10 * _S + _YEARS_NS)}")
+    assert record.message.startswith(
+        f"the clock jumped forward to {utc(EPOCH_NS + 10 * _S + _YEARS_NS)}"
+    )
 
 
 def test_a_clock_that_is_set_forward_leaves_the_bound_of_bytes_in_force(tmp_path: Path) -> None:
