@@ -90,10 +90,12 @@ $(VENV)/made:
 		{ echo "aqltelemetry needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) can't make environments: install the package python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "making an environment for Python in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/demo: $(VENV)/made $(FACTS)
+	@echo "installing aqltelemetry, aiohttp, uvloop, Gunicorn, pandas and rich into $(VENV): one to three minutes, the first time"
 	$(PIP) install --editable '.[demo]'
 	@touch $@
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
+import shutil
 import sys
 import warnings
 from importlib.metadata import version
@@ -123,7 +126,7 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
 
     Starts an aiohttp service on uvloop under Gunicorn, sends it requests, stops
     it, and prints the report of what is in the files. It records into DIR; earlier
-    recordings there stay.
+    recordings there stay. Takes some seconds.
     """
     try:
         from aqltelemetry.demo.drive import DemoError, run  # noqa: PLC0415 - an extra
@@ -131,7 +134,9 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
         raise _missing("demo", exc) from exc
     since = str(epoch_ns())
     path = Path(directory or default_directory())
-    click.echo(f"an aiohttp service with {counted(workers, 'worker')} records into {path}/")
+    click.echo(
+        f"starting an aiohttp service with {counted(workers, 'worker')}; it records into {path}/"
+    )
     try:
         with click.progressbar(length=requests, label="requests", file=sys.stderr) as bar:
             sent = run(
@@ -146,6 +151,24 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
     click.echo(f"{sum(sent.values())} requests were answered; the service has stopped")
     context = click.get_current_context()
     context.invoke(report, directory=str(path), dir_option=None, since=since, until=None)
+    click.echo(_next_steps(path))
+
+
+def _next_steps(directory: Path) -> str:
+    """Return the commands to try after the demo, as they are typed in this directory."""
+    program = "aqltelemetry"
+    called = Path(sys.argv[0])
+    if called.name == program and shutil.which(program) != str(called.absolute()):
+        program = os.path.relpath(called)
+    shown = shlex.quote(str(directory))
+    steps = {
+        f"{program} verify {shown}": "prove that no observation is missing",
+        f"{program} doctor {shown}": "see what records there and what does not work",
+        f"{program} run -- COMMAND": "record a service of your own",
+    }
+    width = max(map(len, steps))
+    lines = (f"  {command:{width}}  # {purpose}" for command, purpose in steps.items())
+    return "\n".join(("", "try next:", *lines))
 
 
 def _moment(option: str, text: str | None) -> int | None:

@@ -41,19 +41,33 @@ def test_each_request_sent_is_one_observation_of_a_worker(
     assert left == []
 
 
-def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
-    done = subprocess.run(
+def _demo(cwd: Path) -> str:
+    return subprocess.run(
         [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "50"],
-        cwd=tmp_path,
+        cwd=cwd,
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
-    )
-    assert "an aiohttp service with 2 workers records into _monitoring/" in done.stdout
-    assert "requests were answered; the service has stopped" in done.stdout
-    assert "/users/{id} [GET]" in done.stdout
-    assert "dropped: 0 observations" in done.stdout
+    ).stdout
+
+
+def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
+    printed = _demo(tmp_path)
+    assert "starting an aiohttp service with 2 workers; it records into _monitoring/" in printed
+    assert "requests were answered; the service has stopped" in printed
+    assert "/users/{id} [GET]" in printed
+    assert "dropped: 0 observations" in printed
+
+
+def test_the_command_ends_with_three_commands_that_work(tmp_path: Path) -> None:
+    _, _, after = _demo(tmp_path).partition("try next:")
+    steps = [line.partition("#")[0].split() for line in after.strip().splitlines()]
+    assert [step[1] for step in steps] == ["verify", "doctor", "run"]
+    for step in steps[:2]:
+        assert step[0] == "aqltelemetry"
+        command = [sys.executable, "-m", *step]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
 
 
 def test_a_second_run_spares_what_is_there_and_reports_on_itself(
