@@ -1,4 +1,4 @@
-"""From settings to the parts of a session: which sampler, which sink, which journal.
+"""Makes the parts of a session from its settings: samplers, sinks, journal, control.
 
 This is the only module that names concrete samplers and sinks.
 """
@@ -16,11 +16,16 @@ from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.format import has_room_for
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
+from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Origin, Writer
 from aqltelemetry.protocols import Sampler
+from aqltelemetry.recording.segment_pool import Keeper
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.control_files import ControlFiles
-from aqltelemetry.runtime.parts import Parts, Place
+from aqltelemetry.runtime.control_task import ControlTask, NewProfiler
+from aqltelemetry.runtime.delivery import Delivery, Release, SegmentQueue
+from aqltelemetry.runtime.recovery import Recovery
+from aqltelemetry.runtime.session import Journal, Parts, StartContext
 from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.samplers.garbage import GarbageSampler
 from aqltelemetry.samplers.health import HealthSampler
@@ -28,7 +33,7 @@ from aqltelemetry.samplers.process import ProcessSampler
 from aqltelemetry.settings import Settings, run_name
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
-from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.system.clock import epoch_ns, read_anchor
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
@@ -36,38 +41,65 @@ from aqltelemetry.system.threads import WorkerThread
 _DIRECTORY_MODE = 0o750
 
 
-def assemble(settings: Settings, stats: Callable[[], Stats], journal_thread: WorkerThread) -> Parts:
-    """Make what a session needs, off the event loop, since this does file work.
+def assemble(
+    settings: Settings,
+    stats: Callable[[], Stats],
+    new_profiler: NewProfiler,
+    context: StartContext,
+) -> Parts:
+    """Make the parts of a session, on the journal's thread, since this does file work.
 
-    Raises MonitoringDirectoryError where the directory is none
-    or can't be written to.
+    `context.resources` gets what releases them, also those made before an exception. Raises
+    MonitoringDirectoryError if the directory is not one, or is not writable.
     """
+    loop, journal_thread, resources = context
     reserve_standard_descriptors()
     check_directory(settings.directory)
-    with ExitStack() as undo:
-        sink_thread = WorkerThread("aqltelemetry-sink")
-        undo.callback(sink_thread.shutdown, wait=False)
-        place = _place(settings)
-        undo.callback(place.close)
-        samplers = _runtime_samplers(settings, journal_thread, sink_thread, stats)
-        retention = retention_of(settings)
-        parts = Parts(
-            place=place,
-            journal_roots=all_roots(settings.directory, settings.journal_dir),
-            controls=ControlFiles(settings.directory),
-            journal_thread=journal_thread,
-            sink_thread=sink_thread,
-            samplers=(*samplers, *settings.samplers),
-            sinks=(csv_sink(settings, sink_thread, retention), *settings.sinks),
-            retention=retention,
-            interval_s=settings.interval_s,
-            flush_interval_s=settings.flush_interval_s,
-            max_age_s=settings.max_file_age_s,
-            journal_bytes=settings.journal_bytes,
-        )
-        _announce(settings, place.writer.path)
-        undo.pop_all()
-    return parts
+    sink_thread = WorkerThread("aqltelemetry-sink")
+    resources.callback(sink_thread.shutdown, wait=False)
+    retention = retention_of(settings)
+    sinks = (csv_sink(settings, sink_thread, retention), *settings.sinks)
+    queue = SegmentQueue(loop, sinks)
+    journal = _open_journal(settings, queue, journal_thread, resources)
+    roots = all_roots(settings.directory, settings.journal_dir)
+    recovery = Recovery(roots, queue.put)
+    resources.callback(recovery.close)
+    files = ControlFiles(settings.directory)
+    control = ControlTask(files, journal.writer.name, journal.recording, new_profiler)
+    resources.callback(control.end)
+    delivery = Delivery(
+        queue,
+        sink_thread,
+        _releaser(journal_thread, journal.pool, recovery),
+        settings.max_file_age_s,
+        # Before the limit is reached, so that there is room for what is recorded meanwhile.
+        lambda: journal.pool.account().journal_bytes > settings.journal_bytes // 2,
+    )
+    runtime = _runtime_samplers(settings, journal_thread, sink_thread, stats)
+    _announce(settings, journal.writer.path)
+    return Parts(
+        settings=settings,
+        journal=journal,
+        journal_roots=roots,
+        journal_thread=journal_thread,
+        sink_thread=sink_thread,
+        queue=queue,
+        delivery=delivery,
+        recovery=recovery,
+        control=control,
+        samplers=(*runtime, *settings.samplers),
+        sinks=sinks,
+        retention=retention,
+        resources=resources,
+    )
+
+
+def _releaser(thread: WorkerThread, pool: Keeper, recovery: Recovery) -> Release:
+    def release(sealed: SealedSegment, records: int | None) -> None:
+        owner = recovery.release if sealed.recovered else pool.discard
+        thread.post(partial(owner, sealed, records))
+
+    return release
 
 
 def _announce(settings: Settings, journal: Path | None) -> None:
@@ -107,17 +139,30 @@ def check_directory(directory: str) -> None:
         raise MonitoringDirectoryError(directory, rule) from exc
 
 
-def _place(settings: Settings) -> Place:
+def _open_journal(
+    settings: Settings, queue: SegmentQueue, thread: WorkerThread, resources: ExitStack
+) -> Journal:
     # A segment has no room for a longer name, and is published without it all the same.
     directory = settings.directory if has_room_for(settings.directory) else ""
     origin = Origin(directory, settings.max_file_bytes, epoch_ns, LabelLimit(), run_name())
+
+    def open_by(new_writer: Callable[[], Writer]) -> Journal:
+        with ExitStack() as undo:
+            writer = new_writer()
+            undo.callback(writer.close)
+            pool = Keeper(thread, writer, queue.put, settings.journal_bytes, queue.is_behind)
+            undo.callback(pool.close)
+            recording = pool.open(writer.new_segment(), read_anchor())
+            resources.push(undo.pop_all())
+        return Journal(new_writer, writer, pool, recording)
+
     try:
         root = journal_root(settings.directory, settings.journal_dir)
-        return Place(partial(Writer.in_journal, root, origin))
+        return open_by(partial(Writer.in_journal, root, origin))
     except OSError as exc:
-        # A journal that can't be had now won't be had later.
+        # A journal that can't be created now can't be created later.
         log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
-        return Place(partial(Writer.in_memory, origin))
+        return open_by(partial(Writer.in_memory, origin))
 
 
 def _runtime_samplers(

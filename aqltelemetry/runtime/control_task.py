@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recording import recorder
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aqltelemetry.runtime.profiler import Profiler
 
 _R = TypeVar("_R")
+NewProfiler: TypeAlias = "Callable[[str, float], Profiler]"
+"""Makes a profiler for a form, PSTATS or SPEEDSCOPE, and a longest time in seconds."""
 POLL_S = 0.25
 _LAST_S = 1.0
 SWITCHED_ON = (RUNTIME, "telemetry switched on")
@@ -36,28 +38,26 @@ class ControlTask:
         controls: ControlFiles,
         writer: str,
         recording: Recording,
-        make_profiler: Callable[[str, float], Profiler],
+        new_profiler: NewProfiler,
     ) -> None:
+        """Read whether recordings are switched off, and start the thread that polls."""
         self.is_off = False
         self._controls = controls
         self._writer = writer
         self._recording = recording
+        self._complained = False
+        try:
+            self.is_off = controls.is_off()
+        except OSError as exc:
+            self._complain(exc)
         # Neither may the directory's disk hold up the journal, nor the writing of a profile.
         self._thread = WorkerThread("aqltelemetry-control", self._poll, POLL_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = asyncio.Event()
-        self._make_profiler = make_profiler
+        self._new_profiler = new_profiler
         self._profiler: Profiler | None = None
         self._profile_until_s = 0.0
         self._profile_token = ""
-        self._complained = False
-
-    def begin(self) -> None:
-        """See how recordings are switched; before recording begins, on any thread."""
-        try:
-            self.is_off = self._controls.is_off()
-        except OSError as exc:
-            self._complain(exc)
 
     def end(self) -> None:
         """End the thread, once it has done what it has to; without waiting for that."""
@@ -128,7 +128,7 @@ class ControlTask:
         if self._profiler is None and requests.profile_s is not None:
             self._profile_token = requests.token
             try:
-                profiler = self._make_profiler(requests.profile_form, requests.profile_s)
+                profiler = self._new_profiler(requests.profile_form, requests.profile_s)
                 profiler.start()
             except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
                 await self._answer(ProfileResult(error=str(exc) or repr(exc)))

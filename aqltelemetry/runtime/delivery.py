@@ -1,15 +1,16 @@
-"""Carries sealed segments through the queue to the sinks, and out of the journal.
+"""Delivers sealed segments to the sinks, and releases them from the journal.
 
-A segment leaves the journal when every sink has said that it keeps it. Whatever
-fails before that is done again, from the segment.
+A segment leaves the journal once each sink keeps it. What fails before that is done
+again, from the segment.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
 
 from aqltelemetry.errors import DeliveryError, SegmentError
 from aqltelemetry.journal.reader import Context, Reading, read_segment
@@ -29,141 +30,161 @@ _PAUSE_S = 1.0
 _QUIET_S = 60.0  # for which a segment has room for the clock's anchors
 
 Release = Callable[[SealedSegment, int | None], None]
-"""Told of a segment that is done with, and how many of its records are kept; None if it
-could not be read."""
+"""Called with a finished segment and the number of records kept, or None if it was unreadable."""
 
 
 class Flush:
-    """Asks the delivery, in the queue, to have everything before it kept for good."""
+    """A request, in the queue: the sinks keep everything before it, then `done` is settled.
 
-    def __init__(self, *, last: bool = False) -> None:
+    It is made on the event loop. `done` raises DeliveryError if the delivery failed.
+    """
+
+    def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.last = last
+
+    def settle(self, exc: BaseException | None) -> None:
+        """End the wait for the flush, with an error or without."""
+        if self.done.done():
+            return
+        if exc is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(DeliveryError(exc))
+            self.done.exception()  # the caller may not wait any more
+
+
+class SegmentQueue:
+    """Carries sealed segments, and flushes between them, from any thread to the event loop.
+
+    `cursors` hold what each sink is still to be given.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sinks: Sequence[Sink]) -> None:
+        self.loop = loop
+        self.items: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
+        # A user-defined sink may be there to show observations soon.
+        self.cursors = [SinkCursor(sink, may_wait=len(sinks) == 1) for sink in sinks]
+
+    def put(self, item: SealedSegment | Flush) -> None:
+        """Append an item, on any thread."""
+        # Where the loop is closed, a segment stays in the journal.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.items.put_nowait, item)
+
+    def is_behind(self) -> bool:
+        """Return whether several segments wait to be written; on any thread."""
+        return self.items.qsize() + sum(cursor.waiting for cursor in self.cursors) >= _MANY
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A segment that not every sink keeps yet."""
+
+    sealed: SealedSegment
+    missing: set[SinkCursor]
+    records: int = 0
+    tries: int = 0
 
 
 class Delivery:
     """Empties the queue into the sinks, as one task.
 
-    Segments are read on `executor`. What a sink has taken is flushed after
-    `max_age_s`, when the queue says so, or when the journal `is_full`; where there is
-    one sink, which has taken samples alone, later than that.
+    - `executor`: where segments are read.
+    - `release`: called on the event loop with each segment that every sink keeps.
+    - `max_age_s`: seconds after which a sink is flushed. A flush in the queue comes first;
+      a single sink that has taken samples alone is flushed later.
+    - `is_full`: returns whether the journal needs room, so that sinks are flushed at once.
     """
 
     def __init__(
         self,
-        sinks: Sequence[Sink],
+        queue: SegmentQueue,
         executor: Executor,
         release: Release,
         max_age_s: float,
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.queue: asyncio.Queue[SealedSegment | Flush] = asyncio.Queue()
-        # A sink of one's own may be there to show what was observed soon.
-        self.cursors = [SinkCursor(sink, may_wait=len(sinks) == 1) for sink in sinks]
         self.write_ns = 0
         self.errors = 0
-        """How often something failed that is no sink's fault."""
+        """How often something other than a sink failed."""
+        self.queue = queue
+        self._cursors = queue.cursors
+        self._loop = queue.loop
         self._executor = executor
         self._release = release
         self._max_age_s = max_age_s
         self._is_full = is_full
-        self._loop = asyncio.get_running_loop()
-        self._backlog: dict[SegmentId, SealedSegment] = {}
-        self._records: dict[SegmentId, int] = {}
-        self._kept_by: dict[SegmentId, set[SinkCursor]] = {}
-        self._tries: Counter[SegmentId] = Counter()
+        self._pending: dict[SegmentId, _Pending] = {}
         self._logged: set[type[Exception]] = set()
 
     @property
     def depth(self) -> int:
         """How many segments wait for the sinks."""
-        return self.queue.qsize() + len(self._backlog)
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether several segments wait to be written; on any thread."""
-        return self.queue.qsize() + sum(cursor.waiting for cursor in self.cursors) >= _MANY
+        return self.queue.items.qsize() + len(self._pending)
 
     @property
     def sink_errors(self) -> int:
-        """How often giving something to a sink failed."""
-        return self.errors + sum(cursor.errors for cursor in self.cursors)
+        """How often a delivery to a sink failed."""
+        return self.errors + sum(cursor.errors for cursor in self._cursors)
 
     @property
     def quiet_s(self) -> float:
-        """How many seconds a segment that holds samples alone need not be handed on."""
-        is_quiet = all(cursor.is_quiet for cursor in self.cursors)
+        """How many seconds a segment that holds samples alone may stay unsealed."""
+        is_quiet = all(cursor.is_quiet for cursor in self._cursors)
         return min(self._max_age_s, _QUIET_S) if is_quiet else 0.0
 
     async def run(self) -> None:
-        """Deliver until a last flush; may be run again after it was cancelled.
+        """Deliver until cancelled; may be run again after that.
 
         Nothing else ends it: what fails is counted, logged once, and done again.
         """
         while True:
             item = await self._next()
-            flush = item if isinstance(item, Flush) else None
+            settle = item.settle if isinstance(item, Flush) else _nothing
             try:
-                if isinstance(item, SealedSegment):
-                    self._add(item)
-                await self._serve_all(flush)
+                await self._serve_all(item)
             except Exception as exc:  # noqa: BLE001 - or nothing would be published any more
-                self._note(exc)
-                self._settle(flush, exc)
+                self._count(exc)
+                settle(exc)
                 await asyncio.sleep(_PAUSE_S)
             except BaseException as exc:
-                self._settle(flush, exc)
+                settle(exc)
                 raise
-            self._settle(flush, None)
-            if flush is not None and flush.last:
-                return
+            else:
+                settle(None)
 
-    async def _serve_all(self, flush: Flush | None) -> None:
+    async def _next(self) -> SealedSegment | Flush | None:
+        """Wait for an item; return None when a sink is due before that."""
+        times_s = (cursor.due_at_s(self._max_age_s) for cursor in self._cursors)
+        due = [at_s for at_s in times_s if at_s is not None]
+        wait_s = min(due) - self._loop.time() if due else None
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self.queue.items.get()
+        except TimeoutError:
+            return None
+
+    async def _serve_all(self, item: SealedSegment | Flush | None) -> None:
+        if isinstance(item, SealedSegment):
+            self._pending[item.id] = _Pending(item, set(self._cursors))
+            for cursor in self._cursors:
+                cursor.add(item.id)
         started_ns = monotonic_ns()
-        urgent = flush is not None or self._is_full()
-        for cursor in self.cursors:
-            await self._serve(cursor, flush=flush is not None, urgent=urgent)
+        is_flush = isinstance(item, Flush)
+        urgent = is_flush or self._is_full()
+        for cursor in self._cursors:
+            await self._serve(cursor, flush=is_flush, urgent=urgent)
         self.write_ns += monotonic_ns() - started_ns
 
-    def _note(self, exc: Exception) -> None:
+    def _count(self, exc: Exception) -> None:
         self.errors += 1
         if type(exc) not in self._logged:
             self._logged.add(type(exc))
             log.error("delivery to the sinks failed, and will be tried again", exc_info=exc)
 
-    @staticmethod
-    def _settle(flush: Flush | None, exc: BaseException | None) -> None:
-        if flush is None or flush.done.done():
-            return
-        if exc is None:
-            flush.done.set_result(None)
-        else:
-            flush.done.set_exception(DeliveryError(exc))
-            flush.done.exception()  # who asked for it may not wait any more
-
-    async def _next(self) -> SealedSegment | Flush | None:
-        due = [at for cursor in self.cursors if (at := self._due_at_s(cursor)) is not None]
-        wait_s = min(due) - self._loop.time() if due else None
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self.queue.get()
-        except TimeoutError:
-            return None
-
-    def _due_at_s(self, cursor: SinkCursor) -> float | None:
-        if cursor.todo:
-            return cursor.retry_at_s
-        return cursor.flush_at_s(self._max_age_s)
-
-    def _add(self, sealed: SealedSegment) -> None:
-        self._backlog[sealed.id] = sealed
-        self._kept_by[sealed.id] = set()
-        for cursor in self.cursors:
-            cursor.add(sealed.id)
-
     async def _serve(self, cursor: SinkCursor, *, flush: bool, urgent: bool) -> None:
-        now_s = self._loop.time()
-        if now_s < cursor.retry_at_s and not flush:
+        """Give a sink what it has not got yet, and flush it where that is due."""
+        if self._loop.time() < cursor.retry_at_s and not flush:
             return
         try:
             for segment in cursor.todo:
@@ -187,37 +208,36 @@ class Delivery:
             raise
 
     async def _read(self, segment: SegmentId) -> Batch | None:
-        sealed = self._backlog[segment]
+        """Return a segment's batch; None if it can't be read, and is released as that."""
+        pending = self._pending[segment]
         try:
-            reading = await self._loop.run_in_executor(self._executor, read_sealed, sealed)
+            reading = await self._loop.run_in_executor(self._executor, read_sealed, pending.sealed)
         except (OSError, SegmentError) as exc:
-            if self._is_worth_another_try(segment, exc):
+            pending.tries += 1
+            is_lasting = isinstance(exc, SegmentError | FileNotFoundError)
+            if not is_lasting and pending.tries < _READ_TRIES:
                 raise
             log.error("segment %s can't be read: %s", segment, exc)
-            for cursor in self.cursors:
+            for cursor in self._cursors:
                 cursor.forget(segment)
-            self._done_with(segment, None)
+            del self._pending[segment]
+            self._release(pending.sealed, None)
             return None
-        self._records[segment] = reading.records
+        pending.records = reading.records
         return reading.batch
 
-    def _is_worth_another_try(self, segment: SegmentId, exc: Exception) -> bool:
-        self._tries[segment] += 1
-        is_lasting = isinstance(exc, SegmentError | FileNotFoundError)
-        return not is_lasting and self._tries[segment] < _READ_TRIES
-
     def _keep(self, cursor: SinkCursor, segments: Sequence[SegmentId]) -> None:
+        """Note that a sink keeps segments; release those that all sinks keep."""
         for segment in segments:
-            kept_by = self._kept_by[segment]
-            kept_by.add(cursor)
-            if len(kept_by) == len(self.cursors):
-                self._done_with(segment, self._records[segment])
+            pending = self._pending[segment]
+            pending.missing.discard(cursor)
+            if not pending.missing:
+                del self._pending[segment]
+                self._release(pending.sealed, pending.records)
 
-    def _done_with(self, segment: SegmentId, records: int | None) -> None:
-        del self._kept_by[segment]
-        self._tries.pop(segment, None)
-        self._records.pop(segment, None)
-        self._release(self._backlog.pop(segment), records)
+
+def _nothing(exc: BaseException | None) -> None:
+    del exc
 
 
 def _is_being_cancelled() -> bool:
@@ -226,21 +246,22 @@ def _is_being_cancelled() -> bool:
 
 
 def read_sealed(sealed: SealedSegment) -> Reading:
-    """Read a segment, once all that it accepted is in it.
+    """Read a segment, once all records that it accepted are in it.
 
-    A thread may be between taking a slot and storing its record; that lasts for
-    as long as it is kept from running. After a second it is taken for dead.
+    A thread that has taken a slot may not have stored its record yet, for as long as it does
+    not run. After a second the record is taken for lost. Raises OSError or SegmentError.
     """
+    accepted = sealed.accepted
+    if accepted is None:
+        return _read_recovered(sealed)
     for _ in range(_LATE_TRIES):
-        if sealed.accepted is None:
-            return _read_recovered(sealed)
         reading = read_segment(
             sealed.read(),
             recovered=False,
-            accepted=sealed.accepted,
+            accepted=accepted,
             context=Context(labels=sealed.labels()),
         )
-        if reading.records >= sealed.accepted:
+        if reading.records >= accepted:
             break
         pause(_LATE_S)
     return reading

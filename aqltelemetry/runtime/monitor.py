@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import Future
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.errors import FreeThreadingError, NotRunningError, StateError
@@ -12,8 +13,8 @@ from aqltelemetry.recording.forked_child import ChildFeeder
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.active import Active
 from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS
-from aqltelemetry.runtime.parts import Parts
-from aqltelemetry.runtime.session import Session
+from aqltelemetry.runtime.control_task import NewProfiler
+from aqltelemetry.runtime.session import Parts, Session, StartContext, open_session
 from aqltelemetry.settings import Options, Settings, settings
 from aqltelemetry.system.extensions import has_interpreter_lock
 from aqltelemetry.system.logs import log
@@ -98,7 +99,9 @@ class Monitor:
                 self._directory if monitoring_dir is None else monitoring_dir,
                 self._options | options,
             )
-            self._session = await self._open(self._settings)
+            self._session = await open_session(
+                partial(_assemble, self._settings, self.stats, self._new_profiler())
+            )
             if self._settings.with_profiler:
                 self._start_profiler()
             Active.check_active(self)
@@ -183,25 +186,6 @@ class Monitor:
         if self.is_running:
             await self.stop()
 
-    async def _open(self, chosen: Settings) -> Session:
-        thread = WorkerThread("aqltelemetry-journal")
-        assembling = thread.submit(_assemble, chosen, self.stats, thread)
-        try:
-            parts = await asyncio.wrap_future(assembling)
-        except BaseException:
-            # Cancelled, it may be amid its work and make the parts all the same.
-            assembling.add_done_callback(_disassemble)
-            thread.shutdown(wait=False)
-            raise
-        try:
-            session = Session(parts, self._make_profiler)
-        except BaseException:
-            thread.post(parts.discard)
-            thread.shutdown(wait=False)
-            raise
-        await session.open()
-        return session
-
     async def _give_up(self) -> None:
         """Take back a start that has failed."""
         Active.deactivate(self)  # first, so that nothing goes unrecorded in between
@@ -210,15 +194,11 @@ class Monitor:
         if session is not None:
             await session.close(0)
 
-    def _make_profiler(self, form: str = PSTATS, seconds: float = MAX_PROFILE_S) -> Profiler:
-        from aqltelemetry.runtime.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
-
-        return Profiler(
-            self.directory or "", form, other_threads=self.on_own_thread, seconds=seconds
-        )
+    def _new_profiler(self) -> NewProfiler:
+        return partial(_profiler, self.directory or "", other_threads=self.on_own_thread)
 
     def _start_profiler(self) -> None:
-        profiler = self._make_profiler()
+        profiler = self._new_profiler()(PSTATS, MAX_PROFILE_S)
         profiler.start()
         self._profiler = profiler
 
@@ -227,11 +207,15 @@ class Monitor:
         profiler, self._profiler = self._profiler, None
         if profiler is None:
             return
-        profiler.disable()
-        thread = WorkerThread("aqltelemetry-profile")
-        writing = asyncio.wrap_future(thread.submit(profiler.write))
-        thread.shutdown(wait=False)
         try:
+            profiler.disable()
+            try:
+                thread = WorkerThread("aqltelemetry-profile")
+            except RuntimeError:  # at the interpreter's exit no thread can be started
+                profiler.write()
+                return
+            writing = asyncio.wrap_future(thread.submit(profiler.write))
+            thread.shutdown(wait=False)
             async with asyncio.timeout_at(deadline_s):
                 await asyncio.shield(writing)
         except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
@@ -295,17 +279,23 @@ def _require_asyncio() -> None:
         raise StateError(msg) from None
 
 
-def _assemble(chosen: Settings, stats: Any, thread: WorkerThread) -> Parts:
+def _assemble(
+    chosen: Settings,
+    stats: Callable[[], Stats],
+    new_profiler: NewProfiler,
+    context: StartContext,
+) -> Parts:
     # Imported by the first start, off the event loop: a process that never
-    # records need not carry what reads its statistics and writes its files.
+    # records does not load what reads its statistics and writes its files.
     from aqltelemetry.runtime.assembly import assemble  # noqa: PLC0415
 
-    return assemble(chosen, stats, thread)
+    return assemble(chosen, stats, new_profiler, context)
 
 
-def _disassemble(assembling: Future[Parts]) -> None:
-    if not assembling.cancelled() and assembling.exception() is None:
-        assembling.result().discard()
+def _profiler(directory: str, form: str, seconds: float, *, other_threads: bool) -> Profiler:
+    from aqltelemetry.runtime.profiler import Profiler  # noqa: PLC0415 - cProfile is rarely wanted
+
+    return Profiler(directory, form, other_threads=other_threads, seconds=seconds)
 
 
 monitor = Monitor()

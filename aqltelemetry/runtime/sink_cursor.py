@@ -71,6 +71,10 @@ class SinkCursor:
         quiet_s = max(max_age_s, min(_QUIET_AGES * max_age_s, _QUIET_S))
         return self._taken_since_s + (quiet_s if self.is_quiet else max_age_s)
 
+    def due_at_s(self, max_age_s: float) -> float | None:
+        """Return when the sink is to be served next; None if there is nothing to do."""
+        return self.retry_at_s if self._todo else self.flush_at_s(max_age_s)
+
     async def write(self, batch: Batch, now_s: float) -> Sequence[SegmentId]:
         """Give the sink a batch; return what it keeps now and did not before."""
         self._todo.pop(batch.segment, None)

@@ -58,7 +58,6 @@ async def rig(
     current, _ = recording(*memory_segments(1))
     make = lambda form, seconds: profiler  # noqa: E731
     made = ControlTask(controls, _WRITER, current, make)  # type: ignore[arg-type]
-    made.begin()
     yield made, controls, profiler, current
     made.end()
     recorder.remove(current)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import record
 from aqltelemetry.runtime import delivery as delivery_module
-from aqltelemetry.runtime.delivery import Delivery, Flush, read_sealed
+from aqltelemetry.runtime.delivery import Delivery, Flush, SegmentQueue, read_sealed
 from aqltelemetry.system.threads import WorkerThread
 from fakes import MemorySink, memory_segments, origin, recording
 
@@ -57,27 +57,40 @@ async def _delivering(
     thread: WorkerThread, *sinks: MemorySink, max_age_s: float = 3600.0
 ) -> AsyncIterator[tuple[Delivery, Released]]:
     released: Released = []
-    delivery = Delivery(
-        sinks, thread, lambda sealed, records: released.append((sealed, records)), max_age_s
-    )
+    delivery = _new_delivery(thread, sinks, released, max_age_s)
     task = asyncio.create_task(delivery.run())
     yield delivery, released
-    if not task.done():
-        await _flush(delivery, last=True)
-    await task
+    await _flush_and_end(delivery, task)
 
 
-async def _flush(delivery: Delivery, *, last: bool = False) -> None:
-    flush = Flush(last=last)
-    delivery.queue.put_nowait(flush)
+def _new_delivery(
+    thread: WorkerThread,
+    sinks: Sequence[MemorySink],
+    released: Released,
+    max_age_s: float = 3600.0,
+    is_full: Callable[[], bool] = lambda: False,
+) -> Delivery:
+    queue = SegmentQueue(asyncio.get_running_loop(), sinks)
+    return Delivery(queue, thread, lambda *each: released.append(each), max_age_s, is_full)
+
+
+async def _flush(delivery: Delivery) -> None:
+    flush = Flush()
+    delivery.queue.put(flush)
     await flush.done
+
+
+async def _flush_and_end(delivery: Delivery, task: asyncio.Task[None]) -> None:
+    await _flush(delivery)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_a_segment_goes_through_the_queue_to_every_sink(thread: WorkerThread) -> None:
     sinks = (MemorySink(), MemorySink())
     (sealed,) = _in_memory(1)
     async with _delivering(thread, *sinks) as (delivery, released):
-        delivery.queue.put_nowait(sealed)
+        delivery.queue.items.put_nowait(sealed)
         await _flush(delivery)
         for sink in sinks:
             assert sink.rows() == [("custom", "x", 0.0), ("custom", "x", 1.0), ("custom", "x", 2.0)]
@@ -89,24 +102,21 @@ async def test_a_segment_is_released_when_the_last_sink_keeps_it(thread: WorkerT
     quick, slow = MemorySink(), FlushingSink()
     (sealed,) = _in_memory(1)
     released: Released = []
-    delivery = Delivery(
-        (quick, slow), thread, lambda each, records: released.append((each, records)), 3600.0
-    )
-    delivery.queue.put_nowait(sealed)
+    delivery = _new_delivery(thread, (quick, slow), released)
+    delivery.queue.items.put_nowait(sealed)
     task = asyncio.create_task(delivery.run())
     while not slow.batches:
         await asyncio.sleep(0)
     assert released == []
     assert delivery.depth == 1
-    await _flush(delivery, last=True)
+    await _flush_and_end(delivery, task)
     assert released == [(sealed, 3)]
-    await task
 
 
 async def test_what_was_taken_is_flushed_at_its_age(thread: WorkerThread) -> None:
     sink = FlushingSink()
     async with _delivering(thread, sink, max_age_s=0.001) as (delivery, released):
-        delivery.queue.put_nowait(_in_memory(1)[0])
+        delivery.queue.items.put_nowait(_in_memory(1)[0])
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -122,7 +132,7 @@ async def test_what_a_dead_process_left_is_flushed_at_once(
     orphan = SealedSegment(left.id, left.path)
     sink = FlushingSink()
     async with _delivering(thread, sink) as (delivery, released):
-        delivery.queue.put_nowait(orphan)
+        delivery.queue.items.put_nowait(orphan)
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -135,13 +145,13 @@ async def test_a_sink_that_fails_gets_everything_again(thread: WorkerThread) -> 
     sink.failures = [OSError("no space"), ValueError("what?")]
     first, second = _in_memory(2)
     async with _delivering(thread, sink) as (delivery, released):
-        delivery.queue.put_nowait(first)
-        delivery.queue.put_nowait(second)
+        delivery.queue.items.put_nowait(first)
+        delivery.queue.items.put_nowait(second)
         for _ in range(3):
             await _flush(delivery)  # tries at once, not after a pause
         assert [batch.segment for batch in sink.batches] == [first.id, second.id]
         assert [each for each, _ in released] == [first, second]
-        assert delivery.cursors[0].errors == 2
+        assert delivery.queue.cursors[0].errors == 2
 
 
 async def test_a_failing_sink_keeps_nothing_from_another(thread: WorkerThread) -> None:
@@ -149,7 +159,7 @@ async def test_a_failing_sink_keeps_nothing_from_another(thread: WorkerThread) -
     bad.failures = [OSError("down") for _ in range(100)]
     (sealed,) = _in_memory(1)
     async with _delivering(thread, bad, good) as (delivery, released):
-        delivery.queue.put_nowait(sealed)
+        delivery.queue.items.put_nowait(sealed)
         await _flush(delivery)
         assert len(good.rows()) == 3
         assert released == []
@@ -163,7 +173,7 @@ async def test_a_failed_sink_is_tried_again_after_its_pause(
     sink = MemorySink()
     sink.failures = [OSError("down")]
     async with _delivering(thread, sink) as (delivery, released):
-        delivery.queue.put_nowait(_in_memory(1)[0])
+        delivery.queue.items.put_nowait(_in_memory(1)[0])
         async with asyncio.timeout(10):
             while not released:
                 await asyncio.sleep(0)
@@ -179,8 +189,8 @@ async def test_a_segment_that_is_gone_is_released_unread(
     sink = MemorySink()
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
         async with _delivering(thread, sink) as (delivery, released):
-            delivery.queue.put_nowait(gone)
-            delivery.queue.put_nowait(there)
+            delivery.queue.items.put_nowait(gone)
+            delivery.queue.items.put_nowait(there)
             await _flush(delivery)
             assert released == [(gone, None), (there, 3)]
     assert "can't be read" in caplog.text
@@ -193,7 +203,7 @@ async def test_a_flush_is_answered_after_everything_before_it(thread: WorkerThre
     segments = _in_memory(5)
     async with _delivering(thread, sink) as (delivery, released):
         for sealed in segments:
-            delivery.queue.put_nowait(sealed)
+            delivery.queue.items.put_nowait(sealed)
         await _flush(delivery)
         assert [each for each, _ in released] == segments
 
@@ -202,7 +212,7 @@ async def test_a_flush_given_up_on_harms_nothing(thread: WorkerThread) -> None:
     async with _delivering(thread, MemorySink()) as (delivery, _):
         given_up = Flush()
         given_up.done.cancel()
-        delivery.queue.put_nowait(given_up)
+        delivery.queue.items.put_nowait(given_up)
         await _flush(delivery)
 
 
@@ -251,15 +261,14 @@ class HungSink(MemorySink):
 async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
     thread: WorkerThread,
 ) -> None:
-    delivery = Delivery([HungSink()], thread, lambda *_: None, 3600.0)
+    delivery = _new_delivery(thread, [HungSink()], [])
     for number, sealed in enumerate(_in_memory(5)):
-        assert delivery.is_behind == (number >= 4)
-        delivery.queue.put_nowait(sealed)
+        assert delivery.queue.is_behind() == (number >= 4)
+        delivery.queue.items.put_nowait(sealed)
     task = asyncio.create_task(delivery.run())
-    await _flush(delivery, last=True)
-    await task
-    assert delivery.queue.empty()
-    assert delivery.is_behind
+    await _flush_and_end(delivery, task)
+    assert delivery.queue.items.empty()
+    assert delivery.queue.is_behind()
 
 
 class CumulativeSink(MemorySink):
@@ -281,21 +290,15 @@ async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_oth
     slow = sinks[1]
     segments = _in_memory(5)
     released: Released = []
-    delivery = Delivery(
-        sinks[order:] + sinks[:order],
-        thread,
-        lambda each, records: released.append((each, records)),
-        3600.0,
-    )
+    delivery = _new_delivery(thread, sinks[order:] + sinks[:order], released)
     for sealed in segments:
-        delivery.queue.put_nowait(sealed)
+        delivery.queue.items.put_nowait(sealed)
     task = asyncio.create_task(delivery.run())
     while len(slow.batches) < len(segments):
         await asyncio.sleep(0)
     assert (released, delivery.depth) == ([], len(segments))
-    await _flush(delivery, last=True)
+    await _flush_and_end(delivery, task)
     assert released == [(sealed, 3) for sealed in segments]
-    await task
 
 
 async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: WorkerThread) -> None:
@@ -306,7 +309,7 @@ async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: Wor
     silent = SilentSink()
     async with _delivering(thread, CumulativeSink(), silent, MemorySink()) as (delivery, released):
         for sealed in _in_memory(3):
-            delivery.queue.put_nowait(sealed)
+            delivery.queue.items.put_nowait(sealed)
         for _ in range(3):
             await _flush(delivery)
         assert released == []
@@ -326,13 +329,12 @@ async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
 
     sink = MemorySink()
     released: Released = []
-    delivery = Delivery([sink], thread, lambda *each: released.append(each), 3600.0, is_full)
+    delivery = _new_delivery(thread, [sink], released, is_full=is_full)
     task = asyncio.create_task(delivery.run())
     segments = _in_memory(4)
     for sealed in segments:
-        delivery.queue.put_nowait(sealed)
-    await _flush(delivery, last=True)
-    await task
+        delivery.queue.items.put_nowait(sealed)
+    await _flush_and_end(delivery, task)
     assert [each for each, _ in released] == segments
     assert (delivery.errors, delivery.sink_errors) == (3, 3)
     assert len([each for each in caplog.records if "delivery" in each.message]) == 2
@@ -347,7 +349,7 @@ async def test_a_flush_that_delivery_failed_on_says_so(
             patch.setattr(delivery, "_serve", None)
             with pytest.raises(DeliveryError, match="NoneType"):
                 await _flush(delivery)
-        delivery.queue.put_nowait(_in_memory(1)[0])
+        delivery.queue.items.put_nowait(_in_memory(1)[0])
         await _flush(delivery)
         assert len(released) == 1
 
@@ -366,7 +368,7 @@ async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread)
 
     sink = AwaitingSink()
     async with _delivering(thread, sink) as (delivery, released):
-        delivery.queue.put_nowait(_in_memory(1)[0])
+        delivery.queue.items.put_nowait(_in_memory(1)[0])
         await _flush(delivery)
         sink.failures = [ValueError()]
         await _flush(delivery)
@@ -381,16 +383,15 @@ async def test_a_delivery_that_was_cancelled_goes_on_where_it_was(
     sinks = (FlushingSink(), MemorySink())
     segments = _in_memory(3)
     released: Released = []
-    delivery = Delivery(sinks, thread, lambda *each: released.append(each), 3600.0)
+    delivery = _new_delivery(thread, sinks, released)
     for sealed in segments:
-        delivery.queue.put_nowait(sealed)
+        delivery.queue.items.put_nowait(sealed)
     task = asyncio.create_task(delivery.run())
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
     task = asyncio.create_task(delivery.run())
-    await _flush(delivery, last=True)
-    await task
+    await _flush_and_end(delivery, task)
     assert [each for each, _ in released] == segments
     assert delivery.depth == 0

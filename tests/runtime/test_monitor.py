@@ -42,6 +42,7 @@ from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
 from aqltelemetry.system.clock import Anchor
 from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.threads import WorkerThread
 from fakes import FakeSampler, MemorySink
 from servers import recover
 
@@ -568,7 +569,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s:
         assert mine.is_running
 
 
-@pytest.mark.parametrize(("owner", "name"), [(assembly, "_place"), (Keeper, "open")])
+@pytest.mark.parametrize(("owner", "name"), [(assembly, "_open_journal"), (Keeper, "open")])
 async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
@@ -594,18 +595,18 @@ async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothin
     assert [*directory.rglob("*"), *left] == []
 
 
-async def test_a_start_that_is_cancelled_before_its_beginning_is_begun_leaves_nothing(
+async def test_a_start_that_is_cancelled_before_the_journals_thread_begins_leaves_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, reached = threading.Event(), asyncio.Event()
-    real = session.Session._on_journal_thread
 
-    async def gated(self: session.Session, job: Callable[[], object]) -> object:
-        self._parts.journal_thread.post(gate.wait)
+    def held_up(name: str) -> WorkerThread:
+        thread = WorkerThread(name)
+        thread.post(gate.wait)
         reached.set()
-        return await real(self, job)
+        return thread
 
-    monkeypatch.setattr(session.Session, "_on_journal_thread", gated)
+    monkeypatch.setattr(session, "WorkerThread", held_up)
     task = asyncio.create_task(Monitor(directory).start())
     await reached.wait()
     task.cancel()
@@ -718,6 +719,17 @@ async def test_a_profile_is_written_off_the_event_loop(
     assert list(directory.glob("profiler.*"))
 
 
+async def test_a_profile_is_written_where_no_thread_can_be_started(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise RuntimeError(f"can't start new thread at interpreter shutdown: {name}")
+
+    async with Monitor(directory, with_runtime=False, with_profiler=True):
+        monkeypatch.setattr("aqltelemetry.runtime.monitor.WorkerThread", refuse)
+    assert list(directory.glob("profiler.*"))
+
+
 async def test_a_profile_that_is_written_slowly_keeps_no_stop_beyond_its_time(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -753,8 +765,8 @@ async def main():
     for segment in range(6):
         for number in range(10):
             record("x", 10 * segment + number)
-        await mine._session._on_journal_thread(mine._session._keeper.seal)
-        while mine._session._delivery.queue.qsize():
+        await mine._session._on_journal_thread(mine._session._pool.seal)
+        while mine._session._delivery.queue.items.qsize():
             await asyncio.sleep(0)
         await mine._session._loop.run_in_executor(mine._session._parts.sink_thread, int)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -29,9 +29,9 @@ _PACKAGE = str(Path(aqltelemetry.__file__).parent)
 # of a task; and generators, which are entered once more when they are closed.
 _NO_STEPS = (
     *("threads.py:", "loop_thread.py:", "logs.py:"),
-    *("syscalls.py:close", "Session.open", "Session._start", "<genexpr>"),
+    *("syscalls.py:close", "open_session", "Session._start", "<genexpr>"),
 )
-_ON_THREADS = {"_assemble", "_begin"}
+_ON_THREADS = {"_assemble"}
 
 
 class _StepError(Exception):
