@@ -1,8 +1,10 @@
 """Record the requests of an ASGI application: Starlette, FastAPI, Litestar, Quart, Django.
 
-from aqltelemetry.asgi import TelemetryMiddleware
+    from aqltelemetry.asgi import TelemetryMiddleware
 
-app = TelemetryMiddleware(app, "_monitoring")
+    app = TelemetryMiddleware(app, "_monitoring")
+
+`TelemetryMiddleware` describes its options and the labels that it records.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Record the requests of a WSGI application: Flask, Django, Bottle, Falcon, Pyramid.
 
-from aqltelemetry.wsgi import TelemetryMiddleware
+    from aqltelemetry.wsgi import TelemetryMiddleware
 
-app = TelemetryMiddleware(app, "_monitoring")
+    app = TelemetryMiddleware(app, "_monitoring")
+
+`TelemetryMiddleware` describes its options and the labels that it records.
 """
 
 from __future__ import annotations

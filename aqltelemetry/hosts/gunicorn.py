@@ -1,19 +1,8 @@
-"""The Gunicorn host: `gunicorn -c python:aqltelemetry.gunicorn app:app`.
+"""Records each worker of Gunicorn: the hooks behind `aqltelemetry.gunicorn`.
 
-Or, in a configuration of one's own, which may have hooks already:
-
-    aqltelemetry_dir = "_monitoring"
-
-    from aqltelemetry.gunicorn import extend
-
-    extend(globals())
-
-Each worker's application is wrapped once it is loaded, after the fork: as an
-aiohttp, ASGI or WSGI application, by the kind of the worker. Not by Gunicorn's
-own hooks for requests, since some workers never call them, and none waits for
-the body. Options are what the configuration calls `aqltelemetry_dir`,
-`aqltelemetry_interval_s` and so on, or else environment variables,
-AQLTELEMETRY_DIR and so on.
+A worker's application is wrapped after the fork, once it is loaded, as an aiohttp, ASGI or WSGI
+application, depending on the kind of the worker. Gunicorn's own hooks for requests are not
+used: some workers never call them, and none waits for the body of the response.
 """
 
 from __future__ import annotations
@@ -35,28 +24,41 @@ from aqltelemetry.system.threads import no_greenlet_goes_on
 __all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
 
 _PREFIX = "aqltelemetry_"
-# What Gunicorn names a configuration that is a file.
+# Gunicorn's name of the module of a configuration file.
 _FILE_MODULE = "__config__"
 
 
 def extend(namespace: MutableMapping[str, Any]) -> None:
-    """Add our hooks to those that a configuration has: `extend(globals())` at its end.
+    """Add the hooks to those that a configuration file has; call it at the end of the file.
 
-    Its own run first, as they may replace the application or record something still.
-    Raises OptionError for a wrong option of the configuration.
+        extend(globals())
+
+    A hook that the file has runs before the one that is added, since it may replace the
+    application or still record something.
+
+    Parameters:
+        namespace: The variables of the configuration.
+
+    Raises:
+        OptionError: For a wrong variable `aqltelemetry_...` of the configuration, which stops
+            Gunicorn before it serves.
     """
-    _check(_named(namespace))
-    for ours in (post_worker_init, worker_exit):
-        theirs = namespace.get(ours.__name__)
-        if isinstance(theirs, str):  # Gunicorn takes the name of a hook too
-            theirs = pkgutil.resolve_name(theirs)
-        namespace[ours.__name__] = ours if theirs in (None, ours) else _both(theirs, ours)
+    _check(_options_in(namespace))
+    for hook in (post_worker_init, worker_exit):
+        present = namespace.get(hook.__name__)
+        if isinstance(present, str):  # Gunicorn accepts the name of a hook too
+            present = pkgutil.resolve_name(present)
+        is_only = present in (None, hook)
+        namespace[hook.__name__] = hook if is_only else _in_turn(present, hook)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Record a worker's requests; where that fails, it serves unrecorded.
+    """Record the requests of a worker; a failure is logged, and the worker serves unrecorded.
 
-    Raises OptionError for a wrong option of the configuration.
+    Gunicorn calls it in each worker when the application is loaded.
+
+    Raises:
+        OptionError: For a wrong variable `aqltelemetry_...` of the configuration.
     """
     options = _options(worker)
     _check(options)
@@ -65,45 +67,47 @@ def post_worker_init(worker: Any) -> None:
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    """Do what Gunicorn does by itself; here so that a line that imports all hooks works.
+    """Log the request at the debug level, as Gunicorn does by default.
 
-    Requests are recorded by what wraps the application, once.
+    It exists so that a configuration may import all hooks in one line.
     """
     worker.log.debug("%s %s", req.method, req.path)
 
 
 def post_request(worker: object, req: object, environ: object, resp: object) -> None:
-    """Do nothing, as Gunicorn by itself; here for the reason that `pre_request` is."""
+    """Do nothing, as Gunicorn does by default; see `pre_request`."""
 
 
 def worker_exit(server: object, worker: object) -> None:
-    """Publish what a worker recorded, where its exit comes by here."""
+    """Stop and publish the recording of a worker; Gunicorn calls it when the worker exits."""
     del server, worker
-    # gevent's workers go on with requests meanwhile, where they were told to be quick.
+    # Greenlets of gevent's workers may still handle requests where a quick stop was requested.
     with log_failed_stop(), suppress(NotRunningError), no_greenlet_goes_on():
         background.stop()
 
 
-def _both(theirs: Callable[..., None], ours: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(theirs)  # Gunicorn counts a hook's parameters
+def _in_turn(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that calls two hooks."""
+
+    @functools.wraps(first)  # Gunicorn counts a hook's parameters
     def hook(*arguments: object) -> None:
         try:
-            theirs(*arguments)
+            first(*arguments)
         finally:
-            ours(*arguments)
+            second(*arguments)
 
     return hook
 
 
 def _options(worker: Any) -> dict[str, Any]:
-    """Return the options that the configuration has, as variables."""
+    """Return the options that the configuration of a worker gives as variables."""
     location = str(worker.cfg.config)
     kind, _, name = location.partition(":")
     module = sys.modules.get(name if kind == "python" else _FILE_MODULE)
-    return _named(vars(module) if module else {})
+    return _options_in(vars(module) if module else {})
 
 
-def _named(namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _options_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
     options = {
         variable.removeprefix(_PREFIX): value
         for variable, value in namespace.items()
@@ -115,10 +119,10 @@ def _named(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Raise OptionError for what a configuration has, which ends Gunicorn before it serves."""
-    hosts = ("monitoring_dir", "with_ttfb", "template")
-    ours: Any = {name: value for name, value in options.items() if name not in hosts}
-    settings(options.get("monitoring_dir"), ours, {})
+    """Raise OptionError for a wrong option, which stops Gunicorn before it serves."""
+    of_hosts = ("monitoring_dir", "with_ttfb", "template")
+    others: Any = {name: value for name, value in options.items() if name not in of_hosts}
+    settings(options.get("monitoring_dir"), others, {})
 
 
 def _wrap(worker: Any, options: dict[str, Any]) -> None:
@@ -130,7 +134,7 @@ def _wrap(worker: Any, options: dict[str, Any]) -> None:
     elif packages & {"uvicorn", "uvicorn_worker"}:
         worker.wsgi = _asgi(worker.wsgi, options)
     else:
-        from aqltelemetry.hosts.wsgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - of one kind of worker
+        from aqltelemetry.hosts.wsgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - one kind of worker needs it
 
         worker.wsgi = TelemetryMiddleware(worker.wsgi, **options)
 

@@ -1,8 +1,8 @@
-"""Under which labels a host records an HTTP exchange.
+"""The labels under which a host records a request.
 
-`<template> [<METHOD>]` is the time from the request's head to the last byte of
-the response, `... ttfb` that to the first one. An exchange that did not go well is
-an observation more: `... 4xx`, `... 5xx` or `... disconnect`. docs/reference/labels.md lists all.
+`<template> [<METHOD>]` is the time from the request's head to the last byte of the response,
+and `... ttfb` the time to its first byte. A request that fails has one more observation:
+`... 4xx`, `... 5xx` or `... disconnect`. docs/reference/labels.md lists all labels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The ASGI host: `app = TelemetryMiddleware(app, "_monitoring")`.
+"""Records the requests of an ASGI application, by a wrapper around it.
 
-For Starlette, FastAPI, Litestar, and any other ASGI application. It wraps the
-application's callable: it reads no body and makes no task for a request. It sets a
-context variable only where a WSGI middleware exists in the process: that one then
-finds in it the ASGI request that its own request is a part of.
+The wrapper reads no body and creates no task for a request. It sets a context variable only
+where a WSGI middleware exists in the process, which finds in it the ASGI request that its own
+request is a part of.
 """
 
 from __future__ import annotations
@@ -36,25 +35,50 @@ _LAST_MESSAGES = frozenset(
 
 
 class TelemetryMiddleware:
-    """Records each request of an ASGI application, by a monitor of its own.
+    """Record each request of an ASGI application.
 
-    The monitor starts and stops with the application's lifespan, or starts with
-    the first request where the server or the application has none. Where asyncio does
-    not run the application, but trio or another backend, it has a thread of its own. If
-    another monitor runs in the process, that one records. If the recording can't be
-    started, an error is logged and the application runs unrecorded. For labels see
-    `aqltelemetry.hosts.labels`; `with_ttfb` says whether the time to the first byte is
-    recorded too.
+        app = TelemetryMiddleware(app, "_monitoring")
 
-    `template` names the route of a connection where the framework's route is unknown or
-    not what is wanted: a function of its scope, called when it has ended, or the name of
-    one, `module:function`. Where that returns None or "", the framework's route is
-    used; what it raises is logged once, and the request is unmatched. Without it, the
-    environment variable AQLTELEMETRY_TEMPLATE may name one.
+    Parameters:
+        app: The ASGI application to wrap; `TelemetryMiddleware` is one too.
+        monitoring_dir: The directory for the CSV files; by default that of the environment
+            variable AQLTELEMETRY_DIR, else `_monitoring`.
+        with_ttfb: Whether to record the time to the first byte of each response.
+        template: Names the route of a request where the framework's route is unknown or not the
+            one you want: a function of the ASGI scope, called when the request has ended, or its
+            name as `"module:function"`. Where it returns None or "", the framework's route is
+            used. An exception in it is logged once, and the request is recorded as `unmatched`.
+            By default the environment variable AQLTELEMETRY_TEMPLATE may name one.
+        **options: Those of `aqltelemetry.settings.Settings`, such as `keep_bytes="2g"`.
 
-    Raises OptionError, and WrongApplicationError for a WSGI or aiohttp application. Where
-    the middleware is made only when the application is called, as Starlette does, a wrong
-    option makes the lifespan's start fail instead, which stops the server.
+    Recorded, in seconds, where `/users/{id}` is the template of the route that matched:
+
+    - `/users/{id} [GET]`: from the call of the application until the last part of the
+      response is sent
+    - `/users/{id} [GET] ttfb`: the time to the first part of the body,
+      unless `with_ttfb=False`
+    - `/users/{id} [GET] 4xx`, `... 5xx`, `... disconnect`: the total time once more, if the
+      response has such a status, or if the client went away or the request was cancelled
+    - `/ws [GET] websocket`: the whole life of a websocket; its `... ttfb` ends with the handshake
+    - `/events [GET] events`: the whole life of a `text/event-stream`
+    - `unmatched`: instead of template and method, where no route matches
+    - `other [GET]`: routes beyond the first 1,000 of a process
+    - `/users/{id} [OTHER]`: methods other than the nine of HTTP
+
+    The number of requests in progress is sampled as `requests in flight`.
+
+    The recording starts and stops with the application's lifespan, or starts with its first
+    request where the server or the application has no lifespan. It runs on the event loop of
+    asyncio; on trio and other backends it has its own thread. If a monitor runs in the process
+    already, that one records the requests. If the recording can't be started, one line is logged
+    and the application is served unrecorded. What the application raises passes through.
+
+    Where a framework makes its middleware only when it is called first, as Starlette does, a wrong
+    option is not raised: the start of the lifespan fails, which stops the server.
+
+    Raises:
+        OptionError: For a wrong directory, template or option.
+        WrongApplicationError: For a WSGI or aiohttp application.
     """
 
     def __init__(
@@ -72,8 +96,8 @@ class TelemetryMiddleware:
             recording = HostRecording(monitoring_dir, options)
             template = chosen_template(template)
         except OptionError as exc:
-            # Starlette makes its middleware in the first call, where what is raised would be
-            # taken for an application without a lifespan, and then for an error of each request.
+            # Starlette makes its middleware in the first call. An exception there would mean that
+            # the application has no lifespan, and later that each request fails.
             if not is_in_asgi_call():
                 raise
             refused, template, recording = exc, None, HostRecording()
@@ -83,7 +107,7 @@ class TelemetryMiddleware:
         self._lifecycle = Lifecycle(recording, refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a connection; whatever the application raises passes through."""
+        """Call the application, and record the request or websocket."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
@@ -103,16 +127,16 @@ class TelemetryMiddleware:
             connection.leave()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        heard = False
+        has_received = False
         if (refused := self._lifecycle.refused) is not None:
-            # The server stops, before it serves, and shows the message.
+            # The server shows the message, and stops before it serves.
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(refused)})
             raise refused
 
         async def watched_receive() -> Message:
-            nonlocal heard
-            heard = True
+            nonlocal has_received
+            has_received = True
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self._lifecycle.get_ready()
@@ -126,9 +150,9 @@ class TelemetryMiddleware:
         try:
             await self._app(scope, watched_receive, watched_send)
         except Exception:
-            if heard:
+            if has_received:
                 raise
-            # It knows no lifespan, as Django's; the recording has one all the same.
+            # An application without a lifespan, such as Django's; the recording still has one.
             for event in ("startup", "shutdown"):
                 await watched_receive()
                 await watched_send({"type": f"lifespan.{event}.complete"})

@@ -1,7 +1,4 @@
-"""The WSGI host: `app = TelemetryMiddleware(app, "_monitoring")`.
-
-For Flask, Django, and whatever else speaks WSGI, on any server and any thread.
-"""
+"""Records the requests of a WSGI application, on any server and any thread."""
 
 from __future__ import annotations
 
@@ -27,23 +24,47 @@ else:
 
 
 class TelemetryMiddleware(Requests):
-    """Records each request of a WSGI application, by `aqltelemetry.sync`.
+    """Record each request of a WSGI application.
 
-    Recording starts with a process's first request, so after any fork, and ends
-    with the process. If a monitor runs there already, that one records. If the
-    recording can't be started, an error is logged and the application runs
-    unrecorded. A request lasts until the response's body is closed.
+        app = TelemetryMiddleware(app, "_monitoring")
 
-    For labels see `aqltelemetry.hosts.exchange`; `with_ttfb` says whether the time to the
-    first byte is recorded too.
+    With Flask, `app.wsgi_app = TelemetryMiddleware(app.wsgi_app)` does the same and keeps `app` a
+    `Flask`.
 
-    `template` names the route of a request where the framework's route is unknown or not
-    what is wanted: a function of its environment, called when its response begins, or the
-    name of one, `module:function`. Where that returns None or "", the framework's route is
-    used; what it raises is logged once, and the request is unmatched. Without it, the
-    environment variable AQLTELEMETRY_TEMPLATE may name one.
+    Parameters:
+        app: The WSGI application to wrap; `TelemetryMiddleware` is one too.
+        monitoring_dir: The directory for the CSV files; by default that of the environment
+            variable AQLTELEMETRY_DIR, else `_monitoring`.
+        with_ttfb: Whether to record the time to the first byte of each response.
+        template: Names the route of a request where the framework's route is unknown or not the
+            one you want: a function of the WSGI environment, called when the response begins, or
+            its name as `"module:function"`. Where it returns None or "", the framework's route is
+            used. An exception in it is logged once, and the request is recorded as `unmatched`.
+            By default the environment variable AQLTELEMETRY_TEMPLATE may name one.
+        **options: Those of `aqltelemetry.settings.Settings`, such as `keep_bytes="2g"`.
 
-    Raises OptionError, and WrongApplicationError for an ASGI or aiohttp application.
+    Recorded, in seconds, where `/users/{id}` is the template of the route that matched:
+
+    - `/users/{id} [GET]`: from the call of the application until the body of the response is closed
+    - `/users/{id} [GET] ttfb`: the time to the first chunk of the body that is not empty,
+      unless `with_ttfb=False`
+    - `/users/{id} [GET] 4xx`, `... 5xx`, `... disconnect`: the total time once more, if the
+      response has such a status, or if the client went away or the request was cancelled
+    - `/events [GET] events`: the whole life of a `text/event-stream`
+    - `unmatched`: instead of template and method, where no route matches
+    - `other [GET]`: routes beyond the first 1,000 of a process
+    - `/users/{id} [OTHER]`: methods other than the nine of HTTP
+
+    The number of requests in progress is sampled as `requests in flight`.
+
+    The recording starts with a process's first request, so after any fork, runs on its own thread,
+    and ends with the process. If a monitor runs in the process already, that one records the
+    requests. If the recording can't be started, one line is logged and the application is served
+    unrecorded. What the application raises passes through.
+
+    Raises:
+        OptionError: For a wrong directory, template or option.
+        WrongApplicationError: For an ASGI or aiohttp application.
     """
 
     def __init__(
@@ -71,11 +92,11 @@ class TelemetryMiddleware(Requests):
         if not ASKED:
             ASKED.append(TelemetryMiddleware)
         _MADE.add(self)
-        # The first request may come after the end of the main thread.
+        # The first request may come after the main thread has ended, when nothing can be imported.
         import_ahead()
 
     def get_ready(self) -> None:
-        """Start to record, in this process."""
+        """Start the recording in this process."""
         with log_failed_start():
             # To compare process ids at each request would take a system call each time.
             background.when_forked(_forked)
