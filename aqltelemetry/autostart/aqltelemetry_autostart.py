@@ -47,7 +47,7 @@ HOSTS = frozenset(
         "werkzeug.middleware.dispatcher",
     }
 )
-"""Modules that `aqltelemetry.hosts.autopatch` instruments."""
+"""Modules that `aqltelemetry.hosts.autopatch` patches."""
 SERVERS = frozenset(
     {
         *("aqltelemetry", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
@@ -104,7 +104,7 @@ class ImportWatch:
                 # What we import is not imported by the program.
                 is_watched = _PACKAGE in self._waiting
                 self._waiting.discard(_PACKAGE)
-                _call("instrument", module)
+                _call("patch", module)
                 if is_watched:
                     self.add(_PACKAGE)
 
@@ -192,14 +192,14 @@ def _record() -> None:
 
 
 def _call(function: str, *arguments: object) -> bool:
-    """Call a function of `instrument`; say whether that succeeded."""
+    """Call a function of `autopatch`; return whether that succeeded."""
     try:
-        instrument = importlib.import_module("aqltelemetry.hosts.autopatch")
+        autopatch = importlib.import_module("aqltelemetry.hosts.autopatch")
     except ImportError:
         notes.note("failed", "aqltelemetry is not installed for it")
         return False
     try:
-        return getattr(instrument, function)(*arguments) is not False
+        return getattr(autopatch, function)(*arguments) is not False
     except Exception as exc:  # noqa: BLE001 - the program runs, whatever fails in its telemetry
         notes.note("failed", repr(exc))
         sys.stderr.write(f"aqltelemetry: process {os.getpid()} is not recorded: {exc!r}\n")

@@ -1,7 +1,7 @@
-"""Instruments the hosts it knows, in processes below `aqltelemetry run`.
+"""Records servers and frameworks without a change to the program, below `aqltelemetry run`.
 
-Servers, which take applications of any kind, and frameworks, which run on servers of
-any kind: a request that meets both is recorded once. Options are in the environment.
+Servers accept applications of any kind, and frameworks run on servers of any kind: a request that
+passes both is recorded once. Options come from the environment.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from aqltelemetry.samplers.event_loop import EventLoopSampler
 from aqltelemetry.system.threads import start_natively
 
 
-def instrument(module: ModuleType) -> None:
-    """Have what a module serves recorded; a module of `HOSTS`, just imported."""
+def patch(module: ModuleType) -> None:
+    """Patch a module of `HOSTS`, which was just imported, so that its requests are recorded."""
     HOSTS[module.__name__](module)
 
 
 def record_program() -> bool:
-    """Record this process, until it starts a recording of its own; say whether it is recorded."""
+    """Record this process until it starts its own recording; return whether that succeeded."""
     start_natively()
     watch = _LoopWatch()
     watch.install()
@@ -41,7 +41,7 @@ def record_program() -> bool:
 
 
 class _LoopWatch:
-    """Measures the lag of the event loops that the program runs, as they come and go."""
+    """Measures the lag of the event loops that the program runs."""
 
     prefix = RUNTIME
     interval_s: float | None = None
@@ -51,42 +51,42 @@ class _LoopWatch:
         self._samplers: list[EventLoopSampler] = []
 
     def install(self) -> None:
-        """Be told of each event loop that `asyncio.run` runs."""
+        """Observe each event loop that `asyncio.run` runs."""
         run = asyncio.Runner.run
 
         @functools.wraps(run)
-        def watched(runner: asyncio.Runner, *arguments: Any, **keywords: Any) -> Any:
+        def run_observed(runner: asyncio.Runner, *arguments: Any, **keywords: Any) -> Any:
             sampler = EventLoopSampler()
-            runner.get_loop().call_soon(self._begin, sampler)
+            runner.get_loop().call_soon(self._add, sampler)
             try:
                 return run(runner, *arguments, **keywords)
             finally:
-                self._end(sampler)
+                self._remove(sampler)
 
-        asyncio.Runner.run = watched  # type: ignore[method-assign, assignment]
+        asyncio.Runner.run = run_observed  # type: ignore[method-assign, assignment]
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return nothing: all is observed in between."""
+        """Return nothing: lags are appended when they are observed."""
         return ()
 
     def attach(self, append: Append) -> None:
-        """Begin to observe."""
+        """Start to observe."""
         self._append = append
 
     def detach(self) -> None:
-        """Cease to observe."""
+        """Stop observing."""
         self._append = None
         while self._samplers:
-            # On its own loop, since a timer is not to be cancelled from elsewhere; it
-            # finds that nobody listens any more.
+            # A timer must not be cancelled from another thread: this one does nothing when it
+            # runs next.
             self._samplers.pop().mute()
 
-    def _begin(self, sampler: EventLoopSampler) -> None:
+    def _add(self, sampler: EventLoopSampler) -> None:
         if self._append is not None:
             sampler.attach(self._append)
             self._samplers.append(sampler)
 
-    def _end(self, sampler: EventLoopSampler) -> None:
+    def _remove(self, sampler: EventLoopSampler) -> None:
         sampler.detach()
         if sampler in self._samplers:
             self._samplers.remove(sampler)
@@ -97,7 +97,7 @@ class _Wrapped:
 
     def __init__(self, wrap: Callable[[Any], Any]) -> None:
         self._wrap = wrap
-        # With the application, whose id is its own only while it lives.
+        # By the ids of the applications, which are unique only while the applications live.
         self._known: dict[int, tuple[object, Any]] = {}
 
     def __call__(self, app: object, call: Callable[..., Any]) -> Any:
@@ -149,7 +149,7 @@ def _wsgi_class(name: str) -> Callable[[ModuleType], None]:
 
 
 def _asgi(app: Any) -> Any:
-    from aqltelemetry.hosts.asgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - of one kind of host
+    from aqltelemetry.hosts.asgi.middleware import TelemetryMiddleware  # noqa: PLC0415 - one kind of host needs it
 
     return TelemetryMiddleware(app)
 
@@ -181,7 +181,7 @@ def _uvicorn(module: ModuleType) -> None:
     @functools.wraps(load)
     def load_wrapped(config: Any) -> None:
         load(config)
-        # Within what makes ASGI of a WSGI application, the framework knows more.
+        # In a WSGI application behind uvicorn's adapter, the framework is patched instead.
         if config.interface != "wsgi":
             with log_failed_start():
                 config.loaded_app = _asgi(config.loaded_app)
@@ -225,4 +225,7 @@ HOSTS: Mapping[str, Callable[[ModuleType], None]] = {
     "uvicorn.config": _uvicorn,
     "werkzeug.middleware.dispatcher": _wsgi_class("DispatcherMiddleware"),
 }
-"""Which modules are instrumented, and how."""
+"""Modules to patch, and the function that patches each.
+
+`autostart.HOSTS` lists the same names, since it runs where this package can't be imported.
+"""

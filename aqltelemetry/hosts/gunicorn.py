@@ -48,8 +48,10 @@ def extend(namespace: MutableMapping[str, Any]) -> None:
         present = namespace.get(hook.__name__)
         if isinstance(present, str):  # Gunicorn accepts the name of a hook too
             present = pkgutil.resolve_name(present)
-        is_only = present in (None, hook)
-        namespace[hook.__name__] = hook if is_only else _in_turn(present, hook)
+        if present is None or present is hook:
+            namespace[hook.__name__] = hook
+        else:
+            namespace[hook.__name__] = _in_turn(present, hook)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,4 +1,4 @@
-"""What kind of application a host is given, where that is certain."""
+"""The kind of an application, aiohttp, ASGI or WSGI, where it is certain."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LINES = {
     ASGI: "app = aqltelemetry.asgi.TelemetryMiddleware(app)",
     WSGI: "app = aqltelemetry.wsgi.TelemetryMiddleware(app)",
 }
-# By the class that defines `__call__`, since a subclass may be called in another way.
+# The class that defines `__call__` counts, since a subclass may have another signature.
 _CLASSES = {
     "aiohttp.web_app.Application": AIOHTTP,
     "a2wsgi.asgi.ASGIMiddleware": WSGI,
     "a2wsgi.wsgi.WSGIMiddleware": ASGI,
-    "aqltelemetry.asgi.TelemetryMiddleware": ASGI,
+    "aqltelemetry.hosts.asgi.middleware.TelemetryMiddleware": ASGI,
     "aqltelemetry.hosts.wsgi._answers.Requests": WSGI,
     "aqltelemetry.hosts.wsgi.answers.Requests": WSGI,
     "asgiref.wsgi.WsgiToAsgi": ASGI,
@@ -44,7 +44,8 @@ _CALLED = ("__call__", "wsgi_app")
 def check_kind(app: object, expected: str) -> None:
     """Refuse an application that is certainly of another kind than `expected`.
 
-    Raises WrongApplicationError, which names the line to write instead.
+    Raises:
+        WrongApplicationError: It names the line of code to write instead.
     """
     kind = kind_of(app)
     if kind not in (None, expected):
@@ -52,9 +53,10 @@ def check_kind(app: object, expected: str) -> None:
 
 
 def require_aiohttp(app: object, application: type) -> None:
-    """Refuse what is no application of aiohttp's.
+    """Refuse an object that is not an instance of `application`, the class of aiohttp.
 
-    Raises WrongApplicationError, which names the line to write instead.
+    Raises:
+        WrongApplicationError: It names the line of code to write instead.
     """
     if not isinstance(app, application):
         kind = kind_of(app)
@@ -62,7 +64,7 @@ def require_aiohttp(app: object, application: type) -> None:
 
 
 def kind_of(app: object) -> str | None:
-    """Return AIOHTTP, ASGI or WSGI; None where it is not certain."""
+    """Return AIOHTTP, ASGI or WSGI; None where the kind is not certain."""
     if isinstance(app, type):
         return None
     if isinstance(app, MethodType) and not iscoroutinefunction(app):
@@ -78,7 +80,7 @@ def kind_of(app: object) -> str | None:
 
 
 def name_of(app: object) -> str:
-    """Return how an application is named in a message."""
+    """Return the name of an application for a message."""
     name = getattr(app, "__qualname__", None)
     if isinstance(name, str):
         return name

@@ -1,4 +1,4 @@
-"""Which route answers a request, as a template: where frameworks leave it."""
+"""The notations of routes that several hosts share: Flask and Quart, Django."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from functools import lru_cache
 
-# As Flask and Django write the variable parts of a route: <id>, <int:id>.
+# The variable parts of a route in Flask and Django: <id>, <int:id>.
 _VARIABLE = re.compile(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>")
 _REGULAR = re.compile(r"[\\^$()]")
 _QUANTIFIER = r"(?:[*+?]|\{\d*,?\d*\})"
@@ -24,17 +24,19 @@ _PLAIN = {"set": "*", "group": "<var>"} | dict.fromkeys(
 def django_template(path: str) -> str | None:
     """Return the template of Django's route for a path; None where none matches, or without Django.
 
-    `path` is what Django's request has as `path_info`. To be called while Django answers
-    the request, in its thread and context, where Django keeps which configuration of
-    URLs and which language the request has.
+    Call it while Django handles the request, in its thread and context: Django keeps there the
+    request's configuration of URLs and its language.
+
+    Parameters:
+        path: The `path_info` of Django's request.
     """
-    # Not imported: an application that has not done so is none of Django's.
+    # An application that has not imported Django is none of Django's.
     urls = sys.modules.get("django.urls")
     if urls is None:
         return None
     try:
         route = urls.resolve(path or "/").route
-    except Exception:  # noqa: BLE001 - Resolver404, or Django is there and not in use
+    except Exception:  # noqa: BLE001 - Resolver404, or Django is imported and not configured
         return None
     return "/" + _django_route(str(route)).lstrip("/")
 
@@ -47,8 +49,8 @@ def _django_route(route: str) -> str:
 def _without_regex(route: str) -> str:
     """Return a route with its regular expressions as {name}, {var} or *.
 
-    Django's `simplify_regex`, which does about the same, repeats what stands before the
-    second of two groups without names.
+    Django's `simplify_regex` is similar, but repeats the text before the second of two groups
+    without names.
     """
     parts: list[str] = []
     depth = 0
@@ -68,5 +70,5 @@ def _without_regex(route: str) -> str:
 
 @lru_cache(maxsize=1000)
 def braced(rule: str) -> str:
-    """Return a rule as Flask and Django write it with its variables as {name}."""
+    """Return a rule of Flask or Django with its variables as {name}."""
     return _VARIABLE.sub(r"{\1}", rule)

@@ -1,4 +1,4 @@
-"""The hosts' option `template`: a function of the user's that names the route of a request."""
+"""The hosts' option `template`: the user's function that names the route of a request."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _RULE = "must be a function of the request, or the name of one, as module:functi
 def chosen_template(
     given: Callable[[_T], str | None] | str | None,
 ) -> Callable[[_T], str | None] | None:
-    """Return the function that names routes, or None if none was configured.
+    """Return the function that names routes, or None if none is configured.
 
-    `given` is the option of a host: a function, or its name as `module:function`. If it
-    is None, the name in the environment variable AQLTELEMETRY_TEMPLATE is used; if that
-    can't be imported, this is logged and the variable ignored.
+    Parameters:
+        given: The option of a host: a function, its name as `module:function`, or None, which
+            means the function named by the environment variable AQLTELEMETRY_TEMPLATE. If that
+            can't be imported, this is logged and the variable is ignored.
 
-    Raises OptionError if `given` is neither, or can't be imported.
+    Raises:
+        OptionError: `given` is neither a function nor the name of one that can be imported.
     """
     if isinstance(given, str):
         try:
@@ -44,21 +46,21 @@ def chosen_template(
 def with_fallback(
     template: Callable[[_T], str | None] | None, known: Callable[[_T], str | None]
 ) -> Callable[[_T], str | None]:
-    """Return a function that asks `template`, and `known` where that returns None or ""."""
+    """Return a function that calls `template`, and `known` where that returns None or ""."""
     if template is None:
         return known
 
-    def ask(request: _T) -> str | None:
+    def template_or_known(request: _T) -> str | None:
         return template(request) or known(request)
 
-    return ask
+    return template_or_known
 
 
 class _EnvironmentTemplate:
     """The function that AQLTELEMETRY_TEMPLATE names, imported at once or by the first request.
 
-    The second try is for a middleware that is made while the module with the function
-    is being imported.
+    The second attempt is for a middleware that is created while the module of the function is
+    being imported.
     """
 
     def __init__(self, name: str) -> None:
@@ -98,7 +100,7 @@ def _resolve(name: str) -> Callable[[Any], str | None]:
 
 
 def _module(name: str) -> ModuleType:
-    # The program itself is known as __main__; an import by its name would run it once more.
+    # The program's own module is __main__; an import by its name would run it again.
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     file = os.path.basename(getattr(main, "__file__", None) or "")

@@ -1,4 +1,4 @@
-"""Tracebacks of exceptions that pass through a host: of its own frames, only one is left."""
+"""Shortens tracebacks: an exception that passes through a host shows one frame of it at most."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import os
 from types import TracebackType
 
 _ROOM = os.path.dirname(os.path.abspath(__file__)) + os.sep
-# Compiled modules name their source by its path below the directory they were built in.
+# Compiled modules give the path of their source relative to the directory of the build.
 _COMPILED_ROOM = "aqltelemetry/hosts/"
 
 
 def keep_first_frame(exc: BaseException) -> None:
-    """Remove the hosts' frames from a traceback, except one that it begins with.
+    """Remove the hosts' frames from a traceback, except one at its beginning.
 
-    To be called where the exception is caught, by the outermost function of a host, whose
-    frame the traceback then begins with.
+    Call it where the outermost function of a host catches the exception, so that the traceback
+    begins with the frame of that function.
     """
     kept = exc.__traceback__
     while kept is not None:
         following = kept.tb_next
-        while following is not None and _is_ours(following):
+        while following is not None and _is_of_a_host(following):
             following = following.tb_next
         if following is not kept.tb_next:
             kept.tb_next = following
         kept = following
 
 
-def _is_ours(traceback: TracebackType) -> bool:
+def _is_of_a_host(traceback: TracebackType) -> bool:
     file = traceback.tb_frame.f_code.co_filename
     return file.startswith((_ROOM, _COMPILED_ROOM))

@@ -246,7 +246,7 @@ def test_ours_run_though_those_of_a_configuration_fail() -> None:
         happened.append("theirs")
         raise RuntimeError
 
-    hook = hooks._both(theirs, lambda *_: happened.append("ours"))
+    hook = hooks._in_turn(theirs, lambda *_: happened.append("ours"))
     with pytest.raises(RuntimeError):
         hook(None, None)
     assert happened == ["theirs", "ours"]

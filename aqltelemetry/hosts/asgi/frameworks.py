@@ -1,7 +1,7 @@
-"""Has frameworks that leave no route in an ASGI scope leave it there, by their public hooks.
+"""Makes frameworks without a route in the ASGI scope store it there, by their public hooks.
 
-A template in the scope is one below where the application is mounted, and empty where no
-route matched.
+The template in the scope is relative to the application's mount, and empty where no route
+matched.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from aqltelemetry.system.logs import log
 
 _MOST_LAYERS = 20
 _UID = "aqltelemetry"
-# As Falcon and Sanic write the variable parts of a route: {id:int}, <id:[a-z]+>.
+# The variable parts of a route in Falcon and Sanic: {id:int}, <id:[a-z]+>.
 _FALCON_VARIABLE = re.compile(r"\{([^{}:]+):[^{}]*\}")
 _SANIC_VARIABLE = re.compile(r"<([^<>:]+)(?::(?:[^<>]|<[^<>]*>)*)?>")
-# By their ids; with the applications, which these are of only while they live.
+# Observed applications by their ids, which are unique only while the applications live.
 _observed: dict[int, object] = {}
 
 
 def observe(app: object) -> None:
     """Observe the routes of Django and Quart, and of an application of Falcon or Sanic.
 
-    `app` is what a middleware wraps. What fails is logged: requests are then unmatched.
+    A failure is logged; the requests are then recorded as unmatched.
+
+    Parameters:
+        app: The application that a middleware wraps.
     """
     try:
         _observe_django()
@@ -35,12 +38,12 @@ def observe(app: object) -> None:
         for each in _layers(app):
             if id(each) not in _observed and (_observe_falcon(each) or _observe_sanic(each)):
                 _observed[id(each)] = each
-    except Exception as exc:  # noqa: BLE001 - the application is served all the same
+    except Exception as exc:  # noqa: BLE001 - the application is served without it
         log.error("the routes of an application can't be observed: %r", exc)
 
 
 def _layers(app: Any) -> list[Any]:
-    """Return an application, and those in it, of a middleware or a method of one."""
+    """Return an application and those inside it, through middlewares and bound methods."""
     layers: list[Any] = []
     while app is not None and len(layers) < _MOST_LAYERS:
         layers.append(app)
@@ -49,30 +52,30 @@ def _layers(app: Any) -> list[Any]:
 
 
 def _observe_django() -> None:
-    # Only what has handlers of its own is connected to: others import it for its models.
+    # Programs that import Django only for its models have no ASGI handler.
     if "django.core.handlers.asgi" in sys.modules:
         signals = sys.modules["django.core.signals"]
-        signals.request_started.connect(_begun_by_django, dispatch_uid=_UID)
+        signals.request_started.connect(_note_django_request, dispatch_uid=_UID)
 
 
-def _begun_by_django(scope: Any = None, **_: object) -> None:
-    if scope is not None:  # of an ASGI request
+def _note_django_request(scope: Any = None, **_: object) -> None:
+    if scope is not None:  # it is None for a WSGI request
         scope[IN_DJANGO] = True
 
 
 def _observe_quart() -> None:
     if "quart.app" in sys.modules:
         signals = sys.modules["quart.signals"]
-        # Connected twice, a receiver is called once.
-        signals.request_started.connect(_begun_by_quart)
-        signals.websocket_started.connect(_websocket_begun_by_quart)
+        # A receiver that is connected twice is called once.
+        signals.request_started.connect(_note_quart_request)
+        signals.websocket_started.connect(_note_quart_websocket)
 
 
-async def _begun_by_quart(_: object, **__: object) -> None:
+async def _note_quart_request(_: object, **__: object) -> None:
     _note_rule(sys.modules["quart.globals"].request)
 
 
-async def _websocket_begun_by_quart(_: object, **__: object) -> None:
+async def _note_quart_websocket(_: object, **__: object) -> None:
     _note_rule(sys.modules["quart.globals"].websocket)
 
 
@@ -85,7 +88,7 @@ def _note_rule(request: Any) -> None:
 
 
 class _FalconObserver:
-    """A middleware of Falcon's that notes the route of a request."""
+    """A middleware for Falcon that stores the route of a request."""
 
     async def process_resource(self, req: Any, _: object, __: object, ___: object) -> None:
         req.scope[TEMPLATE] = _FALCON_VARIABLE.sub(r"{\1}", req.uri_template or "")
@@ -105,13 +108,13 @@ def _observe_sanic(app: Any) -> bool:
     module = sys.modules.get("sanic.app")
     if module is None or not isinstance(app, module.Sanic):
         return False
-    app.register_middleware(_begun_by_sanic, "request")
+    app.register_middleware(_note_sanic_request, "request")
     return True
 
 
-def _begun_by_sanic(request: Any) -> None:
+def _note_sanic_request(request: Any) -> None:
     scope = getattr(request.transport, "scope", None)
-    if scope is not None:  # not of Sanic's own server
+    if scope is not None:  # it is None on Sanic's own server
         route = request.route
         path = "" if route is None else f"/{route.path.lstrip('/')}"
         scope[TEMPLATE] = _SANIC_VARIABLE.sub(r"{\1}", path)

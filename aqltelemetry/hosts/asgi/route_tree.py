@@ -1,9 +1,9 @@
 """The templates of the routes below a Starlette or FastAPI router.
 
-From what Starlette leaves in a scope only the innermost route or its endpoint can be
-known for all versions, not the mounts on the way to it. So the tree of routes is read
-once: an object that stands at one place only decides the template. For any other the
-routes are asked for their matches again, as the routers have done.
+In all versions, Starlette stores only the innermost route or its endpoint in the scope, not the
+mounts on the way to it. So the tree of routes is read once: an object that has a single place in
+it decides the template. For any other object, the routes are matched again with the scope, in the
+way of the routers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _MOST_LAYERS = 20
 _MOST_READS = 100
 _MOST_OBJECTS = 20_000
 _REST = "/{path}"
-"""What Starlette adds to the path of a mount."""
+"""What Starlette appends to the path of a mount."""
 
 
 class Place(NamedTuple):
-    """Where a request was routed to: a template, and the application there if it is no router."""
+    """The place of a route: its template, and the application there if it is no router."""
 
     template: str
     app: Any = None
@@ -44,20 +44,20 @@ class RouteTree:
         self._reads = 0
         self._is_endless = False
         self._places: dict[int, Place | None] = {}
-        # Ids are those of these objects only while they live.
+        # The ids in `_places` are unique only while these objects live.
         self._objects: list[object] = []
 
     def find(self, scope: Mapping[str, Any]) -> Place | None:
-        """Return where a request was routed to; None where no route matched."""
+        """Return the place that a request was routed to; None where no route matched."""
         key = deciding(scope)
         return self.place_of(key) or self._match(scope)
 
     def place_of(self, key: object) -> Place | None:
-        """Return the only place where an object stands; None if there is none, or several."""
+        """Return the only place of an object in the tree; None if it has none or several."""
         if key is None or self._is_endless:
             return None
         if id(key) not in self._places and self._reads < _MOST_READS:
-            # The first one, or one that was added meanwhile.
+            # The tree was not read yet, or the object was added later.
             self._reads += 1
             self._objects.clear()
             self._places.clear()
@@ -65,7 +65,7 @@ class RouteTree:
         return self._places.get(id(key))
 
     def _read(self, router: Any, prefix: _Prefix, above: tuple[object, ...]) -> None:
-        # One that is mounted in itself, or in very many ways, has its routes asked each time.
+        # A router that is mounted in itself, or very often, has its routes matched each time.
         if any(router is each for each in above) or len(self._objects) > _MOST_OBJECTS:
             self._is_endless = True
         if self._is_endless:
@@ -95,7 +95,7 @@ class RouteTree:
         self._objects.append(key)
 
     def _match(self, scope: Mapping[str, Any]) -> Place | None:
-        # As it was when the first router got it.
+        # The scope that the first router received.
         root_path = scope.get("app_root_path", scope.get("root_path", ""))
         copy: dict[str, Any] = {**scope, "root_path": root_path, "fastapi": {}, "path_params": {}}
         copy.pop("app_root_path", None)
@@ -118,7 +118,7 @@ class RouteTree:
 
 
 def deciding(scope: Mapping[str, Any]) -> object | None:
-    """Return what a scope has of the innermost route: FastAPI's context, it, or its endpoint."""
+    """Return the innermost route in a scope: FastAPI's context, the route, or its endpoint."""
     route = scope.get("route")
     fastapi = scope.get("fastapi")
     if fastapi is not None:
@@ -129,20 +129,20 @@ def deciding(scope: Mapping[str, Any]) -> object | None:
 
 
 def is_router(router: object) -> bool:
-    """Say whether an object is a Starlette router."""
+    """Return whether an object is a Starlette router."""
     routing = sys.modules.get("starlette.routing")
     return routing is not None and isinstance(router, routing.Router)
 
 
 def is_static(app: object) -> bool:
-    """Say whether an application serves files."""
+    """Return whether an application serves files."""
     module = sys.modules.get("starlette.staticfiles")
     return module is not None and isinstance(app, module.StaticFiles)
 
 
 def _each_route(routes: Iterable[Any]) -> Iterable[Any]:
     for route in routes:
-        # Newer FastAPI has one for an included router, whose routes have it as their context.
+        # Newer versions of FastAPI have a route for an included router, which is their context.
         included = getattr(route, "effective_candidates", None)
         if included is None:
             yield route
@@ -184,7 +184,7 @@ def _router_in(app: Any) -> tuple[Any, str]:
 
 
 def _matching(routes: Iterable[Any], scope: MutableMapping[str, Any]) -> Any:
-    """Return the route that a router chooses, and enter it into the scope."""
+    """Return the route that a router chooses, and store it in the scope."""
     partial: tuple[Any, Any] | None = None
     for route in routes:
         match, child = route.matches(scope)
@@ -201,7 +201,7 @@ def _matching(routes: Iterable[Any], scope: MutableMapping[str, Any]) -> Any:
 
 
 def _low_priority(router: Any, scope: Mapping[str, Any], prefix: _Prefix) -> Place | None:
-    """Return FastAPI's frontend that answers what no route does."""
+    """Return FastAPI's frontend, which handles requests without a route."""
     match = getattr(router, "_match_low_priority", None)
     if match is None:
         return None

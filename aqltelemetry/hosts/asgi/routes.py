@@ -1,7 +1,7 @@
-"""Which route answered an ASGI connection, as a template, of routes alone.
+"""The template of the route that matched an ASGI request.
 
-What the client sent is never part of a template, so there are no more templates than
-the application has routes.
+A template is made of routes only, never of what the client sent, so there are no more templates
+than the application has routes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aqltelemetry.hosts.labels import TEMPLATE
 from aqltelemetry.hosts.routes import django_template
 
 IN_DJANGO = "aqltelemetry.in_django"
-"""Set in the scope of a connection that Django handles."""
+"""Key in the scope of a request that Django handles."""
 _MOST_TREES = 100
 _REST = "/{path}"
 
@@ -24,15 +24,15 @@ class AsgiRoutes:
     """The routes of the applications that a middleware has seen."""
 
     def __init__(self) -> None:
-        # With the router, whose id is its own only while it lives.
+        # By the ids of the routers, which are unique only while the routers live.
         self._trees: dict[int, RouteTree] = {}
 
     def template(self, scope: Mapping[str, Any]) -> str | None:
-        """Return the template of a connection; None where no route matched.
+        """Return the template of a request; None where no route matched.
 
-        Applications that are none of Starlette's leave it in the scope: Litestar as
-        `path_template`; WSGI applications, Django, Quart, Falcon and Sanic by what
-        `hosts.frameworks` has them leave, which is empty where no route matched.
+        Starlette and FastAPI: from the tree of routes. Litestar stores it in the scope as
+        `path_template`. WSGI applications, Django, Quart, Falcon and Sanic store it as TEMPLATE
+        (see `frameworks`), which is empty where no route matched.
         """
         inner: str | None = scope.get(TEMPLATE)
         litestar: str = scope.get("path_template") or ""
@@ -51,7 +51,7 @@ class AsgiRoutes:
         return litestar.removesuffix(_REST) + inner if inner else None
 
     def decides(self, scope: Mapping[str, Any]) -> bool:
-        """Say whether the object that `deciding` returns has this template each time."""
+        """Return whether the object that `deciding` returns always has the same template."""
         tree = self._tree(scope)
         if tree is None:
             return not hasattr(scope.get("route"), "routes")
@@ -73,14 +73,14 @@ class AsgiRoutes:
 
 
 def django_path(scope: Mapping[str, Any]) -> str:
-    """Return the path that Django looks for in its routes."""
+    """Return the path that Django matches with its routes."""
     settings = sys.modules["django.conf"].settings
     root_path = settings.FORCE_SCRIPT_NAME or scope.get("root_path", "")
     return str(scope.get("path", "")).removeprefix(root_path)
 
 
 def _joined(outer: str, place: Place, inner: str | None, scope: Mapping[str, Any]) -> str | None:
-    """Return the template of a route, or of what is mounted where no route goes on."""
+    """Return the template of a route, or of an application that is mounted and no router."""
     template = outer + place.template
     if place.app is None:
         return template
@@ -95,7 +95,7 @@ def _is_litestar(app: object) -> bool:
 
 
 def _litestar_mount(handler: object) -> str:
-    """Return the template of an application that is mounted in Litestar, which has none for it."""
+    """Return the template of an application mounted in Litestar, which stores none for it."""
     paths: frozenset[str] = getattr(handler, "paths", frozenset())
     if not getattr(handler, "is_mount", False) or len(paths) != 1:
         return ""

@@ -1,8 +1,8 @@
-"""Where in a tree of WSGI applications a request's path leads.
+"""Finds the application in a tree of WSGI applications that a request's path leads to.
 
-Werkzeug's `DispatcherMiddleware` adds the way to an application to SCRIPT_NAME, but so do
-servers and middlewares with text of the client's. So the way is looked up in the tree, by
-the path with which a request came: only what the application is made of becomes a label.
+Werkzeug's `DispatcherMiddleware` adds the prefix of an application to SCRIPT_NAME, but servers and
+other middlewares add text of the client to it. So the prefix is looked up in the tree by the
+request's path: only prefixes of the application itself become a part of a label.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aqltelemetry.system.logs import log
 _MOST_LAYERS = 20
 _MOST_CLOSURES = 5
 _MOST_LEAVES = 1_000
-# As the middlewares of most packages call what they wrap.
+# The attributes in which middlewares keep the application that they wrap.
 _WRAPPED = ("app", "application", "wsgi_app", "_app", "__wrapped__")
 
 
@@ -31,16 +31,16 @@ class Place(NamedTuple):
 class MountTree:
     """The applications that a middleware wraps.
 
-    Mounts are looked at anew for each request, since applications may be mounted later.
+    Mounts are looked up again for each request, since applications may be mounted later.
     """
 
     def __init__(self, app: object) -> None:
         self._app = app
-        # By the number of an application, which is kept beside: the leaf.
+        # The leaf of each application by its id, which is unique only while the application lives.
         self._leaves: dict[int, tuple[object, object]] = {}
 
     def has_mounts(self) -> bool:
-        """Say whether an application is mounted anywhere."""
+        """Return whether an application is mounted anywhere."""
         return any(_mounts(each) is not None for each in _layers(self._app))
 
     def applications(self) -> list[object]:
@@ -58,7 +58,7 @@ class MountTree:
         return list(found.values())
 
     def find(self, path: str) -> Place:
-        """Return where a path leads; `path` is the PATH_INFO with which a request came."""
+        """Return the application for a path, which is the PATH_INFO of the request."""
         app, prefix = self._app, ""
         for _ in range(_MOST_LAYERS):
             app = self._leaf(app)
@@ -82,16 +82,16 @@ class MountTree:
         return known[1]
 
     def find_safely(self, environ: Mapping[str, Any]) -> Place:
-        """Return where a request leads; whatever fails, the application goes on."""
+        """Return the application for a request; an exception is logged, and the request goes on."""
         try:
             return self.find(environ.get("PATH_INFO", ""))
-        except Exception as exc:  # noqa: BLE001 - the tree is the user's
+        except Exception as exc:  # noqa: BLE001 - the tree consists of user code
             log.debug("no mount of a request: %r", exc)
             return Place("", None)
 
 
 def _layers(app: object, depth: int = 0) -> Iterator[object]:
-    """Yield an application and what it wraps, up to a dispatcher or what wraps nothing."""
+    """Yield an application and those that it wraps, down to a dispatcher or the innermost one."""
     seen: set[int] = set()
     while app is not None and len(seen) < _MOST_LAYERS:
         if id(app) in seen or (isinstance(app, MethodType) and id(app.__self__) in seen):
@@ -102,7 +102,7 @@ def _layers(app: object, depth: int = 0) -> Iterator[object]:
 
 
 def _mounts(app: object) -> Mapping[str, object] | None:
-    """Return the applications that a dispatcher has, by their prefixes; None for others."""
+    """Return the applications of a dispatcher by their prefixes; None for other applications."""
     mounts = getattr(app, "mounts", None)
     if isinstance(mounts, Mapping) and callable(getattr(app, "app", None)):
         return mounts
@@ -115,17 +115,17 @@ def _wrapped(app: object, depth: int) -> object:
     if isinstance(app, FunctionType):
         return getattr(app, "__wrapped__", None) or _closed_over(app, depth)
     attributes = vars(app) if hasattr(app, "__dict__") else {}
-    if kind_of(app) == WSGI and not _is_ours(app):
-        # A framework's own, unless middlewares were put around what its class has.
+    if kind_of(app) == WSGI and not _is_own_wrapper(app):
+        # An application of a framework; middlewares may be around its `wsgi_app`.
         return attributes.get("wsgi_app")
     for name in _WRAPPED:
-        found = attributes.get(name) or (getattr(app, name, None) if _is_ours(app) else None)
+        found = attributes.get(name) or (getattr(app, name, None) if _is_own_wrapper(app) else None)
         if callable(found):
             return found
     return None
 
 
-def _is_ours(app: object) -> bool:
+def _is_own_wrapper(app: object) -> bool:
     return type(app).__module__.startswith("aqltelemetry.")
 
 
@@ -146,7 +146,7 @@ def _closed_over(function: FunctionType, depth: int) -> object:
 
 
 def _mount_of(path: str, mounts: Mapping[str, object]) -> str:
-    # As DispatcherMiddleware does it: the longest prefix of whole segments.
+    # The same rule as DispatcherMiddleware's: the longest prefix of whole segments.
     while "/" in path:
         if path in mounts:
             return path
@@ -155,7 +155,7 @@ def _mount_of(path: str, mounts: Mapping[str, object]) -> str:
 
 
 def _text(prefix: str) -> str:
-    # PEP 3333: bytes, as if they were Latin-1.
+    # By PEP 3333, text holds bytes decoded as Latin-1.
     try:
         return prefix.encode("latin-1").decode()
     except UnicodeError:

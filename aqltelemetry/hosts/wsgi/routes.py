@@ -1,9 +1,8 @@
-"""Which route answered a WSGI request, as a template, of routes alone.
+"""The template of the route that matched a WSGI request.
 
-What the client sent is never part of a template, so there are no more templates than the
-application has routes and mounts. A framework counts only by what it alone leaves for this
-very request: Flask its request while it answers, Bottle its route; Django, Falcon and
-Pyramid are asked, by their public hooks, to leave theirs in the environment.
+A template is made of routes only, never of what the client sent, so there are no more templates
+than the application has routes and mounts. Flask leaves its request, and Bottle its route, in the
+environment of the request; Django, Falcon and Pyramid store theirs there by their public hooks.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from aqltelemetry.hosts.wsgi.mounts import MountTree, Place
 from aqltelemetry.system.logs import log
 
 ROUTED = "aqltelemetry.routed"
-"""Set in the environment of a request by the framework that routed it last: a function that
-returns its template."""
+"""Key in the environment of a request: a function that returns the template, stored by the
+framework that routed the request last."""
 _OBSERVED = "_aqltelemetry_observed"
-# With the application, whose id is its own only while it lives.
+# Observed applications by their ids, which are unique only while the applications live.
 _observed: dict[int, object] = {}
 _NOWHERE = Place("", None)
-# <name>, <name:filter>, <name:filter:configuration>, all without a name too; :name, :name#regex#.
+# <name>, <name:filter>, <name:filter:configuration>, each also without a name; :name, :name#regex#.
 _BOTTLE_VARIABLE = re.compile(
     r"<([a-zA-Z_]\w*)?(?::([a-zA-Z_]*)(?::((?:\\.|[^\\>])+)?)?)?>|:([a-zA-Z_]\w*)?(?:#.*?#)?"
 )
-# {name}, {name:regex} with braces of its own, *name.
+# {name}, {name:regex} where the regex may have braces, *name.
 _PYRAMID_VARIABLE = re.compile(r"\{(\w+)(?::(?:[^{}]|\{[^{}]*\})*)?\}|\*(\w+)$")
 _FALCON_VARIABLE = re.compile(r"\{(\w+):[^{}]*\}")
 _PYRAMID_OLD_VARIABLE = re.compile(r":(\w+)")
@@ -42,7 +41,7 @@ class WsgiRoutes(MountTree):
     has_any_mounts = False
 
     def look(self) -> None:
-        """Look at the applications, before the first request to them."""
+        """Read the tree of applications, before the first request to them."""
         observe(self)
         self.has_any_mounts = self.has_mounts()
 
@@ -52,9 +51,9 @@ class WsgiRoutes(MountTree):
 
 
 def observe(tree: MountTree) -> None:
-    """Have the frameworks of an application leave their routes in requests' environments.
+    """Make the frameworks of an application store their routes in the environments of requests.
 
-    What fails is logged: requests are then unmatched.
+    A failure is logged; the requests are then recorded as unmatched.
     """
     try:
         _observe_django()
@@ -68,26 +67,29 @@ def observe(tree: MountTree) -> None:
 def wsgi_template(environ: dict[str, Any], tree: MountTree | None = None) -> str | None:
     """Return the template of a request, or None where no route matched.
 
-    `tree` are the applications that answer it, or answered it by an exception. To be called
-    while the response begins, since frameworks forget the route after that.
+    Call it while the response begins, since frameworks drop the route after that.
+
+    Parameters:
+        environ: The environment of the request.
+        tree: The applications that handle it, or have raised an exception.
     """
     place: Place = environ.get(PLACE, _NOWHERE)
     found = _known_template(environ, bool(place.prefix))
     if found is None and environ.get("werkzeug.request", _NOWHERE) is None and tree is not None:
-        # What raised out of Flask has had it forget the request.
+        # An exception has left Flask, which has dropped the request.
         found = _flask_route(place.app or tree.find("").app, environ, bool(place.prefix))
     return None if found is None else place.prefix + found
 
 
 def _known_template(environ: dict[str, Any], is_mounted: bool) -> str | None:
     request = environ.get("werkzeug.request")
-    # Of Flask's class; Werkzeug's own, which any middleware makes, has no such attribute.
+    # Only Flask's request has it: Werkzeug's own, which any middleware may create, has not.
     rule = getattr(request, "url_rule", _NOWHERE)
     if rule is not _NOWHERE:
         return None if rule is None else flask_template(rule, is_mounted)
     routed: Callable[[], str | None] | None = environ.get(ROUTED)
     if routed is None and _observe_django():
-        # Imported since, maybe by this request.
+        # Django was imported after the middleware was created, maybe by this request.
         routed = _django_route(environ)
     found = None if routed is None else routed()
     if found is None and "bottle.route" in environ:
@@ -127,7 +129,7 @@ def _flask_route(app: object, environ: dict[str, Any], is_mounted: bool) -> str 
 
 
 def bottle_template(rule: str) -> str:
-    """Return a rule of Bottle's with its variables as {name}."""
+    """Return a rule of Bottle with its variables as {name}."""
     return _BOTTLE_VARIABLE.sub(_bottle_variable, rule)
 
 
@@ -139,36 +141,36 @@ def _bottle_variable(found: re.Match[str]) -> str:
 
 
 def falcon_template(template: str) -> str:
-    """Return a template of Falcon's without the converters of its variables."""
+    """Return a template of Falcon without the converters of its variables."""
     return _FALCON_VARIABLE.sub(r"{\1}", template)
 
 
 def pyramid_template(pattern: str) -> str:
-    """Return a pattern of Pyramid's with its variables as {name}."""
-    if "{" not in pattern:  # as of old
+    """Return a pattern of Pyramid with its variables as {name}."""
+    if "{" not in pattern:  # the old notation
         pattern = _PYRAMID_OLD_VARIABLE.sub(r"{\1}", pattern)
     found = _PYRAMID_VARIABLE.sub(lambda found: f"{{{found[1] or found[2]}}}", pattern)
     return f"/{found.lstrip('/')}"
 
 
 def _observe_django() -> bool:
-    """Have Django leave its route, if it is there; say whether that was not so before."""
+    """Make Django store its route, if it is imported; return whether this is new."""
     handlers = sys.modules.get("django.core.handlers.wsgi")
     if handlers is None or getattr(handlers, _OBSERVED, False):
         return False
     setattr(handlers, _OBSERVED, True)
     signals = sys.modules["django.core.signals"]
-    signals.request_started.connect(_begun_by_django, dispatch_uid=f"{_OBSERVED} wsgi")
+    signals.request_started.connect(_note_django_request, dispatch_uid=f"{_OBSERVED} wsgi")
     return True
 
 
-def _begun_by_django(environ: dict[str, Any] | None = None, **_: object) -> None:
-    if environ is not None:  # not of an ASGI request
+def _note_django_request(environ: dict[str, Any] | None = None, **_: object) -> None:
+    if environ is not None:  # it is None for an ASGI request
         environ[ROUTED] = _django_route(environ)
 
 
 def _django_route(environ: dict[str, Any]) -> Callable[[], str | None]:
-    # Django itself leaves it decoded there, later on.
+    # Django replaces it by the decoded path later.
     path: str = environ.get("PATH_INFO", "")
     with suppress(UnicodeError):  # decoded already
         path = path.encode("latin-1").decode("utf-8", "replace")
@@ -176,7 +178,7 @@ def _django_route(environ: dict[str, Any]) -> Callable[[], str | None]:
 
 
 class _FalconObserver:
-    """A middleware of Falcon's that notes the route of a request."""
+    """A middleware for Falcon that stores the route of a request."""
 
     def process_resource(self, req: Any, _: object, __: object, ___: object) -> None:
         template = falcon_template(req.uri_template)
@@ -184,7 +186,7 @@ class _FalconObserver:
 
 
 def _is_new(app: object) -> bool:
-    """Say whether an application is not observed yet; from now on it is."""
+    """Return whether an application is not observed yet, and mark it as observed."""
     if id(app) in _observed:
         return False
     _observed[id(app)] = app
@@ -210,41 +212,41 @@ def _observe_pyramid(app: object) -> None:
 
 
 class _PyramidObserver:
-    """A subscriber to Pyramid's event that tells which view is about to be called."""
+    """A subscriber to Pyramid's event before the call of a view."""
 
     def __init__(self) -> None:
         self._views: set[str] | None = None
 
     def __call__(self, event: Any) -> None:
-        """Note the route of a request, or that it has a view of what traversal found."""
+        """Store the route of a request, or the name of the view that traversal found."""
         try:
             request = event.request
             route = getattr(request, "matched_route", None)
             template = pyramid_template(route.pattern) if route else self._traversal(request)
             request.environ[ROUTED] = lambda: template
-        except Exception as exc:  # noqa: BLE001 - the application goes on
+        except Exception as exc:  # noqa: BLE001 - the request goes on without it
             log.debug("no route of a request to Pyramid: %r", exc)
 
     def _traversal(self, request: Any) -> str | None:
         if self._views is None:
             self._views = _view_names(request.registry)
-        # Any other name is the client's.
+        # Any other name comes from the client.
         if request.view_name not in self._views:
             return None
         return "/{traversal}" + (f"/{request.view_name}" if request.view_name else "")
 
 
 def _view_names(registry: Any) -> set[str]:
-    """Return the names of all views but those of routes and errors."""
+    """Return the names of all views except those of routes and errors."""
     views = [each["introspectable"] for each in registry.introspector.get_category("views") or ()]
     return {
         view["name"] or ""
         for view in views
-        if not view["route_name"] and not _is_of_errors(view.get("context"))
+        if not view["route_name"] and not _is_error_view(view.get("context"))
     }
 
 
-def _is_of_errors(context: object) -> bool:
+def _is_error_view(context: object) -> bool:
     if isinstance(context, type):
         return issubclass(context, BaseException)
     interfaces = sys.modules["pyramid.interfaces"]
