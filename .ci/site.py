@@ -1,7 +1,7 @@
 """Hooks of mkdocs: pages of the site that are outside of docs/, and links to them.
 
-On GitHub, a page links to `../benchmarks/README.md`. The site has such files below `project/`; a
-link to anything else outside of docs/ becomes plain text.
+On GitHub, a page links to `../benchmarks/README.md`. The site has such files below `project/`, and
+the README as its home page. A link to any other file outside of docs/ becomes plain text.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ _PAGES = (
         for name in ("aiohttp", "django", "fastapi", "flask", "incident", "starlette")
     ),
 )
+_HOME = "index.md"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages outside of docs/."""
-    for name in _PAGES:
+    for name in ("README.md", *_PAGES):
         path = os.path.join(_ROOT, name)
         if os.path.exists(path):
-            files.append(File.generated(config, f"project/{name}", abs_src_path=path))
+            files.append(File.generated(config, _on_site(name) or name, abs_src_path=path))
     return files
 
 
@@ -73,11 +74,15 @@ def _programs(page: str) -> str:
 def _in_project(source: str) -> str:
     """Return where a page of the site is in the project."""
     prefix = "project/"
+    if source == _HOME:
+        return "README.md"
     return source.removeprefix(prefix) if source.startswith(prefix) else f"docs/{source}"
 
 
 def _on_site(path: str) -> str | None:
     """Return where a file of the project is on the site, or None."""
+    if path == "README.md":
+        return _HOME
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     for name in (path, f"{path}/README.md"):

@@ -21,7 +21,7 @@ _RECORDED = {
     "README.md": _REQUESTS,
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
     "docs/guides/asgi.md": _REQUESTS,
-    "docs/guides/extending.md": ["long"],
+    "docs/guides/extending.md": [*(*_REQUESTS, "line hello", "line other", "long")],
     "docs/guides/gunicorn.md": _REQUESTS,
     "docs/guides/reading.md": None,
     "docs/guides/run.md": _REQUESTS,
