@@ -39,11 +39,12 @@ from _table import show
 PEERS = ("prometheus_client", "OpenTelemetry")
 HOSTS = {
     "aiohttp": (
-        *("bare", "aqltelemetry", "aqltelemetry, without ttfb", "an empty middleware"),
+        *("bare", "aqltelemetry", "aqltelemetry, pure host"),
+        *("aqltelemetry, without ttfb", "an empty middleware"),
         *PEERS,
     ),
-    "FastAPI": ("bare", "aqltelemetry", *PEERS),
-    "Flask": ("bare", "aqltelemetry", *PEERS),
+    "FastAPI": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
+    "Flask": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
 }
 ROUNDS = 10
 SECONDS = 1

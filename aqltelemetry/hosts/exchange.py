@@ -85,16 +85,13 @@ class Exchange:
         duration_ns = end_ns - self.started_ns
         try:
             append_duration(labels.total, end_ns, duration_ns)
-        finally:  # a worker may be told to quit amid this, by an exception
-            self._tell_more(labels, end_ns, duration_ns, with_ttfb)
-
-    def _tell_more(self, labels: Labels, end_ns: int, duration_ns: int, with_ttfb: bool) -> None:
-        first_ns = self.first_ns
-        if first_ns and with_ttfb:
-            append_duration(labels.first_byte, first_ns, first_ns - self.started_ns)
-        if self.disconnected:
-            append_duration(labels.disconnect, end_ns, duration_ns)
-        elif self.status >= _CLIENT_ERROR:
-            failed = self.status >= _SERVER_ERROR
-            label = labels.server_error if failed else labels.client_error
-            append_duration(label, end_ns, duration_ns)
+        finally:  # an exception may stop a worker here
+            first_ns = self.first_ns
+            if first_ns and with_ttfb:
+                append_duration(labels.first_byte, first_ns, first_ns - self.started_ns)
+            if self.disconnected:
+                append_duration(labels.disconnect, end_ns, duration_ns)
+            elif self.status >= _CLIENT_ERROR:
+                failed = self.status >= _SERVER_ERROR
+                label = labels.server_error if failed else labels.client_error
+                append_duration(label, end_ns, duration_ns)

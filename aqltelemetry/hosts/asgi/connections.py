@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from operator import index
 from typing import Any, TypeAlias
 
+from aqltelemetry.hosts.asgi.route_tree import deciding
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO, AsgiRoutes, django_path
 from aqltelemetry.hosts.exchange import Exchange, InFlight
 from aqltelemetry.hosts.labels import (
@@ -25,6 +26,7 @@ from aqltelemetry.hosts.labels import (
 from aqltelemetry.hosts.routes import django_template
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.async_backend import is_cancellation
+from aqltelemetry.system.clock import monotonic_ns
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -32,6 +34,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Template: TypeAlias = Callable[[Scope], str | None]
 
+_MOST_ROUTES = 1000
+_TYPE_CHARS = len(b"content-type")
 _FAILED = 500
 # What servers answer for an application that closes a websocket before it accepts it.
 _REFUSED = 403
@@ -53,9 +57,28 @@ class ScopeLabels:
         self._own_template = template
         self._template = guarded(self._find)
         self.are_by_route = template is None
+        # By the id of a route, which is kept with its labels, since the id is unique only while
+        # the route lives; and by method.
+        self._by_route: dict[tuple[int, str], tuple[object, Labels]] = {}
 
     def of(self, scope: Scope, kind: str) -> Labels:
         """Return the labels of a connection that has ended."""
+        if kind or not self.are_by_route or TEMPLATE in scope or "path_template" in scope:
+            return self._learn(scope, kind)
+        try:
+            route = deciding(scope)
+            key = (id(route), scope["method"])
+            known = self._by_route.get(key)
+            if known is not None:
+                return known[1]
+            labels = self._learn(scope, kind)
+            if route is not None and len(self._by_route) < _MOST_ROUTES and self.keeps(scope):
+                self._by_route[key] = (route, labels)
+        except Exception:  # noqa: BLE001 - a scope of an unknown framework
+            return self._learn(scope, kind)
+        return labels
+
+    def _learn(self, scope: Scope, kind: str) -> Labels:
         return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
 
     def keeps(self, scope: Scope) -> bool:
@@ -68,7 +91,7 @@ class ScopeLabels:
     @staticmethod
     def begin_response(scope: Scope) -> None:
         """Note the route of a request to Django, which knows it no longer at the end."""
-        if IN_DJANGO in scope and TEMPLATE not in scope:
+        if TEMPLATE not in scope:
             scope[TEMPLATE] = _django_template(scope) or ""
 
     def _find(self, scope: Scope) -> str | None:
@@ -110,15 +133,18 @@ class Connections:
 class Connection(Exchange):
     """A connection, seen by what its application receives and sends."""
 
+    _is_complete = _is_accepted = False
+
     def __init__(
         self, connections: Connections, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        super().__init__(WEBSOCKET if scope["type"] == "websocket" else "")
+        if scope["type"] == "websocket":
+            self.kind = WEBSOCKET
         self._connections = connections
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._is_complete = self._is_accepted = False
+        self.started_ns = monotonic_ns()
 
     async def receive(self) -> Message:
         """Receive as the application would, and note that the client has gone."""
@@ -137,7 +163,8 @@ class Connection(Exchange):
         if kind in _STARTS:
             self._begin(message)
         elif kind in _MAY_BE_LAST:
-            self.first_byte()
+            if not self.first_ns:
+                self.first_ns = monotonic_ns()
             self._is_complete = not message.get("more_body", False)
         elif kind in _HANDSHAKE:
             self._note_handshake(kind, message)
@@ -147,7 +174,7 @@ class Connection(Exchange):
             self.disconnected = True
             raise
         # A background task may follow the response: it is not the client's time.
-        if self._is_complete:
+        if self._is_complete and not self.ended:
             self._record()
 
     def fail(self, exc: BaseException) -> None:
@@ -165,14 +192,14 @@ class Connection(Exchange):
             ANSWERING.set(None)
         if not (self.status or self._is_accepted):  # which servers answer by an error
             self.status = _FAILED
-        self._record()
+        if not self.ended:
+            self._record()
         self._connections.in_flight.end()
 
     def _record(self) -> None:
-        if not self.ended:
-            connections = self._connections
-            labels = connections.labels.of(self._scope, self.kind)
-            self.end(labels, connections.with_ttfb)
+        connections = self._connections
+        labels = connections.labels.of(self._scope, self.kind)
+        self.end(labels, connections.with_ttfb)
 
     def _note_handshake(self, kind: str, message: Message) -> None:
         if kind == "websocket.accept":
@@ -187,13 +214,18 @@ class Connection(Exchange):
     def _begin(self, message: Message) -> None:
         try:
             self.status = index(message["status"])
-            self._connections.labels.begin_response(self._scope)
+            if IN_DJANGO in self._scope:
+                self._connections.labels.begin_response(self._scope)
             headers = message.get("headers", ())
             if not isinstance(headers, list | tuple):
                 # An iterator, which the server needs too.
                 message["headers"] = headers = list(headers)
             for name, value in headers:
-                if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                if (
+                    len(name) == _TYPE_CHARS
+                    and name.lower() == b"content-type"
+                    and value.startswith(b"text/event-stream")
+                ):
                     self.kind = self.kind or EVENTS
         except Exception:  # noqa: BLE001, S110 - the server says what is wrong with them
             pass

@@ -22,6 +22,7 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 Template: TypeAlias = Callable[[Environ], str | None]
 
 _FAILED = 500
+_MOST_RULES = 1000
 _TYPE, _LENGTH = "content-type", "content-length"
 _TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
@@ -50,7 +51,10 @@ class Requests:
         with_ttfb: bool,
         by_rule: bool = False,
     ) -> None:
-        del by_rule
+        self._by_rule = by_rule
+        # By the id of a rule of Flask's, which is kept, since the id is unique only while it
+        # lives, and the prefix under which its application is mounted: the template.
+        self._known: dict[tuple[int, str], tuple[object, str]] = {}
         self.app = app
         self.template = template
         self.labels = RequestLabels()
@@ -87,6 +91,26 @@ class Requests:
             self.has_mounts = self.routes.has_any_mounts
         self.has_looked = True
 
+    def template_of(self, environ: Environ) -> str | None:
+        """Return the template of a request."""
+        request = environ.get("werkzeug.request")
+        if request is None or not self._by_rule:
+            return self.template(environ)
+        try:
+            rule = request.url_rule
+        except Exception:  # noqa: BLE001 - not Flask's
+            return self.template(environ)
+        if rule is None:
+            return self.template(environ)
+        key = (id(rule), environ[PLACE].prefix if self.has_mounts else "")
+        known = self._known.get(key)
+        if known is not None:
+            return known[1]
+        template = self.template(environ)
+        if template is not None and len(self._known) < _MOST_RULES:
+            self._known[key] = (rule, template)
+        return template
+
     def get_ready(self) -> None:
         """Do what a process's first request needs to be recorded."""
         self.is_ready = True
@@ -120,7 +144,7 @@ class Answer(Exchange):
         except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
             pass
         # Flask forgets the route before the body is sent.
-        self._template = self._requests.template(self._environ)
+        self._template = self._requests.template_of(self._environ)
         self._answered = True
         if exc_info is None:
             return self._start_response(status, headers)
@@ -189,7 +213,8 @@ class Answer(Exchange):
             raise
         # Anything else is an error of the application, about which servers differ.
         if isinstance(chunk, bytes) and chunk:
-            self.first_byte()
+            if not self.first_ns:
+                self.first_ns = monotonic_ns()
             self._given_bytes += len(chunk)
         return chunk
 
