@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from importlib import import_module
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +17,8 @@ import uvicorn
 import uvloop
 from aiohttp import web
 from fastapi.responses import PlainTextResponse
+
+from aqltelemetry.system import extensions
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -122,22 +123,12 @@ def flask_app(contender: str) -> flask.Flask:
 
 
 def _choose_host(contender: str) -> None:
-    """Make the host modules use their pure code, with all else compiled, if that is measured."""
+    """Make the host use its pure code, with all else compiled, if that is measured."""
     if not contender.endswith("pure host"):
         return
-    for name in (
-        *("recorder", "monitor", "keeper", "csv_format", "hot_path"),
-        *("journal.segment", "journal.reader", "journal.writer"),
-    ):
-        import_module(f"aqltelemetry.{name}")
-    twins = import_module("aqltelemetry.twins")
-    assert twins.IS_COMPILED
-    twins.IS_COMPILED = False
-    for name in ("exchange", "aiohttp_requests", "asgi", "wsgi"):
-        module = f"aqltelemetry.{name}"
-        assert module not in sys.modules, module
-        import_module(module)
-    twins.IS_COMPILED = True
+    load = extensions.load
+    assert extensions.have_extensions()
+    extensions.load = lambda name: None if ".hosts." in name else load(name)
 
 
 def _trace() -> None:

@@ -44,7 +44,7 @@ HOSTS = {
         *PEERS,
     ),
     "FastAPI": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
-    "Flask": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
+    "Flask": ("bare", "aqltelemetry", *PEERS),
 }
 ROUNDS = 10
 SECONDS = 1

@@ -91,7 +91,7 @@ def table(title: str, rows: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
         for name, median_ns, mean_ns, dropped in costs
     ]
     kinds = {"ns, median": ".0f", "ns, mean": ".0f", "x least": ".2f", "dropped": ","}
-    cost = f"Cost of a block by the number of {title}, {extensions.IN_USE} twin"
+    cost = f"Cost of a block by the number of {title}, {extensions.in_use()} twin"
     show(cost, {title: "", **kinds}, costed, drawn="x least", is_curve=True)
 
 

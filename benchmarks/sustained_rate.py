@@ -167,7 +167,7 @@ def main() -> None:
         *measure("4 with recording", 4, rate, seconds, is_on=True),
     ]
     title = (
-        f"{rate:,} per second wanted of each process, for {seconds:g} s, {extensions.IN_USE} twin"
+        f"{rate:,} per second wanted of each process, for {seconds:g} s, {extensions.in_use()} twin"
     )
     show(title, COLUMNS, rows)
 

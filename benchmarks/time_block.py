@@ -196,7 +196,7 @@ async def one_round(monitor: Monitor | None) -> dict[str, float]:
 
 async def child() -> None:
     """Measure a round for each line of the input, off or on; print its figures."""
-    print(extensions.IN_USE, flush=True)
+    print(extensions.in_use(), flush=True)
     for _ in range(ROUNDS + WARM_UP):
         sys.stdin.readline()
         print(json.dumps(await one_round(None)), flush=True)

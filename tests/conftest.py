@@ -28,7 +28,7 @@ _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 def pytest_report_header() -> str:
     """Say whether tests may skip for want of a Debian package, and what is tested."""
     return (
-        f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {extensions.IN_USE}"
+        f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {extensions.in_use()}"
     )
 
 

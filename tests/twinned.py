@@ -14,7 +14,7 @@ from aiohttp import web
 
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.recording import recorder
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import have_extensions
 from fakes import memory_segments, recording
 
 RAISED: dict[str, Callable[[], BaseException]] = {
@@ -36,7 +36,7 @@ def raise_if_told(what: object) -> None:
 
 def compiled_twin(name: str) -> ModuleType:
     """Return a compiled twin of a request's way, which has to be in use."""
-    if HAVE_EXTENSIONS:
+    if have_extensions():
         return import_module(f"aqltelemetry.{name}")
     reason = "needs the compiled twins in use, which a C compiler makes at the installation"
     if os.environ.get("AQLTELEMETRY_CI") == "1":

@@ -22,7 +22,7 @@ from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
-from aqltelemetry.system.extensions import IN_USE, has_interpreter_lock
+from aqltelemetry.system.extensions import has_interpreter_lock, in_use
 
 _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
@@ -92,7 +92,7 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
 def examine_environment() -> Iterator[Finding]:
     """Say of which Python this is, and which optional packages that has."""
     yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
-    yield Finding("hot path", IN_USE, is_fault=not has_interpreter_lock())
+    yield Finding("hot path", in_use(), is_fault=not has_interpreter_lock())
     for package, what in EXTRAS.items():
         state = "installed" if find_spec(package) else "not installed"
         yield Finding(package, f"{state}: {what}")

@@ -28,7 +28,7 @@ from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.settings import default_directory
 from aqltelemetry.system.clock import epoch_ns
-from aqltelemetry.system.extensions import IN_USE
+from aqltelemetry.system.extensions import in_use
 from aqltelemetry.system.logs import log
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _MIN_COLUMNS = 120
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(f"{version('aqltelemetry')} ({IN_USE})", prog_name="aqltelemetry")
+@click.version_option(f"{version('aqltelemetry')} ({in_use()})", prog_name="aqltelemetry")
 def main() -> None:
     """Record Python services, and look at what was recorded."""
     for stream in (sys.stdout, sys.stderr):

@@ -12,10 +12,7 @@ from aqltelemetry.journal.segment import Counter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recording.recorder import append_duration
 from aqltelemetry.system.clock import monotonic_ns
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
-
-if HAVE_EXTENSIONS:
-    from aqltelemetry.hosts import _exchange
+from aqltelemetry.system.extensions import choose
 
 IN_FLIGHT = "requests in flight"
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
@@ -43,7 +40,7 @@ class InFlight:
     interval_s: float | None = None
 
     def __init__(self) -> None:
-        self.gauge: Gauge = _exchange.Gauge() if HAVE_EXTENSIONS else Gauge()
+        self.gauge: Gauge = choose(__name__).Gauge()
         # From any thread: count a request; count its end.
         self.begin, self.end = self.gauge.begin, self.gauge.end
 

@@ -19,7 +19,6 @@ _CLASSES = {
     "a2wsgi.asgi.ASGIMiddleware": WSGI,
     "a2wsgi.wsgi.WSGIMiddleware": ASGI,
     "aqltelemetry.hosts.asgi.middleware.TelemetryMiddleware": ASGI,
-    "aqltelemetry.hosts.wsgi._answers.Requests": WSGI,
     "aqltelemetry.hosts.wsgi.answers.Requests": WSGI,
     "asgiref.wsgi.WsgiToAsgi": ASGI,
     "bottle.Bottle": WSGI,

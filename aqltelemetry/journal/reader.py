@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
-from itertools import compress
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.counters import DROP_MARKS, Mark, read_marks
@@ -24,14 +23,14 @@ from aqltelemetry.observation import (
     Series,
 )
 from aqltelemetry.system.clock import Anchor, breathe, to_epoch
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import choose
 
-if HAVE_EXTENSIONS:
-    from aqltelemetry.sinks import _rows
+if TYPE_CHECKING:
+    from aqltelemetry.journal import records
+else:
+    records = choose("aqltelemetry.journal.records")
 
 _Integers: TypeAlias = MutableSequence[int]
-_Found: TypeAlias = tuple[Sequence[tuple[int, _Integers, _Integers]], int]
-_BLOCK_RECORDS = 512
 _BLOCK_LABELS = 128
 _WORDS = fmt.RECORD_BYTES // 8
 _ID_WORD = 4
@@ -84,20 +83,17 @@ def read_segment(
     # One without an anchor was never recorded to; were it damaged later, its creation
     # time is the best that is left.
     known_anchors = anchors or (Anchor(0, header.created_ns),)
-    found: _Found | None = None
-    if HAVE_EXTENSIONS:
-        slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
-        shared = TABLE_SLOTS if labels.series else 0
-        found = _rows.read_records(
-            data, slots, (*ids, shared), series, known_anchors, recovered, rest
-        )
-    columns, damaged = found or _read(data, known_anchors, rest, check=recovered)
+    slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
+    shared = TABLE_SLOTS if labels.series else 0
+    columns, damaged = records.read_records(
+        data, slots, (*ids, shared), series, known_anchors, recovered, rest
+    )
     named = _named(columns, series, labels.series)
-    records = sum(len(timepoints) for _, timepoints, _ in named)
-    damaged += sum(len(timepoints) for _, timepoints, _ in columns) - records
-    given = records + damaged if accepted is None else accepted
+    whole = sum(len(timepoints) for _, timepoints, _ in named)
+    damaged += sum(len(timepoints) for _, timepoints, _ in columns) - whole
+    given = whole + damaged if accepted is None else accepted
     account = _account(data, header, known_anchors, given)
-    is_used = records > 0 or (bool(anchors) and not _is_blank(account))
+    is_used = whole > 0 or (bool(anchors) and not _is_blank(account))
     batch = Batch(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
@@ -106,7 +102,7 @@ def read_segment(
         recovered=recovered,
         account=account._replace(is_damaged=context.header is not None) if is_used else None,
     )
-    return Reading(batch, records, damaged)
+    return Reading(batch, whole, damaged)
 
 
 def _named(
@@ -157,31 +153,6 @@ def _end(data: bytes | memoryview) -> int:
     return len(data) - (len(data) - fmt.RECORDS_AT) % fmt.RECORD_BYTES
 
 
-def _read(
-    data: bytes | memoryview,
-    anchors: Sequence[Anchor],
-    rest: Callable[[], None],
-    *,
-    check: bool,
-) -> _Found:
-    """Return the columns by label id, known or not, and the number of damaged slots."""
-    columns: dict[int, tuple[list[int], list[int]]] = {}
-    damaged, end = 0, _end(data)
-    for start in range(fmt.RECORDS_AT, end, _BLOCK_RECORDS * fmt.RECORD_BYTES):
-        stop = min(start + _BLOCK_RECORDS * fmt.RECORD_BYTES, end)
-        ids, times, values, bad = _block(data, start, stop, check=check)
-        damaged += bad
-        for label_id, at_ns, value in zip(ids, to_epoch(times, anchors), values, strict=True):
-            if label_id in columns:
-                timepoints, kept = columns[label_id]
-                timepoints.append(at_ns)
-                kept.append(value)
-            else:
-                columns[label_id] = ([at_ns], [value])
-        rest()
-    return [(label_id, *column) for label_id, column in columns.items()], damaged
-
-
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
     page = memoryview(data)[fmt.ANCHORS_AT : fmt.MARKS_AT]
     page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
@@ -208,30 +179,6 @@ def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Ser
             if slot % _BLOCK_LABELS == 0:
                 rest()
     return found
-
-
-def _block(
-    data: bytes | memoryview, start: int, stop: int, *, check: bool
-) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
-    """Return ids, times and values of the records in a run of slots, and the damaged."""
-    block = bytes(data[start:stop])
-    if block.count(0) == len(block):  # as most of a spare is
-        return (), (), (), 0
-    words = memoryview(block).cast("q")
-    halves = memoryview(block).cast("I")
-    ids = halves[_ID_WORD :: 2 * _WORDS].tolist()
-    damaged = 0
-    if check:
-        for slot, position in enumerate(range(0, stop - start, fmt.RECORD_BYTES)):
-            record = block[position : position + fmt.RECORD_BYTES]
-            if not fmt.is_intact(record, start + position):
-                damaged += any(record)
-                ids[slot] = 0
-    times, values = words[::_WORDS].tolist(), words[1::_WORDS].tolist()
-    if 0 in ids:  # marks a free slot, or a damaged one
-        times, values = list(compress(times, ids)), list(compress(values, ids))
-        ids = list(filter(None, ids))
-    return ids, times, values, damaged
 
 
 def _merged(

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.counters import Mark, store_mark
@@ -25,10 +26,12 @@ from aqltelemetry.observation import (
     clean_label,
 )
 from aqltelemetry.system.clock import Anchor, breathe
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import choose
 
-if HAVE_EXTENSIONS:
-    from aqltelemetry.recording import _hot_path
+if TYPE_CHECKING:
+    from aqltelemetry.journal import records
+else:
+    records = choose("aqltelemetry.journal.records")
 
 # Exhausting the slots in pieces keeps each hold of the interpreter lock short.
 _PIECE = 2048
@@ -104,7 +107,7 @@ class Segment:
         end = self.size_bytes - fmt.RECORD_BYTES + 1
         positions = range(fmt.RECORDS_AT, end, fmt.RECORD_BYTES)
         self.capacity = len(positions)
-        self.slots = _slots(mapped, self.ids, positions)
+        self.slots: Iterator[int] = records.free_slots(mapped, self.ids, positions)
         self._label_slots = iter(range(fmt.LABEL_SLOTS))
         last = fmt.MARKS_AT - fmt.RECORD_BYTES + 1
         self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
@@ -154,8 +157,7 @@ class Segment:
         May be called while the segment is recorded to.
         """
         self.table = table
-        if HAVE_EXTENSIONS:
-            self.slots.share(table.ids)  # type: ignore[attr-defined]
+        records.share(self.slots, table.ids)
         self.ids = table.ids
 
     def register(self, key: Key) -> int | None:
@@ -188,6 +190,10 @@ class Segment:
             self.map[at : at + len(entry)] = entry
             self._own_ids[known] = label_id
         return label_id
+
+    def stop_after(self, count: int) -> None:
+        """Make the hot path send a record the slow way after so many, where it is compiled."""
+        records.stop_after(self.slots, count)
 
     def append_anchor(self, anchor: Anchor) -> bool:
         """Store an anchor; False when there is no room for another one."""
@@ -234,10 +240,6 @@ class BlankSegment(Segment):
         """Know no series."""
         del key
         return None
-
-
-def _slots(mapped: mmap.mmap, ids: dict[Key, int], positions: range) -> Iterator[int]:
-    return _hot_path.Slots(mapped, ids, positions) if HAVE_EXTENSIONS else iter(positions)
 
 
 def random_id_base() -> int:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
@@ -30,14 +30,15 @@ from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import MANY_LABELS, Segment, random_id_base
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import breathe
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import choose
 
-if HAVE_EXTENSIONS:
-    from aqltelemetry.sinks import _rows
+if TYPE_CHECKING:
+    from aqltelemetry.journal import records
+else:
+    records = choose("aqltelemetry.journal.records")
 
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
-_PIECE_BYTES = 256 << 10 if HAVE_EXTENSIONS else 128 << 10
 # Of the room for labels, what serves once there is a table of them is left alone.
 _USED = (
     (fmt.LABELS_AT, fmt.LABELS_AT + MANY_LABELS * fmt.LABEL_SLOT_BYTES),
@@ -228,14 +229,9 @@ def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
     lock held, and leaves the pages of a disk file to be made writable one by one.
     """
-    for piece in range(start, stop, _PIECE_BYTES):
+    for piece in range(start, stop, records.TOUCHED_BYTES):
         rest()
-        end = min(piece + _PIECE_BYTES, stop)
-        if HAVE_EXTENSIONS:
-            _rows.touch(mapped, piece, end, mmap.PAGESIZE)
-        else:
-            for at in range(piece, end, mmap.PAGESIZE):
-                mapped[at] = 0
+        records.touch(mapped, piece, min(piece + records.TOUCHED_BYTES, stop))
 
 
 def _no_rest() -> None:

@@ -10,7 +10,6 @@ collector callbacks do comes before or after. What is not usual is left to the s
 
 cimport cython
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -18,77 +17,24 @@ from libc.string cimport memcpy
 import time
 
 from aqltelemetry.recording.reentrancy import FINISHED, Entries
-from aqltelemetry.journal.format import DURATION_LAYOUT, RECORD_BYTES, VALUE_LAYOUT
+from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT
 from aqltelemetry.observation import CUSTOM
+
+from aqltelemetry.journal._records cimport Slots, make_crc_tables, store_record
 
 
 cdef extern from *:
     """
-    #include <stdatomic.h>
     #include <stdint.h>
     #include <time.h>
-
-    static uint32_t crc_tables[8][256];
-
-    static void make_crc_tables(void) {
-        for (uint32_t byte = 0; byte < 256; byte++) {
-            uint32_t crc = byte;
-            for (int bit = 0; bit < 8; bit++)
-                crc = (crc >> 1) ^ (crc & 1 ? 0xEDB88320u : 0);
-            crc_tables[0][byte] = crc;
-        }
-        for (int table = 1; table < 8; table++)
-            for (uint32_t byte = 0; byte < 256; byte++) {
-                uint32_t before = crc_tables[table - 1][byte];
-                crc_tables[table][byte] = (before >> 8) ^ crc_tables[0][before & 255];
-            }
-    }
-
-    static inline uint32_t crc_word(uint32_t crc, uint64_t word) {
-        word ^= crc;
-        return crc_tables[7][word & 255] ^ crc_tables[6][word >> 8 & 255]
-            ^ crc_tables[5][word >> 16 & 255] ^ crc_tables[4][word >> 24 & 255]
-            ^ crc_tables[3][word >> 32 & 255] ^ crc_tables[2][word >> 40 & 255]
-            ^ crc_tables[1][word >> 48 & 255] ^ crc_tables[0][word >> 56];
-    }
-
-    static inline uint32_t crc_half(uint32_t crc, uint32_t half) {
-        half ^= crc;
-        return crc_tables[3][half & 255] ^ crc_tables[2][half >> 8 & 255]
-            ^ crc_tables[1][half >> 16 & 255] ^ crc_tables[0][half >> 24];
-    }
-
-    /* What zlib.crc32(record[:20], position) returns. */
-    static inline uint32_t record_crc(uint64_t at, uint64_t value, uint32_t id, uint32_t position) {
-        return ~crc_half(crc_word(crc_word(~position, at), value), id);
-    }
-
-    /* The id and the CRC-32 come last, together, and not before what they vouch for. */
-    static inline void store_record(char *slot, uint64_t at, uint64_t value, uint32_t id,
-                                    uint32_t position) {
-        uint64_t *words = (uint64_t *)slot;
-        uint64_t last = (uint64_t)record_crc(at, value, id, position) << 32 | id;
-        __atomic_store_n(words, at, __ATOMIC_RELAXED);
-        __atomic_store_n(words + 1, value, __ATOMIC_RELAXED);
-        __atomic_store_n(words + 2, last, __ATOMIC_RELEASE);
-    }
 
     static inline int64_t native_monotonic_ns(void) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     }
-
-    static inline int is_little_endian(void) {
-        const uint16_t one = 1;
-        return *(const char *)&one;
-    }
     """
-    void make_crc_tables()
-    uint32_t record_crc(uint64_t at, uint64_t value, uint32_t label_id, uint32_t position)
-    void store_record(char* slot, uint64_t at, uint64_t value, uint32_t label_id, uint32_t position)
     int64_t native_monotonic_ns()
-    bint is_little_endian()
 
 
 cdef extern from "Python.h":
@@ -108,65 +54,7 @@ cdef extern from "Python.h":
 
 if time.get_clock_info("perf_counter").implementation != "clock_gettime(CLOCK_MONOTONIC)":
     raise ImportError("the pure twin would read another clock")
-if not is_little_endian():
-    raise ImportError("segments are little-endian")
 make_crc_tables()
-
-
-cdef enum:
-    RECORDS_A_STOP = 4096
-
-
-@cython.final
-cdef class Slots:
-    """The free slots of a segment, an iterator; whoever takes a position owns the slot.
-
-    Taking one is one step under the interpreter's lock, for this twin's stores and for
-    `next` alike, and `operator.length_hint` tells exactly how many are left. This twin's
-    stores stop now and then, so that a record goes the slow way, where `next` goes on.
-    """
-
-    cdef Py_buffer _buffer
-    cdef char* _base
-    cdef dict _ids, _first_ids
-    cdef Py_ssize_t _next, _stop, _end
-
-    def __cinit__(self, mapped, dict ids, positions):
-        self._next, self._end = positions.start, positions.start + len(positions) * RECORD_BYTES
-        self.stop_after(RECORDS_A_STOP)
-        self._ids = ids
-        PyObject_GetBuffer(mapped, &self._buffer, PyBUF_WRITABLE)
-        self._base = <char*>self._buffer.buf
-        if positions.step != 24 or (positions and self._end > self._buffer.len):
-            raise ValueError("these are not the slots of a segment")
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self._buffer)
-
-    def share(self, dict ids):
-        """Look series up in other ids from here on; once."""
-        # Those before are kept, since a look-up may be amid them.
-        self._first_ids = self._ids
-        self._ids = ids
-
-    def stop_after(self, Py_ssize_t records):
-        """Have the next record but so many go the slow way."""
-        self._stop = min(self._end, self._next + 24 * records)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef Py_ssize_t position = self._next
-        if position >= self._end:
-            raise StopIteration
-        if position >= self._stop:
-            self.stop_after(RECORDS_A_STOP)
-        self._next = position + 24
-        return position
-
-    def __length_hint__(self):
-        return (self._end - self._next) // 24
 
 
 cdef Slots _slots = None

@@ -21,12 +21,12 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import RUNTIME, Kind, Series
 from aqltelemetry.recording.drops import Drops
 from aqltelemetry.system.clock import Anchor
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import choose
 
-if TYPE_CHECKING or not HAVE_EXTENSIONS:
+if TYPE_CHECKING:
     from aqltelemetry.recording import hot_path as hot
 else:
-    from aqltelemetry.recording import _hot_path as hot
+    hot = choose("aqltelemetry.recording.hot_path")
 
 _TRIES = 4
 _DROPS_A_BREATH = 256

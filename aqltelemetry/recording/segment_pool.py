@@ -18,7 +18,6 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import RUNTIME
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.system.clock import NS_PER_S, Anchor, monotonic_ns
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 from aqltelemetry.system.unpatched import native
@@ -134,8 +133,7 @@ class Keeper:
             return
         if next(self._breaths, None) is not None:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
-            if HAVE_EXTENSIONS:
-                segment.slots.stop_after(_RECORDS_A_BREATH)  # type: ignore[attr-defined]
+            segment.stop_after(_RECORDS_A_BREATH)
 
     def successor(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""

@@ -12,14 +12,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aqltelemetry.observation import Batch, Column, Kind, quote_field
 from aqltelemetry.system.clock import NS_PER_S, breathe
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import load
 
-if HAVE_EXTENSIONS:
-    from aqltelemetry.sinks import _rows
+compiled: Any = load(__name__)
+"""The compiled twin, or None."""
 
 _BLOCK_ROWS = 512
 # Between two rests; to begin a column takes as long as some rows of it.
@@ -48,6 +48,9 @@ class Block(NamedTuple):
     from_ns: int
     to_ns: int
     at: int | None = None
+
+
+_WriteBlocks: TypeAlias = "Callable[[Column, bytes, int, _Pace, Memory], Iterator[Block]]"
 
 
 class _Pace:
@@ -93,7 +96,7 @@ class Memory:
             timepoints, values = _array("q", column.timepoints_ns), _array(typecode, column.values)
         except (OverflowError, TypeError):
             return None
-        found = _rows.format_rows(timepoints, values, tail, rows, self._view, self._end)
+        found = compiled.format_rows(timepoints, values, tail, rows, self._view, self._end)
         if found is None:
             return None
         self._end = found[-1][1]
@@ -137,8 +140,7 @@ def format_batch(
     """
     texts: dict[str, list[Block]] = {}
     memory = memory or Memory()
-    if HAVE_EXTENSIONS:
-        memory.clear(_SLACK_BYTES + sum(_max_bytes(column, batch.pid) for column in batch.columns))
+    memory.clear(_SLACK_BYTES + sum(_max_bytes(column, batch.pid) for column in batch.columns))
     columns = sorted(batch.columns, key=lambda column: column.series)
     pace = _Pace(rest)
     pace.step(0)
@@ -183,19 +185,22 @@ def _blocks(column: Column, batch: Batch, pace: _Pace, memory: Memory) -> Iterat
     row_bytes = _NUMBERS_BYTES + len(tail)
     pace.step(_COLUMN_ROWS)
     rows = max(1, min(_BLOCK_ROWS, batch.max_file_bytes // _PIECES // row_bytes))
-    if not HAVE_EXTENSIONS:
-        yield from _pure_blocks(column, tail, rows, pace)
-        return
+    yield from _write_blocks(column, tail, rows, pace, memory)
+
+
+def _compiled_blocks(
+    column: Column, tail: bytes, rows: int, pace: _Pace, memory: Memory
+) -> Iterator[Block]:
     for piece in _pieces(column, rows * _COMPILED_BLOCKS):
         found = memory.write(piece, tail, rows)
         if found is None:
-            yield from _pure_blocks(piece, tail, rows, pace)
+            yield from _pure_blocks(piece, tail, rows, pace, memory)
         else:
             yield from found
             pace.step(len(piece.values) // _COMPILED_SPEED)
 
 
-def _pure_blocks(column: Column, tail: bytes, rows: int, pace: _Pace) -> Iterator[Block]:
+def _pure_blocks(column: Column, tail: bytes, rows: int, pace: _Pace, _: Memory) -> Iterator[Block]:
     template = tail.decode().replace("%", "%%")
     write = _durations if column.series.kind is Kind.NANOSECONDS else _floats
     for piece in _pieces(column, rows):
@@ -203,6 +208,9 @@ def _pure_blocks(column: Column, tail: bytes, rows: int, pace: _Pace) -> Iterato
         text = write(timepoints, piece.values, template).encode()
         yield Block(text, len(timepoints), min(timepoints), max(timepoints))
         pace.step(len(timepoints))
+
+
+_write_blocks: _WriteBlocks = _pure_blocks if compiled is None else _compiled_blocks
 
 
 def _pieces(column: Column, rows: int) -> Iterator[Column]:

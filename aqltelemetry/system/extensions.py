@@ -1,17 +1,19 @@
-"""Chooses between the two twins of what is worth compiling; everybody else asks it.
+"""Chooses between a module in Python and its compiled twin; no other module does.
 
-A compiled twin does the same as its pure one, and is built where there is a compiler.
-`AQLTELEMETRY_NO_EXTENSIONS=1` leaves it aside. Beside `settings` this is the only module
-that reads the environment, since it has to know before there are settings.
+The compiled twin of `room.module` is `room._module`. It does the same, and is built where there
+is a C compiler. `AQLTELEMETRY_NO_EXTENSIONS=1` switches all of them off. Besides `settings` this
+is the only module that reads the environment, since it is needed before there are settings.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from types import ModuleType
 
 VARIABLE = "AQLTELEMETRY_NO_EXTENSIONS"
-"""Set to 1, true, yes or on, it has the pure twins used."""
+"""Set to 1, true, yes or on, it switches the compiled twins off."""
 
 
 def has_interpreter_lock() -> bool:
@@ -24,26 +26,38 @@ def has_interpreter_lock() -> bool:
     return is_enabled is None or bool(is_enabled())
 
 
-def _has_compiled() -> bool:
-    if not has_interpreter_lock():
-        # To load them would enable the lock for the whole process, and warn of that.
-        return False
-    if os.environ.get(VARIABLE, "").lower() in {"1", "true", "yes", "on"}:
-        return False
+# Without the lock they are not even loaded: that would enable it for the whole process.
+_ARE_ALLOWED = has_interpreter_lock() and os.environ.get(VARIABLE, "").lower() not in {
+    *("1", "true", "yes", "on"),
+}
+
+
+def load(name: str) -> ModuleType | None:
+    """Return the compiled twin of a module, or None if it can't be used or is switched off."""
+    package, _, module = name.rpartition(".")
     try:
-        from aqltelemetry.hosts import _exchange  # noqa: F401, PLC0415 - do they load?
-        from aqltelemetry.hosts.aiohttp import _requests  # noqa: F401, PLC0415 - do they load?
-        from aqltelemetry.hosts.asgi import _connections  # noqa: F401, PLC0415 - do they load?
-        from aqltelemetry.hosts.wsgi import _answers  # noqa: F401, PLC0415 - do they load?
-        from aqltelemetry.recording import _hot_path  # noqa: F401, PLC0415 - do they load?
-        from aqltelemetry.sinks import _rows  # noqa: F401, PLC0415 - do they load?
+        return import_module(f"{package}._{module}") if _ARE_ALLOWED else None
     except ImportError:
-        return False
-    return True
+        return None
 
 
-HAVE_EXTENSIONS = _has_compiled()
-IN_USE = "compiled" if HAVE_EXTENSIONS else "pure Python"
-"""Which twins this process uses, in words."""
-if not has_interpreter_lock():
-    IN_USE = "records nothing: free-threaded Python without the interpreter lock; set PYTHON_GIL=1"
+def choose(name: str) -> ModuleType:
+    """Return the compiled twin of a module if it can be used, else the module."""
+    return load(name) or import_module(name)
+
+
+HOT_PATH = "aqltelemetry.recording.hot_path"
+
+
+def have_extensions() -> bool:
+    """Return whether the compiled hot path is in use."""
+    return load(HOT_PATH) is not None
+
+
+def in_use() -> str:
+    """Return in words which code records."""
+    if not has_interpreter_lock():
+        return (
+            "records nothing: free-threaded Python without the interpreter lock; set PYTHON_GIL=1"
+        )
+    return "compiled" if have_extensions() else "pure Python"

@@ -177,7 +177,7 @@ def test_a_process_that_there_is_not_raises(tmp_path: Path) -> None:
 def test_the_environment_is_told() -> None:
     told = _texts(examine_environment())
     assert sys.executable in told["python"]
-    assert told["hot path"] == extensions.IN_USE
+    assert told["hot path"] == extensions.in_use()
     assert told["yappi"].startswith("installed")
 
 

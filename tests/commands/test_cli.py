@@ -28,7 +28,7 @@ def test_the_version_is_the_packages_and_tells_which_twin_is_in_use() -> None:
     result = _run("--version")
     assert (result.exit_code, result.output) == (
         0,
-        f"aqltelemetry, version {version('aqltelemetry')} ({extensions.IN_USE})\n",
+        f"aqltelemetry, version {version('aqltelemetry')} ({extensions.in_use()})\n",
     )
 
 

@@ -41,7 +41,7 @@ from aqltelemetry.runtime.profiler import Profiler
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
 from aqltelemetry.system.clock import Anchor
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import have_extensions
 from aqltelemetry.system.threads import WorkerThread
 from fakes import FakeSampler, MemorySink
 from servers import recover
@@ -355,7 +355,7 @@ async def test_a_journal_that_fills_is_made_room_in_before_its_limit(
         directory, with_runtime=False, journal_bytes=4 << 20, max_file_age_s=3600
     ) as mine:
         # The pure twin keeps up only with a loop that turns now and then, as README says.
-        burst, pause_s = (30_000, None) if HAVE_EXTENSIONS else (5_000, 0.005)
+        burst, pause_s = (30_000, None) if have_extensions() else (5_000, 0.005)
         for number in range(1, 300_000 // burst + 1):
             for _ in range(burst):
                 with time_block("x"):

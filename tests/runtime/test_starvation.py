@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import have_extensions
 
 _BLOCKS = 400_000
 _PROGRAM = f"""
@@ -33,7 +33,7 @@ loops.run(main(sys.argv[1]))
 """
 
 
-@pytest.mark.skipif(not HAVE_EXTENSIONS, reason="the pure twin may drop some there, as README says")
+@pytest.mark.skipif(not have_extensions(), reason="pure Python may drop some, as README says")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_an_event_loop_that_only_computes_loses_nothing(directory: Path, loop: str) -> None:
     done = subprocess.run(

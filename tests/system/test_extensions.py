@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal import reader
+from aqltelemetry.journal import reader, records
 from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.label_table import (
     NO_LABELS,
@@ -54,16 +54,16 @@ def compiled() -> ModuleType:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _rows() -> None:
-    if not hasattr(csv_rows, "_rows"):  # in use are the pure twins
-        for module in (csv_rows, reader):
-            module._rows = _extension("sinks._rows")  # type: ignore[attr-defined]
+def _compiled_rows() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "compiled", _extension("sinks._csv_rows"))
+        yield
 
 
 def _in_use(environment: str) -> str:
     program = (
         "from aqltelemetry import time_block; from aqltelemetry.system import extensions; "
-        "print(extensions.IN_USE, time_block.__module__)"
+        "print(extensions.in_use(), time_block.__module__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -127,12 +127,14 @@ class _Slow:
 class _On:
     """A twin that records into a segment of its own, as a recorder would have it."""
 
-    def __init__(self, twin: ModuleType, compiled: ModuleType) -> None:
+    def __init__(self, twin: ModuleType) -> None:
         self.twin = twin
         (made,) = memory_segments(1)
         self.segment = Segment(made.map, header(id_base=77), None)
         positions = range(fmt.RECORDS_AT, fmt.RECORDS_AT + 40 * fmt.RECORD_BYTES, fmt.RECORD_BYTES)
-        self.segment.slots = compiled.Slots(self.segment.map, self.segment.ids, positions)
+        self.segment.slots = _extension("journal._records").Slots(
+            self.segment.map, self.segment.ids, positions
+        )
         for key in ("a", "b", ("custom", "a"), ("other", "c")):
             self.segment.register(key)
         self.slow = _Slow(self.segment)
@@ -194,7 +196,7 @@ def test_the_same_calls_store_the_same_bytes_and_leave_the_same_to_the_slow_way(
 ) -> None:
     found = []
     for twin in (hot_path, compiled):
-        with _On(twin, compiled) as on:
+        with _On(twin) as on:
             _run(on, steps)
             # By their texts, as a value that is no number is unlike itself.
             found.append((on.segment.map[fmt.LABELS_AT :], on.segment.taken, repr(on.slow.calls)))
@@ -202,7 +204,7 @@ def test_the_same_calls_store_the_same_bytes_and_leave_the_same_to_the_slow_way(
 
 
 def test_records_carry_the_crc_of_zlib_seeded_with_their_position(compiled: ModuleType) -> None:
-    with _On(compiled, compiled) as on:
+    with _On(compiled) as on:
         for number in range(40):
             compiled.append_duration("a", number**9, -(number**8))
     for at in range(fmt.RECORDS_AT, fmt.RECORDS_AT + 40 * fmt.RECORD_BYTES, fmt.RECORD_BYTES):
@@ -216,7 +218,7 @@ def test_slots_of_the_compiled_twin_stay_within_the_segment(compiled: ModuleType
     step = fmt.RECORD_BYTES
     for positions in (range(fmt.RECORDS_AT, segment.size_bytes + 1, step), range(0, 100, 8)):
         with pytest.raises(ValueError, match="not the slots"):
-            compiled.Slots(segment.map, segment.ids, positions)
+            _extension("journal._records").Slots(segment.map, segment.ids, positions)
 
 
 def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
@@ -224,7 +226,7 @@ def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
 ) -> None:
     """So that the recorder may wait for a moment there, once in thousands of records or often."""
     (segment,) = memory_segments(1)
-    slots = compiled.Slots(
+    slots = _extension("journal._records").Slots(
         segment.map, segment.ids, range(fmt.RECORDS_AT, segment.size_bytes - 23, fmt.RECORD_BYTES)
     )
     segment.slots = slots
@@ -243,7 +245,7 @@ def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
     try:
         for _ in range(9_000):
             compiled.append_duration("a", 1, 1)
-        slots.stop_after(10)
+        _extension("journal._records").stop_after(slots, 10)
         for _ in range(20):
             compiled.append_duration("a", 1, 1)
     finally:
@@ -257,8 +259,10 @@ def _both() -> Iterator[bool]:
     """Go through both twins of reading and writing."""
     with pytest.MonkeyPatch.context() as patch:
         for is_compiled in (False, True):
-            for module in (reader, csv_rows):
-                patch.setattr(module, "HAVE_EXTENSIONS", is_compiled)
+            read = _extension("journal._records") if is_compiled else records
+            patch.setattr(reader, "records", read)
+            blocks = csv_rows._compiled_blocks if is_compiled else csv_rows._pure_blocks
+            patch.setattr(csv_rows, "_write_blocks", blocks)
             yield is_compiled
 
 
@@ -371,10 +375,10 @@ def test_both_twins_cut_a_long_column_into_the_same_blocks() -> None:
 def test_both_twins_look_labels_up_in_a_table_once_it_is_shared(compiled: ModuleType) -> None:
     table = LabelTable(None, random_table_base())
     for twin in (hot_path, compiled):
-        with _On(twin, compiled) as on:
+        with _On(twin) as on:
             own = on.segment.ids["a"]
             twin.append_duration("a", 1, 1)
-            on.segment.slots.share(table.ids)  # type: ignore[attr-defined]
+            _extension("journal._records").share(on.segment.slots, table.ids)
             on.segment.ids = table.ids
             table.register("a", Series("duration", "a", Kind.NANOSECONDS))
             twin.append_duration("a", 2, 2)

@@ -1,7 +1,7 @@
 """How long a request to an aiohttp application takes, and what becomes of it.
 
-Of this there is a compiled twin, in `_aiohttp_requests.pyx`, for the usual request: one that a
-handler answers by returning a plain response. What goes another way it leaves to this one.
+Its compiled twin, `_requests.pyx`, handles the usual request, which a handler answers by
+returning a plain response, and leaves all others to this module.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from aqltelemetry.hosts.exchange import Exchange, InFlight
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import load
 
-if HAVE_EXTENSIONS and private.is_tested_compiled():
-    from aqltelemetry.hosts.aiohttp import _requests as compiled
+compiled = load(__name__) if private.is_tested_compiled() else None
+if compiled is not None:
     from aqltelemetry.hosts.aiohttp.classes import TimedProtocol, TimedRequest, timed_server
 
 _FAILED = 500
@@ -50,7 +50,7 @@ def time_requests(
         # with the first one, aiohttp takes a longer way through every request.
         timer = RequestTimer(app._handle, in_flight, with_ttfb=with_ttfb, labels=labels)  # noqa: SLF001
         make = app._make_request  # noqa: SLF001
-        if HAVE_EXTENSIONS and private.is_tested_compiled():
+        if compiled is not None:
             usual = compiled.RequestTimer(timer, make, app._handle, TimedRequest, TimedProtocol)  # noqa: SLF001
             serve = partial(timed_server, app._make_handler)  # noqa: SLF001
             if private.replace(

@@ -20,12 +20,12 @@ from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.settings import Options
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import choose
 
-if TYPE_CHECKING or not HAVE_EXTENSIONS:
+if TYPE_CHECKING:
     from aqltelemetry.hosts.asgi.connections import Connections
 else:
-    from aqltelemetry.hosts.asgi._connections import Connections
+    Connections = choose("aqltelemetry.hosts.asgi.connections").Connections
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 

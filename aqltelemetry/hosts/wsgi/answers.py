@@ -1,7 +1,4 @@
-"""How long a request to a WSGI application takes, and what becomes of it.
-
-This is the pure twin; `_wsgi_answers.pyx` has the compiled one, which does the same.
-"""
+"""How long a request to a WSGI application takes, and how it ends."""
 
 from __future__ import annotations
 
@@ -32,8 +29,8 @@ class Requests:
 
     Whoever derives from it says by `get_ready` what a process's first request needs to
     be recorded, and sets `is_ready` when that is done; unset, it is asked for again.
-    `by_rule` says that Flask's rule, where a request has one, decides alone which template
-    `template` returns; the compiled twin then asks once for each.
+    `by_rule` says that Flask's rule, where a request has one, alone decides which template
+    `template` returns, which is then called once for each rule.
     """
 
     is_ready = False
@@ -52,8 +49,8 @@ class Requests:
         by_rule: bool = False,
     ) -> None:
         self._by_rule = by_rule
-        # By the id of a rule of Flask's, which is kept, since the id is unique only while it
-        # lives, and the prefix under which its application is mounted: the template.
+        # By the id of a rule and the prefix under which its application is mounted: the template,
+        # and the rule, since the id is unique only while the rule lives.
         self._known: dict[tuple[int, str], tuple[object, str]] = {}
         self.app = app
         self.template = template
@@ -92,16 +89,11 @@ class Requests:
         self.has_looked = True
 
     def template_of(self, environ: Environ) -> str | None:
-        """Return the template of a request."""
-        request = environ.get("werkzeug.request")
-        if request is None or not self._by_rule:
-            return self.template(environ)
-        try:
-            rule = request.url_rule
-        except Exception:  # noqa: BLE001 - not Flask's
-            return self.template(environ)
+        """Return the template of a request; that of a rule of Flask's is kept."""
+        rule = self._rule(environ)
         if rule is None:
             return self.template(environ)
+        # An application may be mounted twice.
         key = (id(rule), environ[PLACE].prefix if self.has_mounts else "")
         known = self._known.get(key)
         if known is not None:
@@ -110,6 +102,15 @@ class Requests:
         if template is not None and len(self._known) < _MOST_RULES:
             self._known[key] = (rule, template)
         return template
+
+    def _rule(self, environ: Environ) -> object | None:
+        request = environ.get("werkzeug.request")
+        if request is None or not self._by_rule:
+            return None
+        try:
+            return request.url_rule  # type: ignore[no-any-return]
+        except Exception:  # noqa: BLE001 - the request of another framework, or a broken one
+            return None
 
     def get_ready(self) -> None:
         """Do what a process's first request needs to be recorded."""

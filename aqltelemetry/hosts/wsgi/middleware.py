@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 from weakref import WeakSet
 
 from aqltelemetry.hosts.kinds import WSGI, check_kind
 from aqltelemetry.hosts.labels import ASKED, guarded
 from aqltelemetry.hosts.lifecycle import HostRecording, log_failed_start
 from aqltelemetry.hosts.templates import chosen_template, with_fallback
-from aqltelemetry.hosts.wsgi.answers import Application, Template
+from aqltelemetry.hosts.wsgi.answers import Application, Requests, Template
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import Options
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 from aqltelemetry.system.loop_thread import import_ahead
-
-if TYPE_CHECKING or not HAVE_EXTENSIONS:
-    from aqltelemetry.hosts.wsgi.answers import Requests
-else:
-    from aqltelemetry.hosts.wsgi._answers import Requests
 
 
 class TelemetryMiddleware(Requests):

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from aqltelemetry.hosts.aiohttp.requests import RequestTimer
 from aqltelemetry.hosts.exchange import InFlight
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
+from aqltelemetry.system.extensions import have_extensions
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 Script = tuple[int, str]
@@ -27,7 +27,7 @@ Story = tuple[Script, tuple[type["_Plain"], int, Script, Script], bool, tuple[in
 suspends before a response, by application; how an event loop goes on."""
 
 
-if TYPE_CHECKING or HAVE_EXTENSIONS:
+if TYPE_CHECKING or have_extensions():
     from aqltelemetry.hosts.aiohttp.classes import TimedProtocol, TimedRequest
 else:  # all here is skipped
     TimedProtocol = TimedRequest = object

@@ -1,10 +1,9 @@
-"""That the compiled twin records an answer as the pure one does, whatever happens amid it."""
+"""How a WSGI request is recorded, whatever happens during it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +15,8 @@ from aqltelemetry.hosts.labels import guarded
 from aqltelemetry.hosts.wsgi import answers
 from aqltelemetry.hosts.wsgi.routes import wsgi_template
 from aqltelemetry.recording import recorder
-from twinned import RAISED, compiled_twin, raise_if_told, recorded
-
-
-@pytest.fixture(scope="module")
-def compiled() -> ModuleType:
-    return compiled_twin("hosts.wsgi._answers")
+from aqltelemetry.system.extensions import choose
+from twinned import RAISED, raise_if_told, recorded
 
 
 class _Body:
@@ -75,9 +70,9 @@ def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
     return environ["application"](environ, start)
 
 
-def _requests(module: ModuleType, in_flight: InFlight, *, with_ttfb: bool) -> Any:
-    template = guarded(wsgi_template)
-    return module.Requests(_in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True)
+def _requests(in_flight: InFlight, *, with_ttfb: bool) -> Any:
+    template: Any = guarded(wsgi_template)
+    return answers.Requests(_in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True)
 
 
 def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
@@ -159,45 +154,39 @@ _DISCONNECT = "/x/{y} [GET] disconnect"
 
 @settings(deadline=None)
 @given(st.lists(_STORIES, min_size=1, max_size=4))
-def test_both_twins_make_the_same_of_answers(
-    compiled: ModuleType, stories: list[dict[str, Any]]
-) -> None:
-    outcomes = []
-    for module in (answers, compiled):
-        in_flight = InFlight()
-        requests = _requests(module, in_flight, with_ttfb=True)
-        with recorded() as found:
-            traces = [_answered(requests, story) for story in stories]
-        outcomes.append((traces, found, in_flight.gauge.value))
-    assert outcomes[0] == outcomes[1]
-    assert outcomes[0][2] == 0
+def test_a_recorded_application_answers_as_a_bare_one(stories: list[dict[str, Any]]) -> None:
+    in_flight = InFlight()
+    requests = _requests(in_flight, with_ttfb=False)
+    with recorded() as found:
+        traces = [_answered(requests, story) for story in stories]
+    assert traces == [_answered(_in_environ, story) for story in stories]
+    beside = (" 4xx", " 5xx", " disconnect")
+    totals = [count for label, count in found if not label.endswith(beside)]
+    assert sum(totals) == len(stories)
+    assert in_flight.gauge.value == 0
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize(
     ("length", "gone_by", "outcome"),
     [("2", "exit", []), ("3", "exit", [_DISCONNECT]), ("2", "gone", [_DISCONNECT])],
 )
 def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
-    compiled: ModuleType, twin: str, length: str, gone_by: str, outcome: list[str]
+    length: str, gone_by: str, outcome: list[str]
 ) -> None:
     story = _story(starts=[("200 OK", [("Content-Length", length)])], gone_after=1, gone_by=gone_by)
     with recorded() as found:
-        _answered(_of(compiled, twin), story)
+        _answered(_of(), story)
     assert found == [(label, 1) for label in ["/x/{y} [GET]", *outcome]]
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize(
     ("body", "length"),
     [([b"one"], 1), ((b"one",), 1), ([], 0), ([b"one", b"two"], 2), (iter([b"one"]), None)],
     ids=["list", "tuple", "empty", "two", "iterator"],
 )
-def test_a_body_has_a_length_where_the_applications_has_one(
-    compiled: ModuleType, twin: str, body: Any, length: int | None
-) -> None:
+def test_a_body_has_a_length_where_the_applications_has_one(body: Any, length: int | None) -> None:
     """Waitress and wsgiref take Content-Length from a single chunk."""
-    requests = _of(compiled, twin)
+    requests = _of()
     with recorded() as found:
         given = requests({"application": lambda environ, start: body}, None)
         assert (len(given) if hasattr(given, "__len__") else None) == length
@@ -206,23 +195,17 @@ def test_a_body_has_a_length_where_the_applications_has_one(
     assert ("unmatched", 1) in found
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize("body", [b"whole", "text"])
-def test_a_body_that_is_no_iterable_of_chunks_is_left_to_the_server(
-    compiled: ModuleType, twin: str, body: Any
-) -> None:
-    requests = _of(compiled, twin)
+def test_a_body_that_is_no_iterable_of_chunks_is_left_to_the_server(body: Any) -> None:
+    requests = _of()
     with recorded() as found:
         assert requests({"application": lambda environ, start: body}, None) is body
     assert ("unmatched", 1) in found
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function(
-    compiled: ModuleType, twin: str
-) -> None:
+def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function() -> None:
     """UWSGI compares by identity what it is returned with what its wrapper made."""
-    requests = _of(compiled, twin)
+    requests = _of()
     file = SimpleNamespace(fileno=lambda: 3)
     environ = {"application": lambda environ, start: file, "wsgi.file_wrapper": lambda file: file}
     with recorded() as found:
@@ -230,21 +213,17 @@ def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function(
     assert ("unmatched", 1) in found
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize("chunk", [5, "text", None])
-def test_a_chunk_that_is_not_bytes_reaches_the_server(
-    compiled: ModuleType, twin: str, chunk: object
-) -> None:
-    requests = _of(compiled, twin)
+def test_a_chunk_that_is_not_bytes_reaches_the_server(chunk: object) -> None:
+    requests = _of()
     with recorded():
         given = requests({"application": lambda environ, start: [chunk]}, None)
         assert [*given] == [chunk]
         given.close()
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_rule_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
-    requests = _of(compiled, twin)
+def test_a_rule_has_its_template_each_time() -> None:
+    requests = _of()
     events = [("200 OK", [("Content-Type", "text/event-stream")])]
     with recorded() as found:
         for _ in range(2):
@@ -263,12 +242,10 @@ def test_a_rule_has_its_template_each_time(compiled: ModuleType, twin: str) -> N
     ]
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_template_of_ones_own_is_asked_each_time(compiled: ModuleType, twin: str) -> None:
+def test_a_template_of_ones_own_is_asked_each_time() -> None:
     """Even where Flask has one rule for them all."""
-    module = compiled if twin == "compiled" else answers
     templates = iter(["/a", "/b"])
-    requests = module.Requests(
+    requests = answers.Requests(
         _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
     )
     with recorded() as found:
@@ -277,9 +254,8 @@ def test_a_template_of_ones_own_is_asked_each_time(compiled: ModuleType, twin: s
     assert found == [("/a [GET]", 1), ("/b [GET]", 1)]
 
 
-@pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: str) -> None:
-    outer, inner = _of(compiled, twin), _of(compiled, twin)
+def test_of_two_middlewares_the_outer_one_records() -> None:
+    outer, inner = _of(), _of()
     in_outer: list[object] = []
 
     def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
@@ -295,9 +271,8 @@ def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: st
     assert in_outer
 
 
-def _of(compiled: ModuleType, twin: str) -> Any:
-    module = compiled if twin == "compiled" else answers
-    return _requests(module, InFlight(), with_ttfb=False)
+def _of() -> Any:
+    return _requests(InFlight(), with_ttfb=False)
 
 
 def _story(**changes: Any) -> dict[str, Any]:
@@ -315,11 +290,9 @@ def _story(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
-    compiled: ModuleType,
-) -> None:
-    """In whose slow way its signal handlers may run."""
-    hot_path = import_module("aqltelemetry.recording._hot_path")
+def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhile() -> None:
+    """Signal handlers may run in the slow way of a record."""
+    hot_path = choose("aqltelemetry.recording.hot_path")
     told: list[object] = []
 
     def slow(label: object, *record: object) -> None:
@@ -327,7 +300,7 @@ def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
         if len(told) == 1:
             raise SystemExit
 
-    requests = _requests(compiled, InFlight(), with_ttfb=True)
+    requests = _requests(InFlight(), with_ttfb=True)
     story = _story(starts=[("404 No", [])])
     with recorded():
         hot_path.connect(slow)

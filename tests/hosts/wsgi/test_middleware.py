@@ -19,9 +19,6 @@ import pytest
 
 from aqltelemetry import sync
 from aqltelemetry.errors import OptionError
-from aqltelemetry.hosts.exchange import InFlight
-from aqltelemetry.hosts.labels import guarded
-from aqltelemetry.hosts.wsgi import answers
 from aqltelemetry.hosts.wsgi.answers import Application
 from aqltelemetry.recording import recorder
 from aqltelemetry.sinks.file_names import parse
@@ -227,22 +224,15 @@ def test_what_is_raised_before_an_answer_began_has_its_route(
     assert counts() == {"/mine/{id} [GET]": 1, "/mine/{id} [GET] 5xx": 1}
 
 
-@pytest.mark.parametrize("twin", ["pure", "in use"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_traceback_has_at_most_one_frame_of_each_middleware(
-    directory: Path, twin: str, layers: int
-) -> None:
+def test_a_traceback_has_at_most_one_frame_of_each_middleware(directory: Path, layers: int) -> None:
     def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         raise RuntimeError("a bug of the application")
 
     sync.start(directory, with_runtime=False)
     app: Any = broken
     for _ in range(layers):
-        if twin == "pure":
-            template = guarded(lambda environ: None)
-            app = answers.Requests(app, template, InFlight(), with_ttfb=False)
-        else:
-            app = _timed(app, directory)
+        app = _timed(app, directory)
     with pytest.raises(RuntimeError) as caught:
         _call(app)
     frames = traceback.extract_tb(caught.value.__traceback__)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request
 
 from aqltelemetry.hosts.exchange import InFlight
 from aqltelemetry.hosts.labels import guarded
-from aqltelemetry.hosts.wsgi import answers as pure
+from aqltelemetry.hosts.wsgi import answers
 from aqltelemetry.hosts.wsgi.mounts import MountTree
 from aqltelemetry.hosts.wsgi.routes import (
     WsgiRoutes,
@@ -30,18 +30,10 @@ from aqltelemetry.hosts.wsgi.routes import (
     pyramid_template,
     wsgi_template,
 )
-from aqltelemetry.system.extensions import HAVE_EXTENSIONS
 from twinned import recorded
 
 
-@pytest.fixture(params=["pure", "compiled"] if HAVE_EXTENSIONS else ["pure"])
-def answers(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "pure":
-        return pure
-    return importlib.import_module("aqltelemetry.hosts.wsgi._answers")
-
-
-def _timed(answers: ModuleType, app: Any) -> Any:
+def _timed(app: Any) -> Any:
     routes = WsgiRoutes(app)
     template = guarded(routes.template)
     made = answers.Requests(app, template, InFlight(), with_ttfb=False, by_rule=True)
@@ -61,9 +53,9 @@ def _call(app: Any, path: str, **environ: Any) -> None:
             body.close()
 
 
-def _labels(answers: ModuleType, app: Any, *paths: str, **environ: Any) -> dict[str, int]:
+def _labels(app: Any, *paths: str, **environ: Any) -> dict[str, int]:
     """Return what was recorded of requests: labels without the method, outcomes left out."""
-    timed = _timed(answers, app)
+    timed = _timed(app)
     with recorded() as found:
         for path in paths:
             _call(timed, path, **environ)
@@ -137,19 +129,17 @@ _AROUND: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("around", _AROUND)
-def test_each_application_below_a_dispatcher_has_labels_of_its_own(
-    answers: ModuleType, around: str
-) -> None:
+def test_each_application_below_a_dispatcher_has_labels_of_its_own(around: str) -> None:
     tree = DispatcherMiddleware(_flask("c"), {"/a": _flask("a"), "/b": _Layer(_flask("b"))})
-    assert _labels(answers, _AROUND[around](tree), *_ITEMS) == _EXPECTED
+    assert _labels(_AROUND[around](tree), *_ITEMS) == _EXPECTED
 
 
-def test_dispatchers_may_be_nested_and_an_application_mounted_twice(answers: ModuleType) -> None:
+def test_dispatchers_may_be_nested_and_an_application_mounted_twice() -> None:
     twice = _flask()
     inner = DispatcherMiddleware(twice, {"/deep": twice, "/deep/er": _flask("deeper")})
     tree = DispatcherMiddleware(_plain, {"/v1": inner, "/v2": _closure(twice)})
     paths = ("/v1/items/1", "/v1/deep/items/1", "/v1/deep/er/items/1", "/v2/items/1", "/items/1")
-    assert _labels(answers, tree, *paths, *paths) == {
+    assert _labels(tree, *paths, *paths) == {
         "/v1/items/{i}": 2,
         "/v1/deep/items/{i}": 2,
         "/v1/deep/er/items/{i}": 2,
@@ -158,15 +148,15 @@ def test_dispatchers_may_be_nested_and_an_application_mounted_twice(answers: Mod
     }
 
 
-def test_a_dispatcher_in_an_application_itself_is_seen(answers: ModuleType) -> None:
+def test_a_dispatcher_in_an_application_itself_is_seen() -> None:
     app = _flask("outer")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/b": _flask("b")})  # type: ignore[method-assign]
-    assert _labels(answers, app, "/items/1", "/b/items/1") == {"/items/{i}": 1, "/b/items/{i}": 1}
+    assert _labels(app, "/items/1", "/b/items/1") == {"/items/{i}": 1, "/b/items/{i}": 1}
 
 
-def test_an_application_that_is_mounted_later_is_seen(answers: ModuleType) -> None:
+def test_an_application_that_is_mounted_later_is_seen() -> None:
     tree = DispatcherMiddleware(_flask("a"), {})
-    timed = _timed(answers, tree)
+    timed = _timed(tree)
     with recorded() as found:
         _call(timed, "/items/1")
         tree.mounts["/b"] = _flask("b")
@@ -176,13 +166,11 @@ def test_an_application_that_is_mounted_later_is_seen(answers: ModuleType) -> No
 
 @pytest.mark.parametrize("around", ["nothing", "ProxyFix", "a header"])
 @pytest.mark.parametrize("is_mounted", [True, False])
-def test_a_thousand_spellings_of_a_prefix_make_no_label(
-    answers: ModuleType, around: str, is_mounted: bool
-) -> None:
+def test_a_thousand_spellings_of_a_prefix_make_no_label(around: str, is_mounted: bool) -> None:
     tree: Any = _flask()
     if is_mounted:
         tree = DispatcherMiddleware(_plain, {"/api": tree})
-    timed = _timed(answers, _AROUND[around](tree))
+    timed = _timed(_AROUND[around](tree))
     with recorded() as found:
         for number in range(1_000):
             prefix = f"/p{number}/api"
@@ -191,35 +179,35 @@ def test_a_thousand_spellings_of_a_prefix_make_no_label(
     assert found == [("/api" * is_mounted + "/items/{i} [GET]", 1_000)]
 
 
-def test_what_is_raised_out_of_a_mounted_flask_has_its_route(answers: ModuleType) -> None:
+def test_what_is_raised_out_of_a_mounted_flask_has_its_route() -> None:
     app = _flask()
     app.testing = True
     app.add_url_rule("/broken/<name>", "broken", view_func=lambda name: str(1 // 0))
     for tree in (DispatcherMiddleware(_plain, {"/a": _Layer(app)}), _Layer(app)):
         path = "/a" * isinstance(tree, DispatcherMiddleware) + "/broken/x"
-        timed = _timed(answers, tree)
+        timed = _timed(tree)
         with recorded() as found, pytest.raises(ZeroDivisionError):
             _call(timed, path)
         label = path.replace("x", "{name}") + " [GET]"
         assert found == [(label, 1), (f"{label} 5xx", 1)]
 
 
-def test_an_application_root_is_the_prefix_where_no_mount_is_seen(answers: ModuleType) -> None:
+def test_an_application_root_is_the_prefix_where_no_mount_is_seen() -> None:
     apps = [_flask(name) for name in ("one", "two")]
     for app in apps:
         app.config["APPLICATION_ROOT"] = f"/{app.name}"
     for app in apps:
-        assert _labels(answers, app, "/items/1", "/items/2") == {f"/{app.name}/items/{{i}}": 2}
+        assert _labels(app, "/items/1", "/items/2") == {f"/{app.name}/items/{{i}}": 2}
     tree = DispatcherMiddleware(_plain, {"/seen": apps[0]})
-    assert _labels(answers, tree, "/seen/items/1") == {"/seen/items/{i}": 1}
+    assert _labels(tree, "/seen/items/1") == {"/seen/items/{i}": 1}
 
 
-def test_hosts_of_flask_are_part_of_the_label_as_they_are_written(answers: ModuleType) -> None:
+def test_hosts_of_flask_are_part_of_the_label_as_they_are_written() -> None:
     app = flask.Flask("hosts", host_matching=True, static_host="static.example.com")
     for host in ("a.example.com", "<tenant>.example.org"):
         view = lambda **_: "x"  # noqa: E731
         app.add_url_rule("/items/<int:i>", endpoint=host, host=host, view_func=view)
-    timed = _timed(answers, app)
+    timed = _timed(app)
     with recorded() as found:
         for host in ("a.example.com", "x.example.org", "y.example.org", "other"):
             _call(timed, "/items/1", HTTP_HOST=host)
@@ -230,13 +218,13 @@ def test_hosts_of_flask_are_part_of_the_label_as_they_are_written(answers: Modul
     assert found[-1] == ("{tenant}.example.org/items/{i} [GET]", 2)
 
 
-def test_subdomains_of_flask_are_part_of_the_label(answers: ModuleType) -> None:
+def test_subdomains_of_flask_are_part_of_the_label() -> None:
     app = flask.Flask("subdomains", subdomain_matching=True)
     app.config["SERVER_NAME"] = "example.com"
     for subdomain in ("api", "", "<tenant>"):
         view = lambda **_: "x"  # noqa: E731
         app.add_url_rule("/items", endpoint=subdomain + "x", subdomain=subdomain, view_func=view)
-    timed = _timed(answers, app)
+    timed = _timed(app)
     with recorded() as found:
         for host in ("api.example.com", "example.com", "x.example.com", "y.example.com"):
             _call(timed, "/items", HTTP_HOST=host)
@@ -247,13 +235,13 @@ def test_subdomains_of_flask_are_part_of_the_label(answers: ModuleType) -> None:
     ]
 
 
-def test_blueprints_and_static_files_of_flask_are_routes(answers: ModuleType) -> None:
+def test_blueprints_and_static_files_of_flask_are_routes() -> None:
     app = flask.Flask("blueprints", static_folder="/none", static_url_path="/static")
     blueprint = flask.Blueprint("b", "b", url_prefix="/b/<tenant>")
     blueprint.add_url_rule("/items/<int:i>", view_func=lambda **_: "x")
     app.register_blueprint(blueprint, url_prefix="/outer/<tenant>")
     paths = ("/outer/x/items/1", "/static/a.css", "/static/b/c.css")
-    assert _labels(answers, app, *paths) == {
+    assert _labels(app, *paths) == {
         "/outer/{tenant}/items/{i}": 1,
         "/static/{filename}": 2,
     }
@@ -275,19 +263,17 @@ def test_flask_rules_are_templates(rule: str, template: str) -> None:
     assert wsgi_template(environ) == template
 
 
-def test_a_request_that_a_middleware_makes_is_not_taken_for_flasks(answers: ModuleType) -> None:
+def test_a_request_that_a_middleware_makes_is_not_taken_for_flasks() -> None:
     def authenticated(environ: Any, start_response: Any) -> Any:
         assert Request(environ).path
         return app(environ, start_response)
 
     app = bottle.Bottle()
     app.route("/users/<name>", callback=lambda name: name)
-    assert _labels(answers, authenticated, "/users/x") == {"/users/{name}": 1}
+    assert _labels(authenticated, "/users/x") == {"/users/{name}": 1}
 
 
-def test_what_an_application_left_that_did_not_answer_counts_for_nothing(
-    answers: ModuleType,
-) -> None:
+def test_what_an_application_left_that_did_not_answer_counts_for_nothing() -> None:
     """As one that was tried before: the last one answers."""
     first: Any = _flask()
     last = bottle.Bottle()
@@ -303,22 +289,22 @@ def test_what_an_application_left_that_did_not_answer_counts_for_nothing(
         body.close()
         return last(environ, start_response)
 
-    assert _labels(answers, cascade, "/users/x") == {"/users/{name}": 1}
+    assert _labels(cascade, "/users/x") == {"/users/{name}": 1}
 
 
-def test_an_application_of_nobody_known_is_unmatched(answers: ModuleType) -> None:
-    assert _labels(answers, _plain, "/x") == {"unmatched": 1}
+def test_an_application_of_nobody_known_is_unmatched() -> None:
+    assert _labels(_plain, "/x") == {"unmatched": 1}
     assert wsgi_template({"PATH_INFO": "/x"}) is None
 
 
-def test_bottle_has_its_rules(answers: ModuleType) -> None:
+def test_bottle_has_its_rules() -> None:
     app, inner = bottle.Bottle(), bottle.Bottle()
     app.route("/wiki/<page>/<number:int>", callback=lambda page, number: "x")
     inner.route("/items/<i:re:[0-9]+>", callback=lambda i: i)
     app.mount("/in/", inner)
     app.mount("/flask/", _flask())
     paths = ("/wiki/a/1", "/wiki/b/2", "/in/items/1", "/none", "/flask/items/1")
-    assert _labels(answers, app, *paths) == {
+    assert _labels(app, *paths) == {
         "/wiki/{page}/{number}": 2,
         "/in/items/{i}": 1,
         "/flask/{path}": 1,
@@ -348,15 +334,15 @@ class _Resource:
             raise falcon.HTTPNotFound
 
 
-def test_falcon_has_its_templates_below_a_dispatcher_too(answers: ModuleType) -> None:
+def test_falcon_has_its_templates_below_a_dispatcher_too() -> None:
     app = falcon.App()
     app.add_route("/users/{user:int}", _Resource())
     app.add_route("/version", _Resource())
     paths = ("/users/1", "/users/2", "/users/13", "/version", "/none")
     expected = {"/users/{user}": 3, "/version": 1, "unmatched": 1}
-    assert _labels(answers, app, *paths) == expected
+    assert _labels(app, *paths) == expected
     tree = DispatcherMiddleware(_plain, {"/f": _Layer(app)})
-    found = _labels(answers, tree, *(f"/f{path}" for path in paths))
+    found = _labels(tree, *(f"/f{path}" for path in paths))
     assert found == {"/f/users/{user}": 3, "/f/version": 1, "unmatched": 1}
 
 
@@ -382,11 +368,11 @@ def _pyramid() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_pyramid_has_its_patterns_and_the_names_of_its_views(answers: ModuleType) -> None:
+def test_pyramid_has_its_patterns_and_the_names_of_its_views() -> None:
     """Even where it answers by a page of its own what it has not: that is the client's text."""
     paths = ("/users/1", "/users/22", "/rest/a/b", "/folder/edit", "/folder/folder/edit")
     unmatched = [f"/folder/{number}" for number in range(100)]
-    assert _labels(answers, _pyramid(), *paths, "/", *unmatched) == {
+    assert _labels(_pyramid(), *paths, "/", *unmatched) == {
         "/users/{id}": 2,
         "/rest/{subpath}": 1,
         "/{traversal}/edit": 2,
