@@ -46,6 +46,8 @@ from fakes import recording as _recording
 from figures import rss_bytes, spread
 from servers import recover
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 Property = Callable[[str, object], None]
 _FORKS = int(os.environ.get("FORKS", "50"))

@@ -47,6 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(_built(tmp_path_factory.mktemp("dist")))
 
 
+@pytest.mark.packaging
 @pytest.mark.timeout(600)
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -77,6 +78,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.packaging
 @pytest.mark.timeout(600)
 def test_the_wheel_works_in_a_clean_environment(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     assert wheel.filename is not None
@@ -111,6 +113,7 @@ def _twin(wheel: zipfile.ZipFile) -> str:
     return "compiled" if is_compiled else "pure Python"
 
 
+@pytest.mark.packaging
 @pytest.mark.timeout(600)
 def test_without_a_compiler_there_is_a_wheel_all_the_same_of_the_pure_twins(
     tmp_path: Path,
@@ -125,6 +128,7 @@ def test_without_a_compiler_there_is_a_wheel_all_the_same_of_the_pure_twins(
     assert found.endswith("(pure Python)")
 
 
+@pytest.mark.packaging
 def test_the_wheel_is_typed_licensed_and_has_its_command(wheel: zipfile.ZipFile) -> None:
     info = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
     folder = info.removesuffix("METADATA")
@@ -178,6 +182,7 @@ def test_the_changelog_has_this_version_and_only_usual_sections() -> None:
     assert set(re.findall(r"^### (.+)", text, re.MULTILINE)) <= usual
 
 
+@pytest.mark.packaging
 def test_the_files_of_a_release_pass_the_check_of_the_index(wheel: zipfile.ZipFile) -> None:
     assert wheel.filename is not None
     files = sorted(str(path) for path in Path(wheel.filename).parent.glob("aqltelemetry-*"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 _STORM = Path(__file__).parent.parent / "benchmarks" / "storm.py"
 _KILLS = int(os.environ.get("KILLS", "20"))
 

@@ -16,6 +16,8 @@ from aqltelemetry.commands import launch
 from aqltelemetry.errors import CommandError
 from servers import wait_until
 
+pytestmark = pytest.mark.system
+
 _RUN = (
     "import os, sys; from aqltelemetry.commands.launch import end_as, run; "
     "sys.exit(end_as(run(sys.argv[1:], os.environ)))"

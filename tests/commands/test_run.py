@@ -21,6 +21,8 @@ import pytest
 from aqltelemetry.runtime.control_files import ControlFiles
 from servers import PROGRAMS
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 _BIN = Path(sys.executable).parent
 _LABEL = "/users/{user} [GET]"

@@ -19,6 +19,8 @@ from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.system.clock import monotonic_ns
 from servers import recover, wait_until
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 _PROGRAM = """
 import asyncio, sys

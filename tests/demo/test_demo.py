@@ -14,6 +14,8 @@ from aqltelemetry.demo import drive
 from aqltelemetry.demo.drive import DemoError, run
 from aqltelemetry.sinks.file_names import parse
 
+pytestmark = pytest.mark.system
+
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
 

@@ -20,6 +20,8 @@ from aqltelemetry.hosts import gunicorn as hooks
 from aqltelemetry.sinks.file_names import parse
 from servers import PROGRAMS, WORKERS, run_gunicorn
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 
 _SET_UP_ITSELF = {

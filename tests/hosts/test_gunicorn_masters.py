@@ -30,6 +30,8 @@ from servers import (
     wait_until,
 )
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 Property = Callable[[str, object], None]
 _HUPS = int(os.environ.get("HUPS", "2"))

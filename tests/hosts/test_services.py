@@ -23,7 +23,7 @@ from services import BARE, SERVICES, WAYS, Seen, Service
 Key: TypeAlias = tuple[str, str]
 Property: TypeAlias = Callable[[str, object], None]
 _BY_NAME = {service.name: service for service in SERVICES}
-pytestmark = pytest.mark.parametrize("way", WAYS)
+pytestmark = [pytest.mark.system, pytest.mark.parametrize("way", WAYS)]
 
 
 @pytest.fixture(scope="module")

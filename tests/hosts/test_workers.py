@@ -16,6 +16,8 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.sinks.file_names import parse
 from servers import WORKERS, recover
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 Cells: TypeAlias = Mapping[tuple[str, str], tuple[Path, Future[matrix.Cell]]]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 
 def _run(program: str, directory: Path) -> None:
     """Run a program, which a recording that hangs would keep from ending."""

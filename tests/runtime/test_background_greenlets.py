@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 Counts = Callable[..., Counter[str]]
 
 _GEVENT = """

@@ -15,6 +15,8 @@ from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.location import all_roots
 from servers import wait_until
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[..., list[dict[str, str]]]
 
 # Ways to run `work(number)` in two children or more, ten times each at least. What a child

@@ -10,6 +10,8 @@ import pytest
 
 from aqltelemetry.system.extensions import have_extensions
 
+pytestmark = pytest.mark.system
+
 _BLOCKS = 400_000
 _PROGRAM = f"""
 import asyncio, sys
