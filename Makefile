@@ -4,20 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg $(shell find aqltelemetry -name "*.pyx" -o -name "*.pxd")
-# What is tested in pure Python too, after the compiled modules.
-TWINNED := $(addprefix tests/,journal sinks recording test_public_api.py system/test_extensions.py\
-	hosts/test_exchange.py hosts/aiohttp/test_setup.py\
-	$(patsubst %,runtime/test_%.py,delivery monitor recovery))
-# What is tested on other Pythons too: that which needs no server, no framework and no
-# processor of its own.
-QUICK := $(addprefix tests/,journal samplers sinks recording\
+# The tier of a test is its marker, see CONTRIBUTING.md. Tests run in JOBS processes.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS)
+QUICK := "not system and not packaging"
+# The quick tests that are run in pure Python too: those of modules that use the extensions.
+PURE := $(addprefix tests/,hosts journal recording runtime sinks system test_public_api.py)
+# The quick tests that are run on other Pythons too: those that need no framework.
+CORE := $(addprefix tests/,journal samplers sinks recording\
 	$(patsubst %,system/test_%.py,clock extensions free_threading threads)\
 	$(patsubst %,test_%.py,errors observation settings)\
 	$(patsubst %,runtime/test_%.py,background control_files delivery monitor profiler recovery\
 	schedule sink_cursor stack_profiler))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons coverage lint format hooks dist bench storm matrix services docs map way clean
+.PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
+	hooks dist bench storm matrix services docs map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -25,19 +27,27 @@ help: ## list the targets
 demo: $(VENV)/demo ## record a real service under load and report on it; ARGS="--requests 5000"
 	$(BIN)/aqltelemetry demo $(ARGS)
 
-test: $(VENV)/test ## run the tests; ARGS="tests/runtime/test_monitor.py -k stop"
-	$(BIN)/python -m pytest $(ARGS)
-ifndef ARGS
-	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/python -m pytest $(TWINNED)
-endif
+test: $(VENV)/test ## run the quick tests; ARGS="tests/runtime/test_monitor.py -k stop" for a part
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(PYTEST) --dist worksteal --durations 10 -m $(QUICK))
 
-test-pythons: $(VENV)/test ## run the tests of the core on each other Python that is found
-	$(BIN)/nox -- $(if $(ARGS),$(ARGS),$(QUICK) --ignore=tests/journal/test_many_labels.py)
+test-system: $(VENV)/test ## run the tests with servers, several processes, kills and mounts
+	$(PYTEST) --dist worksteal -m system
+
+test-packaging: $(VENV)/test ## run the tests of the built package and of the README's installation
+	$(PYTEST) --dist loadfile -m packaging
+
+test-pure: $(VENV)/test ## run the quick tests of modules with extensions, in pure Python
+	AQLTELEMETRY_NO_EXTENSIONS=1 $(PYTEST) --dist worksteal -m $(QUICK) $(PURE)
+
+test-pythons: $(VENV)/test ## run the quick tests of the core on each other Python that is found
+	$(BIN)/nox -- -n $(JOBS) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
+
+test-all: test test-pure test-system test-packaging test-pythons ## run all tests
 
 coverage: $(VENV)/test ## measure which lines and branches the tests reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/coverage run -m pytest $(TWINNED)
+	$(BIN)/coverage run -m pytest -q -m "not packaging"
+	AQLTELEMETRY_NO_EXTENSIONS=1 $(BIN)/coverage run -m pytest -q -m $(QUICK) $(PURE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
