@@ -92,7 +92,7 @@ def is_server(command: str) -> bool:
 def serving(command: str, cwd: Path, port: int) -> Iterator[str]:
     """Run a page's server on a free port, and yield its URL once all its workers record.
 
-    A worker that is told to stop while it starts may not notice, and its master kills it
+    A worker that receives SIGTERM while it starts may not notice it, and its master kills it
     after half a minute.
     """
     workers = int((re.findall(r"--workers (\d+)", command) or ["1"])[0])
