@@ -1,13 +1,6 @@
-"""The same recording for programs without an event loop: a thread of ours has one.
+"""Recordings for programs without an event loop: what `aqltelemetry.sync` exposes.
 
-    from aqltelemetry import sync
-
-    sync.start("_monitoring")
-    ...
-    sync.stop()
-
-`time_block`, `time_it` and `record` are the ones of the asynchronous API: they
-record on any thread, whoever started the monitor.
+A recording runs its monitor on an event loop on a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +12,8 @@ from contextlib import ExitStack
 from typing import ClassVar, Unpack
 
 from aqltelemetry.errors import NotRunningError, TelemetryError
-from aqltelemetry.recording.recorder import append_duration, is_on, record, time_block
+from aqltelemetry.recording.recorder import append_duration, is_on
 from aqltelemetry.recording.stats import Stats
-from aqltelemetry.recording.timed_functions import time_it
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.runtime.profiler import Profiler
 from aqltelemetry.settings import TEXT_OPTIONS, Options, Settings, settings
@@ -31,36 +23,25 @@ from aqltelemetry.system.logs import log
 from aqltelemetry.system.loop_thread import LoopThread
 from aqltelemetry.system.threads import Lock
 
-__all__ = (
-    "flush",
-    "record",
-    "start",
-    "start_duration_sample",
-    "stats",
-    "stop",
-    "stop_duration_sample",
-    "time_block",
-    "time_it",
-)
-
 NOT_RECORDING = 0
-"""What `start_duration_sample` returns while recording is off."""
+"""Returned by `start_duration_sample` while recording is off."""
 
 
 class _Recording:
-    """A monitor on a loop of its own thread, and a profiler on the caller's."""
+    """A monitor on the event loop of its own thread, and a profiler on the caller's thread."""
 
     def __init__(self, chosen: Settings, options: Options, *, auto_started: bool = False) -> None:
         self._profiler = Profiler(chosen.directory) if chosen.with_profiler else None
-        # The thread to profile is the caller's, not that of our loop.
+        # The thread to profile is the caller's, not that of the event loop.
         unprofiled: Options = {**options, "with_profiler": False}
         self.monitor = Monitor(chosen.directory, **unprofiled)
         self.monitor.on_own_thread = True
         self.monitor.auto_started = auto_started
         with ExitStack() as undo:
             self._thread = LoopThread()
-            undo.callback(self._thread.end)
-            # Before it is open: what a signal handler raises meanwhile comes after that.
+            undo.callback(self.end_thread)
+            # Registered before the monitor is open, since a signal handler may raise while
+            # this waits; what it raises passes through once the monitor is open.
             undo.callback(self._stop_monitor)
             self._thread.call(self.monitor.open())
             if self._profiler is not None:
@@ -78,7 +59,7 @@ class _Recording:
     def sample(self) -> None:
         self._thread.call(self.monitor.sample())
 
-    def end(self) -> None:
+    def end_thread(self) -> None:
         self._thread.end()
 
     def stop(self) -> Stats:
@@ -90,24 +71,24 @@ class _Recording:
         try:
             return self._thread.call(self.monitor.stop())
         finally:
-            self.end()
+            self.end_thread()
 
 
 class _State:
-    """What runs in this process; empty in a forked child."""
+    """The recording of this process; a forked child has none."""
 
     lock = Lock()
     running: _Recording | None = None
     hooked = False
     ends_with_worker = False
-    forgets: ClassVar[set[Callable[[], None]]] = set()
+    fork_callbacks: ClassVar[set[Callable[[], None]]] = set()
 
     @classmethod
     def hook(cls) -> None:
-        if not cls.ends_with_worker:
-            cls.ends_with_worker = True
-            process_end.call_at_end_of_worker(stop_quietly)
-        # For good, as such hooks can't be taken back; so not before the first start.
+        """Register the hooks for the exit and for forks, once.
+
+        They can't be unregistered, so this is not done before the first start.
+        """
         if not cls.hooked:
             os.register_at_fork(after_in_child=cls.forked)
             atexit.register(_stop_at_exit)
@@ -116,41 +97,86 @@ class _State:
     @classmethod
     def forked(cls) -> None:
         cls.lock, cls.running, cls.ends_with_worker = Lock(), None, False
-        for forget in cls.forgets:
-            forget()
+        for call in cls.fork_callbacks:
+            call()
 
 
-def when_forked(forget: Callable[[], None]) -> None:
-    """Have something called in each child forked from now on; once, however often asked."""
+def when_forked(call: Callable[[], None]) -> None:
+    """Register a function to be called in each child that is forked from now on.
+
+    A function that is registered again is called once.
+    """
     with _State.lock:
         _State.hook()
-        _State.forgets.add(forget)
+        _State.fork_callbacks.add(call)
 
 
 def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
-    """Begin to record; return when recording is on.
+    """Start to record this process, and return when recording is on.
 
-    The options are those of `Monitor`, but `with_event_loop` is off by default:
-    the loop here is our own. A process that ends without `stop` publishes what
-    it recorded at its exit, if it has one.
+        sync.start("_monitoring", keep_bytes="2g")
 
-    Raises OptionError, MonitoringDirectoryError, ProfilerError, or
-    AlreadyRunningError while a monitor runs in this process; StateError where
-    gevent or eventlet has put greenlets in the place of threads and uvloop is not there,
-    or another library has replaced threads.
+    The recording runs on a thread of its own. A process that ends without `stop` publishes
+    what it recorded at its exit; what a killed process recorded, the next start publishes.
+
+    Parameters:
+        monitoring_dir: The directory for the files; by default that of the environment
+            variable AQLTELEMETRY_DIR, else `_monitoring`.
+        **options: Any of those below; by default those of the environment, such as
+            AQLTELEMETRY_KEEP_BYTES.
+
+    Options. A time is a number of seconds, a `timedelta`, or a text such as "90s" or "7d"; a
+    size is a number of bytes, or a text such as "2g":
+
+    - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
+    - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: no.
+    - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where it is
+      installed, else the event loop's thread with cProfile. Default: no.
+    - `with_fsync`: Force files to the disk before they appear, against a loss of power. Default:
+      no.
+    - `interval_s`: Seconds between two samples. Default: 1 s.
+    - `flush_interval_s`: Seconds after which observations leave the journal for a file that is not
+      yet published. Default: 5 s.
+    - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
+    - `max_file_age_s`: Seconds after which a file is published even if it is not full. Default: 60
+      s.
+    - `keep_bytes`: Size of all files in the directory above which the oldest are removed. Default:
+      1 GiB.
+    - `keep_s`: Age in seconds above which files are removed. Default: 7 days.
+    - `journal_dir`: Directory of the journal; "auto" chooses one, "memory" uses no files. Default:
+      auto.
+    - `journal_bytes`: Size of a process's journal above which new observations are dropped and
+      counted. Default: 64 MiB.
+    - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
+    - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
+    - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
+
+    Raises:
+        OptionError: For a wrong directory or option.
+        MonitoringDirectoryError: If the directory can't be created or written to.
+        ProfilerError: If the process can't be profiled, as while another profiler is active.
+        AlreadyRunningError: While a monitor runs in this process.
+        FreeThreadingError: On a Python without the global interpreter lock.
+        StateError: If no thread can be started; with gevent or eventlet, if uvloop is not
+            installed; if another library has replaced the threads of Python.
     """
     _start(monitoring_dir, options)
+    if not _State.ends_with_worker:
+        _State.ends_with_worker = True
+        process_end.call_at_end_of_worker(stop_at_process_end)
 
 
 def start_automatically(**options: Unpack[Options]) -> None:
-    """Begin to record as `start` does, until the program starts a recording of its own."""
+    """Start to record as `start` does, until the program starts a recording itself."""
     _start(None, options, auto_started=True)
+    process_end.call_at_end_of_worker(stop_at_process_end)
 
 
 def start_in_child(chosen: Settings) -> None:
-    """Begin to record this forked child as its parent did, and take a first sample.
+    """Start to record this forked child with its parent's settings, and take a first sample.
 
-    Until the program starts a recording of its own.
+    The recording ends when the program starts one itself. The caller registers
+    `stop_at_process_end` for the end of a worker.
     """
     options = {name: getattr(chosen, name) for name in TEXT_OPTIONS}
     del options["directory"]
@@ -168,71 +194,97 @@ def _start(
     with _State.lock:
         recording = _Recording(settings(monitoring_dir, wanted), wanted, auto_started=auto_started)
         _State.hook()
-        left, _State.running = _State.running, recording
-    if left is not None:  # one that made way for this
-        left.end()
+        replaced, _State.running = _State.running, recording
+    if replaced is not None:
+        replaced.end_thread()
 
 
 def stop() -> Stats:
-    """End the recording, publish it, and return the final account.
+    """Stop the recording, and publish it.
 
-    Takes `stop_timeout_s` at most. Raises NotRunningError if `start` was not
-    called in this process.
+    It takes `stop_timeout_s` at most; what is not published by then stays in the journal for
+    the next start.
+
+    Returns:
+        The final statistics.
+
+    Raises:
+        NotRunningError: If `start` was not called in this process.
     """
     with _State.lock:
         recording, _State.running = _running(), None
         return recording.stop()
 
 
-def _stop_auto_started() -> None:
-    with _State.lock:
-        recording, _State.running = _State.running, None
-        if recording is not None:
-            recording.stop()
-
-
 def flush() -> None:
-    """Have everything recorded until now published; raises NotRunningError."""
+    """Wait until all observations so far are published.
+
+    Raises:
+        NotRunningError: If `start` was not called in this process.
+        DeliveryError: If a sink failed; the observations stay in the journal.
+    """
     with _State.lock:
         _running().flush()
 
 
 def stats() -> Stats:
-    """Return the account of the recording at this moment; raises NotRunningError."""
+    """Return the statistics of the recording at this moment.
+
+    Raises:
+        NotRunningError: If `start` was not called in this process.
+    """
     return _running().monitor.stats()
 
 
 def start_duration_sample() -> int:
-    """Begin to time something; return what `stop_duration_sample` needs."""
+    """Start to time something that no `with` block can enclose.
+
+        sample_id = sync.start_duration_sample()
+        ...
+        sync.stop_duration_sample("checkout", sample_id)
+
+    Returns:
+        A number to give to `stop_duration_sample`, on any thread.
+    """
     return monotonic_ns() if is_on() else NOT_RECORDING
 
 
 def stop_duration_sample(label: str, sample_id: int) -> None:
-    """Record the duration of what `start_duration_sample` began, on any thread."""
+    """Record the time since `start_duration_sample` as a duration, in seconds.
+
+    Nothing is recorded if recording was off at the start.
+
+    Parameters:
+        label: The name of the time series.
+        sample_id: What `start_duration_sample` returned.
+    """
     end_ns = monotonic_ns()
     if sample_id != NOT_RECORDING:
         append_duration(label, end_ns, end_ns - sample_id)
 
 
+def stop_at_process_end() -> None:
+    """Stop any recording of this process; log what fails."""
+    running = _State.running
+    if running is not None and running.monitor.is_running:
+        try:
+            with _State.lock:
+                recording, _State.running = _State.running, None
+                if recording is not None:
+                    recording.stop()
+        except TelemetryError as exc:
+            log.error("the recording could not be stopped at exit: %s", exc)
+        finally:
+            process_end.keep_exit_status()
+
+
 def _running() -> _Recording:
-    # What the program did not ask for is not its to stop.
+    # A recording that was started automatically is not the program's to stop.
     if _State.running is None or _State.running.monitor.auto_started:
         raise NotRunningError
     return _State.running
 
 
 def _stop_at_exit() -> None:
-    if not process_end.is_left_to_finalizers(stop_quietly):
-        stop_quietly()
-
-
-def stop_quietly() -> None:
-    """Stop whatever records, at the end of the process."""
-    running = _State.running
-    if running is not None and running.monitor.is_running:
-        try:
-            (_stop_auto_started if running.monitor.auto_started else stop)()
-        except TelemetryError as exc:
-            log.error("the recording could not be stopped at exit: %s", exc)
-        finally:
-            process_end.keep_exit_status()
+    if not process_end.is_left_to_finalizers(stop_at_process_end):
+        stop_at_process_end()

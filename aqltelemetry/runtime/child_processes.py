@@ -1,9 +1,9 @@
-"""Starts a recording of its own in a forked child that records, or is a worker.
+"""Starts a recording in a forked child that records observations, or is a worker.
 
-Until it has started, and where it can't be started, the child's observations go into
-segments that others publish (`forked`). A worker of `multiprocessing` or billiard starts its
-recording at once, any other child once it has lived for a while after its first observation:
-one that is forked for a moment's work is not made to start threads.
+Until it is on, and if it can't be started, the child's observations go into segments that
+other processes publish (`recording.forked_child`). A worker of `multiprocessing` or billiard
+starts its recording at once. Any other child starts one after it has lived for a while after
+its first observation, so that a child for a moment's work starts no threads.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ class _Start:
         self._chosen = chosen
         # Popping is atomic, so one caller starts: a collector callback may be another.
         self._turn = [True]
-        self._asked: SimpleQueue[None] = SimpleQueue()
-        self._started: SimpleQueue[None] = SimpleQueue()
+        self._at_once: SimpleQueue[None] = SimpleQueue()
+        self._ended: SimpleQueue[None] = SimpleQueue()
 
     def after_a_while(self) -> None:
-        """Start unless the child ends soon; called in the middle of its first record."""
-        self._begin(self._chosen.interval_s)
+        """Start unless the child ends soon; called during its first record."""
+        self._start_thread(self._chosen.interval_s)
 
     def now(self) -> None:
         """Start at once, in a worker, and stop at its end."""
-        process_end.call_at_end_of_worker(self._end)
-        if not self._begin(0):
-            self._asked.put(None)
+        process_end.call_at_end_of_worker(self._stop)
+        if not self._start_thread(0):
+            self._at_once.put(None)
 
-    def _begin(self, delay_s: float) -> bool:
+    def _start_thread(self, delay_s: float) -> bool:
         try:
             self._turn.pop()
         except IndexError:
             return False
-        # No `threading`, whose locks the code that records may hold.
+        # Not by `threading`, because the code that records may hold its locks.
         native("_thread", "start_new_thread")(self._run, (delay_s,))
         return True
 
@@ -54,29 +54,30 @@ class _Start:
         from aqltelemetry.runtime import background  # noqa: PLC0415 - a process may never fork
 
         with suppress(Empty):
-            self._asked.get(timeout=delay_s)
+            self._at_once.get(timeout=delay_s)
         try:
             background.start_in_child(self._chosen)
-        except Exception as exc:  # noqa: BLE001 - what was recorded is published by others then
+        except Exception as exc:  # noqa: BLE001 - other processes publish what was recorded then
             log.debug("the child has no recording of its own: %r", exc)
         finally:
-            self._started.put(None)
+            self._ended.put(None)
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
+        """Stop the recording at the end of a worker, once its start has ended."""
         from aqltelemetry.runtime import background  # noqa: PLC0415 - as above
 
         try:
-            self._started.get(timeout=_START_S)
+            self._ended.get(timeout=_START_S)
         except Empty:
             return
-        self._started.put(None)
-        background.stop_quietly()
+        self._ended.put(None)  # this may be called twice
+        background.stop_at_process_end()
 
 
 def prepare(chosen: Settings) -> Callable[[], None]:
-    """Prepare a child's recording, in the child; return what its first record calls."""
+    """Prepare a child's recording, in the child; return the function for its first record."""
     if are_greenlets() or chosen.sinks:
-        # A user's sinks are the parent's alone, and so are the observations for them.
+        # User-defined sinks exist in the parent alone, which publishes the child's observations.
         return _nothing
     start = _Start(chosen)
     process_end.call_in_worker(start.now)

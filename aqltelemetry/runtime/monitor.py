@@ -27,12 +27,49 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Records a process's observations into CSV files, from `start` to `stop`.
+    """Records the observations of a process into CSV files, from `start` to `stop`.
 
-    Of all monitors of a process one may run at a time, since `time_block` and
-    `record` go to the one that does. Directory and options may be given here or
-    to `start`; for the options, their rules and environment variables see
-    `aqltelemetry.settings.Settings`. Raises OptionError.
+        async with Monitor("_monitoring", keep_bytes="2g"):
+            await serve()
+
+    One monitor of a process runs at a time, because `time_block` and `record` write to the
+    one that runs. Directory and options are given here or to `start`, which takes precedence.
+    `aqltelemetry.monitor` is an instance to use where one is enough.
+
+    Parameters:
+        monitoring_dir: The directory for the files; by default that of the environment
+            variable AQLTELEMETRY_DIR, else `_monitoring`.
+        **options: Any of those below; by default those of the environment, such as
+            AQLTELEMETRY_KEEP_BYTES.
+
+    Options. A time is a number of seconds, a `timedelta`, or a text such as "90s" or "7d"; a
+    size is a number of bytes, or a text such as "2g":
+
+    - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
+    - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: yes.
+    - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where it is
+      installed, else the event loop's thread with cProfile. Default: no.
+    - `with_fsync`: Force files to the disk before they appear, against a loss of power. Default:
+      no.
+    - `interval_s`: Seconds between two samples. Default: 1 s.
+    - `flush_interval_s`: Seconds after which observations leave the journal for a file that is not
+      yet published. Default: 5 s.
+    - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
+    - `max_file_age_s`: Seconds after which a file is published even if it is not full. Default: 60
+      s.
+    - `keep_bytes`: Size of all files in the directory above which the oldest are removed. Default:
+      1 GiB.
+    - `keep_s`: Age in seconds above which files are removed. Default: 7 days.
+    - `journal_dir`: Directory of the journal; "auto" chooses one, "memory" uses no files. Default:
+      auto.
+    - `journal_bytes`: Size of a process's journal above which new observations are dropped and
+      counted. Default: 64 MiB.
+    - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
+    - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
+    - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
+
+    Raises:
+        OptionError: For a wrong directory or option.
     """
 
     def __init__(
@@ -74,11 +111,53 @@ class Monitor:
     async def start(
         self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
     ) -> None:
-        """Begin to record, on the running event loop.
+        """Start to record on the running event loop, and return when recording is on.
 
-        Raises OptionError, MonitoringDirectoryError, ProfilerError, FreeThreadingError, or
-        AlreadyRunningError while this or another monitor runs; StateError where asyncio
-        does not run the caller, as under trio.
+            await monitor.start("_monitoring", keep_bytes="2g")
+
+        Recording goes on until `stop`. What an earlier, killed process left in the journal is
+        published meanwhile. A recording that `aqltelemetry run` started is replaced.
+
+        Parameters:
+            monitoring_dir: The directory for the files; by default that of `Monitor`, else of
+                the environment variable AQLTELEMETRY_DIR, else `_monitoring`.
+            **options: Any of those below; by default those of `Monitor`, else of the
+                environment, such as AQLTELEMETRY_KEEP_BYTES.
+
+        Options. A time is a number of seconds, a `timedelta`, or a text such as "90s" or "7d";
+        a size is a number of bytes, or a text such as "2g":
+
+        - `with_runtime`: Sample the garbage collector, the process and the event loop. Default:
+          yes.
+        - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: yes.
+        - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where
+          it is installed, else the event loop's thread with cProfile. Default: no.
+        - `with_fsync`: Force files to the disk before they appear, against a loss of power.
+          Default: no.
+        - `interval_s`: Seconds between two samples. Default: 1 s.
+        - `flush_interval_s`: Seconds after which observations leave the journal for a file that is
+          not yet published. Default: 5 s.
+        - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
+        - `max_file_age_s`: Seconds after which a file is published even if it is not full. Default:
+          60 s.
+        - `keep_bytes`: Size of all files in the directory above which the oldest are removed.
+          Default: 1 GiB.
+        - `keep_s`: Age in seconds above which files are removed. Default: 7 days.
+        - `journal_dir`: Directory of the journal; "auto" chooses one, "memory" uses no files.
+          Default: auto.
+        - `journal_bytes`: Size of a process's journal above which new observations are dropped and
+          counted. Default: 64 MiB.
+        - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
+        - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
+        - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
+
+        Raises:
+            OptionError: For a wrong directory or option.
+            MonitoringDirectoryError: If the directory can't be created or written to.
+            ProfilerError: If the process can't be profiled, as while another profiler is active.
+            AlreadyRunningError: While this or another monitor of the process runs.
+            FreeThreadingError: On a Python without the global interpreter lock.
+            StateError: If asyncio does not run the caller, as under trio.
         """
         await self.open(monitoring_dir, **options)
         await self.take_over()
@@ -86,9 +165,9 @@ class Monitor:
     async def open(
         self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
     ) -> None:
-        """Begin to record, but keep an automatically started recording until `take_over`.
+        """Start as `start` does, but keep an automatically started recording until `take_over`.
 
-        Raises as `start` does; the automatically started recording goes on then.
+        If this raises, the automatically started recording goes on.
         """
         if not has_interpreter_lock():
             raise FreeThreadingError
@@ -113,7 +192,7 @@ class Monitor:
     async def take_over(self) -> None:
         """Stop the automatically started recording that this one replaces, if there is one.
 
-        This one records by now, so nothing is missed in between.
+        This one records already, so nothing is missed in between.
         """
         before, chosen = Active.take_replaced(self), self._settings
         if before is not None and chosen is not None:
@@ -125,11 +204,17 @@ class Monitor:
                 raise
 
     async def stop(self) -> Stats:
-        """End the recording and publish it; return the final account.
+        """Stop the recording and publish it.
 
-        Takes `stop_timeout_s` at most; what is not published by then stays in
-        the journal for the next start, which is logged. Raises NotRunningError
-        if the monitor is not running, StateError on another event loop.
+        It takes `stop_timeout_s` at most. What is not published by then stays in the journal
+        for the next start, which is logged.
+
+        Returns:
+            The final statistics.
+
+        Raises:
+            NotRunningError: If the monitor is not running.
+            StateError: On another event loop than that of `start`.
         """
         session, chosen = self._session, self._settings
         if session is None or chosen is None:
@@ -152,11 +237,12 @@ class Monitor:
         return self._last_stats
 
     async def flush(self) -> None:
-        """Have everything recorded until now published.
+        """Wait until all observations so far are published.
 
-        Raises NotRunningError if the monitor is not running, StateError on
-        another event loop, DeliveryError where not everything could be given to the
-        sinks; it stays in the journal then.
+        Raises:
+            NotRunningError: If the monitor is not running.
+            StateError: On another event loop than that of `start`.
+            DeliveryError: If a sink failed; the observations stay in the journal.
         """
         if self._session is None:
             raise NotRunningError
@@ -164,12 +250,12 @@ class Monitor:
         await self._session.flush()
 
     async def sample(self) -> None:
-        """Take a sample of each series now; nothing while the monitor is not running."""
+        """Take a sample of each series now; do nothing if the monitor is not running."""
         if self._session is not None:
             await self._session.sample()
 
     def stats(self) -> Stats:
-        """Return the account of the recording: of this run, or of the last."""
+        """Return the statistics of the recording: of this run, or of the last."""
         session = self._session or self._closing
         return self._last_stats if session is None else session.stats()
 
