@@ -35,12 +35,12 @@ def test_a_clean_label_stays_as_it_is(text: str) -> None:
 
 
 @given(_PRINTABLE)
-def test_a_short_printable_label_is_kept_to_the_letter(text: str) -> None:
+def test_a_short_printable_label_is_unchanged(text: str) -> None:
     assert clean_label(text) == text
 
 
 @given(st.text("aé€😀", min_size=300, max_size=400), st.text("xyz", min_size=1))
-def test_two_long_labels_stay_two(text: str, more: str) -> None:
+def test_two_long_labels_stay_distinct(text: str, more: str) -> None:
     assert clean_label(text) != clean_label(text + more)
 
 
@@ -54,12 +54,12 @@ def test_two_long_labels_stay_two(text: str, more: str) -> None:
         ("", ""),
     ],
 )
-def test_what_would_end_a_line_becomes_an_escape(text: str, label: str) -> None:
+def test_control_characters_are_escaped(text: str, label: str) -> None:
     assert clean_label(text) == label
 
 
 @pytest.mark.parametrize(("value", "label"), [(12, "12"), (None, "None"), (b"x", "b'x'")])
-def test_a_label_that_is_no_text_is_named_by_its_text(value: object, label: str) -> None:
+def test_a_label_of_another_type_is_converted_to_text(value: object, label: str) -> None:
     assert clean_label(value) == label
 
 
@@ -89,14 +89,14 @@ def test_a_prefix_is_letters_digits_underscore_and_hyphen(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["duration", "runtime", "account", "profiler"])
-def test_a_prefix_of_our_own_files_is_reserved(prefix: str) -> None:
+def test_the_prefixes_of_built_in_files_are_reserved(prefix: str) -> None:
     with pytest.raises(PrefixError, match="and not 'duration'"):
         check_prefix(prefix)
     assert is_sampler_prefix(prefix) == (prefix == "runtime")
 
 
 @pytest.mark.parametrize("prefix", ["", "a.b", "../x", "a b", "a" * 41, "-a", "é", "a\n"])
-def test_what_could_name_another_file_is_no_prefix(prefix: str) -> None:
+def test_a_prefix_that_could_name_another_file_is_an_error(prefix: str) -> None:
     with pytest.raises(PrefixError) as caught:
         check_prefix(prefix)
     assert caught.value.prefix == prefix

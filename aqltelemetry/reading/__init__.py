@@ -1,4 +1,4 @@
-"""From published files to pandas objects.
+"""Loads published files as pandas objects.
 
 May import: sinks, system.
 """

@@ -1,4 +1,4 @@
-"""Reads published files piece by piece, whether they are compressed or not."""
+"""Reads published files piece by piece, compressed or not."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.system import syscalls
 
 _PIECE_BYTES = 1 << 20
-# A row of a thousand bytes may be compressed to one.
+# The text may be a thousand times as long.
 _COMPRESSED_PIECE_BYTES = 64 << 10
-_GZIP = 31  # zlib's way to ask for the gzip format
+_GZIP = 31  # the value of `wbits` for the gzip format
 
 
 def read_text(fd: int, name: str, piece_bytes: int = _PIECE_BYTES) -> Iterator[bytes]:
-    """Yield the CSV text of an open file, in pieces; decompress it if its name says so.
+    """Yield the CSV text of an open file in pieces.
 
-    Files named `*.gz` and `*.zst` are decompressed, all others are read as they are, in
-    pieces of at most `piece_bytes`. Raises OSError where the file can't be read, and
-    CompressedFileError, an OSError too, where it is damaged, truncated, or can't be
-    decompressed for want of a package.
+    A file named `*.gz` or `*.zst` is decompressed; any other is read as it is, in pieces of
+    at most `piece_bytes`. Raises OSError if the file can't be read, and CompressedFileError,
+    an OSError too, if it is damaged or truncated or if a package to decompress it is missing.
     """
     if name.endswith(".gz"):
         yield from _decompressed(fd, _new_gzip)
@@ -49,7 +48,7 @@ def _decompressed(fd: int, new_decoder: Callable[[], Any]) -> Iterator[bytes]:
                 piece = b""
                 if text:
                     yield text
-                if decoder.eof:  # a file may consist of several streams, and be padded
+                if decoder.eof:  # a file may contain several streams and padding
                     is_whole, piece = True, decoder.unused_data.lstrip(b"\0")
                     decoder = new_decoder()
     except OSError:

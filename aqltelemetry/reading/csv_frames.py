@@ -1,4 +1,4 @@
-"""From CSV files to one pandas frame, many files at a time."""
+"""Reads CSV files into one pandas DataFrame, many files at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aqltelemetry.reading.parsers import Columns, parse
 from aqltelemetry.sinks import file_names
 
 WRITER = "Writer"
-"""Frame column: the `writer` in the file's name, which tells processes of one PID apart."""
+"""Frame column: the `writer` in the file's name; it distinguishes processes with equal PIDs."""
 _NS_PER_US = 1000
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 _LeaveOut: TypeAlias = Callable[[str, str], None]
 
 
 class ForeignFileWarning(UserWarning):
-    """Warns of a CSV file that was not read: it is damaged, unreadable, or no telemetry file."""
+    """Warns that a CSV file was not read: it is damaged, unreadable, or not a telemetry file."""
 
 
 def warn(path: str, reason: str) -> None:
@@ -35,23 +35,23 @@ def warn(path: str, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which observations to read: `since_ns <= t < until_ns`, of these labels; None is no limit."""
+    """Selects observations with `since_ns <= t < until_ns` and these labels; None for no limit."""
 
     since_ns: int | None = None
     until_ns: int | None = None
     labels: Collection[str] | None = None
 
     def files(self, names: Iterable[str]) -> list[str]:
-        """Return the files that may hold some, as far as their names tell."""
+        """Return the files that may contain such observations, by their names."""
         if self.since_ns is None and self.until_ns is None:
             return list(names)
         since = "" if self.since_ns is None else file_names.stamp(self.since_ns)
-        # A file begins at a whole microsecond: of one that has begun, the rest is wanted.
+        # Times in names are rounded down to a microsecond; round `until_ns` up.
         until = "~" if self.until_ns is None else file_names.stamp(self.until_ns + _NS_PER_US - 1)
         return [name for name in names if file_names.may_overlap(name, since, until)]
 
     def among(self, columns: Columns) -> _Mask | None:
-        """Say of each row whether it is wanted; None if all are."""
+        """Return a mask of the selected rows, or None if all are."""
         tests: list[Any] = []
         if self.since_ns is not None:
             tests.append(columns.timepoints_ns >= self.since_ns)
@@ -81,14 +81,16 @@ def read_frame(
     wanted: Wanted = EVERYTHING,
     leave_out: _LeaveOut | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of CSV files: Timepoint datetime64[ns], Label and Writer categorical.
+    """Return the rows of CSV files as a DataFrame with the columns of `COLUMNS` and `WRITER`.
 
-    Files named `*.gz` and `*.zst` are decompressed. Files that vanish meanwhile are left
-    out; so is one that is no telemetry file, is damaged or can't be read: `leave_out` is
-    called with its name and the reason, or, where it is None, there is a
-    ForeignFileWarning. The header and the fields may be quoted or not; an older style with
-    a space after each comma is known too. Where labels are wanted, what is wrong with
-    other rows may not be seen.
+    Timepoint is datetime64[ns], Label and Writer are categorical. Files named `*.gz` and
+    `*.zst` are decompressed. Header and fields may be quoted; files of the older format have
+    a space after each comma.
+
+    Files that are removed meanwhile are skipped. For a file that is damaged, unreadable or
+    not a telemetry file, `leave_out` is called with its name and the reason; if it is None, a
+    ForeignFileWarning is issued. If labels are selected, damage in other rows may go
+    unnoticed.
     """
 
     def warn_of(name: str, reason: str) -> None:
@@ -102,7 +104,7 @@ def read_frame(
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join frames whose labels and writers are categorical into one where they are so too."""
+    """Concatenate results of `read_frame`; Label and Writer stay categorical."""
     joined = pd.concat([frame.drop(columns=[LABEL, WRITER]) for frame in frames], ignore_index=True)
     for at, name in ((COLUMNS.index(LABEL), LABEL), (len(COLUMNS), WRITER)):
         categories: Any = pd.api.types.union_categoricals(
@@ -113,7 +115,7 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[_Rows]:
-    """Parse many files at once; where one of them can't be, one by one, without that."""
+    """Parse files at once; if that fails, one by one, without those that can't be parsed."""
     start, end = parts[0].start, parts[-1].end
     if start == end:
         return
@@ -123,7 +125,7 @@ def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator
             memoryview(group.rows)[start:end], lines=int(lines.sum()), spaced=group.spaced
         )
         yield _Rows(columns, *_writers(parts, lines, len(columns.pids)))
-    except ValueError as exc:  # of a row of another kind or length
+    except ValueError as exc:  # a row has other fields than it should
         if len(parts) == 1:
             leave_out(parts[0].name, str(exc))
             return
@@ -142,7 +144,7 @@ def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
 def _writers(
     parts: Sequence[Part], lines: npt.NDArray[np.int64], rows: int
 ) -> tuple[npt.NDArray[Any], Sequence[str]]:
-    """Return each row's writer; raises ValueError where files' rows can't be told apart."""
+    """Return each row's writer; raises ValueError if it is unknown where a file's rows end."""
     if lines.sum() != rows:
         if len(parts) > 1:
             msg = "a row is not a line"
@@ -189,7 +191,7 @@ def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
 
 
 def _categorical(parts: Sequence[tuple[npt.NDArray[Any], Sequence[str]]]) -> Any:
-    """Join numbers of texts, and of those that occur make sorted categories."""
+    """Return a categorical of the texts that occur, sorted, from their indexes in each part."""
     occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
     texts = sorted(
         {
@@ -200,8 +202,8 @@ def _categorical(parts: Sequence[tuple[npt.NDArray[Any], Sequence[str]]]) -> Any
     )
     number = {text: code for code, text in enumerate(texts)}
     kind = np.min_scalar_type(-max(len(texts), 1))
-    anew = [
+    recoded = [
         np.array([number.get(name, -1) for name in names], dtype=kind)[codes]
         for codes, names in parts
     ]
-    return pd.Categorical.from_codes(_joined(anew, kind), pd.Index(texts, dtype="str"))
+    return pd.Categorical.from_codes(_joined(recoded, kind), pd.Index(texts, dtype="str"))

@@ -1,9 +1,6 @@
-"""Recorded data as pandas objects.
+"""Loads recorded data as pandas objects.
 
-    db = TelemetryDB("_monitoring", since="1 hour ago")
-    db.duration().time_series("/version [GET]").data().describe()
-
-The names are those that users of QuantumLeap's telemetry know.
+The names of the methods are those of QuantumLeap's telemetry.
 """
 
 from __future__ import annotations
@@ -36,28 +33,41 @@ from aqltelemetry.system.logs import log
 _R = TypeVar("_R")
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
 Moment: TypeAlias = int | float | str | date | timedelta | np.datetime64 | np.timedelta64
-"""A time, as `reading.moments.moment_ns` takes it, in the local zone if it names none.
+"""A time as `reading.moments.moment_ns` accepts it; local unless it has a time zone.
 
-Those of pandas and numpy are UTC if they have no zone, as the indexes of the data are.
+Times of pandas and numpy without a time zone are UTC, as the indexes of the data are.
 """
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
 
 class TelemetryDB:
-    """The data recorded into a monitoring directory.
+    """Reads the published files of a monitoring directory as pandas objects.
 
-    Only observations with `since <= Timepoint < until` are loaded, and only
-    files whose names say that they hold some are read; only those of `labels`, one or
-    several, if given, and little more of the files is parsed. What is not asked for takes
-    no memory. Files are loaded at first use; `refresh` has new ones looked for.
+    Files are loaded when a method first needs them, and kept in memory; `refresh` loads
+    files that were published since. Observations outside `since`, `until` and `labels` take
+    no memory, and files whose names lie outside the time span are not opened. A damaged or
+    foreign file is left out with a ForeignFileWarning; see `not_read`.
 
-    `since` and `until` are times: a datetime, a date, a timedelta (before now), a number of
-    seconds or nanoseconds since the epoch, or a text such as `5m`, `1 hour ago`,
-    `yesterday`, `14:30`, `2026-11-24T10:00:00+01:00`. Without a zone they are local, but
-    those of pandas are UTC.
+    Args:
+        monitoring_dir: The directory that was recorded into.
+        since: Load only observations at or after this time; None for no limit.
+        until: Load only observations before this time; None for no limit.
+            A time is a datetime, a date, a timedelta (before now), a number of seconds or
+            nanoseconds since the epoch, or a text such as `5m`, `1 hour ago`, `yesterday`,
+            `14:30` or `2026-11-24T10:00:00+01:00`. It is local unless it has a time zone;
+            times of pandas and numpy are UTC then.
+        labels: Load only the time series of this label or these labels; None for all.
 
-    Raises MonitoringDirectoryError where there is no such directory, MomentError where
-    `since` or `until` is no time, OptionError where `labels` are no texts.
+    Raises:
+        MonitoringDirectoryError: The directory does not exist.
+        MomentError: `since` or `until` is not a time.
+        OptionError: `labels` contains something other than texts.
+
+    Example:
+        >>> db = TelemetryDB("_monitoring", since="1 hour ago")
+        >>> db.duration().labels()
+        ['/orders [POST]', '/orders/{id} [GET]']
+        >>> db.duration().time_series("/orders/{id} [GET]").data().describe()
     """
 
     def __init__(
@@ -77,26 +87,45 @@ class TelemetryDB:
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[str]] = {}
         self._not_read: dict[str, NotRead] = {}
-        _ask(os.scandir, self._directory).close()
+        _look_into(os.scandir, self._directory).close()
 
     def __repr__(self) -> str:
         return f"TelemetryDB({self._directory!r})"
 
     @property
     def since_ns(self) -> int | None:
-        """The time from which on observations are loaded: nanoseconds since the epoch."""
+        """The time `since`, in nanoseconds since the epoch; None if there is no limit."""
         return self._wanted.since_ns
 
     @staticmethod
     def from_csv_files(monitoring_dir: str | os.PathLike[str], file_prefix: str) -> TelemetryFrame:
-        """Return the observations of the files `<file_prefix>.*.csv`; see `frame`."""
+        """Return all observations of a file prefix: `TelemetryDB(monitoring_dir).frame(...)`.
+
+        Args:
+            monitoring_dir: The directory that was recorded into.
+            file_prefix: The first part of the files' names; see `frame`.
+
+        Raises:
+            MonitoringDirectoryError: The directory does not exist.
+            SeriesError: There are files, but none with this prefix.
+        """
         return TelemetryDB(monitoring_dir).frame(file_prefix)
 
     def frame(self, file_prefix: str, *, missing_ok: bool = False) -> TelemetryFrame:
-        """Return the observations of a file prefix; one's own prefixes are as good.
+        """Return the observations of a file prefix.
 
-        Raises SeriesError where there are files, but none of this prefix, unless it is one
-        that every recording may have, or `missing_ok`; then there are no observations.
+        Args:
+            file_prefix: The first part of the files' names: `duration`, `runtime`, `custom`,
+                or the prefix of a sampler or of `record`.
+            missing_ok: Return an empty frame if there are no files with this prefix.
+                `duration`, `runtime`, `custom` and `account` may always be missing.
+
+        Raises:
+            SeriesError: There are files, but none with this prefix.
+            MonitoringDirectoryError: The directory was removed.
+
+        Example:
+            >>> db.frame("queue").time_series("length").data().max()
         """
         if file_prefix not in self._frames:
             if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
@@ -109,61 +138,71 @@ class TelemetryDB:
         return TelemetryFrame(self._frames[file_prefix], known_labels)
 
     def refresh(self) -> None:
-        """Load what was published since the last look, of the prefixes in use."""
+        """Load files that were published since, of the prefixes that were loaded before.
+
+        Frames and series that were returned earlier do not change: call the methods again.
+
+        Raises:
+            MonitoringDirectoryError: The directory was removed.
+        """
         for prefix in self._frames:
             self._load(prefix)
 
     def prefixes(self) -> list[str]:
-        """Return the prefixes of which there are files, in alphabetical order.
+        """Return the prefixes of the files in the directory, in alphabetical order.
 
-        The accounts are left out: they hold no observations.
+        `account` is left out, since accounts contain no observations.
+
+        Raises:
+            MonitoringDirectoryError: The directory was removed.
         """
         return sorted({name.split(".", 1)[0] for name in self._list().values()} - {ACCOUNT})
 
     def duration(self) -> TelemetryFrame:
-        """Return the durations, in seconds."""
+        """Return the durations of blocks, functions and requests, in seconds."""
         return self.frame(DURATION)
 
     def runtime(self) -> TelemetryFrame:
-        """Return what the samplers observed."""
+        """Return the measurements of the built-in samplers, in the units of their labels.
+
+        docs/reference/labels.md lists them: seconds, bytes, counts.
+        """
         return self.frame(RUNTIME)
 
     def gc_collections(self) -> TelemetrySeries:
-        """Return the number of collections since each interpreter's start."""
+        """Return the number of garbage collections since the start of each interpreter."""
         return self._sampled("gc collections")
 
     def gc_collected(self) -> TelemetrySeries:
-        """Return the number of objects collected since each interpreter's start."""
+        """Return the number of collected objects since the start of each interpreter."""
         return self._sampled("gc collected")
 
     def gc_uncollectable(self) -> TelemetrySeries:
-        """Return the number of objects found uncollectable since each interpreter's start."""
+        """Return the number of uncollectable objects since the start of each interpreter."""
         return self._sampled("gc uncollectable")
 
     def max_rss(self) -> TelemetrySeries:
-        """Return the largest resident set size; kilobytes on Linux, bytes on macOS."""
+        """Return the largest resident set size so far: kilobytes on Linux, bytes on macOS."""
         return self._sampled("max rss")
 
     def system_time(self) -> TelemetrySeries:
-        """Return the processor time spent in the kernel, in seconds."""
+        """Return the CPU time in kernel mode since the start of each process, in seconds."""
         return self._sampled("system time")
 
     def user_time(self) -> TelemetrySeries:
-        """Return the processor time spent in user mode, in seconds."""
+        """Return the CPU time in user mode since the start of each process, in seconds."""
         return self._sampled("user time")
 
     def _sampled(self, label: str) -> TelemetrySeries:
         return self.runtime().time_series(label, missing_ok=True)
 
     def _known_labels(self, prefix: str, label: str) -> Iterable[str]:
-        """Return the labels of a prefix; of all that are there, if only some are loaded."""
+        """Return the labels of a prefix, including those that the option `labels` left out."""
         wanted = self._wanted
         if wanted.labels is None:
             return self._frames[prefix][LABEL].unique()
         if label not in wanted.labels:
-            raise SeriesError(
-                "only other labels were asked for:", label, tuple(sorted(wanted.labels))
-            )
+            raise SeriesError("only other labels are loaded:", label, tuple(sorted(wanted.labels)))
         names = (name for name, of in self._list().items() if of.startswith(prefix + "."))
         everything = replace(wanted, labels=None)
         frame = read_frame(self._directory, everything.files(names), everything, _ignore)
@@ -192,7 +231,7 @@ class TelemetryDB:
         self._frames[prefix] = concat([known, frame]) if known is not None else frame
 
     def _list(self) -> Mapping[str, str]:
-        listing = _ask(list_published, self._directory)
+        listing = _look_into(list_published, self._directory)
         new = [each for each in listing.not_read if each.name not in self._not_read]
         if new:
             self._not_read.update((each.name, each) for each in new)
@@ -205,10 +244,13 @@ class TelemetryDB:
             warn(os.path.join(self._directory, file.name), file.reason)
 
     def not_read(self) -> list[NotRead]:
-        """Return the files that look like published ones but were not read, and why.
+        """Return the files that look like published ones but were not read, by name.
 
-        Of the prefixes in use; each has the attributes `name`, `reason`, and `is_lost`, which
-        is false for a copy of a file that was read.
+        Of the prefixes that were loaded. Each has the attributes `name`, `reason`, and
+        `is_lost`, which is False for a copy of a file that was read.
+
+        Example:
+            >>> [(file.name, file.reason) for file in db.not_read()]
         """
         return sorted(self._not_read.values())
 
@@ -242,7 +284,8 @@ def _ignore(_name: str, _reason: str) -> None:
     pass
 
 
-def _ask(look: Callable[[str], _R], directory: str) -> _R:
+def _look_into(look: Callable[[str], _R], directory: str) -> _R:
+    """Call `look`; raises MonitoringDirectoryError if it finds no directory."""
     try:
         return look(directory)
     except FileNotFoundError:

@@ -1,7 +1,8 @@
-"""The rows of many CSV files in one piece of memory, headers cut off, before any is parsed.
+"""Reads the rows of many CSV files into one buffer, without their headers.
 
-A parser's start costs more than parsing a small file, so files are parsed in groups.
-Each is read right behind the one before it, its header into memory of its own.
+Starting a parser costs more than parsing a small file, so files are parsed in groups. The
+rows of each file are read directly behind those of the previous one, and its header into a
+separate buffer.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from aqltelemetry.reading.compression import is_compressed, read_text
 from aqltelemetry.sinks import file_names
 
 _GROUP_BYTES = 16 << 20
-# What is parsed at least, from a row of a label on: to find where its rows end
-# would cost more.
+# From a row with a searched label on, at least this much is parsed: to find where the rows of
+# the label end would cost more.
 _STRIDE_BYTES = 2 << 10
-# A file smaller than this is parsed as a whole, or not at all.
+# A smaller file is parsed completely, or not at all.
 _SMALL_BYTES = 16 << 10
-# Above this, looking for labels takes longer than parsing everything.
+# With more labels, searching takes longer than parsing everything.
 _MAX_SEARCHED = 8
 _HEADER_BYTES = len(CSV_HEADER)
-# Longer than our header is in any form.
+# Longer than any form of the header.
 _MAX_HEADER_BYTES = 200
 _BOM = b"\xef\xbb\xbf"
-# A pipe would have an open wait for its other end.
+# Without O_NONBLOCK, opening a pipe would wait for its other end.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Part(NamedTuple):
-    """The rows of one file: where they begin and end in a group."""
+    """Where the rows of a file are in a group."""
 
     name: str
     start: int
@@ -41,10 +42,10 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Rows of several files, from the start of `rows` on, each ending its last line.
+    """Rows of several files at the start of `rows`; each file ends with a line end.
 
-    `spaced` says that there may be a space after each comma. The memory is used
-    again for the next group.
+    `spaced` says that there may be a space after each comma. The buffer is reused for the
+    next group.
     """
 
     rows: bytearray
@@ -57,8 +58,8 @@ class Group(NamedTuple):
         return self.parts[-1].end if self.parts else 0
 
 
-class _Room:
-    """Memory that files are read into, one after the other."""
+class _Buffer:
+    """A buffer that files are read into, one after the other."""
 
     def __init__(self, *, spaced: bool) -> None:
         self.rows = bytearray()
@@ -68,7 +69,7 @@ class _Room:
         self.end = 0
 
     def add(self, name: str, size_bytes: int) -> None:
-        """Take what stands from `end` on for a file's rows, and end their last line."""
+        """Add the `size_bytes` behind `end` as the rows of a file, and end their last line."""
         end = self.end + size_bytes
         if size_bytes and self.rows[end - 1] != ord("\n"):
             self.rows[end] = ord("\n")
@@ -77,7 +78,7 @@ class _Room:
         self.end = end
 
     def keep(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Of the last file's rows keep but these."""
+        """Keep only these spans of the last file's rows."""
         kept = b"".join(self.rows[first:last] for first, last in spans)
         name, start, _ = self.parts.pop()
         self.end = start + len(kept)
@@ -85,7 +86,7 @@ class _Room:
         self.parts.append(Part(name, start, self.end))
 
     def groups(self, needed_bytes: int) -> Iterator[Group]:
-        """Yield the files read until now, if any; then there is as much room as needed."""
+        """Yield the group of the files so far, if any; then make room for `needed_bytes`."""
         if self.parts:
             yield Group(self.rows, self.parts, self.spaced)
             self.parts, self.end = [], 0
@@ -95,11 +96,11 @@ class _Room:
 
 
 class GroupReader:
-    """Reads files in groups of 16 MiB, or of one larger file.
+    """Reads files in groups of at most 16 MiB, or of one larger file.
 
-    Where `labels` are given, rows of others may be left out, and mostly are.
-    `leave_out` is told the name of a file that is none of ours or can't be read,
-    and why; one that is gone is skipped.
+    If `labels` are given, most rows with other labels are left out. `leave_out` is called
+    with the name of a file that is unreadable or not a telemetry file, and the reason; a file
+    that was removed is skipped.
     """
 
     def __init__(
@@ -107,20 +108,20 @@ class GroupReader:
     ) -> None:
         self._leave_out = leave_out
         self._head = bytearray(_HEADER_BYTES)
-        self._plain = _Room(spaced=False)
-        self._spaced = _Room(spaced=True)
+        self._plain = _Buffer(spaced=False)
+        self._spaced = _Buffer(spaced=True)
         self._searched: list[bytes] = []
         self._searched_quoted: list[bytes] = []
         if labels is not None and len(labels) <= _MAX_SEARCHED:
             self._searched = [_field(quote_field(label)) for label in labels]
-            # As other programs write them, who may quote every text.
+            # Other programs may quote every text.
             quoted = (_field('"' + label.replace('"', '""') + '"') for label in labels)
             self._searched_quoted = [*{*self._searched, *quoted}]
 
     def groups(self, directory: str, names: Iterable[str]) -> Iterator[Group]:
-        """Yield all rows, those of a file in one group, and of the same style in order."""
+        """Yield groups of whole files; files of the same style are in order."""
         yield from self._plain.groups(1)
-        # Relative to an open directory, a file is found in half the time.
+        # Opening a file relative to a directory's descriptor takes half the time.
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
@@ -141,7 +142,7 @@ class GroupReader:
             self._leave_out(name, str(exc))
             return ()
         if size_bytes is None:
-            return self._add_behind(name, directory_fd)
+            return self._add_after_room(name, directory_fd)
         if self._head != CSV_HEADER:
             rest_bytes = max(size_bytes - _HEADER_BYTES, 0)
             start = self._plain.end
@@ -155,7 +156,7 @@ class GroupReader:
     def _add_other_form(
         self, name: str, directory_fd: int, failure: OSError
     ) -> Sequence[Group] | Iterator[Group]:
-        """Add what a file has become, or came from, if somebody compresses or decompresses it."""
+        """Add a file that was compressed or decompressed meanwhile, under its other name."""
         for form in file_names.forms(name):
             try:
                 text = _read_all(form, directory_fd)
@@ -166,16 +167,19 @@ class GroupReader:
             self._leave_out(name, str(failure))
         return ()
 
-    def _add_behind(self, name: str, directory_fd: int) -> Iterator[Group]:
-        """Add a file for which there is no room before what is there is taken, or more made."""
+    def _add_after_room(self, name: str, directory_fd: int) -> Iterator[Group]:
+        """Yield the group, or enlarge the buffer, and add a file for which there was no room."""
         alone = not self._plain.end
         yield from self._plain.groups(2 * len(self._plain.rows) if alone else 0)
         yield from self._add(name, directory_fd)
 
     def _read(self, name: str, directory_fd: int) -> int | None:
-        """Read the header, or as many bytes, and behind it the rest; None if there is no room."""
+        """Read as many bytes as a header has, then the rest of a file.
+
+        Returns the size of the file, or None if it is too large for the buffer.
+        """
         head = self._head
-        # A byte is left for the end of the last line.
+        # One byte is left for the end of the last line.
         room = self._plain.view[self._plain.end : -1]
         fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
         try:
@@ -183,7 +187,7 @@ class GroupReader:
             if size_bytes < _HEADER_BYTES:
                 head[size_bytes:] = bytes(_HEADER_BYTES - size_bytes)
                 return size_bytes
-            # Until its end is seen, it may be longer: some file systems read in pieces.
+            # Some file systems return fewer bytes than there are: read until the end.
             while left := room[size_bytes - _HEADER_BYTES :]:
                 read = os.readv(fd, (left,))
                 if not read:
@@ -194,23 +198,23 @@ class GroupReader:
         return None
 
     def _add_text(self, name: str, text: bytes | bytearray) -> Sequence[Group] | Iterator[Group]:
-        """Add a file's whole text, if its header is ours in some form."""
+        """Add the text of a file if it begins with some form of the header."""
         header, _, rows = text.partition(b"\n")
-        if not _is_ours(header):
+        if not _is_header(header):
             self._leave_out(name, f"its header is {bytes(header[:80])!r}")
             return ()
         return self._add_rows(self._spaced if b", " in header else self._plain, name, rows)
 
-    def _add_rows(self, room: _Room, name: str, rows: bytes | bytearray) -> Iterator[Group]:
-        if room.end + len(rows) >= len(room.rows):
-            yield from room.groups(len(rows) + 1)
-        room.rows[room.end : room.end + len(rows)] = rows
-        room.add(name, len(rows))
-        if room is self._plain and self._searched and file_names.writer(name):
-            room.keep(self._spans())
+    def _add_rows(self, buffer: _Buffer, name: str, rows: bytes | bytearray) -> Iterator[Group]:
+        if buffer.end + len(rows) >= len(buffer.rows):
+            yield from buffer.groups(len(rows) + 1)
+        buffer.rows[buffer.end : buffer.end + len(rows)] = rows
+        buffer.add(name, len(rows))
+        if buffer is self._plain and self._searched and file_names.writer(name):
+            buffer.keep(self._spans())
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """Yield where in the last file there may be rows of the labels that are looked for."""
+        """Yield the spans of the last file that may contain rows with the searched labels."""
         rows, (_, start, end) = self._plain.rows, self._plain.parts[-1]
         has_quotes = rows.find(b'"', start, end) >= 0
         searched = self._searched_quoted if has_quotes else self._searched
@@ -240,9 +244,9 @@ def _field(text: str) -> bytes:
     return f",{text},".encode("utf-8", "surrogatepass")
 
 
-def _is_ours(header: bytes | bytearray) -> bool:
-    """Say whether a first line names our columns: quoted or not, with or without a BOM."""
-    text = header[:_MAX_HEADER_BYTES].removeprefix(_BOM).decode(errors="replace").strip()
+def _is_header(line: bytes | bytearray) -> bool:
+    """Return whether a line names the columns: quoted or not, with or without a BOM."""
+    text = line[:_MAX_HEADER_BYTES].removeprefix(_BOM).decode(errors="replace").strip()
     try:
         (names,) = csv.reader([text], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The observations of a file prefix, and of one of its labels, as pandas objects."""
+"""The observations of a file prefix (a frame) and of one of its labels (a series)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _MAX_SIMILAR = 5
 
 
 class TelemetrySeries:
-    """The time series of one label, of one or several processes."""
+    """The time series of one label, with the measurements of all processes.
+
+    Returned by `TelemetryFrame.time_series` and by the methods of `TelemetryDB`.
+    """
 
     def __init__(self, label: str, frame: pd.DataFrame) -> None:
         self._label = label
@@ -25,17 +28,26 @@ class TelemetrySeries:
         return f"<TelemetrySeries {self._label!r}: {counted(len(self._frame), 'observation')}>"
 
     def label(self) -> str:
-        """Return the name of the series."""
+        """Return the label."""
         return self._label
 
     def pids(self) -> list[int]:
-        """Return the processes that took the measurements, in ascending order."""
+        """Return the PIDs of the processes that took the measurements, in ascending order."""
         return sorted(int(pid) for pid in self._frame[PID].unique())
 
     def data(self, by_pid: int | None = None) -> pd.Series[float]:
-        """Return the measurements, of one process or of all, sorted by time.
+        """Return the measurements, sorted by time.
 
-        The index is a DatetimeIndex named Timepoint, in UTC without a zone.
+        Args:
+            by_pid: Return only the measurements of this process; None for all.
+
+        Returns:
+            A float64 Series named Measurement. Durations are in seconds. The index is a
+            DatetimeIndex named Timepoint, in UTC without a time zone. Empty if the process
+            took no measurements.
+
+        Example:
+            >>> series.data().resample("1s").quantile(0.99)
         """
         frame = self._frame
         if by_pid is not None:
@@ -46,7 +58,10 @@ class TelemetrySeries:
 
 
 class TelemetryFrame:
-    """The observations of one file prefix."""
+    """The observations of one file prefix, of all labels and processes.
+
+    Returned by `TelemetryDB.frame`, `duration` and `runtime`.
+    """
 
     def __init__(
         self, frame: pd.DataFrame, known_labels: Callable[[str], Iterable[str]] | None = None
@@ -62,34 +77,47 @@ class TelemetryFrame:
         return f"<TelemetryFrame: {rows}, {labels}>"
 
     def data(self) -> pd.DataFrame:
-        """Return all rows: Timepoint datetime64[ns], Measurement, Label categorical, PID.
+        """Return all observations.
 
-        The index is the time too, in UTC without a zone, so that `resample` works. The rows
-        are in the order of the files; `sort_index` puts them in the order of time.
+        Returns:
+            A DataFrame with a row per observation and the columns Timepoint (datetime64[ns],
+            UTC without a time zone), Measurement (float64, seconds for durations), Label
+            (categorical) and PID (int64). The index is the Timepoint too, so that `resample`
+            works. Rows are in the order of the files; `sort_index` sorts them by time.
+
+        Example:
+            >>> db.duration().data().groupby("Label", observed=True)["Measurement"].median()
         """
         return _with_time_index(self._frame[list(COLUMNS)])
 
     def data_by_process(self) -> pd.DataFrame:
-        """Return what `data` does, with a column more, Writer, categorical.
+        """Return all observations with the process that took them.
 
-        It is the `writer` in the file's name, and tells processes of the same PID
-        apart: of two containers, or before and after a restart.
+        Returns:
+            The DataFrame of `data` with one more column, Writer (categorical): the `writer`
+            in the file's name. It distinguishes processes with equal PIDs, in two containers
+            or before and after a restart.
         """
         return _with_time_index(self._frame.copy(deep=False))
 
     def labels(self) -> list[str]:
-        """Return the names of the series, in alphabetical order."""
+        """Return the labels, in alphabetical order."""
         return sorted(str(label) for label in self._frame[LABEL].unique())
 
     def pids(self) -> list[int]:
-        """Return the processes, in ascending order."""
+        """Return the PIDs of the processes, in ascending order."""
         return sorted(int(pid) for pid in self._frame[PID].unique())
 
     def time_series(self, label: str, *, missing_ok: bool = False) -> TelemetrySeries:
-        """Return the series of a label.
+        """Return the time series of a label.
 
-        Raises SeriesError where there are observations, but none of this label; with
-        `missing_ok`, the series is empty then.
+        Args:
+            label: The exact label, such as `/orders/{id} [GET]`.
+            missing_ok: Return an empty series if there are no observations with this label.
+
+        Raises:
+            SeriesError: There are observations, but none with this label. The error lists
+                similar labels.
         """
         found = self._frame[self._frame[LABEL] == label]
         if found.empty and not missing_ok:
@@ -99,7 +127,7 @@ class TelemetryFrame:
 
 
 def check_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise SeriesError for a name that is not known, unless none is."""
+    """Raise SeriesError if there are known names and `name` is not one of them."""
     names = sorted(str(each) for each in known)
     if names and name not in names:
         raise SeriesError(what, name, _similar(name, names))

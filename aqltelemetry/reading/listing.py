@@ -1,8 +1,8 @@
-"""Lists the published files of a directory, each once, and what is there but not read.
+"""Lists the published files of a directory, each once, and the files that are not read.
 
-A file is identified by the name under which it was published: its prefix, writer,
-segments and part. It may have been compressed, renamed or copied since. Of several files
-with the same identity only one is read.
+A file is identified by the name under which it was published: its prefix, writer, segments
+and part. It may have been compressed, renamed or copied since. Only one of several files with
+the same identity is read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
 
 _READABLE = (".csv", *(".csv" + suffix for suffix in file_names.COMPRESSED_SUFFIXES))
-# A CSV file of ours with something after its name, by which it can't be read.
+# The name of a published file with an unknown suffix.
 _SIMILAR = re.compile(rf"(?:{DURATION}|{RUNTIME}|{CUSTOM}|{ACCOUNT})\..*\.csv.+", re.IGNORECASE)
 
 
 class NotRead(NamedTuple):
-    """A file that looks like a published one, but is not read, and why.
+    """A file that looks like a published one but is not read, and the reason.
 
-    `is_lost` is true where its rows are missing from what is read, and false where
-    another file holds the same rows.
+    `is_lost` is True if its rows are missing from the result, and False if another file
+    contains the same rows.
     """
 
     name: str
@@ -38,9 +38,9 @@ class NotRead(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The files of a directory: those to be read, and those that are not read.
+    """The files of a directory: those to read, and those that are not read.
 
-    `files` maps the name of each file to the one under which it was published.
+    `files` maps the present name of each file to the name under which it was published.
     """
 
     files: Mapping[str, str]
@@ -48,10 +48,7 @@ class Listing(NamedTuple):
 
 
 def list_published(directory: str) -> Listing:
-    """Return a directory's CSV files.
-
-    Raises OSError where the directory can't be read.
-    """
+    """Return the CSV files of a directory; raises OSError if the directory can't be read."""
     names = sorted(os.listdir(directory))
     files = {name: name for name in file_names.plain_names(names)}
     groups: dict[str, list[str]] = {}
@@ -76,7 +73,7 @@ def list_published(directory: str) -> Listing:
 
 
 def _published(name: str) -> str | None:
-    """Return the name under which a file was published; None if it can't be read."""
+    """Return the name under which a file was published; None if its suffix is unknown."""
     if not name.endswith(_READABLE):
         return None
     if file_names.is_published(name):
@@ -85,7 +82,7 @@ def _published(name: str) -> str | None:
 
 
 def _choose(directory: str, names: Sequence[str], not_read: list[NotRead]) -> str:
-    """Choose one of the files that have the same identity; note the others."""
+    """Choose one of the files with the same identity; add the others to `not_read`."""
 
     def rank(name: str) -> tuple[bool, bool, int, str]:
         is_compressed = not name.endswith(file_names.CSV_SUFFIX)
@@ -102,9 +99,9 @@ def _choose(directory: str, names: Sequence[str], not_read: list[NotRead]) -> st
 
 
 def _older(directory: str, plain: str, others: Iterable[str]) -> str:
-    """Return the older of a file and its compressed form: the other is made of it.
+    """Return the older of a file and its other form, compressed or decompressed.
 
-    It may not be complete yet, while gzip or gunzip is at work.
+    The newer one is made from the older one, and may be incomplete while gzip runs.
     """
     form = next((name for name in others if name in file_names.forms(plain)), None)
     if form is None:
@@ -113,16 +110,15 @@ def _older(directory: str, plain: str, others: Iterable[str]) -> str:
         changed, other_changed = (
             syscalls.look_at(os.path.join(directory, name)).st_mtime_ns for name in (plain, form)
         )
-    except OSError:  # one of them has just been removed; reading finds out which
+    except OSError:  # one of them was just removed; reading shows which
         return plain
     return form if other_changed < changed else plain
 
 
 def _copies_under_other_prefixes(directory: str, files: Mapping[str, str]) -> Mapping[str, str]:
-    """Map files like `backup-duration.<...>.csv` to the ones that they are copies of.
+    """Map files such as `backup-duration.<...>.csv` to the files that they are copies of.
 
-    Such a name may also be of a prefix `backup-duration` of the user's own, so their
-    content decides.
+    `backup-duration` may also be the prefix of a sampler, so the content is compared.
     """
     prefixes = {published.partition(".")[0] for published in files.values()}
     if not any(one != other and one.endswith(other) for one in prefixes for other in prefixes):
@@ -142,7 +138,7 @@ def _copies_under_other_prefixes(directory: str, files: Mapping[str, str]) -> Ma
 
 
 def _content(directory: str, name: str) -> bytes | str:
-    """Return a file's text, or, where it can't be read, its name, which is no other's."""
+    """Return a file's text; if it is unreadable, its name, which equals no other result."""
     with suppress(OSError, CompressedFileError):
         fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -153,7 +149,7 @@ def _content(directory: str, name: str) -> bytes | str:
 
 
 def _unreadable(names: Sequence[str], files: Mapping[str, str]) -> Iterable[NotRead]:
-    """Yield what looks like one of our files, but has another ending."""
+    """Yield the files whose names look like published ones but have an unknown suffix."""
     if not names:
         return
     rule = "its name must end with .csv, .csv.gz or .csv.zst"
@@ -167,7 +163,7 @@ def _unreadable(names: Sequence[str], files: Mapping[str, str]) -> Iterable[NotR
 
 
 def summary(not_read: Sequence[NotRead]) -> str:
-    """Return a line on files that are not read: how many there are, and one as an example."""
+    """Return a line about files that are not read: their number, and one example."""
     lost = [each for each in not_read if each.is_lost]
     copies = [each for each in not_read if not each.is_lost]
     parts = (_example(lost, "not read"), _example(copies, "left out"))

@@ -1,4 +1,4 @@
-"""Reads the times that people give: relative, by the clock, ISO 8601, or since the epoch."""
+"""Parses times: relative, of the day, ISO 8601, or since the epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = (
     "5m, '1 hour ago', yesterday, 14:30, 2026-11-24, '2026-11-24 10:00', "
     "2026-11-24T10:00:00+01:00, 1795489012 (seconds or nanoseconds since the epoch)"
 )
-"""Times as text, one of each kind."""
+"""Times as text, an example of each kind."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_S = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
@@ -29,8 +29,8 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?|an?\b)\s*([a-z]+)[\s,]*(?:and\s+)?")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _TIME_OF_DAY = re.compile(r"\d{1,2}:")
 _FRACTION = re.compile(r"[.,](\d{6})(\d{1,3})(?!\d)")
-# Smaller numbers are more probably something else, 5 minutes perhaps, than a time before
-# March 1973; from the largest on they can't be seconds, milliseconds, microseconds.
+# A smaller number is more probably something else, such as 5 minutes, than a time before March
+# 1973. A larger number than each limit can't be seconds, milliseconds or microseconds.
 _MIN_EPOCH_S = 10**8
 _UNITS_OF_NUMBERS = ((10**11, NS_PER_S), (10**14, 10**6), (10**17, 10**3))
 
@@ -46,18 +46,18 @@ def moment_ns(
 
     `value` is one of
 
-    - a text: `now`, `today`, `yesterday` (their midnight, or `yesterday 14:30`), a time of
-      today `14:30`, an amount of time before now (`5m`, `-5m`, `1h30m`, `1 hour ago`), ISO
-      8601, a number;
-    - an int or float: seconds since the epoch, or milliseconds, microseconds, nanoseconds,
-      whichever gives a year between 1973 and 5138;
-    - a datetime, or a date for its midnight;
-    - a timedelta: an amount of time before now, whatever its sign.
+    - a text: `now`, `today` or `yesterday` (at midnight, or `yesterday 14:30`), a time of
+      today such as `14:30`, a time before now (`5m`, `-5m`, `1h30m`, `1 hour ago`), ISO 8601,
+      or a number;
+    - an int or float: seconds, milliseconds, microseconds or nanoseconds since the epoch,
+      depending on which gives a year between 1973 and 5138;
+    - a datetime, or a date, which means its midnight;
+    - a timedelta: a time before now, regardless of its sign.
 
-    What names no zone is local time, that is of `zone`, by default the system's; a text
-    may name one as `Z`, `+01:00`, `UTC` or `Europe/Berlin`.
+    A time without a time zone is in `zone`, by default the system's. A text may contain one
+    as `Z`, `+01:00`, `UTC` or `Europe/Berlin`.
 
-    Raises MomentError, which is a ValueError and a TypeError, and names `option`.
+    Raises MomentError, which is a ValueError and a TypeError and mentions `option`.
     """
     try:
         found = _moment_ns(value, now_ns, zone)
@@ -101,14 +101,14 @@ def _of_number(value: float) -> int | None:
 
 
 class _Text:
-    """Reads a time from text; each method returns None for what is of another kind."""
+    """Parses a time as text; methods return None for a text of another kind."""
 
     def __init__(self, now_ns: Callable[[], int], zone: tzinfo | None) -> None:
         self._now_ns = now_ns
         self._zone = zone
 
     def read(self, text: str) -> int | None:
-        """Return the time; raises ValueError or returns None where there is none."""
+        """Return the time; raises ValueError or returns None if it is not a time."""
         if _NUMBER.fullmatch(text) and not _is_date(text):
             return _of_number(float(text) if "." in text else int(text))
         ago_ns = self._before_now(text.lower())
@@ -143,7 +143,7 @@ class _Text:
 
 
 def _without_zone(text: str, zone: tzinfo | None) -> tuple[str, tzinfo | None]:
-    """Split off the name of a zone, as in `14:30 UTC` or `10:00 Europe/Berlin`."""
+    """Split off the name of a time zone, as in `14:30 UTC` or `10:00 Europe/Berlin`."""
     rest, _, name = text.rpartition(" ")
     if rest and (name.upper() in {"UTC", "GMT", "Z"}):
         return rest, UTC
@@ -153,11 +153,11 @@ def _without_zone(text: str, zone: tzinfo | None) -> tuple[str, tzinfo | None]:
 
 
 def _is_date(text: str) -> bool:
-    """Say whether eight digits are a date, as in ISO 8601's basic format."""
+    """Return whether eight digits are a date, as in ISO 8601's basic format."""
     return len(text) == 8 and text.isdigit() and "19700101" <= text < "21000101"  # noqa: PLR2004
 
 
 def _beyond_us(text: str) -> int:
-    """Return the nanoseconds of a time beyond its microseconds, which datetime does not hold."""
+    """Return the nanoseconds below a microsecond, which datetime does not have."""
     fraction = _FRACTION.search(text)
     return int(fraction[2].ljust(3, "0")) if fraction else 0

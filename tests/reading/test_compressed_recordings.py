@@ -1,4 +1,4 @@
-"""That a recording whose files were compressed or copied is counted as before."""
+"""A recording is counted equally after its files were compressed or copied."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _sum(directory: Path) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-async def test_compressed_files_are_counted_and_proved(directory: Path, suffix: str) -> None:
+async def test_verify_counts_compressed_files(directory: Path, suffix: str) -> None:
     await _record(directory)
     proof, names = _sum(directory), published.names(str(directory))
     before = published.count(str(directory), names)
@@ -50,7 +50,7 @@ async def test_compressed_files_are_counted_and_proved(directory: Path, suffix: 
     assert "custom, own" in report.output
 
 
-async def test_copies_are_not_taken_for_duplicates(directory: Path) -> None:
+async def test_copies_are_not_reported_as_duplicates(directory: Path) -> None:
     await _record(directory)
     proof, names = _sum(directory), published.names(str(directory))
     before = published.count(str(directory), names)

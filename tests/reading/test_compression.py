@@ -1,4 +1,4 @@
-"""That compressed files are read as what they are, and damaged ones are errors."""
+"""Compressed files are read like others, and damaged ones are errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_text_is_the_same_compressed_or_not(tmp_path: Path, name: str, text: byt
 
 @_compressed
 def test_several_streams_in_one_file_are_read(tmp_path: Path, name: str) -> None:
-    """As `cat a.gz b.gz` and parallel compressors write them."""
+    """`cat a.gz b.gz` and parallel compressors write them."""
     compress = _COMPRESS[name]
     (tmp_path / name).write_bytes(compress(b"first\n") + compress(_TEXT) + compress(b"last\n"))
     assert _read(tmp_path / name) == b"first\n" + _TEXT + b"last\n"
@@ -52,7 +52,7 @@ def test_a_padded_gzip_file_is_read(tmp_path: Path) -> None:
     assert _read(tmp_path / "a.csv.gz") == b"x"
 
 
-def test_a_file_from_a_stream_that_does_not_say_its_size_is_read(tmp_path: Path) -> None:
+def test_a_zstd_file_without_its_size_in_the_header_is_read(tmp_path: Path) -> None:
     engine = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     (tmp_path / "a.csv.zst").write_bytes(engine.compress(_TEXT) + engine.flush())
     assert _read(tmp_path / "a.csv.zst") == _TEXT
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, name: str, at: int) -> None:
         _read(tmp_path / name)
 
 
-def test_damage_within_is_found_by_the_checksum(tmp_path: Path) -> None:
+def test_the_checksum_reveals_damage_in_the_middle(tmp_path: Path) -> None:
     damaged = bytearray(gzip.compress(_TEXT))
     damaged[-8] ^= 1  # the checksum itself
     (tmp_path / "a.csv.gz").write_bytes(damaged)
@@ -86,7 +86,7 @@ def test_damage_within_is_found_by_the_checksum(tmp_path: Path) -> None:
 
 
 @_compressed
-def test_a_file_that_only_has_the_name_of_a_compressed_one_is_an_error(
+def test_an_uncompressed_file_with_the_suffix_of_a_compressed_one_is_an_error(
     tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_bytes(_TEXT)
@@ -103,7 +103,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_standard_library_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Python 3.14 and newer, where no package is needed."""
+    """Python 3.14 and later need no package."""
 
     class Library:
         ZstdDecompressor = staticmethod(lambda: zstandard.ZstdDecompressor().decompressobj())

@@ -31,7 +31,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def _write(directory: Path, rows: list[Row], prefix: str = "duration", part: int = 0) -> Path:
-    """Write a file as the sink would, its name telling the times in it."""
+    """Write a file as the sink would, with the times of its rows in its name."""
     times = [at for at, *_ in rows]
     writer = f"{hash(tuple(rows)) & 0xFFFFFFFFFFFFFFFF:016x}"
     span = enclosing(min(times), max(times))
@@ -42,7 +42,7 @@ def _write(directory: Path, rows: list[Row], prefix: str = "duration", part: int
 
 @pytest.fixture
 def recorded(directory: Path) -> Path:
-    """Two workers, two labels; the files are not in the order of the times in them."""
+    """Two processes, two labels; the files are not in the order of their times."""
     _write(directory, [(EPOCH_NS + 3, "0.3", "/v [GET]", 7), (EPOCH_NS + 1, "0.1", "/v [GET]", 7)])
     _write(directory, [(EPOCH_NS + 2, "0.2", "/v [GET]", 8), (EPOCH_NS + 4, "4.0", "/w [GET]", 8)])
     _write(directory, [(EPOCH_NS + 5, "11", "gc collections", 7)], "runtime")
@@ -59,7 +59,7 @@ def test_a_series_is_sorted_by_time_over_all_workers(recorded: Path) -> None:
     assert [stamp.value for stamp in series.index] == [EPOCH_NS + n for n in (1, 2, 3)]
 
 
-def test_a_series_is_known_by_label_and_workers(recorded: Path) -> None:
+def test_a_series_has_its_label_and_pids(recorded: Path) -> None:
     series = TelemetryDB(recorded).duration().time_series("/v [GET]")
     assert isinstance(series, TelemetrySeries)
     assert series.label() == "/v [GET]"
@@ -68,7 +68,9 @@ def test_a_series_is_known_by_label_and_workers(recorded: Path) -> None:
 
 
 @pytest.mark.parametrize(("pid", "values"), [(7, [0.1, 0.3]), (8, [0.2]), (9, []), (0, [])])
-def test_a_series_may_be_had_for_one_worker(recorded: Path, pid: int, values: list[float]) -> None:
+def test_a_series_can_be_limited_to_one_process(
+    recorded: Path, pid: int, values: list[float]
+) -> None:
     series = TelemetryDB(recorded).duration().time_series("/v [GET]")
     assert list(series.data(by_pid=pid)) == values
 
@@ -86,7 +88,7 @@ def test_a_label_that_was_never_recorded_is_an_error_that_lists_similar_ones(
         duration.time_series("nothing like it")
 
 
-def test_a_missing_series_may_be_empty(recorded: Path) -> None:
+def test_a_missing_series_is_empty_with_missing_ok(recorded: Path) -> None:
     series = TelemetryDB(recorded).duration().time_series("/none", missing_ok=True).data()
     assert series.empty
     assert isinstance(series.index, pd.DatetimeIndex)
@@ -108,7 +110,7 @@ def test_a_prefix_without_files_is_an_error_that_lists_similar_ones(recorded: Pa
     assert len(db.frame("queue").data()) == 1
 
 
-def test_a_recording_that_has_just_begun_is_no_error(directory: Path) -> None:
+def test_a_directory_without_files_is_not_an_error(directory: Path) -> None:
     db = TelemetryDB(directory, labels="/orders [GET]")
     assert db.frame("queue").data().empty
     assert db.duration().time_series("/orders [GET]").data().empty
@@ -117,22 +119,22 @@ def test_a_recording_that_has_just_begun_is_no_error(directory: Path) -> None:
     assert len(db.duration().time_series("/orders [GET]").data()) == 1
 
 
-def test_one_label_may_be_given_as_text(recorded: Path) -> None:
+def test_one_label_can_be_given_as_a_text(recorded: Path) -> None:
     assert TelemetryDB(recorded, labels="/w [GET]").duration().labels() == ["/w [GET]"]
 
 
 @pytest.mark.parametrize("labels", [5, [5], [None], b"/w [GET]"])
-def test_labels_that_are_no_texts_are_an_error(recorded: Path, labels: object) -> None:
+def test_labels_other_than_texts_are_an_error(recorded: Path, labels: object) -> None:
     with pytest.raises(OptionError, match=r"labels=.*must be a label, or several"):
         TelemetryDB(recorded, labels=labels)  # type: ignore[arg-type]
 
 
-def test_a_misspelt_label_is_found_where_only_it_was_asked_for(recorded: Path) -> None:
+def test_a_misspelt_label_is_reported_if_only_that_label_is_loaded(recorded: Path) -> None:
     db = TelemetryDB(recorded, labels=["/v [GETT]", "/w [GET]"])
     with pytest.raises(SeriesError) as caught:
         db.duration().time_series("/v [GETT]")
     assert caught.value.similar == ("/v [GET]", "/w [GET]")
-    with pytest.raises(SeriesError, match=r"only other labels were asked for: '/v .GET.'"):
+    with pytest.raises(SeriesError, match=r"only other labels are loaded: '/v .GET.'"):
         db.duration().time_series("/v [GET]")
 
 
@@ -148,7 +150,7 @@ def test_frames_have_a_time_index(recorded: Path) -> None:
     assert isinstance(TelemetryDB(recorded, labels=[]).duration().data().index, pd.DatetimeIndex)
 
 
-def test_a_frame_has_its_labels_and_workers(recorded: Path) -> None:
+def test_a_frame_has_its_labels_and_pids(recorded: Path) -> None:
     frame = TelemetryDB(recorded).duration()
     assert frame.labels() == ["/v [GET]", "/w [GET]"]
     assert frame.pids() == [7, 8]
@@ -168,13 +170,15 @@ def test_a_frame_has_its_labels_and_workers(recorded: Path) -> None:
         ("system_time", "system time"),
     ],
 )
-def test_the_known_series_have_methods(directory: Path, method: str, label: str) -> None:
+def test_each_built_in_runtime_series_has_a_method(
+    directory: Path, method: str, label: str
+) -> None:
     _write(directory, [(EPOCH_NS, "11", label, 7), (EPOCH_NS, "12", "another", 7)], "runtime")
     series = getattr(TelemetryDB(directory), method)()
     assert (series.label(), list(series.data())) == (label, [11.0])
 
 
-def test_rows_know_the_writer_in_their_files_name(recorded: Path) -> None:
+def test_rows_have_the_writer_in_their_files_name(recorded: Path) -> None:
     (recorded / "duration.older.csv").write_text(_HEADER + f"{EPOCH_NS},1,old,7\n\n")
     db = TelemetryDB(recorded)
     rows = db.duration().data_by_process()
@@ -187,7 +191,7 @@ def test_rows_know_the_writer_in_their_files_name(recorded: Path) -> None:
     assert "Writer" not in db.duration().data()
 
 
-def test_ones_own_prefix_is_as_good(directory: Path) -> None:
+def test_files_with_any_prefix_can_be_loaded(directory: Path) -> None:
     _write(directory, [(EPOCH_NS, "1", "x", 7)], "queue")
     _write(directory, [(EPOCH_NS, "2", "x", 7)], "queue-2")
     assert list(TelemetryDB.from_csv_files(directory, "queue").data()["Measurement"]) == [1.0]
@@ -208,7 +212,7 @@ def test_files_of_the_older_format_load(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["NA", "null", "None", "nan", "", " ", "1", "True", '"', "é"])
-def test_no_label_is_taken_for_something_else(directory: Path, label: str) -> None:
+def test_a_label_that_looks_like_another_type_stays_a_text(directory: Path, label: str) -> None:
     quoted = '"' + label.replace('"', '""') + '"'
     _write(directory, [(EPOCH_NS, "1", quoted, 7), (EPOCH_NS, "2", "other", 7)])
     frame = TelemetryDB(directory).duration()
@@ -222,7 +226,7 @@ def test_a_measurement_keeps_every_bit(directory: Path, text: str) -> None:
     assert TelemetryDB(directory).duration().data()["Measurement"].iloc[0] == float(text)
 
 
-def test_measurements_that_are_no_finite_number_are_read(directory: Path) -> None:
+def test_infinite_and_nan_measurements_are_read(directory: Path) -> None:
     _write(directory, [(EPOCH_NS, text, "x", 7) for text in ("inf", "-inf", "nan")])
     values = list(TelemetryDB(directory).duration().data()["Measurement"])
     assert values[:2] == [float("inf"), float("-inf")]
@@ -260,7 +264,7 @@ def test_a_time_span_is_half_open_and_exact(directory: Path) -> None:
         "1700000300",
     ],
 )
-def test_moments_are_what_people_have(directory: Path, moment: Moment) -> None:
+def test_times_of_many_types_are_accepted(directory: Path, moment: Moment) -> None:
     _spread(directory)
     db = TelemetryDB(directory, since=moment)
     assert sorted(set(db.duration().data()["Measurement"])) == [5, 6, 7, 8, 9]
@@ -269,7 +273,7 @@ def test_moments_are_what_people_have(directory: Path, moment: Moment) -> None:
 @pytest.mark.parametrize(
     "moment", [timedelta(minutes=5), pd.Timedelta(minutes=5), np.timedelta64(5, "m"), "5min", "-5m"]
 )
-def test_moments_may_be_before_now(directory: Path, moment: Moment) -> None:
+def test_a_timedelta_is_a_time_before_now(directory: Path, moment: Moment) -> None:
     now_ns = epoch_ns()
     _write(directory, [(now_ns - 60 * _S, "1", "x", 7), (now_ns - 3600 * _S, "2", "x", 7)])
     assert list(TelemetryDB(directory, since=moment).duration().data()["Measurement"]) == [1]
@@ -278,20 +282,20 @@ def test_moments_may_be_before_now(directory: Path, moment: Moment) -> None:
 
 @pytest.mark.parametrize("moment", ["yesteryear", 5, pd.NaT, [], np.timedelta64("NaT"), True])
 @pytest.mark.parametrize("option", ["since", "until"])
-def test_what_is_no_moment_is_an_error_that_names_the_option(
+def test_an_invalid_time_is_an_error_that_names_the_option(
     directory: Path, moment: Any, option: str
 ) -> None:
     with pytest.raises(MomentError, match=f"{option}=.*must be a time, such as 5m"):
         TelemetryDB(directory, **{option: moment})
 
 
-def test_the_index_of_the_data_may_be_given_back(directory: Path) -> None:
+def test_a_time_of_the_index_can_be_used_as_since(directory: Path) -> None:
     _spread(directory)
     last = TelemetryDB(directory).duration().time_series("x").data().index[-1]
     assert len(TelemetryDB(directory, since=last).duration().data()) == 1
 
 
-def test_files_outside_the_time_span_are_not_even_opened(directory: Path) -> None:
+def test_files_outside_the_time_span_are_not_opened(directory: Path) -> None:
     _spread(directory)
     for path in sorted(directory.iterdir())[:5]:
         path.write_text("rubbish")
@@ -299,13 +303,13 @@ def test_files_outside_the_time_span_are_not_even_opened(directory: Path) -> Non
     assert len(db.duration().data()) == 10
 
 
-def test_times_beyond_all_are_no_limits(directory: Path) -> None:
+def test_times_outside_the_range_of_pandas_are_no_limits(directory: Path) -> None:
     _spread(directory)
     db = TelemetryDB(directory, since=-(10**30), until=10**30)
     assert len(db.duration().data()) == 20
 
 
-def test_only_the_labels_asked_for_are_loaded(recorded: Path) -> None:
+def test_only_the_given_labels_are_loaded(recorded: Path) -> None:
     (recorded / "duration.older.csv").write_text(
         f"Timepoint, Measurement, Label, PID\n{EPOCH_NS}, 1, /v [GET], 7\n{EPOCH_NS}, 2, old, 7\n"
     )
@@ -325,7 +329,7 @@ def test_labels_and_a_time_span_limit_together(recorded: Path) -> None:
     assert list(db.duration().time_series("/v [GET]").data()) == [0.2, 0.3]
 
 
-def test_a_damaged_file_costs_itself_alone(recorded: Path) -> None:
+def test_only_the_damaged_file_is_left_out(recorded: Path) -> None:
     (recorded / "duration.1.csv").write_text(_HEADER + f"{EPOCH_NS},1,x,7\n{EPOCH_NS},1,y")
     (recorded / "duration.2.csv").mkdir()
     with pytest.warns(ForeignFileWarning) as caught:
@@ -337,7 +341,7 @@ def test_a_damaged_file_costs_itself_alone(recorded: Path) -> None:
     assert len(frame.data()) == 4
 
 
-def test_a_refresh_adds_what_is_new_and_reads_nothing_twice(recorded: Path) -> None:
+def test_a_refresh_loads_new_files_and_reads_none_twice(recorded: Path) -> None:
     db = TelemetryDB(recorded)
     assert len(db.duration().data()) == 4
     for path in recorded.glob("duration.*"):
@@ -349,7 +353,7 @@ def test_a_refresh_adds_what_is_new_and_reads_nothing_twice(recorded: Path) -> N
     assert db.duration().labels() == ["/v [GET]", "/w [GET]", "new"]
 
 
-def test_a_refresh_without_news_changes_nothing(recorded: Path) -> None:
+def test_a_refresh_without_new_files_changes_nothing(recorded: Path) -> None:
     db = TelemetryDB(recorded)
     before = db.duration().data()
     db.refresh()
@@ -387,7 +391,7 @@ def test_a_file_without_rows_or_last_line_end_is_read(recorded: Path) -> None:
     assert len(TelemetryDB(recorded).duration().data()) == 5
 
 
-def test_an_empty_directory_is_empty_series(directory: Path) -> None:
+def test_an_empty_directory_gives_empty_series(directory: Path) -> None:
     db = TelemetryDB(directory)
     assert db.duration().data().empty
     assert db.duration().labels() == []
@@ -395,7 +399,7 @@ def test_an_empty_directory_is_empty_series(directory: Path) -> None:
     assert db.prefixes() == []
 
 
-def test_a_missing_directory_and_a_file_are_told(directory: Path) -> None:
+def test_a_missing_directory_and_a_file_are_errors(directory: Path) -> None:
     with pytest.raises(MonitoringDirectoryError, match="must exist; nothing was recorded there"):
         TelemetryDB(directory / "none")
     (directory / "file").touch()
@@ -426,7 +430,7 @@ def _compress(path: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_compressed_files_are_read_as_what_they_are(recorded: Path, suffix: str) -> None:
+def test_compressed_files_give_the_same_rows(recorded: Path, suffix: str) -> None:
     before = TelemetryDB(recorded).duration().data_by_process()
     for path in sorted(recorded.glob("*.csv"))[::2]:
         _compress(path, suffix)
@@ -442,7 +446,7 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_time_span_is_known_by_the_names_of_compressed_files(
+def test_compressed_files_outside_the_time_span_are_not_opened(
     directory: Path, suffix: str
 ) -> None:
     _spread(directory)
@@ -466,7 +470,7 @@ def test_a_file_that_was_compressed_since_is_not_read_again(recorded: Path, suff
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_damaged_compressed_file_costs_itself_and_is_told_once(
+def test_a_damaged_compressed_file_is_left_out_and_reported_once(
     recorded: Path, suffix: str
 ) -> None:
     whole, cut = (_compress(path, suffix) for path in sorted(recorded.glob("duration.*")))
@@ -498,7 +502,7 @@ def test_a_file_that_is_being_compressed_is_read_once(
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_file_that_is_compressed_while_it_is_read_is_not_missed(
+def test_a_file_that_is_compressed_during_reading_is_read(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     listed = os.listdir(recorded)
@@ -521,7 +525,7 @@ def test_a_copy_is_not_counted_twice(
     assert len(caplog.records) == 1
 
 
-def test_a_file_that_is_not_read_is_told_once(
+def test_a_file_that_is_not_read_is_logged_once(
     recorded: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = next(recorded.glob("duration.*"))

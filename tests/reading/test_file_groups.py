@@ -20,7 +20,7 @@ def _row(label: str, number: int = 1) -> bytes:
 def _read(
     directory: Path, names: Collection[str], labels: Collection[str] | None = None
 ) -> tuple[list[dict[str, bytes]], dict[str, str]]:
-    """Return the rows of each group by file, and what was left out and why."""
+    """Return the rows of each group by file, and the files that were left out, with reasons."""
     left_out: dict[str, str] = {}
     groups = [
         {part.name: bytes(group.rows[part.start : part.end]) for part in group.parts}
@@ -29,7 +29,7 @@ def _read(
     return groups, left_out
 
 
-def test_rows_of_many_files_are_in_one_piece_of_memory(tmp_path: Path) -> None:
+def test_rows_of_many_files_are_in_one_buffer(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.csv").write_bytes(CSV_HEADER + _row("x", number))
     reader = GroupReader(None, lambda name, _: pytest.fail(name))
@@ -41,7 +41,7 @@ def test_rows_of_many_files_are_in_one_piece_of_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [b"", _row("x"), _row("x") + _row("y", 2)])
 @pytest.mark.parametrize("last", [b"", b"9,1,last,7"])
 @pytest.mark.parametrize("header", [b"Timepoint,Measurement,Label,PID\r\n", CSV_HEADER])
-def test_a_file_is_whole_whatever_its_end(
+def test_a_file_is_complete_with_or_without_a_last_line_end(
     tmp_path: Path, header: bytes, rows: bytes, last: bytes
 ) -> None:
     (tmp_path / "a.csv").write_bytes(header + rows + last)
@@ -51,7 +51,7 @@ def test_a_file_is_whole_whatever_its_end(
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory"])
-def test_what_is_no_file_is_left_out_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_a_pipe_or_directory_is_left_out_without_waiting(tmp_path: Path, kind: str) -> None:
     (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_bytes(CSV_HEADER + _row("x"))
     groups, left_out = _read(tmp_path, ["a.csv", "b.csv"])
@@ -64,7 +64,7 @@ def test_a_header_alone_needs_no_line_end(tmp_path: Path) -> None:
     assert _read(tmp_path, ["a.csv"]) == ([{"a.csv": b""}], {})
 
 
-def test_files_with_spaces_are_a_group_of_their_own(tmp_path: Path) -> None:
+def test_files_with_spaces_are_in_a_separate_group(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"Timepoint, Measurement, Label, PID\r\n1, 2, x, 7")
     (tmp_path / "b.csv").write_bytes(CSV_HEADER + _row("x"))
     (tmp_path / "c.csv").write_bytes(b"Timepoint, Measurement, Label, PID\n3, 4, x, 7\n")
@@ -76,7 +76,7 @@ def test_files_with_spaces_are_a_group_of_their_own(tmp_path: Path) -> None:
     assert found == [(False, _row("x")), (True, b"1, 2, x, 7\n3, 4, x, 7\n")]
 
 
-def test_groups_are_bounded_and_lose_nothing(
+def test_groups_have_a_limited_size_and_lose_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aqltelemetry.reading.file_groups._GROUP_BYTES", 1000)
@@ -104,7 +104,7 @@ def test_a_file_larger_than_a_group_is_read_whole(
     assert {name: rows for group in groups for name, rows in group.items()} == wanted
 
 
-def test_a_file_system_that_reads_in_pieces_loses_nothing(
+def test_short_reads_of_a_file_system_lose_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.csv").write_bytes(CSV_HEADER + _row("x") * 100)
@@ -118,7 +118,7 @@ def test_a_file_system_that_reads_in_pieces_loses_nothing(
     assert _read(tmp_path, ["a.csv"]) == ([{"a.csv": _row("x") * 100}], {})
 
 
-def test_what_is_none_of_ours_is_told(tmp_path: Path) -> None:
+def test_a_file_with_another_header_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b,c\n1,2,3\n")
     (tmp_path / "b.csv").write_bytes(b"")
     (tmp_path / "c.csv").write_bytes(CSV_HEADER + _row("x"))
@@ -133,12 +133,12 @@ def test_what_is_none_of_ours_is_told(tmp_path: Path) -> None:
 
 
 def _labelled(*labels: str) -> bytes:
-    """Return rows of labels, some hundred of each, as the segments of a file hold them."""
+    """Return rows with runs of some hundred per label, as in a file of several segments."""
     segment = b"".join(_row(label, number) for label in labels for number in range(1000))
     return segment * 2
 
 
-def test_of_a_label_little_more_than_its_rows_is_kept(tmp_path: Path) -> None:
+def test_few_rows_of_other_labels_are_kept(tmp_path: Path) -> None:
     labels = [f"/{number} [GET]" for number in range(20)]
     (tmp_path / _OURS).write_bytes(CSV_HEADER + _labelled(*labels))
     for wanted in (labels[:1], labels[7:8], labels[-1:], labels[3:6], [labels[2], labels[12]]):
@@ -149,15 +149,15 @@ def test_of_a_label_little_more_than_its_rows_is_kept(tmp_path: Path) -> None:
         assert len(lines) <= len(kept) + 4 * len(wanted) * 150
 
 
-def test_a_file_without_the_label_is_not_kept_at_all(tmp_path: Path) -> None:
+def test_no_row_of_a_file_without_the_label_is_kept(tmp_path: Path) -> None:
     for rows in (_row("x"), _row("x") * 10_000):
         (tmp_path / _OURS).write_bytes(CSV_HEADER + rows)
         assert _read(tmp_path, [_OURS], ["y"])[0] == [{_OURS: b""}]
 
 
 @pytest.mark.parametrize("label", ["x", 'a "b", c', "", "é", "a,b", "\ud800", "\\n", "x" * 200])
-def test_no_row_of_a_label_is_missed(tmp_path: Path, label: str) -> None:
-    """Though others look like it, and its rows are not together."""
+def test_every_row_of_a_label_is_kept(tmp_path: Path, label: str) -> None:
+    """Also if other labels are similar, and its rows are scattered."""
     field = '"' + label.replace('"', '""') + '"' if set(label) & set(',"') or not label else label
     rows = [field, "a,x,b", f"{field}x", field, "other", field]
     rows = [f'"{each}"' if each == "a,x,b" else each for each in rows]
@@ -168,7 +168,7 @@ def test_no_row_of_a_label_is_missed(tmp_path: Path, label: str) -> None:
     assert found.count(wanted) == text.count(wanted) >= 900
 
 
-def test_files_of_others_and_many_labels_are_not_searched(tmp_path: Path) -> None:
+def test_foreign_files_are_not_searched_and_neither_are_many_labels(tmp_path: Path) -> None:
     rows = _labelled("x", "y")
     for name, labels in (("duration.mine.csv", ["y"]), (_OURS, [str(n) for n in range(9)])):
         (tmp_path / name).write_bytes(CSV_HEADER + rows)

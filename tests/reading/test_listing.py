@@ -1,4 +1,4 @@
-"""That each published file is listed once, and what is not read is named."""
+"""Each published file is listed once, and files that are not read are reported."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_a_copy_in_another_directory_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [f"Copy of {_NAME}", _NAME.replace(".csv", " (copy).csv"), f"{_NAME}.gz"]
 )
-def test_a_file_that_was_renamed_is_still_itself(tmp_path: Path, name: str) -> None:
+def test_a_renamed_file_keeps_its_identity(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
     assert list_published(str(tmp_path)) == ({name: _NAME}, [])
 
 
-def test_of_two_copies_without_the_original_one_is_read(tmp_path: Path) -> None:
+def test_one_of_two_copies_is_read_without_the_original(tmp_path: Path) -> None:
     one, two = f"Copy of {_NAME}", _NAME.replace(".csv", " (another copy).csv")
     _write(tmp_path, one, two)
     assert _list(tmp_path) == ([one], {two: False})
@@ -91,7 +91,7 @@ def test_of_two_copies_without_the_original_one_is_read(tmp_path: Path) -> None:
         "account.1.csv.7z",
     ],
 )
-def test_what_looks_like_ours_and_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+def test_a_file_with_an_unknown_suffix_is_reported(tmp_path: Path, name: str) -> None:
     _write(tmp_path, _OTHER, name)
     assert _list(tmp_path) == ([_OTHER], {name: True})
 
@@ -107,7 +107,7 @@ def test_other_files_are_not_mentioned(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("older", ["plain", "compressed"])
 def test_the_older_of_two_forms_is_read(tmp_path: Path, older: str, suffix: str) -> None:
-    """The other one is made of it, and may not be complete."""
+    """The newer one is made from it and may be incomplete."""
     plain, compressed = _NAME, _NAME + suffix
     _write(tmp_path, plain, compressed)
     source, made = (plain, compressed) if older == "plain" else (compressed, plain)
@@ -115,8 +115,8 @@ def test_the_older_of_two_forms_is_read(tmp_path: Path, older: str, suffix: str)
     assert _list(tmp_path) == ([source], {made: False})
 
 
-def test_ones_own_prefix_that_ends_like_another_is_no_copy(tmp_path: Path) -> None:
-    """Though recorded at the same time, in the same segments."""
+def test_a_prefix_that_ends_like_another_is_not_a_copy(tmp_path: Path) -> None:
+    """Even if it was recorded at the same time, in the same segments."""
     _write(tmp_path, _NAME)
     _write(tmp_path, f"slow-{_NAME}", text=_TEXT.replace(b"0.5", b"1.5"))
     assert _list(tmp_path) == ([_NAME, f"slow-{_NAME}"], {})

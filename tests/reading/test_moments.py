@@ -1,4 +1,4 @@
-"""That times are read as people give them, and nothing else is taken for one."""
+"""Times in common forms are accepted, and everything else is an error."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _berlin(*parts: int) -> int:
         ("1 week ago", 7 * 86400),
     ],
 )
-def test_an_amount_of_time_is_before_now(text: str, ago_s: int) -> None:
+def test_a_relative_time_is_before_now(text: str, ago_s: int) -> None:
     assert _read(text) == _NOW_NS - ago_s * _S
 
 
@@ -76,7 +76,7 @@ def test_an_amount_of_time_is_before_now(text: str, ago_s: int) -> None:
         ("2026-W48-2", (2026, 11, 24)),
     ],
 )
-def test_a_time_on_the_clock_is_local(text: str, wanted: tuple[int, ...]) -> None:
+def test_a_time_of_the_day_is_local(text: str, wanted: tuple[int, ...]) -> None:
     assert _read(text) == _berlin(*wanted)
 
 
@@ -92,18 +92,18 @@ def test_a_time_on_the_clock_is_local(text: str, wanted: tuple[int, ...]) -> Non
         "today 09:30 UTC",
     ],
 )
-def test_a_text_may_name_its_zone(text: str) -> None:
+def test_a_text_can_contain_a_time_zone(text: str) -> None:
     assert _read(text) == int(datetime(2026, 11, 24, 9, 30, tzinfo=UTC).timestamp()) * _S
 
 
-def test_the_day_before_a_change_of_the_clock_begins_at_its_own_midnight() -> None:
+def test_midnight_before_a_change_to_summer_time_is_right() -> None:
     now = datetime(2026, 10, 25, 12, tzinfo=_BERLIN)  # 25 hours long, in winter time now
     found = moment_ns("today", now_ns=lambda: int(now.timestamp()) * _S, zone=_BERLIN)
     assert found == int(datetime(2026, 10, 24, 22, tzinfo=UTC).timestamp()) * _S
 
 
 @pytest.mark.parametrize("scale", [1, 10**3, 10**6, 10**9])
-def test_a_number_is_since_the_epoch_in_the_unit_that_fits(scale: int) -> None:
+def test_the_size_of_a_number_determines_its_unit(scale: int) -> None:
     for number in (1_795_489_012 * scale, str(1_795_489_012 * scale), 1_795_489_012.0 * scale):
         assert _read(number) == 1_795_489_012 * _S
     assert _read("1795489012.5") == 1_795_489_012_500_000_000
@@ -119,7 +119,7 @@ def test_a_fraction_is_kept_to_the_nanosecond() -> None:
     assert _read("2026-11-24T09:00:00.1234567Z") == whole + 123_456_700
 
 
-def test_objects_of_datetime_are_times() -> None:
+def test_datetime_objects_are_times() -> None:
     assert _read(datetime(2026, 11, 24, 10)) == _berlin(2026, 11, 24, 10)  # noqa: DTZ001
     east = timezone(timedelta(hours=5))
     assert _read(datetime(2026, 11, 24, 14, tzinfo=east)) == _berlin(2026, 11, 24, 10)
@@ -127,7 +127,7 @@ def test_objects_of_datetime_are_times() -> None:
     assert _read(timedelta(minutes=5)) == _read(timedelta(minutes=-5)) == _NOW_NS - 300 * _S
 
 
-def test_a_time_without_a_zone_is_the_systems() -> None:
+def test_a_time_without_a_time_zone_is_in_that_of_the_system() -> None:
     assert moment_ns("2026-11-24T10:00") == int(datetime(2026, 11, 24, 10).timestamp()) * _S  # noqa: DTZ001
     assert moment_ns(datetime(2026, 11, 24, 10)) == moment_ns("2026-11-24 10:00")  # noqa: DTZ001
 
@@ -154,7 +154,7 @@ def test_a_time_without_a_zone_is_the_systems() -> None:
         *(5, 300, -5, 2.5, float("nan"), float("inf"), True, None, b"5m", [], {}, Decimal(5)),
     ],
 )
-def test_what_is_no_time_is_an_error_that_names_the_option(value: object) -> None:
+def test_an_invalid_moment_is_an_error_that_names_the_option(value: object) -> None:
     with pytest.raises(MomentError) as caught:
         _read(value)
     assert isinstance(caught.value, OptionError)
@@ -165,6 +165,6 @@ def test_what_is_no_time_is_an_error_that_names_the_option(value: object) -> Non
 
 
 @given(st.text(max_size=20) | st.text("0123456789:-T +Z.mhds ago", max_size=20))
-def test_no_text_raises_anything_else(text: str) -> None:
+def test_every_invalid_text_raises_a_moment_error(text: str) -> None:
     with contextlib.suppress(MomentError):
         assert isinstance(_read(text), int)

@@ -1,4 +1,4 @@
-"""Names that are no UTF-8 text, or hold what separates other text, harm nothing."""
+"""Names that are not UTF-8, or contain separators, cause no failure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _published(directory: Path) -> int:
 
 @pytest.mark.parametrize("name", _NAMES)
 @pytest.mark.parametrize("journal_dir", ["auto", "chosen"])
-async def test_a_monitoring_directory_may_have_any_name(
+async def test_a_monitoring_directory_can_have_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes, journal_dir: str
 ) -> None:
-    """The working directory, where a name is relative to it, TMPDIR and the journal's too."""
+    """So can the working directory, TMPDIR and the journal's directory."""
     odd = tmp_path / os.fsdecode(name)
     odd.mkdir()
     monkeypatch.chdir(odd)
@@ -45,7 +45,7 @@ async def test_a_monitoring_directory_may_have_any_name(
     assert _published(odd / os.fsdecode(name)) == 1
 
 
-async def test_files_of_any_name_beside_ours_are_left_alone(directory: Path) -> None:
+async def test_files_with_odd_names_in_the_directory_are_ignored(directory: Path) -> None:
     directory.mkdir()
     odd = [*_NAMES, b"duration.\xff.csv", "duration.\u0662\u0660.csv".encode()]
     for name in odd:
@@ -56,8 +56,8 @@ async def test_files_of_any_name_beside_ours_are_left_alone(directory: Path) -> 
     assert TelemetryDB.from_csv_files(directory, "custom").labels() == ["x"]
 
 
-async def test_a_process_may_have_any_name_and_arguments(directory: Path) -> None:
-    """The kernel shows them to those who ask about it."""
+async def test_a_process_can_have_any_name_and_arguments(directory: Path) -> None:
+    """`doctor` reads them from /proc."""
     program = f"""
 import asyncio, ctypes
 from aqltelemetry import Monitor
@@ -86,7 +86,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("command", ["verify", "doctor", "report", "off", "on", "recover"])
-def test_commands_print_a_name_that_is_no_text(tmp_path: Path, command: str) -> None:
+def test_commands_print_names_that_are_not_utf8(tmp_path: Path, command: str) -> None:
     directory = tmp_path / os.fsdecode(b"\xff\xfe")
 
     async def main() -> None:
@@ -104,7 +104,9 @@ def test_commands_print_a_name_that_is_no_text(tmp_path: Path, command: str) -> 
     assert b"Traceback" not in done.stderr
 
 
-async def test_a_name_too_long_for_a_segment_is_recorded_into(tmp_path: Path) -> None:
+async def test_a_directory_with_a_name_too_long_for_a_segment_is_recorded_into(
+    tmp_path: Path,
+) -> None:
     directory = tmp_path.joinpath(*["x" * 200] * 3)
     async with Monitor(directory, with_runtime=False) as mine:
         record("x", 1)

@@ -1,4 +1,4 @@
-"""That rows are read alike with and without pyarrow, however odd they are."""
+"""Rows are parsed equally with and without pyarrow."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _damaged = st.lists(
 ).map(lambda pieces: "".join(pieces).encode())
 
 
-def _engines(directory: Path, wanted: Wanted = Wanted()) -> list[tuple[pd.DataFrame, list[str]]]:  # noqa: B008
+def _parsed(directory: Path, wanted: Wanted = Wanted()) -> list[tuple[pd.DataFrame, list[str]]]:  # noqa: B008
     """Return the frame and the warnings, with pyarrow and without it."""
     found: list[tuple[pd.DataFrame, list[str]]] = []
     assert parsers.HAVE_PYARROW
@@ -86,9 +86,9 @@ def _fill(directory: Path, bodies: list[tuple[bytes, bytes]]) -> None:
 
 @_EXAMPLES
 @given(st.lists(_good, min_size=1, max_size=4))
-def test_what_we_write_is_read_alike(tmp_path: Path, bodies: list[bytes]) -> None:
+def test_both_parsers_read_the_written_format_equally(tmp_path: Path, bodies: list[bytes]) -> None:
     _fill(tmp_path, [(CSV_HEADER, body) for body in bodies])
-    (one, odd), (other, _) = _engines(tmp_path)
+    (one, odd), (other, _) = _parsed(tmp_path)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert not odd
     assert len(one) == sum(body.count(b"\n") for body in bodies)
@@ -115,23 +115,23 @@ def test_what_we_write_is_read_alike(tmp_path: Path, bodies: list[bytes]) -> Non
 @example([(CSV_HEADER, b'1,2,"a"b,7\n'), (CSV_HEADER, b'1,2,a"b,7\n'), (CSV_HEADER, b"\n \n")])
 @example([(_SPACED, b'1, 2, "a, b", 7\r\n'), (CSV_HEADER, b'1,2,"a, b",7\r\n')])
 @example([(CSV_HEADER, b"1,2,a\0b,7\n"), (CSV_HEADER, b"1,2,\0,7\n1,\0 2,a,7\n")])
-def test_what_is_damaged_is_read_or_left_out_alike(
+def test_both_parsers_treat_damaged_files_equally(
     tmp_path: Path, bodies: list[tuple[bytes, bytes]]
 ) -> None:
     _fill(tmp_path, bodies)
-    (one, odd), (other, also_odd) = _engines(tmp_path)
+    (one, odd), (other, also_odd) = _parsed(tmp_path)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert odd == also_odd
 
 
 @pytest.mark.parametrize("label", _LABELS)
-def test_labels_are_what_they_were(label: str) -> None:
+def test_a_label_is_read_as_it_was_written(label: str) -> None:
     rows = f"1,0.5,{quote_field(label)},7\n2,0.5,other,7\n".encode()
     for columns in (parse(memoryview(rows), lines=2, spaced=False), by_pandas(memoryview(rows))):
         assert [columns.labels[code] for code in columns.label_codes] == [label, "other"]
 
 
-def test_labels_that_are_all_numbers_stay_texts() -> None:
+def test_numeric_labels_stay_texts() -> None:
     labels = ["7", "007", "7.0", "-0", "1e3"]
     rows = "".join(f"1,0.5,{label},7\n" for label in labels).encode()
     for columns in (parse(memoryview(rows), lines=5, spaced=False), by_pandas(memoryview(rows))):
@@ -166,7 +166,7 @@ _observations = st.lists(
 
 
 def _write_as(program: str, rows: list[tuple[int, float, str, int]]) -> bytes:
-    """Return rows as a program writes them by default, or is often told to."""
+    """Return rows as a program writes them by default, or with a common option."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if program == "pandas":
         return b"\xef\xbb\xbf" + frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode()
@@ -199,11 +199,11 @@ def _doubled(label: str) -> str:
 @given(_AS_OTHERS_WRITE, _observations)
 @example("csv all", [(1, 0.5, "a", 7), (2, 0.25, 'a "b", c', 8), (3, 1.0, "", 7)])
 @example("pyarrow", [(1, 0.5, "NA", 7)])
-def test_what_other_programs_write_is_read_alike(
+def test_both_parsers_read_files_of_other_programs_equally(
     tmp_path: Path, program: str, rows: list[tuple[int, float, str, int]]
 ) -> None:
     _fill(tmp_path, [(b"", _write_as(program, rows))])
-    for frame, left_out in _engines(tmp_path):
+    for frame, left_out in _parsed(tmp_path):
         assert left_out == []
         assert [stamp.value for stamp in frame["Timepoint"]] == [row[0] for row in rows]
         assert list(frame["Measurement"]) == [row[1] for row in rows]
@@ -213,13 +213,13 @@ def test_what_other_programs_write_is_read_alike(
 
 @pytest.mark.parametrize("label", ["b", 'a "b", c', ""])
 @pytest.mark.parametrize("header", [CSV_HEADER, b'"Timepoint","Measurement","Label","PID"\n'])
-def test_a_label_is_found_though_every_field_is_quoted(
+def test_a_label_is_found_if_every_field_is_quoted(
     tmp_path: Path, header: bytes, label: str
 ) -> None:
     body = f'"1","0.5","{_doubled(label)}","7"\n"2","0.5","other","7"\n'.encode()
     name = str(FileName("duration", 0, 1000, 7, "0123456789abcdef", 1, 1, 0))
     (tmp_path / name).write_bytes(header + body)
-    for frame, left_out in _engines(tmp_path, Wanted(labels={label})):
+    for frame, left_out in _parsed(tmp_path, Wanted(labels={label})):
         assert (list(frame["Label"]), left_out) == ([label], [])
 
 
@@ -237,7 +237,7 @@ def test_a_label_is_found_though_every_field_is_quoted(
         b"\0\n",
     ],
 )
-def test_another_header_is_foreign(tmp_path: Path, header: bytes) -> None:
+def test_a_file_with_another_header_is_left_out(tmp_path: Path, header: bytes) -> None:
     _fill(tmp_path, [(header, b"1,0.5,a,7\n")])
-    for frame, left_out in _engines(tmp_path):
+    for frame, left_out in _parsed(tmp_path):
         assert (len(frame), len(left_out)) == (0, 1)

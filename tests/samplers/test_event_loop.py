@@ -15,7 +15,7 @@ _S = 1_000_000_000
 
 
 class Timers:
-    """Stands for the loop's `call_later`: keeps what is due instead of waiting for it."""
+    """Replaces `call_later` of the loop: stores callbacks instead of waiting."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Timers:
         return asyncio.get_running_loop().call_later(3600, callback)
 
     def run(self, late_ns: int) -> None:
-        """Let the next timer fire, so much later than it is due."""
+        """Call the next callback, `late_ns` after its time."""
         at_ns, callback = self.due.pop(0)
         self._clock.now_ns = at_ns + late_ns
         callback()
@@ -64,7 +64,7 @@ async def _lags(sampler: EventLoopSampler, clock: FakeClock, late_ns: list[int])
     return seen
 
 
-async def test_a_tick_in_time_is_an_observation_of_no_lag(
+async def test_a_punctual_tick_is_a_lag_of_zero(
     sampler: EventLoopSampler, clock: FakeClock
 ) -> None:
     assert await _lags(sampler, clock, [0, 0, 0]) == [0.0, 0.0, 0.0]
@@ -84,14 +84,12 @@ async def test_lateness_does_not_shift_the_grid_of_times(
     assert (sampler._due_ns - started_ns) % (_S // 10) == 0
 
 
-async def test_an_early_tick_is_no_negative_lag(
-    sampler: EventLoopSampler, clock: FakeClock
-) -> None:
+async def test_an_early_tick_is_a_lag_of_zero(sampler: EventLoopSampler, clock: FakeClock) -> None:
     assert await _lags(sampler, clock, [-1000]) == [0.0]
 
 
-async def test_a_loop_that_is_really_blocked_is_seen_so(sampler: EventLoopSampler) -> None:
-    """On a real loop, a handler that computes for 0.2 s makes a lag of 0.1 s at least."""
+async def test_a_blocked_event_loop_is_measured(sampler: EventLoopSampler) -> None:
+    """A handler that computes for 0.2 s causes a lag of at least 0.1 s on a real loop."""
     seen: list[float] = []
     sampler.attach(lambda label, value: seen.append(value))
     started_ns = monotonic_ns()
@@ -103,7 +101,9 @@ async def test_a_loop_that_is_really_blocked_is_seen_so(sampler: EventLoopSample
     assert seen[0] >= 0.09
 
 
-async def test_detached_it_ticks_no_more(sampler: EventLoopSampler, clock: FakeClock) -> None:
+async def test_a_detached_sampler_stops_ticking(
+    sampler: EventLoopSampler, clock: FakeClock
+) -> None:
     seen: list[float] = []
     sampler.attach(lambda label, value: seen.append(value))
     tick = sampler._tick
@@ -123,7 +123,7 @@ async def test_tasks_are_counted(sampler: EventLoopSampler) -> None:
     await asyncio.gather(*tasks)
 
 
-def test_tasks_are_counted_where_there_is_no_registry(
+def test_tasks_are_counted_without_a_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("_all_tasks", "_scheduled_tasks"):

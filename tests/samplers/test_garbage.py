@@ -17,7 +17,7 @@ def sampler() -> Iterator[GarbageSampler]:
     sampler.detach()
 
 
-async def test_the_totals_are_the_collectors_over_all_generations(sampler: GarbageSampler) -> None:
+async def test_totals_are_summed_over_the_generations(sampler: GarbageSampler) -> None:
     gc.disable()
     try:
         before = {each.label: each.value for each in await sampler.sample()}
@@ -34,7 +34,7 @@ async def test_the_totals_are_the_collectors_over_all_generations(sampler: Garba
 
 
 @pytest.mark.parametrize("generation", [0, 1, 2])
-def test_each_collection_is_one_pause_under_its_generation_too(
+def test_each_collection_is_one_pause_in_total_and_by_generation(
     sampler: GarbageSampler, generation: int
 ) -> None:
     seen: Seen = []
@@ -65,7 +65,7 @@ def test_a_pause_is_the_time_between_the_collectors_two_calls(
     assert seen[0] == ("gc pause", 0.002)
 
 
-def test_an_end_without_a_beginning_is_no_pause(sampler: GarbageSampler) -> None:
+def test_the_end_of_a_collection_without_its_start_is_ignored(sampler: GarbageSampler) -> None:
     seen: Seen = []
     sampler.attach(lambda label, value: seen.append((label, value)))
     for callback in gc.callbacks:

@@ -8,7 +8,7 @@ async def _sample(stats: Stats) -> dict[str, float]:
     return {each.label: each.value for each in await HealthSampler(lambda: stats).sample()}
 
 
-async def test_what_was_recorded_and_what_it_cost_is_always_there() -> None:
+async def test_totals_of_recording_and_cost_are_always_sampled() -> None:
     stats = Stats(recorded=7, write_s=0.25, journal_bytes=3 << 20)
     assert await _sample(stats) == {
         "telemetry recorded": 7,
@@ -18,7 +18,7 @@ async def test_what_was_recorded_and_what_it_cost_is_always_there() -> None:
     }
 
 
-async def test_every_loss_and_fault_is_a_series_from_its_first() -> None:
+async def test_each_loss_and_error_is_sampled_from_the_first_one() -> None:
     stats = Stats(
         dropped={"no segment": 3, "invalid": 1},
         recovered=5,

@@ -28,7 +28,7 @@ async def _sample(sampler: ProcessSampler) -> dict[str, float]:
     return {each.label: each.value for each in await sampler.sample()}
 
 
-async def test_it_gives_the_labels_that_readers_know(executor: Executor) -> None:
+async def test_a_sample_has_the_documented_labels(executor: Executor) -> None:
     assert set(await _sample(_sampler(executor))) == {
         "user time",
         "system time",
@@ -42,7 +42,7 @@ async def test_it_gives_the_labels_that_readers_know(executor: Executor) -> None
     }
 
 
-async def test_times_and_switches_lie_between_two_readings_of_ones_own(executor: Executor) -> None:
+async def test_times_and_switches_are_between_two_calls_of_getrusage(executor: Executor) -> None:
     sampler = _sampler(executor)
     before = resource.getrusage(resource.RUSAGE_SELF)
     sample = await _sample(sampler)
@@ -78,7 +78,7 @@ async def test_files_and_threads_are_counted(executor: Executor) -> None:
     assert during["open fds"] == before["open fds"] + 1
 
 
-async def test_nothing_is_read_on_the_event_loops_thread(executor: Executor) -> None:
+async def test_the_process_is_not_read_on_the_event_loops_thread(executor: Executor) -> None:
     readers: set[str] = set()
 
     class Process(psutil.Process):
@@ -91,7 +91,7 @@ async def test_nothing_is_read_on_the_event_loops_thread(executor: Executor) -> 
     assert threading.current_thread().name not in readers
 
 
-async def test_a_sample_that_is_given_up_while_psutil_is_loaded_costs_no_later_one(
+async def test_the_sample_after_a_cancelled_one_waits_for_the_same_load(
     executor: Executor,
 ) -> None:
     gate = threading.Event()
@@ -109,7 +109,7 @@ async def test_a_sample_that_is_given_up_while_psutil_is_loaded_costs_no_later_o
         assert (await _sample(sampler))["rss"] > 0
 
 
-async def test_a_load_that_failed_is_tried_again_by_the_next_sample(executor: Executor) -> None:
+async def test_a_failed_load_is_retried_by_the_next_sample(executor: Executor) -> None:
     failures: list[BaseException] = [ImportError("no psutil"), MemoryError()]
 
     def open_at_last() -> psutil.Process:

@@ -52,10 +52,10 @@ def _batch(
     return Batch(SegmentId(writer, sequence), 4711, max_file_bytes, columns, recovered)
 
 
-async def test_a_large_text_is_written_whole_and_in_pieces(
+async def test_a_large_text_is_written_completely_in_pieces(
     sink: CsvSink, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel may run nothing else on a processor while it copies one."""
+    """The kernel may run nothing else on a processor while it copies a piece."""
     rests: list[int] = []
     monkeypatch.setattr(csv_file, "breathe", lambda: rests.append(1))
     await sink.write(_batch(1, rows=80_000))
@@ -74,7 +74,7 @@ async def test_nothing_is_visible_before_it_is_complete(sink: CsvSink, directory
     await sink.close()
 
 
-async def test_a_flush_publishes_what_was_taken(sink: CsvSink, directory: Path) -> None:
+async def test_a_flush_publishes_all_written_batches(sink: CsvSink, directory: Path) -> None:
     batches = [_batch(1), _batch(2)]
     for batch in batches:
         await sink.write(batch)
@@ -98,7 +98,7 @@ async def test_the_name_spans_the_timepoints(sink: CsvSink, rows: Rows, director
     assert parsed.from_ns <= min(times) <= max(times) < parsed.to_ns
 
 
-async def test_each_prefix_has_files_of_its_own(
+async def test_each_prefix_has_separate_files(
     sink: CsvSink, counts: Callable[[str], Counter[str]]
 ) -> None:
     await sink.write(_batch(1, prefixes=("duration", "runtime")))
@@ -129,13 +129,15 @@ async def test_no_file_exceeds_the_rotation_size(
     assert len(rows("duration")) == len(rows("runtime")) == 29 * rows_of_each
 
 
-async def test_a_row_larger_than_a_file_gets_one_alone(sink: CsvSink, rows: Rows) -> None:
+async def test_a_row_larger_than_a_file_has_its_own_file(sink: CsvSink, rows: Rows) -> None:
     await sink.write(_batch(1, 3, label="x" * 200, max_file_bytes=100))
     await sink.flush()
     assert len(rows("duration")) == 3
 
 
-async def test_segments_of_two_writers_share_no_file(sink: CsvSink, directory: Path) -> None:
+async def test_segments_of_two_writers_are_in_separate_files(
+    sink: CsvSink, directory: Path
+) -> None:
     await sink.write(_batch(1))
     assert await sink.write(_batch(1, writer="f" * 16)) == [(_WRITER, 1)]
     await sink.flush()
@@ -143,7 +145,7 @@ async def test_segments_of_two_writers_share_no_file(sink: CsvSink, directory: P
 
 
 async def test_recovered_segments_are_published_one_by_one(sink: CsvSink, directory: Path) -> None:
-    """So whoever recovers a part of them again comes to the same names."""
+    """So a process that recovers some of them again uses the same names."""
     for sequence in (1, 2, 3):
         await sink.write(_batch(sequence, recovered=True))
     await sink.flush()
@@ -152,10 +154,10 @@ async def test_recovered_segments_are_published_one_by_one(sink: CsvSink, direct
 
 
 @pytest.mark.parametrize("published", ["alone", "with others"])
-async def test_what_was_published_before_the_death_is_not_published_again(
+async def test_files_published_before_a_crash_are_not_published_again(
     sink: CsvSink, directory: Path, thread: WorkerThread, rows: Rows, published: str
 ) -> None:
-    """A process dies after publishing its durations, before its runtime series and the rest."""
+    """A process is killed after publishing its durations, before its other series."""
     for sequence in (1, 2) if published == "with others" else (2,):
         await sink.write(_batch(sequence))
     await sink.flush()
@@ -180,7 +182,7 @@ async def test_every_part_of_a_large_segment_is_published_once(
     assert len(rows("duration")) == 500
 
 
-async def test_a_directory_that_was_removed_is_made_again(
+async def test_a_removed_directory_is_created_again(
     sink: CsvSink, directory: Path, rows: Rows
 ) -> None:
     directory.rmdir()
@@ -189,7 +191,7 @@ async def test_a_directory_that_was_removed_is_made_again(
     assert len(rows("duration")) == 3
 
 
-async def test_closing_removes_what_was_not_published(sink: CsvSink, directory: Path) -> None:
+async def test_close_removes_unpublished_files(sink: CsvSink, directory: Path) -> None:
     await sink.write(_batch(1))
     await sink.close()
     assert _names(directory) == []
@@ -206,7 +208,7 @@ _CALLS = (
 @pytest.mark.parametrize("nth", range(1, 9))
 @pytest.mark.parametrize(("place", "call"), _CALLS)
 @pytest.mark.parametrize("persistent", [False, True])
-async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
+async def test_a_failing_system_call_loses_and_duplicates_nothing(
     sink: CsvSink,
     directory: Path,
     rows: Rows,
@@ -217,7 +219,7 @@ async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
     call: str,
     persistent: bool,
 ) -> None:
-    """The n-th call of one kind fails, once or from then on; then the disk is well again."""
+    """The n-th call of one kind fails, once or repeatedly; then the disk works again."""
     calls = 0
     real = getattr(place, call)
 
@@ -250,7 +252,7 @@ async def test_whatever_call_fails_nothing_is_lost_or_published_twice(
     assert all(file_names.parse(name) for name in _names(directory))
 
 
-async def test_cancelled_while_a_file_is_made_it_leaves_none(
+async def test_a_write_cancelled_while_a_file_is_created_leaves_no_file(
     directory: Path, thread: WorkerThread
 ) -> None:
     directory.mkdir()
@@ -276,7 +278,7 @@ async def test_cancelled_while_a_file_is_made_it_leaves_none(
     assert _names(directory) == []
 
 
-async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
+async def test_a_write_cancelled_at_any_await_loses_nothing_and_leaves_no_file(
     directory: Path, thread: WorkerThread, rows: Rows
 ) -> None:
     directory.mkdir()
@@ -299,7 +301,7 @@ async def test_cancelled_at_any_await_it_loses_nothing_and_leaves_nothing(
     assert len(rows("duration")) == len(rows("runtime")) == 3
 
 
-async def test_a_file_that_can_not_be_synchronised_is_written_anew_and_not_tried_again(
+async def test_a_file_that_can_not_be_synchronised_is_written_again_as_another_file(
     directory: Path, thread: WorkerThread, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory.mkdir()
@@ -324,7 +326,7 @@ async def test_a_file_that_can_not_be_synchronised_is_written_anew_and_not_tried
     assert tried.count(tried[0]) == 1
 
 
-async def test_publishing_neither_waits_for_retention_nor_fails_by_it(
+async def test_publishing_neither_waits_for_retention_nor_fails_with_it(
     directory: Path, thread: WorkerThread, counts: Callable[[str], Counter[str]]
 ) -> None:
     directory.mkdir()
@@ -345,7 +347,7 @@ async def test_publishing_neither_waits_for_retention_nor_fails_by_it(
     assert counts("duration").total() == 0
 
 
-async def test_who_gives_up_waiting_for_retention_does_not_end_it(
+async def test_a_cancelled_close_does_not_stop_retention(
     directory: Path, thread: WorkerThread
 ) -> None:
     directory.mkdir()

@@ -77,7 +77,7 @@ def test_rows_are_grouped_by_prefix_and_label() -> None:
     assert labels == ["/a", "/a", "/b"]
 
 
-def test_blocks_know_their_span() -> None:
+def test_a_block_has_the_first_and_last_of_its_timepoints() -> None:
     column = Column(Series("duration", "/a", Kind.NANOSECONDS), [30, 10, 20], [1, 1, 1])
     (block,) = format_batch(_batch(column), rest=lambda: None)["duration"]
     assert (block.from_ns, block.to_ns) == (10, 30)

@@ -38,12 +38,12 @@ def _names(draw: st.DrawFn) -> FileName:
 
 
 @given(_names())
-def test_a_name_tells_what_it_was_made_from(name: FileName) -> None:
+def test_a_name_is_parsed_into_what_it_was_built_from(name: FileName) -> None:
     assert parse(str(name)) == name
 
 
 @given(_names(), st.sampled_from([".gz", ".zst"]))
-def test_a_compressed_file_is_known_by_the_same_name(name: FileName, suffix: str) -> None:
+def test_the_name_of_a_compressed_file_is_parsed_equally(name: FileName, suffix: str) -> None:
     compressed = f"{name}{suffix}"
     assert parse(compressed) == name
     assert writer(compressed) == name.writer
@@ -54,7 +54,7 @@ def test_a_compressed_file_is_known_by_the_same_name(name: FileName, suffix: str
 
 
 @given(_TIMES, _TIMES)
-def test_the_span_of_a_name_holds_its_timepoints(one_ns: int, other_ns: int) -> None:
+def test_the_span_in_a_name_contains_the_timepoints(one_ns: int, other_ns: int) -> None:
     first_ns, last_ns = sorted((one_ns, other_ns))
     from_ns, to_ns = enclosing(first_ns, last_ns)
     assert from_ns <= first_ns <= last_ns < to_ns
@@ -81,7 +81,7 @@ def test_later_files_of_a_prefix_sort_later(name: FileName, later_us: int) -> No
         "duration.20261123T201825123456-20261123T201925654321.1-9f3ab2c47d51e0aa.000001-000001-0b.csv",
     ],
 )
-def test_a_foreign_name_is_none_of_ours(name: str) -> None:
+def test_any_other_name_is_not_a_published_file(name: str) -> None:
     assert parse(name) is None
 
 
@@ -95,13 +95,13 @@ def test_the_documented_example_is_a_name() -> None:
     assert name.to_ns - name.from_ns == 60_530_865_000
 
 
-def test_a_temporary_name_is_told_from_other_peoples() -> None:
+def test_temporary_names_are_distinguished_from_others() -> None:
     assert is_temporary(temporary("duration", "9f3ab2c47d51e0aa", 3))
     assert not is_temporary("notes.tmp")
     assert parse(temporary("duration", "9f3ab2c47d51e0aa", 3)) is None
 
 
-def test_a_name_tells_its_writer() -> None:
+def test_the_writer_is_found_in_a_name() -> None:
     name = FileName("duration", 0, 1000, 7, "9f3ab2c47d51e0aa", 1, 2, 0)
     assert writer(str(name)) == "9f3ab2c47d51e0aa"
     assert writer("duration.csv") == ""
@@ -118,7 +118,7 @@ def test_a_name_tells_its_writer() -> None:
         (0, 9000, True),
     ],
 )
-def test_a_name_tells_whether_a_file_may_hold_a_time(
+def test_a_name_shows_whether_a_file_may_contain_a_time(
     since_ns: int, until_ns: int, may: bool
 ) -> None:
     name = str(FileName("duration", 2000, 5000, 7, "9f3ab2c47d51e0aa", 1, 2, 0))

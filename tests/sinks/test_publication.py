@@ -23,14 +23,12 @@ def _names(directory: Path) -> list[str]:
     return sorted(each.name for each in directory.iterdir())
 
 
-def test_a_file_gets_its_name_and_loses_the_temporary_one(
-    tmp_path: Path, made: Publication
-) -> None:
+def test_a_published_file_has_only_its_final_name(tmp_path: Path, made: Publication) -> None:
     assert publish(str(tmp_path), [made]) == 4
     assert _names(tmp_path) == [str(_NAME)]
 
 
-def test_what_is_published_already_stays_as_it_is(tmp_path: Path, made: Publication) -> None:
+def test_a_published_file_is_not_overwritten(tmp_path: Path, made: Publication) -> None:
     (tmp_path / str(_NAME)).write_bytes(b"first")
     assert publish(str(tmp_path), [made]) == 0
     assert _names(tmp_path) == [str(_NAME)]
@@ -70,19 +68,19 @@ def test_a_full_disk_is_reported(
     assert _names(tmp_path) == ["made.tmp"]
 
 
-def test_what_is_synchronised_is_so_before_it_has_its_name_and_its_directory_after(
+def test_a_file_is_synchronised_before_its_rename_and_the_directory_after_it(
     tmp_path: Path, made: Publication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, str]] = []
+    calls: list[tuple[str, str]] = []
     real = os.fsync
 
     def fsync(fd: int) -> None:
         path = os.readlink(f"/proc/self/fd/{fd}")
-        told.append((path, " ".join(_names(tmp_path))))
+        calls.append((path, " ".join(_names(tmp_path))))
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert publish(str(tmp_path), [made], with_fsync=True) == 4
-    assert told == [(made.path, "made.tmp"), (str(tmp_path), str(_NAME))]
+    assert calls == [(made.path, "made.tmp"), (str(tmp_path), str(_NAME))]
     publish(str(tmp_path), [], with_fsync=False)
-    assert len(told) == 2
+    assert len(calls) == 2

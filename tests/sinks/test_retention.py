@@ -36,13 +36,13 @@ def _retention(directory: Path, keep_bytes: int = 10**9, keep_s: float = 10**6) 
 
 
 def _at(path: Path | str) -> int:
-    """Return the second that a file was published at."""
+    """Return the second at which a file was published."""
     name = parse(Path(path).name)
     assert name is not None
     return (name.from_ns - EPOCH_NS) // _S
 
 
-def test_the_oldest_files_of_too_many_bytes_are_removed(tmp_path: Path) -> None:
+def test_the_oldest_files_above_the_total_size_are_removed(tmp_path: Path) -> None:
     files = [_publish(tmp_path, second) for second in (3, 1, 2, 4)]
     retention = _retention(tmp_path, keep_bytes=250)
     retention.sweep()
@@ -62,19 +62,19 @@ def test_compressed_files_are_counted_and_removed(tmp_path: Path, suffix: str) -
     assert retention.removed == 2
 
 
-def test_files_of_too_great_an_age_are_removed(tmp_path: Path) -> None:
+def test_files_above_the_age_are_removed(tmp_path: Path) -> None:
     files = [_publish(tmp_path, second) for second in (0, 500, 998)]
     _retention(tmp_path, keep_s=500).sweep()
     assert [path.exists() for path in files] == [False, True, True]
 
 
-def test_what_is_within_the_bounds_stays(tmp_path: Path) -> None:
+def test_files_within_the_limits_stay(tmp_path: Path) -> None:
     files = [_publish(tmp_path, second) for second in range(4)]
     _retention(tmp_path, keep_bytes=400).sweep()
     assert all(path.exists() for path in files)
 
 
-def test_other_peoples_files_are_neither_counted_nor_removed(tmp_path: Path) -> None:
+def test_foreign_files_are_neither_counted_nor_removed(tmp_path: Path) -> None:
     foreign = [tmp_path / name for name in ("notes.csv", "duration.6b1f.csv", "big.bin", "x.tmp")]
     for path in foreign:
         path.write_bytes(b"x" * 10_000)
@@ -84,7 +84,7 @@ def test_other_peoples_files_are_neither_counted_nor_removed(tmp_path: Path) -> 
     assert all(path.exists() for path in (*foreign, ours))
 
 
-def test_temporary_files_of_killed_processes_go_after_a_while(tmp_path: Path) -> None:
+def test_old_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     old, new = (tmp_path / temporary("duration", "0" * 16, number) for number in (1, 2))
     now_s = EPOCH_NS // _S + 1_000
     for path, age_s in ((old, 601), (new, 599)):
@@ -94,7 +94,7 @@ def test_temporary_files_of_killed_processes_go_after_a_while(tmp_path: Path) ->
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_file_that_a_reader_removes_meanwhile_is_nobodys_fault(
+def test_a_file_that_a_reader_removes_meanwhile_is_not_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [_publish(tmp_path, second) for second in range(3)]
@@ -125,7 +125,7 @@ def test_directories_are_swept_once_a_minute_or_when_full(tmp_path: Path) -> Non
     assert not old.exists()
 
 
-def test_a_wall_clock_set_back_does_not_end_the_sweeping(tmp_path: Path) -> None:
+def test_sweeps_continue_after_the_clock_is_set_back(tmp_path: Path) -> None:
     clock = FakeClock(EPOCH_NS)
     retention = Retention(str(tmp_path), 10**6, 10, clock, lambda job: job())
     retention.added(0)
@@ -136,7 +136,7 @@ def test_a_wall_clock_set_back_does_not_end_the_sweeping(tmp_path: Path) -> None
 
 
 def _removals(directory: Path) -> RemovedFiles:
-    """Return what the only account of removals says; nothing where there is none."""
+    """Return the content of the only account of removals; empty if there is none."""
     paths = [
         path
         for path in directory.iterdir()
@@ -148,7 +148,7 @@ def _removals(directory: Path) -> RemovedFiles:
 
 @pytest.fixture
 def undeletable(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the removal of files published at some seconds fail."""
+    """Make the removal of files that were published at some seconds fail."""
 
     def make(*seconds: int, number: int = errno.EPERM) -> None:
         unlink = os.unlink
@@ -165,7 +165,7 @@ def undeletable(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("stuck", [(0,), (1,), (2,), (0, 2), (0, 1), (0, 1, 2)])
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EIO, errno.EROFS])
-def test_a_file_that_can_not_be_removed_keeps_no_other_from_it(
+def test_a_file_that_can_not_be_removed_does_not_keep_others(
     tmp_path: Path, undeletable: Callable[..., None], stuck: tuple[int, ...], number: int
 ) -> None:
     files = [_publish(tmp_path, second) for second in (0, 1, 2, 998)]
@@ -176,10 +176,10 @@ def test_a_file_that_can_not_be_removed_keeps_no_other_from_it(
     assert (retention.removed, retention.errors) == (3 - len(stuck), len(stuck))
 
 
-def test_what_can_not_be_removed_does_not_cost_the_younger_files(
+def test_files_that_can_not_be_removed_do_not_count_against_younger_files(
     tmp_path: Path, undeletable: Callable[..., None]
 ) -> None:
-    """Another user's files may be more than are to be kept, for good."""
+    """Another user's files may permanently exceed the limit."""
     stuck = _publish(tmp_path, 1, 10_000)
     mine = [_publish(tmp_path, second, 1_000) for second in (2, 3, 4)]
     undeletable(1)
@@ -189,7 +189,7 @@ def test_what_can_not_be_removed_does_not_cost_the_younger_files(
     assert [path.exists() for path in (stuck, *mine)] == [True, False, True, True]
 
 
-def test_what_can_not_be_removed_is_counted_and_logged_once(
+def test_failures_to_remove_are_counted_and_logged_once(
     tmp_path: Path, undeletable: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     for second in range(5):
@@ -203,7 +203,7 @@ def test_what_can_not_be_removed_is_counted_and_logged_once(
     assert "remove old files" in caplog.text
 
 
-def test_a_stale_file_that_can_not_be_removed_stops_nothing(
+def test_a_temporary_file_that_can_not_be_removed_does_not_stop_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = tmp_path / temporary("duration", "0" * 16, 1)
@@ -226,7 +226,7 @@ def test_a_stale_file_that_can_not_be_removed_stops_nothing(
 
 
 @pytest.mark.parametrize("exc", [OSError(errno.EIO, "bad block"), ValueError("what?")])
-def test_a_directory_that_can_not_be_looked_through_harms_nobody(
+def test_an_unreadable_directory_is_counted_and_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
 ) -> None:
     def fail(path: str) -> None:
@@ -240,7 +240,7 @@ def test_a_directory_that_can_not_be_looked_through_harms_nobody(
     assert retention.sweeping.done()
 
 
-def test_a_machine_without_threads_harms_nobody(tmp_path: Path) -> None:
+def test_a_sweep_that_can_not_start_a_thread_is_counted_and_logged(tmp_path: Path) -> None:
     def refuse(job: Callable[[], None]) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -249,10 +249,10 @@ def test_a_machine_without_threads_harms_nobody(tmp_path: Path) -> None:
     assert retention.errors == 1
 
 
-def test_at_the_exit_the_next_process_does_it(
+def test_at_interpreter_exit_a_failed_thread_start_is_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From Python 3.12 on no thread can be started then."""
+    """From Python 3.12 on, no thread can be started then."""
 
     def refuse(job: Callable[[], None]) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -262,7 +262,7 @@ def test_at_the_exit_the_next_process_does_it(
     assert (retention.errors, caplog.text) == (0, "")
 
 
-def test_a_sweep_that_takes_long_is_the_only_one(tmp_path: Path) -> None:
+def test_only_one_sweep_runs_at_a_time(tmp_path: Path) -> None:
     jobs: list[Callable[[], None]] = []
     retention = Retention(str(tmp_path), 100, 10**6, FakeClock(EPOCH_NS), jobs.append)
     for _ in range(3):
@@ -287,7 +287,7 @@ def _write_run(directory: Path, writer: str, first: int, last: int, second: int)
 _ONE, _TWO = "1" * 16, "2" * 16
 
 
-def test_what_is_removed_is_told_by_writer_and_prefix(tmp_path: Path) -> None:
+def test_removed_files_are_in_the_account_by_writer_and_prefix(tmp_path: Path) -> None:
     for number in range(3):
         _write_run(tmp_path, _ONE, 10 * number + 1, 10 * number + 10, number)
     _write_run(tmp_path, _TWO, 1, 5, 0)
@@ -301,7 +301,7 @@ def test_what_is_removed_is_told_by_writer_and_prefix(tmp_path: Path) -> None:
     }
 
 
-def test_what_could_not_be_removed_is_not_told_to_be(
+def test_files_that_could_not_be_removed_are_not_in_the_account(
     tmp_path: Path, undeletable: Callable[..., None]
 ) -> None:
     for number in range(3):
@@ -315,13 +315,15 @@ def test_what_could_not_be_removed_is_not_told_to_be(
         assert _removals(tmp_path) == {(_ONE, "duration"): [(1, 2, 1), (5, 6, 1)]}
 
 
-def test_it_is_told_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_account_is_published_before_the_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _write_run(tmp_path, _ONE, 1, 2, 0)
-    told: list[RemovedFiles] = []
+    published: list[RemovedFiles] = []
     unlink = os.unlink
 
     def look(path: str) -> None:
-        told.append(_removals(tmp_path))
+        published.append(_removals(tmp_path))
         unlink(path)
 
     retention = _retention(tmp_path, keep_s=500)
@@ -330,10 +332,10 @@ def test_it_is_told_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
             syscalls, "unlink", lambda path: look(path) if path.endswith(".csv") else unlink(path)
         )
         retention.sweep()
-    assert told == [{(_ONE, "duration"): [(1, 2, 1)], (_ONE, "account"): [(1, 2, 2)]}] * 2
+    assert published == [{(_ONE, "duration"): [(1, 2, 1)], (_ONE, "account"): [(1, 2, 2)]}] * 2
 
 
-def test_a_full_disk_does_not_keep_the_old_files_and_they_are_told_once_there_is_room(
+def test_on_a_full_disk_files_are_removed_and_accounted_for_once_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write_run(tmp_path, _ONE, 1, 2, 0)
@@ -355,7 +357,7 @@ def test_a_full_disk_does_not_keep_the_old_files_and_they_are_told_once_there_is
     assert _removals(tmp_path)[_ONE, "duration"] == [(1, 2, 1)]
 
 
-def test_who_removes_the_account_of_a_dead_process_takes_over_what_it_tells(tmp_path: Path) -> None:
+def test_the_content_of_a_removed_account_is_in_the_next_account(tmp_path: Path) -> None:
     _write_run(tmp_path, _ONE, 1, 2, 0)
     _retention(tmp_path, keep_s=500).sweep()
     (left,) = tmp_path.iterdir()
@@ -403,7 +405,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_in_a_shared_directory_a_file_of_another_user_stops_neither_publishing_nor_retention(
+def test_another_users_file_stops_neither_publishing_nor_retention(
     tmp_path: Path,
 ) -> None:
     directory = Path("/dev/shm") / f"aqltelemetry-test-{os.getpid()}"  # others may go there
@@ -427,14 +429,14 @@ _YEARS_NS = 20 * 365 * 86_400 * _S
 
 
 def _with_stepped_clock(directory: Path, keep_bytes: int) -> Retention:
-    """Return what is told that the clock was set forward by years since it was made."""
+    """Return a Retention whose clock was set forward by years after its creation."""
     wall = FakeClock(EPOCH_NS + 10 * _S)
     retention = Retention(str(directory), keep_bytes, _WEEK_S, wall, lambda job: job())
     wall.now_ns += _YEARS_NS
     return retention
 
 
-def test_a_clock_that_is_set_forward_makes_no_file_too_old(
+def test_a_clock_set_forward_makes_no_file_too_old(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = [_publish(tmp_path, second) for second in (1, 2, 3)]
@@ -449,7 +451,7 @@ def test_a_clock_that_is_set_forward_makes_no_file_too_old(
     )
 
 
-def test_a_clock_that_is_set_forward_leaves_the_bound_of_bytes_in_force(tmp_path: Path) -> None:
+def test_a_clock_set_forward_does_not_suspend_the_limit_of_bytes(tmp_path: Path) -> None:
     files = [_publish(tmp_path, second) for second in (1, 2, 3)]
     _with_stepped_clock(tmp_path, keep_bytes=250).sweep()
     assert [path.exists() for path in files] == [False, True, True]

@@ -1,4 +1,4 @@
-"""That the time recorded is that of the processes, together."""
+"""The time recorded is the time in which at least one process recorded."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def _recorded_s(directory: Path, since_s: float | None = None) -> float:
     return recorded_s(db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns)
 
 
-def test_it_is_from_a_process_start_to_its_last_sample(tmp_path: Path) -> None:
+def test_a_process_records_from_its_start_to_its_last_sample(tmp_path: Path) -> None:
     _sample(tmp_path, 1, 6, 1)
     _write(tmp_path, "duration", [(2, 0.00001, "x"), (2.1, 0.00001, "x"), (2.2, 0.00001, "x")])
     assert _recorded_s(tmp_path) == pytest.approx(6)
 
 
-def test_few_requests_in_a_long_time_are_over_all_of_it(tmp_path: Path) -> None:
+def test_idle_time_counts_too(tmp_path: Path) -> None:
     _sample(tmp_path, 1, 600, 1)
     _write(tmp_path, "duration", [(300 + number / 10, 0.01, "x") for number in range(4)])
     assert 4 / _recorded_s(tmp_path) == pytest.approx(0.0067, abs=0.00005)
 
 
-def test_a_last_sample_out_of_turn_changes_no_interval(tmp_path: Path) -> None:
-    """It is taken when the monitor stops."""
+def test_an_extra_last_sample_changes_no_interval(tmp_path: Path) -> None:
+    """The monitor takes it when it stops."""
     samples = [(at_s, 1.0, "user time") for at_s in (10.0, 20.0, 30.0, 30.5)]
     _write(tmp_path, "runtime", samples)
     assert _recorded_s(tmp_path) == pytest.approx(30.5)
 
 
-def test_single_events_are_no_samples(tmp_path: Path) -> None:
+def test_single_events_do_not_count_as_samples(tmp_path: Path) -> None:
     events = [(at_s, 0.001, "gc pause") for at_s in (1.0, 101.0, 201.0)]
     _write(tmp_path, "runtime", [*events, *((at, 1.0, "user time") for at in (200.0, 201.0))])
     assert _recorded_s(tmp_path) == pytest.approx(200)
 
 
-def test_a_duration_may_begin_before_the_first_sample(tmp_path: Path) -> None:
+def test_a_duration_can_start_before_the_first_sample(tmp_path: Path) -> None:
     _sample(tmp_path, 5, 9, 1)
     _write(tmp_path, "duration", [(10, 8.0, "x")])
     assert _recorded_s(tmp_path) == pytest.approx(8)
@@ -83,7 +83,7 @@ def test_time_without_any_process_does_not_count(tmp_path: Path) -> None:
     assert _recorded_s(tmp_path) == pytest.approx(10 + 30)
 
 
-def test_a_short_process_within_a_long_one_changes_nothing(tmp_path: Path) -> None:
+def test_a_process_within_the_time_of_another_adds_no_time(tmp_path: Path) -> None:
     _sample(tmp_path, 1, 100, 1, 7)
     _sample(tmp_path, 11, 20, 1, 8)
     _sample(tmp_path, 51, 110, 1, 9)
@@ -96,16 +96,16 @@ def test_durations_alone_count_where_nothing_was_sampled(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("length_s", [0.0, 50e-6, math.inf, -1.0])
-def test_it_is_a_second_at_least(tmp_path: Path, length_s: float) -> None:
+def test_the_time_recorded_is_at_least_a_second(tmp_path: Path, length_s: float) -> None:
     _write(tmp_path, "duration", [(3, length_s, "x")])
     assert _recorded_s(tmp_path) == MIN_RECORDED_S == 1
 
 
-def test_nothing_before_the_time_asked_for_counts(tmp_path: Path) -> None:
+def test_time_before_since_does_not_count(tmp_path: Path) -> None:
     _sample(tmp_path, 1, 100, 1)
     _write(tmp_path, "duration", [(60, 59.0, "a long one")])
     assert _recorded_s(tmp_path, since_s=50) == pytest.approx(50)
 
 
-def test_of_nothing_it_is_not_known(tmp_path: Path) -> None:
+def test_the_time_recorded_is_nan_without_observations(tmp_path: Path) -> None:
     assert math.isnan(_recorded_s(tmp_path))

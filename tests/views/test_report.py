@@ -40,7 +40,7 @@ def db(tmp_path: Path) -> TelemetryDB:
     return TelemetryDB(tmp_path)
 
 
-def test_durations_are_summed_up_per_label(db: TelemetryDB) -> None:
+def test_durations_are_summarized_by_label(db: TelemetryDB) -> None:
     table = durations(db)
     values = np.arange(1, 102) / 1000
     assert list(table.index) == ["/v [GET]", "rare"]
@@ -53,7 +53,7 @@ def test_durations_are_summed_up_per_label(db: TelemetryDB) -> None:
     assert row["max"] == 0.101
 
 
-def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> None:
+def test_the_series_of_a_request_follow_its_total(tmp_path: Path) -> None:
     labels = {
         "/a [GET]": 2,
         "/a [GET] disconnect": 1,
@@ -63,14 +63,14 @@ def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> No
         "/b [GET] ttfb": 3,
         "/b [GET] events": 1,
         "/b [GET] events ttfb": 1,
-        "of my own ttfb": 4,
+        "my own ttfb": 4,
         "/z [GET]": 2,
         "/c [GET] 5xx": 1,
     }
     lines = [f"{EPOCH_NS},1.0,{label},7\n" for label, count in labels.items() for _ in range(count)]
     (tmp_path / "duration.1.csv").write_text("Timepoint,Measurement,Label,PID\n" + "".join(lines))
     assert list(durations(TelemetryDB(tmp_path)).index) == [
-        "of my own ttfb",
+        "my own ttfb",
         *("/b [GET]", "/b [GET] ttfb"),
         *("/a [GET]", "/a [GET] ttfb", "/a [GET] 4xx", "/a [GET] disconnect"),
         "/z [GET]",
@@ -79,7 +79,7 @@ def test_what_is_beside_a_requests_total_is_right_after_it(tmp_path: Path) -> No
     ]
 
 
-def test_workers_are_summed_up_per_process(db: TelemetryDB) -> None:
+def test_processes_are_summarized(db: TelemetryDB) -> None:
     table = workers(db)
     assert list(table.index) == [(7, ""), (8, "")]
     first, second = (row for _, row in table.iterrows())
@@ -101,8 +101,8 @@ def test_drops_are_the_last_totals_per_process_and_reason(db: TelemetryDB) -> No
     assert dropped(db).to_dict() == {(7, "", "no segment"): 5.0, (8, "", "torn"): 1.0}
 
 
-def test_processes_of_the_same_pid_are_told_apart(tmp_path: Path) -> None:
-    """As of two containers that share the directory."""
+def test_processes_with_equal_pids_are_distinguished(tmp_path: Path) -> None:
+    """Two containers may share a directory."""
     for number, (lost, cpu) in enumerate([(500.0, 3.0), (1.0, 0.5)]):
         text = f"{EPOCH_NS},{lost},telemetry dropped no segment,7\n"
         text += f"{EPOCH_NS},{cpu},user time,7\n{EPOCH_NS},0.0,system time,7\n"
@@ -114,7 +114,7 @@ def test_processes_of_the_same_pid_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_drops_after_the_last_sample_are_in_the_accounts(tmp_path: Path) -> None:
-    """Totals by the latest account, but of what is torn each account has its own."""
+    """The latest account has the totals; torn records are counted per account."""
     _account(tmp_path, "a", 1, (2, "dropped torn"), (3, "dropped no segment"))
     _account(tmp_path, "a", 2, (1, "dropped torn"), (9, "dropped no segment"), (4, "rows custom"))
     _account(tmp_path, "b", 1, (7, "dropped no segment"))
@@ -131,13 +131,13 @@ def test_drops_after_the_last_sample_are_in_the_accounts(tmp_path: Path) -> None
     assert "dropped: 21 observations" in _rendered(TelemetryDB(tmp_path))
 
 
-def test_one_drop_is_one_observation(tmp_path: Path) -> None:
+def test_one_drop_is_in_the_singular(tmp_path: Path) -> None:
     _account(tmp_path, "a", 1, (1, "dropped no segment"))
     assert "dropped: 1 observation (no segment 1)" in _rendered(TelemetryDB(tmp_path))
 
 
 def test_drops_of_a_forked_child_count_once(tmp_path: Path) -> None:
-    """Each of its writers tells the child's totals."""
+    """Each of its writers has the same totals in its account."""
     for writer, drops in ("a", 3), ("b", 5):
         _account(tmp_path, writer, 1, (77, "child"), (drops, "dropped no segment"))
     _account(tmp_path, "c", 1, (78, "child"), (1, "dropped no segment"))
@@ -172,7 +172,7 @@ def test_the_report_shows_every_label_worker_and_drop(db: TelemetryDB) -> None:
     assert "dropped: 6 observations (no segment 5, torn 1)" in text
 
 
-def test_an_empty_recording_has_an_empty_report(tmp_path: Path) -> None:
+def test_an_empty_recording_gives_an_empty_report(tmp_path: Path) -> None:
     assert "dropped: 0 observations" in _rendered(TelemetryDB(tmp_path))
 
 
