@@ -59,3 +59,15 @@ def _outermost_coroutine() -> FrameType | None:
             found = frame
         frame = frame.f_back
     return found
+
+
+def coroutine_marks() -> dict[str, object]:
+    """Return the attributes by which a coroutine function is recognised, if it is compiled."""
+
+    def marked() -> None: ...
+
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(marked)
+    else:
+        marked._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001 - as asgiref does
+    return dict(vars(marked))

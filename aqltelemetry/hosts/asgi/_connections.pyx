@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twin of `asgi_connections`."""
+"""The compiled twin of `connections`."""
 
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from aqltelemetry.system.async_backend import is_cancellation
+from aqltelemetry.system.async_backend import coroutine_marks, is_cancellation
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO
 from aqltelemetry.hosts.labels import ANSWERING, ASKED, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
@@ -140,16 +140,22 @@ cdef class Connection(Exchange):
     cdef object _scope, _receive, _send
     cdef bint _is_complete, _is_accepted
 
+    @property
     def receive(self):
-        """Receive as the application would, and note that the client has gone."""
-        cdef Receiving receiving = Receiving.__new__(Receiving)
-        receiving._connection = self
-        receiving._inner = iterator_of(self._receive())
-        return receiving
+        """What the application receives by; it also notes that the client has gone."""
+        cdef Receive receive = Receive.__new__(Receive)
+        receive._connection = self
+        return receive
 
-    def send(self, message):
-        """Send as the application would; the exchange ends with its last message."""
-        cdef Sending sending = Sending.__new__(Sending)
+    @property
+    def send(self):
+        """What the application sends by; the request ends with its last message."""
+        cdef Send send = Send.__new__(Send)
+        send._connection = self
+        return send
+
+    cdef int _note(self, message) except -1:
+        """Note what a message says of the response."""
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._begin(message)
@@ -162,9 +168,7 @@ cdef class Connection(Exchange):
             or kind == "websocket.http.response.body"
         ):
             self._note_handshake(kind, message)
-        sending._connection = self
-        sending._inner = iterator_of(self._send(message))
-        return sending
+        return 0
 
     def fail(self, exc):
         """Note how the application failed."""
@@ -219,6 +223,49 @@ cdef class Connection(Exchange):
         except Exception:  # the server says what is wrong with them
             pass
         return 0
+
+
+cdef dict _marks = coroutine_marks()
+
+
+cdef object _mark(thing, name):
+    """Return an attribute by which a coroutine function is recognised; asgiref asks for it."""
+    if name in _marks:
+        return _marks[name]
+    raise AttributeError(f"{type(thing).__name__!r} object has no attribute {name!r}")
+
+
+@cython.final
+cdef class Receive:
+    """Receives as the application would."""
+
+    cdef Connection _connection
+
+    def __call__(self):
+        cdef Receiving receiving = Receiving.__new__(Receiving)
+        receiving._connection = self._connection
+        receiving._inner = iterator_of(self._connection._receive())
+        return receiving
+
+    def __getattr__(self, name):
+        return _mark(self, name)
+
+
+@cython.final
+cdef class Send:
+    """Sends as the application would."""
+
+    cdef Connection _connection
+
+    def __call__(self, message):
+        cdef Sending sending = Sending.__new__(Sending)
+        self._connection._note(message)
+        sending._connection = self._connection
+        sending._inner = iterator_of(self._connection._send(message))
+        return sending
+
+    def __getattr__(self, name):
+        return _mark(self, name)
 
 
 @cython.final

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,6 +214,21 @@ def test_a_disconnect_that_follows_the_last_message_is_no_disconnect(
         asyncio.run(serve(last=True))
         asyncio.run(serve(last=False))
     assert found == [("unmatched", 2), ("unmatched disconnect", 1)]
+
+
+@pytest.mark.parametrize("twin", ["pure", "compiled"])
+def test_what_an_application_is_given_is_recognised_as_coroutine_functions(
+    compiled: ModuleType, twin: str
+) -> None:
+    """Otherwise `asgiref.sync.async_to_sync` warns, as it does for a WSGI application in ASGI."""
+    module = compiled if twin == "compiled" else pure
+    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    with recorded():
+        connection = connections.begin(_scope("http", "GET", ""), None, None)
+        assert iscoroutinefunction(connection.send)
+        assert iscoroutinefunction(connection.receive)
+        assert not hasattr(connection.send, "another attribute")
+        connection.leave()
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
