@@ -1,4 +1,4 @@
-# What other compiled twins call without going through Python.
+# What other compiled modules call without going through Python.
 from libc.stdint cimport int64_t
 
 cdef bint is_recording() noexcept

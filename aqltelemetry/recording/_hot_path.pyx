@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twin of `hot_path`: native clock reads, stores straight into the segment.
+"""The compiled twin of `hot_path`: it reads the clock and stores into the segment natively.
 
-All of it runs with the interpreter's lock held, and between taking a slot and the last
-store into it there is no call of Python's: what other threads, signal handlers and
-collector callbacks do comes before or after. What is not usual is left to the slow way.
+All of it runs with the interpreter's lock held, and between taking a slot and the last store
+into it nothing calls Python: other threads, signal handlers and callbacks of the garbage
+collector run before or after. Anything unusual goes the slow way.
 """
 
 cimport cython
@@ -53,7 +53,7 @@ cdef extern from "Python.h":
 
 
 if time.get_clock_info("perf_counter").implementation != "clock_gettime(CLOCK_MONOTONIC)":
-    raise ImportError("the pure twin would read another clock")
+    raise ImportError("the Python module would read another clock")
 make_crc_tables()
 
 
@@ -86,7 +86,7 @@ def enter(segment):
     """Record into a segment from here on; None switches recording off."""
     global _segment, _slots
     cdef Slots slots = None if segment is None else segment.slots
-    # Nothing is freed before both are set, so nobody sees one of them without the other.
+    # Nothing is freed before both are set, so no other code sees one without the other.
     before = _segment, _slots
     _segment = segment
     _slots = slots
@@ -121,7 +121,7 @@ cdef int64_t monotonic_ns() except? -1:
 
 
 cdef inline bint _store(Slots slots, PyObject* key, int64_t at_ns, uint64_t value) except -1:
-    """Store a record of a series that the segment knows, if it has a slot left."""
+    """Store a record if the segment knows its series and has a slot left; return whether it did."""
     cdef PyObject* found = PyDict_GetItemWithError(<PyObject*>slots._ids, key)
     cdef int overflow = 0
     cdef Py_ssize_t position
@@ -140,7 +140,7 @@ cdef inline bint _store(Slots slots, PyObject* key, int64_t at_ns, uint64_t valu
 
 
 cdef int _forgive() except -1:
-    # What can't be a key is a label all the same; what is no Exception is not ours.
+    # A label need not be hashable; any other exception than an Exception passes through.
     if not PyErr_ExceptionMatches(Exception):
         return -1
     PyErr_Clear()
@@ -205,14 +205,14 @@ cdef inline int _append_value(object key, object measurement) except -1:
         _slow(key, at_ns, measurement, VALUE_LAYOUT)
         return 0
     memcpy(&bits, &value, 8)
-    # A collection may have run when the key was made, and its callbacks have gone on.
+    # The callbacks of a collection, when the key was made, may have replaced the segment.
     slots = _slots
     if slots is not None and not _store(slots, <PyObject*>key, at_ns, bits):
         _slow(key, at_ns, measurement, VALUE_LAYOUT)
     return 0
 
 
-# A generator of Python's own, which the interpreter awaits without a call of a method.
+# A generator made in Python, which the interpreter awaits without calling a method.
 cdef object _FINISHED = FINISHED
 
 
@@ -280,7 +280,7 @@ cdef class time_block:
 
     cdef int _enter_again(self, int64_t now_ns) except -1:
         entries = Entries()
-        # No call of Python's from here to the last of these lines but one.
+        # Nothing calls Python from here until `enter`.
         if self._state == INSIDE:
             entries.first_ns = self._start_ns
             self._entries = entries
@@ -304,7 +304,7 @@ cdef class time_block:
 
 
 cdef object _new_block(object cls, PyObject** arguments, size_t nargsf, PyObject* names):
-    """Make a block without a tuple of arguments, which is what most are made with."""
+    """Create a block from one positional argument without making a tuple of it."""
     cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf), index
     cdef time_block block
     if names is NULL and count == 1:

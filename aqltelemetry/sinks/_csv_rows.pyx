@@ -137,11 +137,11 @@ def format_rows(
     array.array timepoints, array.array values, bytes tail, Py_ssize_t block_rows,
     memory, Py_ssize_t begin,
 ):
-    """Write the rows of a column into `memory`, in blocks.
+    """Write the rows of a column into `memory`, from `begin` on, in blocks of `block_rows`.
 
-    Return of each where it begins and ends, and its least and greatest timepoint.
-    Integer values are nanoseconds, written as seconds; None where floats are not all
-    whole numbers, whose text is Python's business.
+    Return for each block where it begins and ends, and its first and last timepoint. Integer
+    values are nanoseconds and written as seconds. Return None if the values are floats that are
+    not all whole numbers: their text is made in Python.
     """
     cdef Py_ssize_t rows = len(timepoints), start, number, tail_bytes = len(tail)
     cdef Py_ssize_t number_of_blocks = (rows + block_rows - 1) // block_rows

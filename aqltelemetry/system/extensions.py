@@ -1,8 +1,8 @@
 """Chooses between a module in Python and its compiled twin; no other module does.
 
-The compiled twin of `room.module` is `room._module`. It does the same, and is built where there
-is a C compiler. `AQLTELEMETRY_NO_EXTENSIONS=1` switches all of them off. Besides `settings` this
-is the only module that reads the environment, since it is needed before there are settings.
+The compiled twin of `room.module` is `room._module`. It does the same, and is built if there is
+a C compiler. `AQLTELEMETRY_NO_EXTENSIONS=1` switches all of them off. The variable is read here,
+not in `settings`, since modules are chosen before there are settings.
 """
 
 from __future__ import annotations
