@@ -19,7 +19,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench storm matrix services docs map way clean
+	hooks dist bench compare storm matrix services docs map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -75,6 +75,9 @@ bench: $(VENV)/bench ## measure costs and compare with alternatives; ARGS="loadi
 docs: $(VENV)/docs ## build the documentation into build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
+
+compare: $(VENV)/bench ## measure costs beside another revision; REVISION=v0.1.0
+	$(BIN)/python benchmarks/compare.py $(REVISION) $(ARGS)
 
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
 	$(BIN)/python benchmarks/storm.py $(if $(MINUTES),--minutes $(MINUTES) --write)

@@ -36,7 +36,7 @@ _OURS = (
 )
 """How the names of what is ours begin."""
 _CURVE_LINES = 8
-_RIGS = {"storm", "fault_matrix"}
+_RIGS = {"compare", "fault_matrix", "storm"}
 """What measures no cost."""
 Results: TypeAlias = dict[str, dict[str, Any]]
 

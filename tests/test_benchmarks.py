@@ -25,3 +25,9 @@ def test_each_result_is_of_a_benchmark_that_there_is() -> None:
     titles = [line.removeprefix("## ") for line in report.splitlines() if line.startswith("## ")]
     assert titles
     assert all((HERE / f"{title}.py").exists() for title in titles)
+
+
+def test_a_workload_of_the_comparison_prints_its_nanoseconds(tmp_path: Path) -> None:
+    command = [sys.executable, "_workloads.py", "with time_block", str(tmp_path)]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 1e9
