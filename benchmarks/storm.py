@@ -37,7 +37,7 @@ from _document import RELIABILITY, put, table
 from _machine import describe
 
 from aqltelemetry import Monitor, record
-from aqltelemetry.audit.recover import recoverer
+from aqltelemetry.audit import recover as recovery
 from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import settings
@@ -120,11 +120,7 @@ def write(place: Place, witness: memoryview, number: int, threads: int) -> None:
 async def recover(place: Place) -> None:
     """Recover what there is."""
     chosen = settings(place.directory, {"journal_dir": place.journal})
-    at_work = recoverer(chosen, place.roots(), 1)
-    try:
-        await at_work.run(lambda _: None)
-    finally:
-        await at_work.close()
+    await recovery.recover(chosen, place.roots(), share=1)
 
 
 def recover_for_ever(place: Place) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from aqltelemetry.audit.recover import Recovered
-from aqltelemetry.audit.recover import recoverer as recoverer_of
+from aqltelemetry.audit.recover import Recovered, recover
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import settings
 from aqltelemetry.sinks.csv_file import CsvSink
@@ -128,8 +127,4 @@ def roots_of(directory: Path) -> list[Path]:
 async def recover_all(directory: Path) -> Recovered:
     """Recover as the command does, as fast as can be."""
     chosen = settings(directory, {"journal_dir": str(journal_of(directory))})
-    recoverer = recoverer_of(chosen, roots_of(directory), 1)
-    try:
-        return await recoverer.run(lambda _: None)
-    finally:
-        await recoverer.close()
+    return await recover(chosen, roots_of(directory), share=1)

@@ -41,11 +41,7 @@ SINGLE_HOMES = {
         ),
     },
     r"^ *(import|from) pyarrow": {"reading.parsers"},
-    r"^ *(import|from) rich": {"views.report", "commands.cli"},
-    r"^import click": {
-        *("commands.cli", "commands.run", "commands.switch", "commands.doctor", "commands.journal"),
-        "commands.options",
-    },
+    r"^ *(import|from) rich": {"views.report", "commands.report"},
     r"^ *import yappi": {"runtime.profiler"},
     r"posix_spawn|sigtimedwait": {"commands.launch"},
     r"threading\.Thread\(": {"system.threads"},
@@ -164,6 +160,15 @@ def test_each_outside_thing_has_its_home() -> None:
         for pattern in SINGLE_HOMES
     }
     assert users == SINGLE_HOMES
+
+
+def test_only_commands_import_click() -> None:
+    users = {
+        HOUSE.room(module)
+        for module, path in HOUSE.modules.items()
+        if re.search(r"^ *(import|from) click", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"commands"}
 
 
 def _code(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Finds out what is recorded, what is not, and why: of a directory, or of a process."""
+"""Finds out what a directory or a process records, what it does not record, and why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXTRAS = {
 
 
 class Finding(NamedTuple):
-    """What was found of one matter; `is_fault` says whether recording suffers from it."""
+    """The result of one check; `is_fault` is True if it impairs the recording."""
 
     matter: str
     text: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
 
 def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Find out about a monitoring directory; the options are in `environ`."""
+    """Yield the findings about a monitoring directory, with the options in `environ`."""
     try:
         chosen = settings(directory, environ=environ)
     except OptionError as exc:
@@ -56,7 +56,7 @@ def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from _journal(chosen, directory)
     if ControlFiles(chosen.directory).is_off():
         command = f"aqltelemetry on {shlex.quote(directory)}"
-        yield Finding("switch", f"off: to switch it on: {command}", is_fault=True)
+        yield Finding("switch", f"off; switch it on with: {command}", is_fault=True)
     else:
         yield Finding("switch", "on")
     yield _published(chosen.directory)
@@ -66,15 +66,15 @@ def examine(directory: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
-    """Find out about a process, and about where it records or would.
+    """Yield the findings about a process and the directory that it records into.
 
-    Raises FileNotFoundError where there is none, PermissionError where it is
-    another user's.
+    Raises FileNotFoundError if there is no such process, PermissionError if it belongs to
+    another user.
     """
     place = proc / str(pid)
     command = _texts(place / "cmdline")
     environ = dict(text.split("=", 1) for text in _texts(place / "environ") if "=" in text)
-    yield Finding("process", f"{pid}: {' '.join(command) or 'a zombie, or of the kernel'}")
+    yield Finding("process", f"{pid}: {' '.join(command) or 'a zombie or a kernel thread'}")
     headers = list(mapped_by(pid, proc))
     if headers:
         latest = max(headers, key=lambda header: header.created_ns)
@@ -90,7 +90,7 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
 
 
 def examine_environment() -> Iterator[Finding]:
-    """Say of which Python this is, and which optional packages that has."""
+    """Yield which Python this is, and which optional packages it has."""
     yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
     yield Finding("hot path", in_use(), is_fault=not has_interpreter_lock())
     for package, what in EXTRAS.items():
@@ -102,10 +102,10 @@ def examine_environment() -> Iterator[Finding]:
 
 def _aiohttp() -> Iterator[Finding]:
     try:
-        from aqltelemetry.hosts.aiohttp.private import version_note  # noqa: PLC0415 - it need not be there
+        from aqltelemetry.hosts.aiohttp.private import version_note  # noqa: PLC0415 - it may not be installed
 
         note = version_note()
-    except Exception as exc:  # noqa: BLE001 - whatever an import of aiohttp raises
+    except Exception as exc:  # noqa: BLE001 - an import of aiohttp may raise anything
         note = f"can't be imported: {exc}"
     if note:
         yield Finding("aiohttp", note)
@@ -129,13 +129,17 @@ def _directory(directory: str) -> Finding:
 
 
 def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
-    # Of whose recordings this is, which need not be who asks.
+    # The owner of the recordings may be another user than this process.
     uid = os.stat(chosen.directory).st_uid
     try:
         root = find_journal_root(chosen.directory, chosen.journal_dir, uid)
         yield Finding("journal", f"{root} on {file_system(root) or 'an unknown file system'}")
     except PlacementError as exc:
-        yield Finding("journal", f"in memory only: {exc}; a killed process loses", is_fault=True)
+        yield Finding(
+            "journal",
+            f"in memory only: {exc}; a killed process loses its unpublished observations",
+            is_fault=True,
+        )
     try:
         roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
         found = census(roots, uid)
@@ -159,13 +163,13 @@ def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
 
 def _resident(each: Resident) -> str:
     held = f"{counted(each.segments, 'segment')}, {each.size_bytes / _MIB:,.1f} MiB"
-    return f"process {each.pid or 'that has just begun'}, writer {each.writer}: {held}"
+    return f"process {each.pid or 'that has just started'}, writer {each.writer}: {held}"
 
 
 def _published(directory: str) -> Finding:
     names = published.names(directory)
     if not names:
-        return Finding("published", "no file yet; the first comes a minute after a start")
+        return Finding("published", "no file yet; the first appears a minute after a start")
     newest = max(found.to_ns for name in names if (found := parse(name)))
     age_s = max(epoch_ns() - newest, 0) / NS_PER_S
     return Finding("published", f"{counted(len(names), 'file')}, the newest {ago(age_s)}")
@@ -179,12 +183,12 @@ def _is_python(place: Path) -> bool:
 def _why_not(environ: Mapping[str, str]) -> str:
     if "AQLTELEMETRY_RUN" not in environ:
         return (
-            "none: not started by `aqltelemetry run`, and its code has no recording on now, "
-            "or one in memory only; its log (logger aqltelemetry) tells of failures"
+            "none: not started by `aqltelemetry run`, and its program has not started a "
+            "recording, or one in memory only; failures are in its log (logger aqltelemetry)"
         )
     return (
-        "none: it serves nothing that is known, has served nothing yet, only starts other "
-        "processes, or lacks aqltelemetry; its log (logger aqltelemetry) tells of failures"
+        "none: it serves no known framework, has served no request yet, only starts other "
+        "processes, or lacks aqltelemetry; failures are in its log (logger aqltelemetry)"
     )
 
 

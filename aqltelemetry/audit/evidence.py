@@ -1,7 +1,7 @@
-"""What the files of a recording say: rows, accounts, and what is still in the journal.
+"""Reads all that is known of a recording: its rows, its accounts and its journal.
 
-The journal is read first, so that whatever is published meanwhile is seen in one
-of the two places, or in both, and never in none.
+The journal is read first: a segment that is published in the meantime is then seen in the
+journal, in the files or in both, and never in neither.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LISTINGS = 10
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A published file: what its name says, and its rows; None where it is damaged."""
+    """A published file: its parsed name and its number of rows, None if it is damaged."""
 
     name: FileName
     rows: int | None
@@ -50,8 +50,9 @@ class DataFile:
 class Evidence:
     """All that is known of one writer.
 
-    `journal` holds what its segments there tell, by number; None for one that can't
-    be read, or that was never recorded to.
+    `journal` holds the accounts of its segments in the journal by number, None for a segment
+    that was never recorded to. `damaged` names unreadable files. `retired` lists the files
+    that retention removed, by prefix.
     """
 
     writer: str
@@ -63,25 +64,24 @@ class Evidence:
     set_aside: set[int] = field(default_factory=set)
     damaged: list[str] = field(default_factory=list)
     retired: dict[str, list[Removed]] = field(default_factory=dict)
-    """What retention has removed, by prefix."""
 
 
 def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
-    """Return the evidence by writer; raises OSError where a directory can't be read.
+    """Return the evidence by writer; raises OSError if a directory can't be read.
 
-    A file that can't be, or is a link, a pipe or whatever else, is a damaged one.
+    A file that can't be read, a link, a pipe and the like count as damaged.
     """
-    found = look_into(roots)
+    found = read_journal(roots)
     for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
         name = file_names.parse(published)
         if name is None or is_removals(name):
             continue
-        with suppress(FileNotFoundError):  # a reader was faster
+        with suppress(FileNotFoundError):  # a reader removed it
             rows, begin = _read_rows(directory / entry, name.pid)
             evidence = found.setdefault(name.writer, Evidence(name.writer))
             evidence.pid = name.pid
-            _take(evidence, name, rows, begin)
-    # Last, as they are published before what they name is removed.
+            _add(evidence, name, rows, begin)
+    # Last: the account of a removal is published before the removal.
     for (writer, prefix), runs in _removals(directory).items():
         if writer in found:
             found[writer].retired[prefix] = runs
@@ -89,9 +89,10 @@ def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
 
 
 def _removals(directory: Path) -> RemovedFiles:
-    """Return what all accounts say was removed by retention.
+    """Return the files that retention removed, by the accounts of all processes.
 
-    While it is removing, each of these accounts takes the place of the one before it.
+    During a removal each account replaces the one before it, so the directory is listed until
+    there is no new one.
     """
     found: dict[tuple[str, str], list[Removed]] = {}
     read: set[str] = set()
@@ -109,7 +110,7 @@ def _removals(directory: Path) -> RemovedFiles:
 
 
 def _content(path: Path) -> bytes:
-    """Return an account's text; nothing where it can't be read."""
+    """Return the text of an account, empty if it can't be read."""
     try:
         fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -122,7 +123,7 @@ def _content(path: Path) -> bytes:
         syscalls.close(fd)
 
 
-def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) -> None:
+def _add(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) -> None:
     if name.prefix != ACCOUNT:
         evidence.files.append(DataFile(name, rows))
     if rows is None:
@@ -135,7 +136,7 @@ def _take(evidence: Evidence, name: FileName, rows: int | None, begin: bytes) ->
 
 
 def _read_rows(path: Path, pid: int) -> tuple[int | None, bytes]:
-    """Count a file's rows, and return its first piece; None where it is damaged.
+    """Return the number of rows of a file, None if it is damaged, and its first piece.
 
     Raises FileNotFoundError.
     """
@@ -156,7 +157,7 @@ def _read_rows(path: Path, pid: int) -> tuple[int | None, bytes]:
 
 
 def _count(pieces: Iterable[bytes], pid: int) -> tuple[int | None, bytes]:
-    """Count rows piece by piece, since others' files may be of any size."""
+    """Count rows piece by piece, since a foreign file may have any size."""
     mark = b",%d\n" % pid
     begin = rest = b""
     lines = rows = 0
@@ -167,23 +168,23 @@ def _count(pieces: Iterable[bytes], pid: int) -> tuple[int | None, bytes]:
         lines += text.count(b"\n", 0, end)
         rows += text.count(mark, 0, end)
         rest = text[end:]
-        if len(rest) > _PIECE_BYTES:  # no row is as long
+        if len(rest) > _PIECE_BYTES:  # longer than any row
             return None, begin
     is_whole = begin.startswith(CSV_HEADER) and rows == lines - 1 and not rest
     return rows if is_whole else None, begin
 
 
-def look_into(roots: Iterable[Path]) -> dict[str, Evidence]:
-    """Return what is in the journal, by writer."""
+def read_journal(roots: Iterable[Path]) -> dict[str, Evidence]:
+    """Return the evidence in the journal by writer; raises OSError."""
     found: dict[str, Evidence] = {}
     for root in roots:
-        _look_into(root, found)
+        _read_root(root, found)
     return found
 
 
-def _look_into(root: Path, found: dict[str, Evidence]) -> None:
+def _read_root(root: Path, found: dict[str, Evidence]) -> None:
     try:
-        owner = syscalls.look_at(root).st_uid  # not this user, where root looks
+        owner = syscalls.look_at(root).st_uid  # another user, if root reads the journal
     except FileNotFoundError:
         return
     for path in find_writers(root):
@@ -193,17 +194,19 @@ def _look_into(root: Path, found: dict[str, Evidence]) -> None:
             evidence.is_alive = path.exists()
         else:
             os.close(lock_fd)
-        with suppress(FileNotFoundError):  # it was recovered meanwhile
+        with suppress(FileNotFoundError):  # another process recovered it in the meantime
             labels = read_table(path, _no_rest, uid=owner)
             for name in syscalls.list_directory(path):
                 number = segment_number(name)
                 if number is not None:
-                    _read(evidence, path / name, number, owner, labels)
+                    _read_segment(evidence, path / name, number, owner, labels)
     for writer, number in find_set_aside(root):
         found.setdefault(writer, Evidence(writer)).set_aside.add(number)
 
 
-def _read(evidence: Evidence, path: Path, number: int, owner: int, labels: TableLabels) -> None:
+def _read_segment(
+    evidence: Evidence, path: Path, number: int, owner: int, labels: TableLabels
+) -> None:
     try:
         reading = read_segment(
             read_file(path, uid=owner),

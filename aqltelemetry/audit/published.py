@@ -1,4 +1,4 @@
-"""Counts what was published, by the bytes of the files alone, compressed or not."""
+"""Counts published observations from the bytes of the files, compressed or not."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import file_names
-from aqltelemetry.sinks.account import Account, read_account
+from aqltelemetry.sinks.account import read_account, recordings
 
 
 @dataclass
-class Recorded:
-    """What published files hold: rows by file prefix, the processes, what they dropped."""
+class Published:
+    """The content of published files.
+
+    `rows` by file prefix; `processes` as PID and writer; `dropped` observations, by the
+    accounts.
+    """
 
     files: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     processes: set[tuple[int, str]] = field(default_factory=set)
-    """By PID and writer."""
     dropped: int = 0
-    """Observations that were not kept, by the accounts."""
 
 
 def names(directory: str) -> list[str]:
-    """Return the names under which files were published; none where there is no directory.
+    """Return the names under which files were published; none if there is no directory.
 
-    A file that was compressed or renamed since has the same name here as before.
+    A file that was compressed or renamed later is listed under its first name.
     """
     return sorted(_files(directory))
 
 
-def count(directory: str, wanted: Collection[str]) -> Recorded:
-    """Count what files hold that were published under these names; vanished ones don't count."""
-    recorded = Recorded()
-    drops: dict[tuple[object, str], int] = {}
+def count(directory: str, wanted: Collection[str]) -> Published:
+    """Count the content of the files published under these names; missing files don't count."""
+    found = Published()
+    children: dict[str, int | None] = {}
+    drops: dict[tuple[str, str], int] = {}
     files = _files(directory)
     for name in wanted:
         parsed = file_names.parse(name)
@@ -50,16 +53,19 @@ def count(directory: str, wanted: Collection[str]) -> Recorded:
         except (FileNotFoundError, CompressedFileError):
             continue
         if parsed.prefix == ACCOUNT:
-            with suppress(ValueError, KeyError):  # damaged: `verify` tells
+            with suppress(ValueError, KeyError):  # damaged, which `verify` reports
                 account = read_account(parsed, data)
-                recorded.dropped += account.torn
-                _note_drops(parsed.writer, account, drops)
+                found.dropped += account.torn
+                children[parsed.writer] = account.child
+                for reason, total, _ in account.dropped:
+                    known = drops.get((parsed.writer, reason), 0)
+                    drops[parsed.writer, reason] = max(known, total)
             continue
-        recorded.files += 1
-        recorded.rows[parsed.prefix] += data.count(b"\n") - 1
-        recorded.processes.add((parsed.pid, parsed.writer))
-    recorded.dropped += sum(drops.values())
-    return recorded
+        found.files += 1
+        found.rows[parsed.prefix] += data.count(b"\n") - 1
+        found.processes.add((parsed.pid, parsed.writer))
+    found.dropped += sum(_once(drops, recordings(children)).values())
+    return found
 
 
 def _files(directory: str) -> Mapping[str, str]:
@@ -81,8 +87,12 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _note_drops(writer: str, account: Account, drops: dict[tuple[object, str], int]) -> None:
-    # The writers of a forked child all tell the same totals.
-    teller = writer if account.child is None else account.child
-    for reason, total, _ in account.dropped:
-        drops[teller, reason] = max(drops.get((teller, reason), 0), total)
+def _once(
+    drops: Mapping[tuple[str, str], int], stands_for: Mapping[str, str]
+) -> Mapping[tuple[str, str], int]:
+    """Return the drops by recording and reason, of each the largest total."""
+    found: dict[tuple[str, str], int] = {}
+    for (writer, reason), total in drops.items():
+        key = stands_for[writer], reason
+        found[key] = max(found.get(key, 0), total)
+    return found

@@ -1,4 +1,4 @@
-"""Runs of segments: which accounts and files are of the same ones, and what these miss."""
+"""Groups accounts and files by the segments they cover, and finds gaps and duplicates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aqltelemetry.sinks.removals import Removed
 
 
 class Run(NamedTuple):
-    """Segments that files or accounts have in common, and those files and accounts."""
+    """The segments `first` to `last`, and the accounts and files that overlap in them."""
 
     first: int
     last: int
@@ -21,7 +21,7 @@ class Run(NamedTuple):
 
 
 def runs_of(evidence: Evidence) -> Iterator[Run]:
-    """Group what tells of the same segments."""
+    """Group the accounts and files of a writer by the segments they cover."""
     spans = sorted(
         [(account.first, account.last, account) for account in evidence.accounts]
         + [(file.name.first, file.name.last, file) for file in evidence.files],
@@ -43,7 +43,7 @@ def runs_of(evidence: Evidence) -> Iterator[Run]:
 
 
 def retired_rows(run: Run, prefix: str, retired: Mapping[str, Sequence[Removed]]) -> int:
-    """Return how many rows of a prefix were in files that retention may have removed."""
+    """Return the number of rows of a prefix in files that retention may have removed."""
     return sum(
         account.rows.get(prefix, 0)
         for account in run.accounts
@@ -55,20 +55,20 @@ def retired_rows(run: Run, prefix: str, retired: Mapping[str, Sequence[Removed]]
 
 
 def doubles(files: Sequence[DataFile]) -> Iterator[str]:
-    """Tell of segments that are in two files, other than as the parts of one."""
+    """Yield a message for each segment that is in two files which are not parts of one."""
     seen: dict[int, tuple[int, int]] = {}
     parts = Counter((file.name.first, file.name.last, file.name.part) for file in files)
     for (first, last, _), times in parts.items():
         if times > 1:
-            yield f"segments {first}-{last} are {times} times in {files[0].name.prefix}"
+            yield f"segments {first}-{last} appear {times} times in {files[0].name.prefix}"
     for first, last in sorted({(file.name.first, file.name.last) for file in files}):
         for n in range(first, last + 1):
             if seen.setdefault(n, (first, last)) != (first, last):
-                yield f"segment {n} is twice in {files[0].name.prefix}"
+                yield f"segment {n} appears twice in {files[0].name.prefix}"
 
 
 def may_miss_files(prefix: str, files: Sequence[DataFile], run: Run) -> bool:
-    """Say whether a whole file may be gone, which is what readers do."""
+    """Return whether a whole file may be missing; readers remove whole files."""
     covered = {n for file in files for n in range(file.name.first, file.name.last + 1)}
     if any(n not in covered for n in range(run.first, run.last + 1)):
         return True

@@ -1,4 +1,4 @@
-"""Counts what is recorded but not yet in files: the observations in the journal."""
+"""Counts the observations in the journal, which are not yet in files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from aqltelemetry.audit.evidence import Evidence, look_into
+from aqltelemetry.audit.evidence import Evidence, read_journal
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import counted, processes
 from aqltelemetry.settings import settings
 
 
 class Unpublished(NamedTuple):
-    """How many observations are in the journal, and of how many processes."""
+    """The observations in the journal, and the number of processes that recorded them."""
 
     of_killed: int = 0
     killed: int = 0
@@ -26,8 +26,8 @@ class Unpublished(NamedTuple):
 def count(directory: str) -> Unpublished:
     """Count the observations in the journal of a monitoring directory.
 
-    Raises OSError where the journal can't be read, OptionError where an environment
-    variable that says where it is has a bad value.
+    Raises OSError if the journal can't be read, OptionError if an environment variable that
+    gives its place has a bad value.
     """
     chosen = settings(directory)
     roots = all_roots(chosen.directory, chosen.journal_dir, uid=os.stat(directory).st_uid)
@@ -36,7 +36,7 @@ def count(directory: str) -> Unpublished:
 
 def count_in(roots: Iterable[Path]) -> Unpublished:
     """Count the observations below the roots of a journal; raises OSError."""
-    found = [each for each in look_into(roots).values() if _accepted(each)]
+    found = [each for each in read_journal(roots).values() if _accepted(each)]
     killed = [each for each in found if not each.is_alive]
     running = [each for each in found if each.is_alive]
     return Unpublished(
@@ -48,7 +48,7 @@ def count_in(roots: Iterable[Path]) -> Unpublished:
 
 
 def describe(found: Unpublished, directory: str) -> str:
-    """Return where the observations come from and how they become files; "" if there are none."""
+    """Return whose observations these are and how they get published; "" if there are none."""
     parts = []
     if found.of_killed:
         parts.append(
@@ -64,4 +64,4 @@ def describe(found: Unpublished, directory: str) -> str:
 
 
 def _accepted(evidence: Evidence) -> int:
-    return sum(told.accepted for told in evidence.journal.values() if told is not None)
+    return sum(account.accepted for account in evidence.journal.values() if account is not None)

@@ -1,7 +1,7 @@
-"""Finds the Python processes below a command, and says which of them were not recorded, and why.
+"""Finds the Python processes below a command that were not recorded, and the reasons.
 
-A process below us notes that it started, where our start-up hook ran in it. Others can only
-be seen: processes that end between two looks, or whose parents ended before a look, are not.
+A process in which the start-up hook ran has written a note. Other processes are found in /proc
+only: those that end between two looks, or whose parents ended before a look, are missed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
 class Process(NamedTuple):
-    """A Python process: its command line, and whether its environment is the run's.
+    """A Python process: its command line, and whether it has the environment of the run.
 
-    `kind` and `text` are what it noted; empty where it noted nothing.
+    `kind` and `text` are from its last note; empty if it wrote none.
     """
 
     command: Sequence[str]
@@ -35,7 +35,7 @@ class Process(NamedTuple):
 
 
 class Descendants:
-    """The Python processes below one, as they were seen by `look`."""
+    """The Python processes below a process, as `look` found them."""
 
     def __init__(self, variable: str, proc: Path = Path("/proc")) -> None:
         self.seen: dict[int, Process] = {}
@@ -43,11 +43,11 @@ class Descendants:
         self._proc = proc
 
     def look(self, root: int) -> None:
-        """See which processes there are now."""
+        """Add the processes that exist now."""
         waiting = [root]
         while waiting:
             pid = waiting.pop()
-            with suppress(OSError):  # it has ended, or is another user's
+            with suppress(OSError):  # it has ended, or belongs to another user
                 self._see(pid)
             with suppress(OSError):
                 waiting += self._children(pid)
@@ -72,7 +72,7 @@ class Descendants:
 
 
 def with_notes(seen: Mapping[int, Process], notes: str) -> dict[int, Process]:
-    """Return the processes that were seen, and those that noted something, the last of it."""
+    """Return the processes that were seen and those that wrote notes, with their last note."""
     found = dict(seen)
     for line in notes.splitlines():
         pid, kind, text = [*line.split("\t", 2), "", ""][:3]
@@ -87,7 +87,7 @@ def with_notes(seen: Mapping[int, Process], notes: str) -> dict[int, Process]:
 
 
 def unrecorded(processes: Mapping[int, Process], recorded: Collection[int]) -> str:
-    """Name the processes that were not recorded, and why; empty if there are none."""
+    """Return a line about the processes that were not recorded, and why; empty if none."""
     by_reason: dict[tuple[str, str], list[int]] = {}
     for pid, process in sorted(processes.items()):
         is_recorded = pid in recorded or process.kind == "recorded"
@@ -108,7 +108,7 @@ def unrecorded(processes: Mapping[int, Process], recorded: Collection[int]) -> s
 
 
 def _is_expected(process: Process, *, any_recorded: bool) -> bool:
-    """Say whether nobody would look for a process: one that only helps or starts others."""
+    """Return whether nobody expects a recording: the process only helps or starts others."""
     if any(helper in word for word in process.command for helper in _HELPERS):
         return True
     is_server = program_name(process.command) in SERVERS
@@ -121,7 +121,7 @@ def _reason(process: Process) -> str:
     flags = _flags(process.command)
     if process.kind == "started":
         is_server = program_name(process.command) in SERVERS
-        return "served no request" if is_server else "serves nothing"
+        return "served no request" if is_server else "serves no requests"
     if ignored := flags & {"I", "E"}:
         return f"ignores its environment (-{ignored.pop()})"
     if "S" in flags:

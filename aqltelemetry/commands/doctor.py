@@ -1,4 +1,4 @@
-"""`aqltelemetry doctor`: what is recorded, what is not, and why."""
+"""`aqltelemetry doctor`: finds out what is recorded, what is not, and why."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _WIDTH = 12
 def doctor(context: click.Context, directory: str | None, pid: int | None) -> None:
     """Find out what is recorded, what is not, and why.
 
-    Of DIR, or, with --pid, of a process and the directory that it records into. Problems
-    are marked with !; the exit status is 1 then.
+    Examines DIR, or, with --pid, a process and the directory that it records into.
+    Problems are marked with !; the exit status is then 1.
     """
     if directory is not None and pid is not None:
         raise click.UsageError("give either DIR or --pid")

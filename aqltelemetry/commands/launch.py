@@ -1,6 +1,6 @@
-"""Runs a command such that every Python process below it is recorded.
+"""Runs a command so that every Python process below it is recorded.
 
-By environment variables alone, which whatever starts those processes hands on.
+This takes environment variables only, which processes pass on to their children.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from aqltelemetry.errors import CommandError
 from aqltelemetry.settings import RUN_CHARS, RUN_ID, variables
 
 _AUTOSTART = str(Path(__file__).parents[1] / "autostart")
-# Those that nobody can wait for; a terminal stops this process as it does the command;
-# and what a fault of this process raises, which must end it.
-_LEFT_ALONE = frozenset(
+# Signals that can't be waited for; the stop key of a terminal, which reaches the command by
+# itself; and faults of this process, which must end it.
+_NOT_FORWARDED = frozenset(
     {
         *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP),
         *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP),
@@ -26,9 +26,9 @@ _LEFT_ALONE = frozenset(
 )
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _STOPPING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
-_OF_A_SIGNAL = 128
-_LOOK_S = 0.25
-_FIRST_LOOKS_S = (0.02, 0.03, 0.05, 0.1)
+_SIGNAL_BASE = 128
+_POLL_S = 0.25
+_FIRST_POLLS_S = (0.02, 0.03, 0.05, 0.1)
 
 
 def environment(
@@ -36,7 +36,7 @@ def environment(
 ) -> dict[str, str]:
     """Return an environment in which Python processes record into `directory`.
 
-    `options` are texts by name, as `settings` takes them from the environment.
+    `options` are texts by the name of the option, as in `settings.variables`.
     """
     path = environ.get("PYTHONPATH", "")
     return {
@@ -50,9 +50,9 @@ def environment(
 
 
 class Notes:
-    """A file in memory that processes below this one append to.
+    """A file in memory to which processes below this one append notes.
 
-    It is found by way of this process's descriptor, so nothing is left of it afterwards.
+    They find it through this process's descriptor, so it disappears with this process.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class Notes:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables by which others find it."""
+        """The environment variables by which other processes find it."""
         return {RUN_ID: f"{self.run}/{os.getpid()}/{self._fd}"}
 
     def read(self) -> str:
-        """Return all that was noted."""
+        """Return the text of all notes."""
         return os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode(errors="replace")
 
 
@@ -74,27 +74,29 @@ def run(
 ) -> int:
     """Run a command to its end; return its exit code, or the negative signal that ended it.
 
-    Signals sent to this process reach the command; those that a terminal sends it has
-    got already. As a container's first process this one also reaps what is left to it.
-    `look` is called with the command's PID some times a second.
-    Raises CommandError where the command can't be run.
+    Signals sent to this process are forwarded to the command, except those of the terminal,
+    which reach it by themselves. As the first process of a container, this one also reaps
+    orphaned processes. `look` is called with the command's PID several times a second.
+
+    Raises CommandError if the command can't be run.
     """
-    waited = signal.valid_signals() - _LEFT_ALONE
+    waited = signal.valid_signals() - _NOT_FORWARDED
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-    # Who started us may ignore it, and then nobody would hear of the command's end.
-    told = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # The parent process may have it ignored, and then the end of the command sends no signal.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _wait(_spawn(command, environ, before), waited, look)
     finally:
-        signal.signal(signal.SIGCHLD, told)
+        signal.signal(signal.SIGCHLD, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_as(code: int) -> int:
-    """End this process by the signal that ended the command, if a service is stopped by it.
+    """End this process by the signal that ended the command, if that is a signal to stop.
 
-    A supervisor takes it for a clean end, and an exit status for a failure. Otherwise return the
-    exit status: `code` as `run` returned it, or 128 and the signal, as shells have it.
+    Supervisors treat this as a clean stop, and an exit status other than 0 as a failure.
+    Otherwise return the exit status: `code` as `run` returned it, or 128 plus the signal, as
+    shells do.
     """
     if -code in _STOPPING:
         for stream in (sys.stdout, sys.stderr):
@@ -102,7 +104,7 @@ def end_as(code: int) -> int:
                 stream.flush()
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)  # has no effect in the first process of a container
-    return code if code >= 0 else _OF_A_SIGNAL - code
+    return code if code >= 0 else _SIGNAL_BASE - code
 
 
 def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
@@ -115,23 +117,25 @@ def _spawn(command: Sequence[str], environ: Mapping[str, str], mask: Collection[
 
 
 def _wait(child: int, waited: Collection[int], look: Callable[[int], object] | None) -> int:
-    pauses = iter(_FIRST_LOOKS_S)
+    pauses = iter(_FIRST_POLLS_S)
     while True:
-        # Not for ever, in case that a thread of somebody else's in here got the signal.
-        info = signal.sigtimedwait(waited, next(pauses, _LOOK_S))
+        # With a timeout, since another thread of this process may have got the signal.
+        info = signal.sigtimedwait(waited, next(pauses, _POLL_S))
         if look is not None:
             look(child)
         if info is None or info.si_signo == signal.SIGCHLD:
             code = _reap(child)
             if code is not None:
                 return code
-        elif info.si_code <= 0:  # from a process; a terminal's come from the kernel
-            with suppress(ProcessLookupError, PermissionError):  # it has ended, or is another's
+        elif info.si_code <= 0:  # from a process; the terminal sends through the kernel
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # it has ended, or belongs to another user
                 os.kill(child, info.si_signo)
 
 
 def _reap(child: int) -> int | None:
-    """Reap all that has ended; return the exit code of the child if it is among that."""
+    """Reap all ended processes; return the exit code of the child if it is one of them."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

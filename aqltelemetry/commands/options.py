@@ -1,25 +1,27 @@
-"""What the commands have in common: the directory, and errors about processes."""
+"""What several commands share: the directory, the journal, and errors about processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from aqltelemetry.settings import default_directory
+from aqltelemetry.errors import TelemetryError
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.settings import Settings, default_directory, settings
 
 EXIT_INCOMPLETE = 3
-"""Exit status of a command that did what it could, but not all."""
+"""Exit status of a command whose result is incomplete."""
 
 
 def takes_directory(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument [DIR] and the option --dir, which are one parameter.
+    """Add the argument [DIR] and the option --dir to a command, as one parameter.
 
-    The command is called with `directory`, None where neither is given.
+    The command is called with `directory`, None if neither is given.
     """
 
     @wraps(command)
@@ -34,7 +36,7 @@ def takes_directory(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def takes_existing_directory(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Do as `takes_directory`, and call the command with the path of a directory that exists."""
+    """Add DIR as `takes_directory` does; the command is called with an existing path."""
 
     @wraps(command)
     def resolved(*args: Any, directory: str | None, **others: Any) -> Any:
@@ -44,36 +46,63 @@ def takes_existing_directory(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def existing(directory: str | None) -> Path:
-    """Return the directory that is given, or the default one; it must exist."""
+    """Return the given directory, or the default one; raises UsageError if it does not exist."""
     path = Path(directory or default_directory())
     if not path.exists():
-        hint = "" if directory else "; give its DIR, or set AQLTELEMETRY_DIR"
+        hint = "" if directory else "; give DIR, or set AQLTELEMETRY_DIR"
         raise click.UsageError(f"{path} does not exist: nothing was recorded there{hint}")
     if not path.is_dir():
         raise click.UsageError(f"{path} is a file, not a directory")
     return path
 
 
+takes_journal_dir = click.option(
+    "--journal-dir",
+    metavar="PATH",
+    help="The journal's directory, if the recording was started with one.",
+)
+
+
+def checked_settings(directory: Path, journal_dir: str | None) -> Settings:
+    """Return the settings of a recording; raises ClickException for a wrong value."""
+    try:
+        return settings(directory, {} if journal_dir is None else {"journal_dir": journal_dir})
+    except TelemetryError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def journal_roots(directory: Path, journal_dir: str | None) -> Sequence[Path]:
+    """Return the directories that may hold the journal of a recording."""
+    chosen = checked_settings(directory, journal_dir)
+    # A directory of another user has its journal under that user's name.
+    return all_roots(chosen.directory, chosen.journal_dir, uid=os.stat(directory).st_uid)
+
+
+def missing_extra(extra: str, exc: ImportError) -> click.ClickException:
+    """Return the error for a command whose optional packages are not installed."""
+    return click.ClickException(f"{exc}; it comes with the extra aqltelemetry[{extra}]")
+
+
 def no_process(pid: int) -> click.ClickException:
-    """Return the error of a process that is not there."""
+    """Return the error for a process that does not exist."""
     return click.ClickException(f"there is no process {pid}")
 
 
 def no_access(pid: int) -> click.ClickException:
-    """Return the error of a process that this user may not examine."""
+    """Return the error for a process that this user may not examine."""
     try:
         owner = os.stat(f"/proc/{pid}").st_uid
     except OSError:
         owner = os.geteuid()
     if owner == os.geteuid() or os.geteuid() == 0:
         text = f"the system does not let this process examine process {pid}"
-        return click.ClickException(f"{text}: limits of a container, perhaps")
+        return click.ClickException(f"{text}: perhaps by limits of a container")
     return click.ClickException(
         f"process {pid} belongs to user {owner}: run this as that user, or as root"
     )
 
 
 class IncompleteError(click.ClickException):
-    """Ends a command that did what it could, but not all, with its exit status."""
+    """Ends a command whose result is incomplete."""
 
     exit_code = EXIT_INCOMPLETE

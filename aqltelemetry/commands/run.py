@@ -1,4 +1,4 @@
-"""`aqltelemetry run`: records the Python processes of a command, without a line of code."""
+"""`aqltelemetry run`: records the Python processes of a command without changing their code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
 
 from aqltelemetry.audit import published
-from aqltelemetry.audit.recover import recoverer as recoverer_of
+from aqltelemetry.audit.recover import recover
 from aqltelemetry.commands import launch
 from aqltelemetry.commands.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
@@ -25,8 +24,7 @@ from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import TEXT_OPTIONS, Settings, settings, variables
 from aqltelemetry.sinks import file_names
 
-_SHARE = 0.5
-_OF_A_SIGNAL = 128
+_SIGNAL_BASE = 128
 _MIB = 1 << 20
 _DAY_S = 86400
 
@@ -49,17 +47,22 @@ def _telemetry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    epilog="The other options are those of a recording, as the README lists them. "
-    "The same may be had of environment variables, AQLTELEMETRY_DIR and so on.",
+    epilog="Every option of the recording is also an environment variable: AQLTELEMETRY_DIR, "
+    "AQLTELEMETRY_INTERVAL_S and so on.",
 )
-@click.option("--dir", "directory", metavar="DIR", help="Where to record.  [default: _monitoring]")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="Directory to record into.  [default: AQLTELEMETRY_DIR, or _monitoring]",
+)
 @click.option(
     "--template",
     metavar="MODULE:FUNCTION",
-    help="The function that names the route of a request.",
+    help="Function that returns the route template of a request.",
     callback=_checked_template,
 )
-@click.option("--strict", is_flag=True, help="Do not run COMMAND where it can't be recorded.")
+@click.option("--strict", is_flag=True, help="Do not run COMMAND if it can't be recorded.")
 @_telemetry_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -78,14 +81,15 @@ def run(
     aqltelemetry run -- gunicorn app:app --workers 4
     aqltelemetry run --dir /var/lib/app/monitoring -- uvicorn app:app --workers 4
 
-    Requests of aiohttp, Bottle, Django, Falcon, FastAPI, Flask, Litestar, Pyramid, Quart,
-    Starlette and (over ASGI) Sanic are recorded on any server, those of other
-    applications under Gunicorn and uvicorn. A program that
-    serves nothing is recorded too, if it is the first Python process of COMMAND,
-    imports aqltelemetry, or is a worker of Celery, RQ or the like.
-    Where COMMAND can't be recorded, it runs unrecorded, unless --strict is given.
+    Requests of aiohttp, Bottle, Django, Falcon, FastAPI, Flask, Litestar, Pyramid,
+    Quart, Starlette and (over ASGI) Sanic are recorded on any server; requests of
+    other applications are recorded under Gunicorn and uvicorn. A program that serves
+    no requests is recorded if it is the first Python process of COMMAND, if it
+    imports aqltelemetry, or if it is a worker of Celery, RQ and the like.
+
+    If COMMAND can't be recorded, it runs unrecorded, unless --strict is given.
     Signals and the exit code pass through.
-    """  # noqa: D301 - it is click's, who marks by it what is not to be filled
+    """  # noqa: D301 - click's mark for lines that are not to be filled
     options = {name: text for name, text in given.items() if text is not None}
     try:
         environ, chosen = _prepare(directory, options, strict=strict)
@@ -114,10 +118,10 @@ def run(
 def _prepare(
     directory: str | None, options: Mapping[str, str], *, strict: bool
 ) -> tuple[dict[str, str], Settings]:
-    """Return the command's environment, and the options of its recordings.
+    """Return the environment of the command, and the settings of its recordings.
 
-    A wrong value of the environment is left out, and this is said; it raises OptionError as a
-    wrong option does if `strict`. Raises MonitoringDirectoryError.
+    A wrong value in the environment is reported and left out; if `strict`, it raises
+    OptionError, as a wrong option does. Raises MonitoringDirectoryError.
     """
     settings(directory, {k: v for k, v in options.items() if k != "template"}, environ={})
     environ = launch.environment("", options, os.environ)
@@ -129,7 +133,7 @@ def _prepare(
         except OptionError as exc:
             if strict or exc.option in given or exc.option not in environ:
                 raise
-            _say(f"{exc}; the default is taken")
+            _say(f"{exc}; the default is used")
             del environ[exc.option]
         else:
             break
@@ -156,14 +160,14 @@ def _launch(
 
 
 def _as_given(exc: OptionError, options: Mapping[str, str]) -> str:
-    """Tell of a wrong value under the name that it was given by."""
+    """Describe a wrong value under the name that gave it."""
     if exc.option in options:
         return f"--{exc.option.replace('_', '-')} {exc.value}: {exc.rule}"
     return str(exc)
 
 
 def _say(text: str) -> None:
-    # What the command prints is its own.
+    # The standard output belongs to the command.
     click.echo(f"aqltelemetry: {text}", err=True)
 
 
@@ -175,21 +179,13 @@ def _limits(chosen: Settings) -> str:
 
 
 def _settle(chosen: Settings) -> None:
-    """Publish what killed processes left, since no other may live to do it."""
+    """Publish what killed processes left, since there may be no other process to do it."""
     roots = all_roots(chosen.directory, chosen.journal_dir)
     try:
         if census(roots).dead:
-            asyncio.run(_recover(chosen, roots))
+            asyncio.run(recover(chosen, roots))
     except (TelemetryError, OSError) as exc:
         _say(f"what killed processes left could not be published: {exc}")
-
-
-async def _recover(chosen: Settings, roots: Sequence[Path]) -> None:
-    recoverer = recoverer_of(chosen, roots, _SHARE)
-    try:
-        await recoverer.run(lambda _: None)
-    finally:
-        await recoverer.close()
 
 
 def _shown(chosen: Settings) -> str:
@@ -197,7 +193,7 @@ def _shown(chosen: Settings) -> str:
 
 
 class _Found:
-    """What the processes below this run recorded, and which of them did not."""
+    """The recordings of the processes below this run, and the processes that did not record."""
 
     def __init__(self, chosen: Settings, notes: launch.Notes, below: Descendants) -> None:
         self._chosen = chosen
@@ -205,7 +201,7 @@ class _Found:
         self._processes = with_notes(below.seen, notes.read())
 
     def summary(self, code: int) -> str:
-        """Say what is published."""
+        """Return a line about the published observations."""
         chosen = self._chosen
         found = published.count(chosen.directory, self._names())
         if not found.files:
@@ -219,25 +215,25 @@ class _Found:
         )
 
     def unrecorded(self) -> str:
-        """Name the processes that were not recorded; empty if there are none."""
+        """Return a line about the processes that were not recorded; empty if there are none."""
         parsed = (file_names.parse(name) for name in self._names())
         pids = {each.pid for each in parsed if each is not None}
         with suppress(OSError):
             residents = census(all_roots(self._chosen.directory, self._chosen.journal_dir))
-            pids |= {each.pid for each in residents.residents if self._is_ours(each.writer)}
+            pids |= {each.pid for each in residents.residents if self._is_of_this_run(each.writer)}
         return unrecorded(self._processes, pids)
 
     def _names(self) -> list[str]:
         names = published.names(self._chosen.directory)
         parsed = {name: file_names.parse(name) for name in names}
-        return [name for name, each in parsed.items() if each and self._is_ours(each.writer)]
+        return [name for name, each in parsed.items() if each and self._is_of_this_run(each.writer)]
 
-    def _is_ours(self, writer: str) -> bool:
+    def _is_of_this_run(self, writer: str) -> bool:
         return writer.startswith(self._run)
 
 
 def _why(chosen: Settings, code: int) -> str:
     if ControlFiles(chosen.directory).is_off():
         return "recordings there are switched off"
-    reasons = "it started no Python process that could be recorded"
-    return f"{reasons}; or it was killed before" if code < 0 or code > _OF_A_SIGNAL else reasons
+    reason = "it started no Python process that could be recorded"
+    return f"{reason}, or was killed before" if code < 0 or code > _SIGNAL_BASE else reason

@@ -191,3 +191,17 @@ class AccountBuilder:
                 yield AccountRow(at_ns, value, label)
         for reason, total, last_ns in self._dropped.values():
             yield AccountRow(last_ns, total, DROPPED + reason)
+
+
+def recordings(children: Mapping[str, int | None]) -> dict[str, str]:
+    """Map each writer to the one that stands for its recording.
+
+    `children` are the forked children (see `CHILD`) by writer, None for a writer of another
+    process. The segments of a forked child have a writer each, and the accounts of all of them
+    report the same running totals: these count once, for the first of its writers.
+    """
+    first: dict[int, str] = {}
+    return {
+        writer: writer if child is None else first.setdefault(child, writer)
+        for writer, child in sorted(children.items())
+    }

@@ -144,22 +144,19 @@ def _sampled_drops(db: TelemetryDB) -> pd.Series[float]:
 def _accounted_drops(db: TelemetryDB) -> pd.Series[float]:
     data = db.frame(ACCOUNT).data_by_process().astype({LABEL: str, WRITER: str})
     rows = data[data[LABEL].str.startswith(account.DROPPED)]
-    writers = rows[WRITER].map(_tellers(data)).rename(WRITER)
+    writers = rows[WRITER].map(_stand_ins(data)).rename(WRITER)
     reasons = rows[LABEL].str.removeprefix(account.DROPPED).rename(_REASON)
     grouped = rows.groupby([rows[PID], writers, reasons])[MEASUREMENT]
-    # Of what is torn, each account tells its own; of all else, the total so far.
+    # Torn counts are per account; all other counts are running totals.
     is_torn = grouped.max().index.get_level_values(_REASON) == TORN
     return grouped.sum().where(is_torn, grouped.max())
 
 
-def _tellers(data: pd.DataFrame) -> Mapping[str, str]:
-    """Map each writer to itself, but those of a forked child, which tell the same, to one."""
-    writers = data[WRITER].unique()
-    children = data[data[LABEL] == account.CHILD].drop_duplicates(WRITER)
-    first = children.groupby(MEASUREMENT)[WRITER].transform("min")
-    return dict(zip(writers, writers, strict=True)) | dict(
-        zip(children[WRITER], first, strict=True)
-    )
+def _stand_ins(data: pd.DataFrame) -> Mapping[str, str]:
+    """Map each writer to the one that stands for its recording."""
+    rows = data[data[LABEL] == account.CHILD]
+    children = dict(zip(rows[WRITER], rows[MEASUREMENT].astype(int), strict=True))
+    return account.recordings({writer: children.get(writer) for writer in data[WRITER].unique()})
 
 
 def render(db: TelemetryDB, console: Console) -> None:

@@ -118,7 +118,7 @@ def test_a_switch_that_is_off_is_told_with_the_way_back(directory: Path) -> None
     directory.mkdir()
     ControlFiles(str(directory)).switch(on=False)
     assert _faults(examine(str(directory), {}))["switch"] == (
-        f"off: to switch it on: aqltelemetry on {directory}"
+        f"off; switch it on with: aqltelemetry on {directory}"
     )
 
 
@@ -149,7 +149,11 @@ async def test_a_process_that_records_is_examined_with_its_directory(directory: 
     [
         (("sleep", "60"), {}, "none: it is not a Python process"),
         ((sys.executable, "-c", "input()"), {}, "not started by `aqltelemetry run`"),
-        ((sys.executable, "-c", "input()"), {"AQLTELEMETRY_RUN": "hosts"}, "serves nothing"),
+        (
+            (sys.executable, "-c", "input()"),
+            {"AQLTELEMETRY_RUN": "hosts"},
+            "serves no known framework",
+        ),
     ],
 )
 def test_a_process_that_does_not_record_is_told_why(

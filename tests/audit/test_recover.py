@@ -121,6 +121,18 @@ def test_a_directory_that_can_not_be_written_to_keeps_the_journal(
     assert list(journal.rglob("*.seg"))
 
 
+def test_a_damaged_segment_is_set_aside_and_ends_the_command_with_status_3(
+    directory: Path, counts: Counts
+) -> None:
+    _kill(directory, 100)
+    segments = [path for root in all_roots(str(directory)) for path in root.rglob("*.seg")]
+    segments[0].write_bytes(b"rubbish!" * 100)
+    done = _recover(directory)
+    assert done.exit_code == 3
+    assert "1 damaged segment set aside, as *.bad in the journal" in done.output
+    assert [path for path in _left(directory) if path.suffix == ".bad"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_as_root_it_becomes_the_owner_if_asked_and_else_does_nothing(
     directory: Path, tmp_path: Path

@@ -151,13 +151,13 @@ def test_a_row_that_is_gone_from_a_file_is_a_problem(directory: Path, stopped: V
     path = _files(directory, "duration")[1]
     path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
     assert len(_the_one(directory).problems) == 1
-    assert "1 rows missing in duration" in _the_one(directory).problems[0]
+    assert "1 row missing in duration" in _the_one(directory).problems[0]
 
 
 def test_a_row_that_is_there_twice_is_a_problem(directory: Path, stopped: Verdict) -> None:
     path = _files(directory, "duration")[1]
     path.write_bytes(path.read_bytes() + path.read_bytes().split(b"\n")[-2] + b"\n")
-    assert "1 rows too many in duration" in _the_one(directory).problems[0]
+    assert "1 row too many in duration" in _the_one(directory).problems[0]
 
 
 def test_a_damaged_file_is_a_problem(directory: Path, stopped: Verdict) -> None:
@@ -190,7 +190,7 @@ def test_an_end_that_is_gone_is_a_problem(directory: Path, stopped: Verdict) -> 
     for path in directory.glob(f"*.{last.first:06d}-{last.last:06d}-*.csv"):
         path.unlink()
     (problem,) = _the_one(directory).problems
-    assert problem == "what came last is in no file: its end was removed, or lost"
+    assert problem == "the last observations are in no file: it was removed or lost"
 
 
 def test_a_journal_that_is_lost_with_a_killed_process_is_a_problem(directory: Path) -> None:
@@ -381,7 +381,7 @@ def test_what_an_earlier_version_did_not_tell_is_said_to_be_unknown(
     last.write_bytes(last.read_bytes() + b"%s,1,files removed,%s\n" % (row[0], row[3]))
     found = _run_verify(directory)
     assert found.exit_code == 3
-    assert "an account of an earlier version counts 1 files" in found.output
+    assert "an account of an earlier version counts 1 file that retention removed" in found.output
 
 
 def test_removals_that_another_process_wrote_or_took_over_count(

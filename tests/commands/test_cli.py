@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from aqltelemetry.commands.cli import main
+from aqltelemetry.commands import cli
+from aqltelemetry.commands.cli import COMMANDS, main
 from aqltelemetry.sinks.file_names import FileName, enclosing
 from aqltelemetry.system import extensions
 from aqltelemetry.system.clock import epoch_ns
@@ -37,6 +38,32 @@ def test_help_is_there_for_everything(arguments: tuple[str, ...]) -> None:
     result = _run(*arguments)
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
+
+
+def test_each_command_is_one_entry_of_a_mapping_that_names_its_module() -> None:
+    listed = _run("--help").output.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed if line.startswith("  ")] == [*COMMANDS]
+    modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    assert set(COMMANDS.values()) <= modules
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = _run("reports")
+    assert result.exit_code == 2
+    assert "No such command 'reports'" in result.output
+
+
+def test_a_command_imports_no_other_command() -> None:
+    program = (
+        "import sys\nfrom aqltelemetry.commands.cli import main\n"
+        "main(['doctor'], standalone_mode=False)\n"
+        "print([name for name in ('run', 'report', 'recover', 'demo') "
+        "if f'aqltelemetry.commands.{name}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_it_runs_as_a_module_too() -> None:
@@ -96,7 +123,7 @@ def test_a_time_in_which_nothing_was_recorded_is_told(tmp_path: Path) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW)
     result = _run("report", str(tmp_path), "--since", "2030-01-01")
     assert result.exit_code == 1
-    assert "nothing was recorded in the time that was asked for" in result.output
+    assert "nothing was recorded between --since and --until" in result.output
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{_ROW}x,y,z\n", f"{_ROW}1"])
@@ -149,7 +176,7 @@ def test_a_missing_directory_and_a_file_are_usage_errors(
     for given, text in (
         (("none",), "none does not exist: nothing was recorded there\n"),
         (("--dir", "none"), "none does not exist: nothing was recorded there\n"),
-        ((), "_monitoring does not exist: nothing was recorded there; give its DIR, or set"),
+        ((), "_monitoring does not exist: nothing was recorded there; give DIR, or set"),
         (("file",), "file is a file, not a directory"),
         (("one", "--dir", "two"), "give the directory once: as DIR or as --dir"),
     ):

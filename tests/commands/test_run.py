@@ -427,7 +427,7 @@ def test_a_bad_value_of_the_environment_is_said_and_the_default_taken(
     assert done.returncode == 0
     first = done.stderr.splitlines()[0]
     assert f"AQLTELEMETRY_{name}={value!r}: must be" in first
-    assert first.endswith("the default is taken")
+    assert first.endswith("the default is used")
     assert rows("runtime")
     done = _run("--strict", "--", "echo", "ran", cwd=tmp_path, environ=environ)
     assert (done.stdout, done.returncode) == ("", 2)
@@ -457,7 +457,7 @@ subprocess.run([sys.executable, "child.py"], check=True)
         "python -I -c import time; time.sleep(... (PID): ignores its environment (-I)",
         "python -BE -c import time; time.sleep... (PID): ignores its environment (-E)",
         "python -S -c import time; time.sleep(... (PID): starts without the module site (-S)",
-        "tool.py --all (PID): serves nothing",
+        "tool.py --all (PID): serves no requests",
         "python -c import time; time.sleep(0.6) (PID): was started in another environment",
     ):
         assert named in last

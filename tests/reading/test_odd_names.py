@@ -12,7 +12,7 @@ import pytest
 
 from aqltelemetry import Monitor, record
 from aqltelemetry.audit.diagnose import examine_process
-from aqltelemetry.commands.switch import recording_of
+from aqltelemetry.commands.profile import recording_of
 from aqltelemetry.reading.database import TelemetryDB
 
 _NAMES = [b"\xff\xfe", b"new\nline\r", b"back\\012slash", b"a b\t", b"\x85\x0b\x1c", b"[x]*?%s{0}"]
