@@ -12,6 +12,9 @@ also kept busy at once with the bare service, on that same processor, and the pr
 time that each takes for a request, of all its threads, tells how many it answers in a
 second of its own; what a contender does once a second weighs twice there. The contender
 called bare is a second bare service: what it differs from the first by is the error.
+
+A "pure host" is the host in Python, with all else compiled. A compiled twin of a host stays
+only if it saves 0.02 of the bare service's requests per CPU second.
 """
 
 from __future__ import annotations

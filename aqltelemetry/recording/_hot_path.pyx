@@ -121,7 +121,7 @@ cdef int64_t monotonic_ns() except? -1:
 
 
 cdef inline bint _store(Slots slots, PyObject* key, int64_t at_ns, uint64_t value) except -1:
-    """Store a record if the segment knows its series and has a slot left; return whether it did."""
+    """Store a record if the segment knows its series and has a slot left; say whether it did."""
     cdef PyObject* found = PyDict_GetItemWithError(<PyObject*>slots._ids, key)
     cdef int overflow = 0
     cdef Py_ssize_t position
