@@ -25,7 +25,7 @@ def test_a_function_is_timed_under_its_qualified_name(clock: FakeClock, recorded
     assert work(21) == 42
     (row,) = recorded()
     assert row[0].endswith(
-        "test_timing.test_a_function_is_timed_under_its_qualified_name.<locals>.work"
+        "test_timed_functions.test_a_function_is_timed_under_its_qualified_name.<locals>.work"
     )
     assert row[1] == 21
 
