@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from aqltelemetry.hosts.asgi import connections as pure
-from aqltelemetry.hosts.asgi.connections import ScopeLabels
-from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.hosts.asgi import request_record as pure
+from aqltelemetry.hosts.asgi.request_record import ScopeLabels
+from aqltelemetry.hosts.request_record import InFlight
 from twinned import compiled_twin, recorded
 
 _OUTCOMES = (" 4xx", " 5xx", " disconnect", " ttfb")
 
 
 def twin(name: str) -> ModuleType:
-    """Return the pure or the compiled module of connections."""
-    return compiled_twin("hosts.asgi._connections") if name == "compiled" else pure
+    """Return the pure or the compiled module of requests."""
+    return compiled_twin("hosts.asgi._request_record") if name == "compiled" else pure
 
 
 def scope_of(path: str, **more: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def scope_of(path: str, **more: Any) -> dict[str, Any]:
     return scope
 
 
-async def call(connections: Any, app: Any, scope: dict[str, Any]) -> None:
+async def call(requests: Any, app: Any, scope: dict[str, Any]) -> None:
     """Call an application as a server and the middleware do."""
     websocket = scope["type"] == "websocket"
     first = {"type": "websocket.connect"} if websocket else {"type": "http.request", "body": b""}
@@ -59,21 +59,21 @@ async def call(connections: Any, app: Any, scope: dict[str, Any]) -> None:
     async def send(message: Any) -> None:
         pass
 
-    connection = connections.begin(scope, receive, send)
+    record = requests.begin(scope, receive, send)
     try:
-        await app(scope, connection.receive, connection.send)
+        await app(scope, record.receive, record.send)
     except Exception as exc:
-        connection.fail(exc)
+        record.fail(exc)
     finally:
-        connection.leave()
+        record.leave()
 
 
 async def totals(
     module: ModuleType, app: Any, scopes: Iterable[dict[str, Any]], template: Any = None
 ) -> Counter[str]:
-    """Call an application, and return the labels of the connections' whole times."""
-    connections = module.Connections(ScopeLabels(template), InFlight(), False)
+    """Call an application, and return the labels of the requests' whole times."""
+    requests = module.AsgiRequests(ScopeLabels(template), InFlight(), False)
     with recorded() as found:
         for scope in scopes:
-            await call(connections, app, scope)
+            await call(requests, app, scope)
     return Counter({label: count for label, count in found if not label.endswith(_OUTCOMES)})

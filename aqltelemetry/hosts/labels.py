@@ -22,15 +22,17 @@ WEBSOCKET = " websocket"
 """What is added to the label of a websocket's whole life."""
 EVENTS = " events"
 """What is added to the label of a stream of server-sent events."""
-BESIDE = ("ttfb", "4xx", "5xx", "disconnect")
+SERIES_SUFFIXES = ("ttfb", "4xx", "5xx", "disconnect")
 """What is added, after a space, to a request's label for what is recorded beside its total."""
 RECORDED_BY = "aqltelemetry.recorded_by"
 """What a middleware leaves in a request's environment, so that it is recorded once."""
 
-ANSWERING: ContextVar[MutableMapping[str, Any] | None] = ContextVar("answering", default=None)
+CURRENT_ASGI_SCOPE: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "answering", default=None
+)
 """The scope of the ASGI request being answered, of which one to a WSGI application below it
 is a part, and no request of its own."""
-ASKED: list[object] = []
+WSGI_MIDDLEWARE_EXISTS: list[object] = []
 """Not empty once there is a WSGI middleware, which asks for that. Where there is none it is not
 set, since whoever reads a context variable pays for each change of another."""
 PLACE = "aqltelemetry.place"
@@ -45,7 +47,7 @@ _METHODS = frozenset(
 _MAX_TEMPLATES = 1000
 
 
-def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | None]:
+def safe_template(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | None]:
     """Return `template` such that it never raises, and returns a text or None.
 
     A request whose template can't be had is unmatched; each kind of reason is
@@ -67,7 +69,7 @@ def guarded(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | No
     return ask
 
 
-def telling(
+def route_reporter(
     template: Callable[[dict[str, Any]], str | None],
     outer: MutableMapping[str, Any],
     environ: dict[str, Any],
@@ -125,7 +127,7 @@ class RequestLabels:
                     self._templates.add(template)
             name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
         total = name + kind
-        labels = Labels(total, *(f"{total} {word}" for word in BESIDE))
+        labels = Labels(total, *(f"{total} {word}" for word in SERIES_SUFFIXES))
         if self.keeps(method) and template != OTHER:
             self._known[template, method, kind] = labels
         return labels

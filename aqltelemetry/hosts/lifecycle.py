@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
-from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.system.logs import log

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from aqltelemetry.hosts.labels import BESIDE
+from aqltelemetry.hosts.labels import SERIES_SUFFIXES
 from aqltelemetry.journal.counters import TORN
 from aqltelemetry.observation import (
     ACCOUNT,
@@ -66,8 +66,8 @@ def _together(table: pd.DataFrame) -> pd.DataFrame:
 
     def place(label: str) -> tuple[int, int]:
         total, _, word = label.rpartition(" ")
-        if word in BESIDE and total in position:
-            return position[total], 1 + BESIDE.index(word)
+        if word in SERIES_SUFFIXES and total in position:
+            return position[total], 1 + SERIES_SUFFIXES.index(word)
         return position[label], 0
 
     return table.iloc[[position[label] for label in sorted(position, key=place)]]

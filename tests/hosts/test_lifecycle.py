@@ -27,7 +27,7 @@ from aqltelemetry.aiohttp import setup
 from aqltelemetry.asgi import TelemetryMiddleware
 from aqltelemetry.errors import NotRunningError, OptionError
 from aqltelemetry.hosts import lifecycle
-from aqltelemetry.hosts.asgi.connections import Message, Scope
+from aqltelemetry.hosts.asgi.request_record import Message, Scope
 from aqltelemetry.recording import recorder
 from servers import wait_until
 

@@ -13,8 +13,8 @@ import pytest
 import aqltelemetry
 from aqltelemetry import Monitor, asgi
 from aqltelemetry.hosts import autopatch
-from aqltelemetry.hosts.asgi import connections
 from aqltelemetry.hosts.asgi import middleware as asgi_middleware
+from aqltelemetry.hosts.asgi import request_record
 from twinned import compiled_twin
 
 _PACKAGE = str(Path(aqltelemetry.__file__).parent)
@@ -25,10 +25,10 @@ def middleware(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> type[asgi.TelemetryMiddleware]:
     """Return the middleware, of one of the twins."""
-    module: ModuleType = connections
+    module: ModuleType = request_record
     if request.param == "compiled":
-        module = compiled_twin("hosts.asgi._connections")
-    monkeypatch.setattr(asgi_middleware, "Connections", module.Connections)
+        module = compiled_twin("hosts.asgi._request_record")
+    monkeypatch.setattr(asgi_middleware, "AsgiRequests", module.AsgiRequests)
     return asgi.TelemetryMiddleware
 
 

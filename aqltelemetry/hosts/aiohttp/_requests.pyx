@@ -13,8 +13,8 @@ from types import MemberDescriptorType
 
 from aqltelemetry.recording.reentrancy import FINISHED
 
-from aqltelemetry.hosts._exchange cimport (
-    Awaited, Gauge, am_send_awaited, iterator_of, record_exchange
+from aqltelemetry.hosts._request_record cimport (
+    Awaited, Gauge, am_send_awaited, iterator_of, record_request
 )
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
 
@@ -163,7 +163,7 @@ cdef class Handling(Awaited):
         cdef tuple labels = self._labels
         if labels is None:
             labels = tuple(timer._twin.labels(self._request, ""))
-        record_exchange(
+        record_request(
             labels, self._started_ns, self._first_ns if timer._with_ttfb else 0, status, False
         )
         timer._in_flight.count -= 1

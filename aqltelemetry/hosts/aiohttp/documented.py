@@ -17,8 +17,8 @@ from typing import Any
 from aiohttp import hdrs, typedefs, web
 
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels
-from aqltelemetry.hosts.exchange import Exchange, InFlight
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
+from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -26,7 +26,7 @@ _FAILED = 500
 _UPGRADED = 101
 _NAME = "aqltelemetry.request"
 # Newer versions warn of a text as a key.
-_KEY: Any = web.RequestKey(_NAME, Exchange) if hasattr(web, "RequestKey") else _NAME
+_KEY: Any = web.RequestKey(_NAME, RequestRecord) if hasattr(web, "RequestKey") else _NAME
 
 
 class DocumentedTimer:
@@ -61,7 +61,7 @@ class DocumentedTimer:
         return response  # type: ignore[no-any-return]
 
 
-class _Request(Exchange):
+class _Request(RequestRecord):
     """A request and its response."""
 
     _response: object = None

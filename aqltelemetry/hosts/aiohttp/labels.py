@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from aiohttp import web
 
-from aqltelemetry.hosts.labels import Labels, RequestLabels, guarded
+from aqltelemetry.hosts.labels import Labels, RequestLabels, safe_template
 from aqltelemetry.hosts.templates import with_fallback
 
 
@@ -21,7 +21,7 @@ class RouteLabels:
     def __init__(self, template: Callable[[web.Request], str | None] | None = None) -> None:
         self._labels = RequestLabels()
         self._are_by_route = template is None
-        self._template = guarded(with_fallback(template, route_template))
+        self._template = safe_template(with_fallback(template, route_template))
         self._known: dict[tuple[web.AbstractRoute, str, str], Labels] = {}
         self.unmatched = self._labels.of(None, "GET")
 

@@ -17,8 +17,8 @@ from multidict import CIMultiDict
 from aqltelemetry.hosts.aiohttp import private
 from aqltelemetry.hosts.aiohttp.documented import DocumentedTimer
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels
-from aqltelemetry.hosts.exchange import Exchange, InFlight
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
+from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 from aqltelemetry.system.extensions import load
@@ -135,7 +135,7 @@ class RequestTimer:
         return self._labels.unmatched
 
 
-class Request(Exchange):
+class Request(RequestRecord):
     """A request and its response.
 
     A plain response is sent by the timer, in the coroutine that waited for the handler;

@@ -12,9 +12,16 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from aqltelemetry.errors import OptionError
-from aqltelemetry.hosts.asgi.connections import Message, Receive, Scope, ScopeLabels, Send, Template
 from aqltelemetry.hosts.asgi.frameworks import observe
 from aqltelemetry.hosts.asgi.lifecycle import Lifecycle, is_in_asgi_call
+from aqltelemetry.hosts.asgi.request_record import (
+    Message,
+    Receive,
+    Scope,
+    ScopeLabels,
+    Send,
+    Template,
+)
 from aqltelemetry.hosts.kinds import ASGI, check_kind
 from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
@@ -23,9 +30,9 @@ from aqltelemetry.settings import Options
 from aqltelemetry.system.extensions import choose
 
 if TYPE_CHECKING:
-    from aqltelemetry.hosts.asgi.connections import Connections
+    from aqltelemetry.hosts.asgi.request_record import AsgiRequests
 else:
-    Connections = choose("aqltelemetry.hosts.asgi.connections").Connections
+    AsgiRequests = choose("aqltelemetry.hosts.asgi.request_record").AsgiRequests
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -103,7 +110,7 @@ class TelemetryMiddleware:
             refused, template, recording = exc, None, HostRecording()
         self._app = app
         observe(app)
-        self._connections = Connections(ScopeLabels(template), recording.in_flight, with_ttfb)
+        self._requests = AsgiRequests(ScopeLabels(template), recording.in_flight, with_ttfb)
         self._lifecycle = Lifecycle(recording, refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,18 +120,18 @@ class TelemetryMiddleware:
             return
         if not self._lifecycle.is_ready:
             await self._lifecycle.get_ready()
-        connection = self._connections.begin(scope, receive, send)
-        if connection is None:
+        record = self._requests.begin(scope, receive, send)
+        if record is None:
             await self._app(scope, receive, send)
             return
         try:
-            await self._app(scope, connection.receive, connection.send)
+            await self._app(scope, record.receive, record.send)
         except BaseException as exc:
-            connection.fail(exc)
+            record.fail(exc)
             keep_first_frame(exc)
             raise
         finally:
-            connection.leave()
+            record.leave()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_received = False

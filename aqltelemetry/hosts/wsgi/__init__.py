@@ -1,1 +1,1 @@
-"""Requests to WSGI applications."""
+"""RecordedApplication to WSGI applications."""

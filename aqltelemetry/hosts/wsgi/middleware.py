@@ -7,17 +7,17 @@ from typing import Unpack
 from weakref import WeakSet
 
 from aqltelemetry.hosts.kinds import WSGI, check_kind
-from aqltelemetry.hosts.labels import ASKED, guarded
+from aqltelemetry.hosts.labels import WSGI_MIDDLEWARE_EXISTS, safe_template
 from aqltelemetry.hosts.lifecycle import HostRecording, log_failed_start
 from aqltelemetry.hosts.templates import chosen_template, with_fallback
-from aqltelemetry.hosts.wsgi.answers import Application, Requests, Template
+from aqltelemetry.hosts.wsgi.request_record import Application, RecordedApplication, Template
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import Options
 from aqltelemetry.system.loop_thread import import_ahead
 
 
-class TelemetryMiddleware(Requests):
+class TelemetryMiddleware(RecordedApplication):
     """Record each request of a WSGI application.
 
         app = TelemetryMiddleware(app, "_monitoring")
@@ -77,14 +77,14 @@ class TelemetryMiddleware(Requests):
         routes.look()
         super().__init__(
             app,
-            guarded(with_fallback(chosen, routes.template)),
+            safe_template(with_fallback(chosen, routes.template)),
             self._recording.in_flight,
             with_ttfb=with_ttfb,
             by_rule=chosen is None,
         )
         self.routes = routes
-        if not ASKED:
-            ASKED.append(TelemetryMiddleware)
+        if not WSGI_MIDDLEWARE_EXISTS:
+            WSGI_MIDDLEWARE_EXISTS.append(TelemetryMiddleware)
         _MADE.add(self)
         # The first request may come after the main thread has ended, when nothing can be imported.
         import_ahead()

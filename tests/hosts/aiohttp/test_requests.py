@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from aqltelemetry.hosts.aiohttp.requests import RequestTimer
-from aqltelemetry.hosts.exchange import InFlight
+from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.system.extensions import have_extensions
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 

@@ -19,7 +19,7 @@ from aqltelemetry import Monitor
 from aqltelemetry.errors import OptionError, StateError
 from aqltelemetry.hosts.aiohttp import private
 from aqltelemetry.hosts.aiohttp.setup import _RECORDING, setup
-from aqltelemetry.hosts.exchange import Exchange
+from aqltelemetry.hosts.request_record import RequestRecord
 from aqltelemetry.recording import recorder
 
 Counts = Callable[..., Counter[str]]
@@ -776,7 +776,7 @@ async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -
             left = [
                 each
                 for each in gc.get_objects()
-                if any(base is Exchange or base is web.Request for base in type(each).__mro__)
+                if any(base is RequestRecord or base is web.Request for base in type(each).__mro__)
             ]
         finally:
             gc.enable()

@@ -32,8 +32,8 @@ from starlette.websockets import WebSocket
 import aqltelemetry.wsgi
 from aqltelemetry import Monitor
 from aqltelemetry.errors import OptionError
-from aqltelemetry.hosts.asgi.connections import Message, Receive, Scope, Send
 from aqltelemetry.hosts.asgi.middleware import Application, TelemetryMiddleware
+from aqltelemetry.hosts.asgi.request_record import Message, Receive, Scope, Send
 from aqltelemetry.recording import recorder
 from servers import run_gunicorn
 

@@ -19,7 +19,7 @@ import pytest
 
 from aqltelemetry import sync
 from aqltelemetry.errors import OptionError
-from aqltelemetry.hosts.wsgi.answers import Application
+from aqltelemetry.hosts.wsgi.request_record import Application
 from aqltelemetry.recording import recorder
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.wsgi import TelemetryMiddleware
@@ -398,7 +398,7 @@ def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Cou
 _FLASK = """
 from flask import Flask
 from aqltelemetry.wsgi import TelemetryMiddleware
-from aqltelemetry.hosts.wsgi.answers import Application
+from aqltelemetry.hosts.wsgi.request_record import Application
 app = Flask(__name__)
 app.wsgi_app = TelemetryMiddleware(app.wsgi_app, "_monitoring")
 @app.get("/users/<user>")
@@ -411,7 +411,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
 from aqltelemetry.wsgi import TelemetryMiddleware
-from aqltelemetry.hosts.wsgi.answers import Application
+from aqltelemetry.hosts.wsgi.request_record import Application
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
 urlpatterns = [path("users/<str:user>", lambda request, user: HttpResponse(f"hello {user}"))]
 app = TelemetryMiddleware(get_wsgi_application(), "_monitoring")

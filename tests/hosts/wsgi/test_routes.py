@@ -19,9 +19,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
-from aqltelemetry.hosts.exchange import InFlight
-from aqltelemetry.hosts.labels import guarded
-from aqltelemetry.hosts.wsgi import answers
+from aqltelemetry.hosts.labels import safe_template
+from aqltelemetry.hosts.request_record import InFlight
+from aqltelemetry.hosts.wsgi import request_record
 from aqltelemetry.hosts.wsgi.mounts import MountTree
 from aqltelemetry.hosts.wsgi.routes import (
     WsgiRoutes,
@@ -35,8 +35,10 @@ from twinned import recorded
 
 def _timed(app: Any) -> Any:
     routes = WsgiRoutes(app)
-    template = guarded(routes.template)
-    made = answers.Requests(app, template, InFlight(), with_ttfb=False, by_rule=True)
+    template = safe_template(routes.template)
+    made = request_record.RecordedApplication(
+        app, template, InFlight(), with_ttfb=False, by_rule=True
+    )
     made.routes = routes
     return made
 

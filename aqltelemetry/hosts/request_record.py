@@ -49,7 +49,7 @@ class InFlight:
         return (Measurement(IN_FLIGHT, self.gauge.value),)
 
 
-class Exchange:
+class RequestRecord:
     """One request and its response; begins when it is made.
 
     `status` is 0 until the response begins; `kind` as `WEBSOCKET` or `EVENTS`.

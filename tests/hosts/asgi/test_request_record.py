@@ -1,4 +1,4 @@
-"""That the compiled twin records a connection as the pure one does, whatever happens amid it."""
+"""That the compiled twin records a record as the pure one does, whatever happens amid it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asgiref.sync import iscoroutinefunction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry.hosts.asgi import connections as pure
-from aqltelemetry.hosts.asgi.connections import ScopeLabels
-from aqltelemetry.hosts.exchange import InFlight
-from aqltelemetry.hosts.labels import ANSWERING, ASKED
+from aqltelemetry.hosts.asgi import request_record as pure
+from aqltelemetry.hosts.asgi.request_record import ScopeLabels
+from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS
+from aqltelemetry.hosts.request_record import InFlight
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
 
 Step = tuple[str, Any, str]
@@ -26,16 +26,16 @@ Step = tuple[str, Any, str]
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    return compiled_twin("hosts.asgi._connections")
+    return compiled_twin("hosts.asgi._request_record")
 
 
 @pytest.fixture(params=[True, False], autouse=True)
 def _is_asked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have a WSGI middleware ask for the scope being answered, or none."""
-    before = list(ASKED)
-    ASKED[:] = [object()] if request.param else []
+    before = list(WSGI_MIDDLEWARE_EXISTS)
+    WSGI_MIDDLEWARE_EXISTS[:] = [object()] if request.param else []
     yield
-    ASKED[:] = before
+    WSGI_MIDDLEWARE_EXISTS[:] = before
 
 
 class _Route:
@@ -71,7 +71,7 @@ def _routed(scope: dict[str, Any], route: str, where: str) -> None:
         scope["aqltelemetry.template"] = "/wsgi/{y}"
 
 
-async def _serve(connections: Any, way: list[str], steps: list[Step], end: str) -> list[object]:
+async def _serve(requests: Any, way: list[str], steps: list[Step], end: str) -> list[object]:
     """Be server and middleware to an application that takes some steps; tell what it met."""
     kind, method, route, where = way
     trace: list[object] = []
@@ -87,25 +87,25 @@ async def _serve(connections: Any, way: list[str], steps: list[Step], end: str) 
         raise_if_told(outcome)
 
     scope = _scope(kind, method, where)
-    connection = connections.begin(scope, receive, send)
-    trace.append((connection is None, ANSWERING.get() is scope))
-    if connection is None:
+    record = requests.begin(scope, receive, send)
+    trace.append((record is None, CURRENT_ASGI_SCOPE.get() is scope))
+    if record is None:
         return trace
     _routed(scope, route, where)
     try:
         for what, message, outcome in steps:
             answers.append(outcome)
             if what == "receive":
-                trace.append(await connection.receive())
+                trace.append(await record.receive())
             else:
-                trace.append(await connection.send(message))
+                trace.append(await record.send(message))
         raise_if_told(end)
     except BaseException as exc:
-        connection.fail(exc)
+        record.fail(exc)
         trace.append((type(exc), str(exc)))
     finally:
-        connection.leave()
-    trace.append(ANSWERING.get())
+        record.leave()
+    trace.append(CURRENT_ASGI_SCOPE.get())
     return trace
 
 
@@ -175,9 +175,9 @@ def test_both_twins_make_the_same_of_connections(
     outcomes = []
     for twin in (pure, compiled):
         in_flight = InFlight()
-        connections = twin.Connections(ScopeLabels(), in_flight, True)
+        requests = twin.AsgiRequests(ScopeLabels(), in_flight, True)
         with recorded() as found:
-            traces = [asyncio.run(_serve(connections, *each)) for each in served]
+            traces = [asyncio.run(_serve(requests, *each)) for each in served]
         outcomes.append((traces, found, in_flight.gauge.value))
     assert outcomes[0] == outcomes[1]
 
@@ -188,7 +188,7 @@ def test_a_disconnect_that_follows_the_last_message_is_no_disconnect(
 ) -> None:
     """Hypercorn sends one to each application, before `send` of the last message returns."""
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     gone = asyncio.Event()
 
     async def receive() -> Any:
@@ -204,11 +204,11 @@ def test_a_disconnect_that_follows_the_last_message_is_no_disconnect(
                 await asyncio.sleep(0)
                 await listener
 
-        connection = connections.begin(_scope("http", "GET", ""), receive, send)
-        listener = asyncio.create_task(connection.receive())
-        await connection.send({"type": "http.response.start", "status": 200})
-        await connection.send({"type": "http.response.body", "more_body": not last})
-        connection.leave()
+        record = requests.begin(_scope("http", "GET", ""), receive, send)
+        listener = asyncio.create_task(record.receive())
+        await record.send({"type": "http.response.start", "status": 200})
+        await record.send({"type": "http.response.body", "more_body": not last})
+        record.leave()
 
     with recorded() as found:
         asyncio.run(serve(last=True))
@@ -235,7 +235,7 @@ def test_what_an_application_is_given_is_recognised_as_coroutine_functions(
 @pytest.mark.parametrize("kind", [list, tuple, iter])
 def test_headers_reach_the_server_whole(compiled: ModuleType, twin: str, kind: Any) -> None:
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     headers = [(b"content-type", b"text/event-stream"), (b"x", b"y")]
     sent: list[Any] = []
 
@@ -243,10 +243,10 @@ def test_headers_reach_the_server_whole(compiled: ModuleType, twin: str, kind: A
         sent.extend(message.get("headers", ()))
 
     async def serve() -> None:
-        connection = connections.begin(_scope("http", "GET", ""), None, send)
+        record = requests.begin(_scope("http", "GET", ""), None, send)
         start = {"type": "http.response.start", "status": 200, "headers": kind(headers)}
-        await connection.send(start)
-        connection.leave()
+        await record.send(start)
+        record.leave()
 
     with recorded() as found:
         asyncio.run(serve())
@@ -257,7 +257,7 @@ def test_headers_reach_the_server_whole(compiled: ModuleType, twin: str, kind: A
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> None:
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     ways = [
         *(["http", "GET", "plain", "litestar"],) * 2,
         *(["http", "GET", "plain", "inner"],) * 2,
@@ -268,7 +268,7 @@ def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> 
     ]
     with recorded() as found:
         for way in ways:
-            asyncio.run(_serve(connections, way, _ANSWERED, "well"))
+            asyncio.run(_serve(requests, way, _ANSWERED, "well"))
     assert found == [
         ("/included/{y} [GET]", 2),
         ("/l/{y} [GET]", 2),
@@ -282,31 +282,31 @@ def test_a_route_has_its_template_each_time(compiled: ModuleType, twin: str) -> 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: str) -> None:
     module = compiled if twin == "compiled" else pure
-    outer, inner = (module.Connections(ScopeLabels(), InFlight(), False) for _ in range(2))
+    outer, inner = (module.AsgiRequests(ScopeLabels(), InFlight(), False) for _ in range(2))
     scope = _scope("http", "GET", "")
     with recorded():
-        connection = outer.begin(scope, None, None)
-        assert connection is not None
+        record = outer.begin(scope, None, None)
+        assert record is not None
         assert inner.begin(scope, None, None) is None
-        connection.leave()  # else its scope stays the one that is answered
+        record.leave()  # else its scope stays the one that is answered
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 def test_a_message_that_is_none_raises_as_a_whole(compiled: ModuleType, twin: str) -> None:
     """The exception passes through, and nothing holds the message afterwards."""
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     message: dict[str, Any] = {}
 
     async def receive() -> Any:
         return message
 
     async def serve() -> None:
-        connection = connections.begin(_scope("http", "GET", ""), receive, None)
+        record = requests.begin(_scope("http", "GET", ""), receive, None)
         for _ in range(3):
             with pytest.raises(KeyError, match="type"):
-                await connection.receive()
-        connection.leave()
+                await record.receive()
+        record.leave()
 
     before = sys.getrefcount(message)
     with recorded():
@@ -399,9 +399,9 @@ def test_a_handshake_is_recorded_by_how_it_ended(
 ) -> None:
     module = compiled if twin == "compiled" else pure
     steps, end, outcomes = _HANDSHAKES[story]
-    connections = module.Connections(ScopeLabels(), InFlight(), True)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), True)
     with recorded() as found:
-        asyncio.run(_serve(connections, ["websocket", "GET", "plain", ""], steps, end))
+        asyncio.run(_serve(requests, ["websocket", "GET", "plain", ""], steps, end))
     label = "/x/{y} [GET] websocket"
     assert found == [(label, 1), *((f"{label} {outcome}", 1) for outcome in outcomes)]
 
@@ -410,11 +410,11 @@ def test_a_handshake_is_recorded_by_how_it_ended(
 def test_a_request_that_is_not_answered_is_an_error(compiled: ModuleType, twin: str) -> None:
     """As servers answer for such an application; unless the client has gone."""
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), True)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), True)
     gone: Step = ("receive", None, "http.disconnect")
     with recorded() as found:
         for steps in ([], [gone]):
-            asyncio.run(_serve(connections, ["http", "GET", "plain", ""], steps, "well"))
+            asyncio.run(_serve(requests, ["http", "GET", "plain", ""], steps, "well"))
     assert found == [("/x/{y} [GET]", 2), ("/x/{y} [GET] 5xx", 1), ("/x/{y} [GET] disconnect", 1)]
 
 
@@ -435,18 +435,18 @@ def test_a_scope_that_cannot_be_read_harms_nothing(
     compiled: ModuleType, twin: str, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
 
     async def serve() -> None:
         async def send(message: Any) -> None:
             pass
 
         scope = {**_scope("http", "GET", ""), "path": "/x"}
-        connection = connections.begin(scope, None, send)
+        record = requests.begin(scope, None, send)
         scope.update(odd)
-        await connection.send({"type": "http.response.start", "status": 200})
-        await connection.send({"type": "http.response.body"})
-        connection.leave()
+        await record.send({"type": "http.response.start", "status": 200})
+        await record.send({"type": "http.response.body"})
+        record.leave()
 
     with recorded() as found:
         for _ in range(3):

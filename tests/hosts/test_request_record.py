@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from aqltelemetry.hosts import exchange
-from aqltelemetry.hosts.exchange import Exchange, InFlight
+from aqltelemetry.hosts import request_record
 from aqltelemetry.hosts.labels import EVENTS, RequestLabels
+from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.recording import recorder
 from fakes import FakeClock, memory_segments, recording
@@ -18,7 +18,7 @@ _LABELS = RequestLabels().of("/x", "GET")
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock(1_000)
-    monkeypatch.setattr(exchange, "monotonic_ns", clock)
+    monkeypatch.setattr(request_record, "monotonic_ns", clock)
     return clock
 
 
@@ -71,7 +71,7 @@ def test_templates_beyond_the_limit_are_one() -> None:
 
 
 def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: Recorded) -> None:
-    one = Exchange()
+    one = RequestRecord()
     clock.now_ns += 5
     one.first_byte()
     clock.now_ns += 5
@@ -95,7 +95,7 @@ def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: 
 def test_what_did_not_go_well_is_an_observation_more(
     clock: FakeClock, recorded: Recorded, status: int, disconnected: bool, outcome: str
 ) -> None:
-    one = Exchange()
+    one = RequestRecord()
     one.status, one.disconnected = status, disconnected
     clock.now_ns += 7
     one.end(_LABELS, with_ttfb=False)
@@ -103,7 +103,7 @@ def test_what_did_not_go_well_is_an_observation_more(
 
 
 def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
-    one = Exchange()
+    one = RequestRecord()
     one.end(_LABELS, with_ttfb=True)
     clock.now_ns += 7
     one.end(_LABELS, with_ttfb=True)
@@ -129,8 +129,8 @@ def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
         if len(told) == 1:
             raise SystemExit
 
-    monkeypatch.setattr(exchange, "append_duration", append)
-    quit_amid = Exchange()
+    monkeypatch.setattr(request_record, "append_duration", append)
+    quit_amid = RequestRecord()
     quit_amid.first_byte()
     quit_amid.status = 404
     with pytest.raises(SystemExit):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry.hosts.exchange import InFlight
-from aqltelemetry.hosts.labels import guarded
-from aqltelemetry.hosts.wsgi import answers
+from aqltelemetry.hosts.labels import safe_template
+from aqltelemetry.hosts.request_record import InFlight
+from aqltelemetry.hosts.wsgi import request_record
 from aqltelemetry.hosts.wsgi.routes import wsgi_template
 from aqltelemetry.recording import recorder
 from aqltelemetry.system.extensions import choose
@@ -66,13 +66,15 @@ _REQUESTS = {
 
 
 def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
-    """Answer as the application does that is in a request's environment."""
+    """WsgiRequestRecord as the application does that is in a request's environment."""
     return environ["application"](environ, start)
 
 
 def _requests(in_flight: InFlight, *, with_ttfb: bool) -> Any:
-    template: Any = guarded(wsgi_template)
-    return answers.Requests(_in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True)
+    template: Any = safe_template(wsgi_template)
+    return request_record.RecordedApplication(
+        _in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True
+    )
 
 
 def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
@@ -245,7 +247,7 @@ def test_a_rule_has_its_template_each_time() -> None:
 def test_a_template_of_ones_own_is_asked_each_time() -> None:
     """Even where Flask has one rule for them all."""
     templates = iter(["/a", "/b"])
-    requests = answers.Requests(
+    requests = request_record.RecordedApplication(
         _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
     )
     with recorded() as found:

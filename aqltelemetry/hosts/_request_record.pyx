@@ -76,7 +76,7 @@ cdef class Gauge:
         return self.count
 
 
-cdef class Exchange:
+cdef class RequestRecord:
     """One request and its response; begins when it is made."""
 
     cdef int first_byte(self) except -1:
@@ -89,14 +89,14 @@ cdef class Exchange:
         """Record the exchange, once, however often this is called."""
         if not self.ended:
             self.ended = True
-            record_exchange(
+            record_request(
                 labels, self.started_ns, self.first_ns if with_ttfb else 0, self.status,
                 self.disconnected,
             )
         return 0
 
 
-cdef int record_exchange(
+cdef int record_request(
     tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
 ) except -1:
     """Record an exchange that ends now; `first_ns` is 0 where it is not to be told."""

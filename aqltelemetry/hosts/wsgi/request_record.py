@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
-from aqltelemetry.hosts.exchange import Exchange, InFlight
-from aqltelemetry.hosts.labels import ANSWERING, EVENTS, PLACE, RECORDED_BY, RequestLabels, telling
+from aqltelemetry.hosts.labels import (
+    CURRENT_ASGI_SCOPE,
+    EVENTS,
+    PLACE,
+    RECORDED_BY,
+    RequestLabels,
+    route_reporter,
+)
+from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
@@ -24,7 +31,7 @@ _TYPE, _LENGTH = "content-type", "content-length"
 _TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
-class Requests:
+class RecordedApplication:
     """A WSGI application around another, and what its requests have in common.
 
     Whoever derives from it says by `get_ready` what a process's first request needs to
@@ -60,12 +67,12 @@ class Requests:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request; whatever the application raises passes through."""
-        outer = ANSWERING.get()
+        outer = CURRENT_ASGI_SCOPE.get()
         if outer is not None:
             self.look()
             if self.has_mounts and self.routes is not None:
                 environ[PLACE] = self.routes.find_safely(environ)
-            return self.app(environ, telling(self.template, outer, environ, start_response))
+            return self.app(environ, route_reporter(self.template, outer, environ, start_response))
         if not self.is_ready:
             self.look()
             self.get_ready()
@@ -74,7 +81,7 @@ class Requests:
             return self.app(environ, start_response)
         if self.has_mounts and self.routes is not None:
             environ[PLACE] = self.routes.find_safely(environ)
-        answer = Answer(self, environ, start_response)
+        answer = WsgiRequestRecord(self, environ, start_response)
         try:
             return answer.watched(self.app(environ, answer.start))
         except BaseException:
@@ -117,7 +124,7 @@ class Requests:
         self.is_ready = True
 
 
-class Answer(Exchange):
+class WsgiRequestRecord(RequestRecord):
     """One request's `start_response`, and the body of its response, whose close ends it.
 
     One object is all of it, since to make each takes a request some time.
@@ -130,7 +137,9 @@ class Answer(Exchange):
     _length_bytes: str | None = None
     _template: str | None = None
 
-    def __init__(self, requests: Requests, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(
+        self, requests: RecordedApplication, environ: Environ, start_response: StartResponse
+    ) -> None:
         self.started_ns = monotonic_ns()
         self._requests = requests
         self._environ = environ
@@ -252,7 +261,7 @@ class SizedBody:
     From a single chunk servers derive Content-Length, and keep the connection open.
     """
 
-    def __init__(self, answer: Answer, body: Iterable[bytes]) -> None:
+    def __init__(self, answer: WsgiRequestRecord, body: Iterable[bytes]) -> None:
         self._answer = answer
         self._body = body
 

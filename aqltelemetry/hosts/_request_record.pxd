@@ -22,7 +22,7 @@ cdef class Gauge:
     cdef int64_t count
 
 
-cdef class Exchange:
+cdef class RequestRecord:
     cdef object kind
     cdef long status
     cdef bint disconnected, ended
@@ -44,7 +44,7 @@ cdef class Awaited:
     cdef object _yielded(self, int sent, PyObject* result)
 
 
-cdef int record_exchange(
+cdef int record_request(
     tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
 ) except -1
 cdef object taken(PyObject* new)

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twin of `connections`."""
+"""The compiled twin of `requests`."""
 
 cimport cython
 from cpython.object cimport PyObject
@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t
 
 from aqltelemetry.system.async_backend import coroutine_marks, is_cancellation
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO
-from aqltelemetry.hosts.labels import ANSWERING, ASKED, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
+from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
-from aqltelemetry.hosts._exchange cimport Awaited, Exchange, Gauge, am_send_awaited, get, iterator_of
+from aqltelemetry.hosts._request_record cimport Awaited, RequestRecord, Gauge, am_send_awaited, get, iterator_of
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
 
 
@@ -26,12 +26,12 @@ cdef extern from "Python.h":
 
 
 cdef long _made = 0
-cdef list _asked = ASKED
+cdef list _asked = WSGI_MIDDLEWARE_EXISTS
 
 
 @cython.final
-cdef class Connections:
-    """What the connections of an ASGI middleware have in common."""
+cdef class AsgiRequests:
+    """The requests of one middleware."""
 
     cdef object _labels
     cdef Gauge _in_flight
@@ -45,46 +45,47 @@ cdef class Connections:
         self._by_route = labels.are_by_route
         self._in_flight = in_flight.gauge
         self._with_ttfb = with_ttfb
-        # By the number of an object, which is kept beside, that says the route: labels by method.
+        # By the id of a route: the route, since the id is unique only while it lives, and its
+        # labels by method.
         self._known = {}
 
     def begin(self, scope, receive, send):
-        """Begin a connection; None if it is not to be recorded, or by another middleware."""
-        cdef Connection connection
+        """Return the record of a request; None if it is not recorded, or by another middleware."""
+        cdef AsgiRequestRecord record
         kind = scope["type"]
         if not is_recording() or (kind != "http" and kind != "websocket"):
             return None
-        # Within another one of its kind, only the outer one records. A mark may have a scope
-        # grow that else would not, so where there is one middleware there are none.
+        # Of two nested middlewares, only the outer one records. With a single middleware the scope
+        # gets no key, which could make its dictionary grow.
         if _made > 1:
             if get(scope, RECORDED_BY, self) is not self:
                 return None
             scope[RECORDED_BY] = self
         self._in_flight.count += 1
         if _asked:
-            PyContextVar_Set(ANSWERING, scope)
-        connection = Connection.__new__(Connection)
-        connection.kind = WEBSOCKET if kind == "websocket" else ""
-        connection._connections = self
-        connection._scope = scope
-        connection._receive = receive
-        connection._send = send
-        connection.started_ns = monotonic_ns()
-        return connection
+            PyContextVar_Set(CURRENT_ASGI_SCOPE, scope)
+        record = AsgiRequestRecord.__new__(AsgiRequestRecord)
+        record.kind = WEBSOCKET if kind == "websocket" else ""
+        record._requests = self
+        record._scope = scope
+        record._receive = receive
+        record._send = send
+        record.started_ns = monotonic_ns()
+        return record
 
-    cdef tuple _labels_of(self, Connection connection):
-        if self._by_route and not connection.kind and PyDict_CheckExact(connection._scope):
+    cdef tuple _labels_of(self, AsgiRequestRecord record):
+        if self._by_route and not record.kind and PyDict_CheckExact(record._scope):
             try:
-                labels = self._labels_by_route(connection)
+                labels = self._labels_by_route(record)
                 if labels is not None:
                     return labels
-            except Exception:  # a scope of a framework that is not known
+            except Exception:  # a scope of an unknown framework
                 pass
-        return self._learn(connection)
+        return self._learn(record)
 
-    cdef tuple _labels_by_route(self, Connection connection):
-        """Return the labels that the innermost route decides, or None if others do too."""
-        scope = connection._scope
+    cdef tuple _labels_by_route(self, AsgiRequestRecord record):
+        """Return the labels of the innermost route; None if it does not decide them alone."""
+        scope = record._scope
         route = _deciding(<dict>scope)
         if route is None:
             return None
@@ -96,7 +97,7 @@ cdef class Connections:
                 return labels
         if not self._labels.keeps(scope):
             return None
-        labels = self._learn(connection)
+        labels = self._learn(record)
         if known is None:
             known = self._keep(key, route)
         (<dict>known[1])[scope["method"]] = labels
@@ -108,8 +109,8 @@ cdef class Connections:
             self._known[key] = known
         return known
 
-    cdef tuple _learn(self, Connection connection):
-        return tuple(self._labels.of(connection._scope, connection.kind))
+    cdef tuple _learn(self, AsgiRequestRecord record):
+        return tuple(self._labels.of(record._scope, record.kind))
 
 
 cdef enum:
@@ -117,9 +118,9 @@ cdef enum:
 
 
 cdef object _deciding(dict scope):
-    """Return what alone may say which template a connection has; as `route_tree.deciding`.
+    """Return the object that decides the template of a request, as `route_tree.deciding`.
 
-    None where an application below said it, or as Litestar says it.
+    Return None where a mounted application or Litestar has stored its template.
     """
     if TEMPLATE in scope or "path_template" in scope:
         return None
@@ -133,10 +134,10 @@ cdef object _deciding(dict scope):
 
 
 @cython.final
-cdef class Connection(Exchange):
-    """A connection, seen by what its ASGI application receives and sends."""
+cdef class AsgiRequestRecord(RequestRecord):
+    """One request, timed by the messages that its application receives and sends."""
 
-    cdef Connections _connections
+    cdef AsgiRequests _requests
     cdef object _scope, _receive, _send
     cdef bint _is_complete, _is_accepted
 
@@ -144,14 +145,14 @@ cdef class Connection(Exchange):
     def receive(self):
         """What the application receives by; it also notes that the client has gone."""
         cdef Receive receive = Receive.__new__(Receive)
-        receive._connection = self
+        receive._request_record = self
         return receive
 
     @property
     def send(self):
         """What the application sends by; the request ends with its last message."""
         cdef Send send = Send.__new__(Send)
-        send._connection = self
+        send._request_record = self
         return send
 
     cdef int _note(self, message) except -1:
@@ -171,26 +172,26 @@ cdef class Connection(Exchange):
         return 0
 
     def fail(self, exc):
-        """Note how the application failed."""
-        # A server cancels what nobody waits for any more; all else it answers by an error.
+        """Note an exception of the application."""
+        # A server cancels a request whose client has gone, and sends an error for others.
         if is_cancellation(exc):
             self.disconnected = True
         else:
             self.status = 500
 
     def leave(self):
-        """Record what became of it, if it has not ended before: the application has."""
+        """Record the request when the application returns, unless it has ended before."""
         if _asked:
-            # Not reset by a token, which another context than this would not have.
-            PyContextVar_Set(ANSWERING, None)
-        if not (self.status or self._is_accepted):  # which servers answer by an error
+            # Without a token, which is valid only in the context where it was created.
+            PyContextVar_Set(CURRENT_ASGI_SCOPE, None)
+        if not (self.status or self._is_accepted):  # servers send an error instead
             self.status = 500
         self._record()
-        self._connections._in_flight.count -= 1
+        self._requests._in_flight.count -= 1
 
     cdef int _record(self) except -1:
         if not self.ended:
-            self.end(self._connections._labels_of(self), self._connections._with_ttfb)
+            self.end(self._requests._labels_of(self), self._requests._with_ttfb)
         return 0
 
     cdef int _note_handshake(self, kind, message) except -1:
@@ -199,7 +200,7 @@ cdef class Connection(Exchange):
             self.first_byte()
         elif kind == "websocket.http.response.body":
             self._is_complete = not get(message, "more_body", False)
-        elif not (self._is_accepted or self.status):  # closed
+        elif not (self._is_accepted or self.status):  # websocket.close
             self.status = 403
             self._is_complete = True
         return 0
@@ -208,10 +209,10 @@ cdef class Connection(Exchange):
         try:
             self.status = message["status"]
             if IN_DJANGO in self._scope:
-                self._connections._labels.begin_response(self._scope)
+                self._requests._labels.begin_response(self._scope)
             headers = get(message, "headers", ())
             if not isinstance(headers, (list, tuple)):
-                # An iterator, which the server needs too.
+                # The server needs the iterator's items too.
                 message["headers"] = headers = list(headers)
             for name, value in headers:
                 if (
@@ -220,7 +221,7 @@ cdef class Connection(Exchange):
                     and value.startswith(b"text/event-stream")
                 ):
                     self.kind = self.kind or EVENTS
-        except Exception:  # the server says what is wrong with them
+        except Exception:  # the server reports a malformed message
             pass
         return 0
 
@@ -239,12 +240,12 @@ cdef object _mark(thing, name):
 cdef class Receive:
     """Receives as the application would."""
 
-    cdef Connection _connection
+    cdef AsgiRequestRecord _request_record
 
     def __call__(self):
         cdef Receiving receiving = Receiving.__new__(Receiving)
-        receiving._connection = self._connection
-        receiving._inner = iterator_of(self._connection._receive())
+        receiving._request_record = self._request_record
+        receiving._inner = iterator_of(self._request_record._receive())
         return receiving
 
     def __getattr__(self, name):
@@ -255,13 +256,13 @@ cdef class Receive:
 cdef class Send:
     """Sends as the application would."""
 
-    cdef Connection _connection
+    cdef AsgiRequestRecord _request_record
 
     def __call__(self, message):
         cdef Sending sending = Sending.__new__(Sending)
-        self._connection._note(message)
-        sending._connection = self._connection
-        sending._inner = iterator_of(self._connection._send(message))
+        self._request_record._note(message)
+        sending._request_record = self._request_record
+        sending._inner = iterator_of(self._request_record._send(message))
         return sending
 
     def __getattr__(self, name):
@@ -270,38 +271,38 @@ cdef class Send:
 
 @cython.final
 cdef class Sending(Awaited):
-    """What a server is sending."""
+    """A message that a server is sending."""
 
-    cdef Connection _connection
+    cdef AsgiRequestRecord _request_record
 
     cdef int _returned(self, PyObject** result) except -1:
-        # A background task may follow the response: it is not the client's time.
-        if self._connection._is_complete:
-            self._connection._record()
+        # A background task may follow the response, which is not a part of the duration.
+        if self._request_record._is_complete:
+            self._request_record._record()
         return False
 
     cdef int _raised(self, object exc, PyObject** result) except -1:
-        if isinstance(exc, OSError):  # what a server raises when the client has gone
-            self._connection.disconnected = True
+        if isinstance(exc, OSError):  # servers raise it when the client has gone
+            self._request_record.disconnected = True
         return False
 
 
 @cython.final
 cdef class Receiving(Awaited):
-    """What a server is to receive."""
+    """A message that the application is receiving."""
 
-    cdef Connection _connection
+    cdef AsgiRequestRecord _request_record
 
     cdef int _returned(self, PyObject** result) except -1:
-        cdef Connection connection = self._connection
+        cdef AsgiRequestRecord record = self._request_record
         kind = (<object>result[0])["type"]
-        # Some servers send it as soon as the last message has reached them.
+        # Some servers send a disconnect as soon as they have the last message.
         if kind == "http.disconnect":
-            if not connection._is_complete:
-                connection.disconnected = True
+            if not record._is_complete:
+                record.disconnected = True
         elif kind == "websocket.disconnect":
-            if not (connection._is_accepted or connection.status):
-                connection.disconnected = True
+            if not (record._is_accepted or record.status):
+                record.disconnected = True
         return False
 
 

@@ -1,4 +1,4 @@
-"""How long a connection to an ASGI application takes, and what becomes of it.
+"""How long a record to an ASGI application takes, and what becomes of it.
 
 This is the pure twin; `_asgi_connections.pyx` has the compiled one, which does the same.
 """
@@ -11,18 +11,18 @@ from typing import Any, TypeAlias
 
 from aqltelemetry.hosts.asgi.route_tree import deciding
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO, AsgiRoutes, django_path
-from aqltelemetry.hosts.exchange import Exchange, InFlight
 from aqltelemetry.hosts.labels import (
-    ANSWERING,
-    ASKED,
+    CURRENT_ASGI_SCOPE,
     EVENTS,
     RECORDED_BY,
     TEMPLATE,
     WEBSOCKET,
+    WSGI_MIDDLEWARE_EXISTS,
     Labels,
     RequestLabels,
-    guarded,
+    safe_template,
 )
+from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.routes import django_template
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.async_backend import is_cancellation
@@ -45,9 +45,9 @@ _HANDSHAKE = ("websocket.accept", "websocket.close", "websocket.http.response.bo
 
 
 class ScopeLabels:
-    """Names the series of connections by their scopes.
+    """Names the series of requests by their scopes.
 
-    `template` is the function of the user's that names a connection's route, if there
+    `template` is the function of the user's that names a record's route, if there
     is one; where it returns nothing, the framework's route does.
     """
 
@@ -55,14 +55,14 @@ class ScopeLabels:
         self._labels = RequestLabels()
         self._routes = AsgiRoutes()
         self._own_template = template
-        self._template = guarded(self._find)
+        self._template = safe_template(self._find)
         self.are_by_route = template is None
         # By the id of a route, which is kept with its labels, since the id is unique only while
         # the route lives; and by method.
         self._by_route: dict[tuple[int, str], tuple[object, Labels]] = {}
 
     def of(self, scope: Scope, kind: str) -> Labels:
-        """Return the labels of a connection that has ended."""
+        """Return the labels of a record that has ended."""
         if kind or not self.are_by_route or TEMPLATE in scope or "path_template" in scope:
             return self._learn(scope, kind)
         try:
@@ -82,7 +82,7 @@ class ScopeLabels:
         return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
 
     def keeps(self, scope: Scope) -> bool:
-        """Say whether these are the labels of each connection of a method with the same route.
+        """Say whether these are the labels of each record of a method with the same route.
 
         The same is what `route_tree.deciding` returns.
         """
@@ -102,45 +102,43 @@ class ScopeLabels:
         return self._routes.template(scope)
 
 
-_django_template = guarded(lambda scope: django_template(django_path(scope)))
+_django_template = safe_template(lambda scope: django_template(django_path(scope)))
 
 
-class Connections:
-    """What the connections of a middleware have in common."""
+class AsgiRequests:
+    """What the requests of a middleware have in common."""
 
     _made = 0
 
     def __init__(self, labels: ScopeLabels, in_flight: InFlight, with_ttfb: bool) -> None:
-        Connections._made += 1
+        AsgiRequests._made += 1
         self.labels = labels
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
 
-    def begin(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
-        """Begin a connection; None if it is not to be recorded, or by another middleware."""
+    def begin(self, scope: Scope, receive: Receive, send: Send) -> AsgiRequestRecord | None:
+        """Begin a record; None if it is not to be recorded, or by another middleware."""
         if scope["type"] not in ("http", "websocket") or not is_on():
             return None
         # Within another one of its kind, only the outer one records. A mark may have a scope
         # grow that else would not, so where there is one middleware there are none.
-        if Connections._made > 1 and scope.setdefault(RECORDED_BY, self) is not self:
+        if AsgiRequests._made > 1 and scope.setdefault(RECORDED_BY, self) is not self:
             return None
         self.in_flight.begin()
-        if ASKED:
-            ANSWERING.set(scope)
-        return Connection(self, scope, receive, send)
+        if WSGI_MIDDLEWARE_EXISTS:
+            CURRENT_ASGI_SCOPE.set(scope)
+        return AsgiRequestRecord(self, scope, receive, send)
 
 
-class Connection(Exchange):
-    """A connection, seen by what its application receives and sends."""
+class AsgiRequestRecord(RequestRecord):
+    """A record, seen by what its application receives and sends."""
 
     _is_complete = _is_accepted = False
 
-    def __init__(
-        self, connections: Connections, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    def __init__(self, requests: AsgiRequests, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             self.kind = WEBSOCKET
-        self._connections = connections
+        self._requests = requests
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -187,19 +185,19 @@ class Connection(Exchange):
 
     def leave(self) -> None:
         """Record what became of it, if it has not ended before: the application has."""
-        if ASKED:
+        if WSGI_MIDDLEWARE_EXISTS:
             # Not reset by a token, which another context than this would not have.
-            ANSWERING.set(None)
+            CURRENT_ASGI_SCOPE.set(None)
         if not (self.status or self._is_accepted):  # which servers answer by an error
             self.status = _FAILED
         if not self.ended:
             self._record()
-        self._connections.in_flight.end()
+        self._requests.in_flight.end()
 
     def _record(self) -> None:
-        connections = self._connections
-        labels = connections.labels.of(self._scope, self.kind)
-        self.end(labels, connections.with_ttfb)
+        requests = self._requests
+        labels = requests.labels.of(self._scope, self.kind)
+        self.end(labels, requests.with_ttfb)
 
     def _note_handshake(self, kind: str, message: Message) -> None:
         if kind == "websocket.accept":
@@ -215,7 +213,7 @@ class Connection(Exchange):
         try:
             self.status = index(message["status"])
             if IN_DJANGO in self._scope:
-                self._connections.labels.begin_response(self._scope)
+                self._requests.labels.begin_response(self._scope)
             headers = message.get("headers", ())
             if not isinstance(headers, list | tuple):
                 # An iterator, which the server needs too.

@@ -1,1 +1,0 @@
-from aqltelemetry.hosts.exchange import Gauge as Gauge

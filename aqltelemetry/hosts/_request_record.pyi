@@ -1,0 +1,1 @@
+from aqltelemetry.hosts.request_record import Gauge as Gauge

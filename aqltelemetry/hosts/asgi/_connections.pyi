@@ -1,1 +1,0 @@
-from aqltelemetry.hosts.asgi.connections import Connections as Connections

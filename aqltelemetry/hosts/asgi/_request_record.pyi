@@ -1,0 +1,1 @@
+from aqltelemetry.hosts.asgi.request_record import AsgiRequests as AsgiRequests
