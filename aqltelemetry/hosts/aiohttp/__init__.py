@@ -1,1 +1,1 @@
-"""Requests to aiohttp applications."""
+"""Requests to aiohttp applications: recorded by `private` parts of aiohttp, or as `documented`."""

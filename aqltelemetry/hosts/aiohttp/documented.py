@@ -1,11 +1,10 @@
 """Records requests to an aiohttp application by the documented interface alone.
 
-By a middleware around all others, a signal before each response, and the end of the task
-that aiohttp makes for each request, which sends the response. That costs more than what
-`aiohttp_requests` does, and tells less: what a handler does after its response counts as
-the request's time; requests that the router, the parser or an `Expect` header end are not
-recorded; and of a client that goes away while the response is sent, only what has closed
-the connection is seen.
+It uses a middleware around all others, a signal before each response, and the end of the task
+that aiohttp creates for each request, which sends the response. That costs more than
+`request_record` and records less: work of a handler after its response counts as time of the
+request; requests that the router, the parser or an `Expect` header end are not recorded; and a
+client that goes away while the response is sent is seen only if the connection was closed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from aqltelemetry.system.clock import monotonic_ns
 _FAILED = 500
 _UPGRADED = 101
 _NAME = "aqltelemetry.request"
-# Newer versions warn of a text as a key.
+# Newer versions warn about keys that are texts.
 _KEY: Any = web.RequestKey(_NAME, RequestRecord) if hasattr(web, "RequestKey") else _NAME
 
 
@@ -38,8 +37,8 @@ class DocumentedTimer:
         self.with_ttfb = with_ttfb
 
     def add_to(self, app: web.Application) -> None:
-        """Add what records requests to an application, before it is started."""
-        # A bound method has no attributes, by one of which aiohttp knows a middleware.
+        """Record the requests of an application; call it before the application starts."""
+        # aiohttp marks a middleware by an attribute, which a bound method can't have.
         app.middlewares.insert(0, web.middleware(partial(self._handle)))
         app.on_response_prepare.append(_begin_response)
 
@@ -48,24 +47,24 @@ class DocumentedTimer:
         if not is_on() or _KEY in request:
             return await handler(request)
         self.in_flight.begin()
-        exchange = request[_KEY] = _Request(self, request)
+        record = request[_KEY] = _DocumentedRequestRecord(self, request)
         try:
             response: Any = await handler(request)
         except web.HTTPException as exc:
-            exchange.wait(exc.status, exc)
+            record.wait(exc.status, exc)
             raise
         except BaseException as exc:
-            exchange.fail(exc)
+            record.fail(exc)
             raise
-        exchange.answer(response)
+        record.handler_returned(response)
         return response  # type: ignore[no-any-return]
 
 
-class _Request(RequestRecord):
-    """A request and its response."""
+class _DocumentedRequestRecord(RequestRecord):
+    """One request to an aiohttp application and its response."""
 
     _response: object = None
-    """What the handler returned or raised."""
+    """The response that the handler returned or raised."""
 
     def __init__(self, timer: DocumentedTimer, request: web.Request) -> None:
         super().__init__()
@@ -85,28 +84,28 @@ class _Request(RequestRecord):
         elif content_type.startswith("text/event-stream") and not is_whole:
             self.kind = EVENTS
 
-    def answer(self, response: object) -> None:
-        """Wait until what the handler returned is sent."""
+    def handler_returned(self, response: object) -> None:
+        """Wait until the response that the handler returned is sent."""
         if isinstance(response, web.StreamResponse):
             self.wait(response.status, response)
-        else:  # a handler's mistake, which aiohttp answers by an error
+        else:  # no response: aiohttp sends an error instead
             self.status = _FAILED
             self.record()
 
     def wait(self, status: int, response: object) -> None:
-        """Wait until the response is sent, which is when the request's task has ended."""
+        """Wait for the end of the request's task, when the response is sent."""
         self._response = response
         if not self.first_ns:
             self.status = status
         task = asyncio.current_task()
-        # Of a connection that has one task for all its requests, this is the end.
+        # Where a connection has one task for all its requests, the request ends here.
         if task is None or task is self._request.task:
             self.record()
         else:
             task.add_done_callback(self._end)
 
     def fail(self, exc: BaseException) -> None:
-        """Note what was raised, which aiohttp answers by an error if there is a client."""
+        """Note an exception; aiohttp sends an error if the client is still there."""
         transport = self._request.transport
         is_gone = transport is None or transport.is_closing()
         if isinstance(exc, asyncio.CancelledError) or (
@@ -122,7 +121,7 @@ class _Request(RequestRecord):
         timer = self._timer
         self.end(timer.labels.of(self._request, self.kind), timer.with_ttfb)
         timer.in_flight.end()
-        # The request refers to this, and both would be left for the garbage collector.
+        # A reference cycle with the request would be left to the garbage collector.
         self._request = self._response = None
 
     def _end(self, task: asyncio.Task[Any]) -> None:
@@ -139,11 +138,11 @@ class _Request(RequestRecord):
         transport = self._request.transport
         if transport is None:
             return True
-        # The server itself closes the others after their response.
+        # The server closes the other connections itself after their response.
         return transport.is_closing() and bool(getattr(self._response, "keep_alive", False))
 
 
 async def _begin_response(request: web.Request, response: web.StreamResponse) -> None:
-    exchange = request.get(_KEY)
-    if exchange is not None:
-        exchange.begin(response)
+    record = request.get(_KEY)
+    if record is not None:
+        record.begin(response)

@@ -14,8 +14,9 @@ from aqltelemetry.hosts.templates import with_fallback
 class RouteLabels:
     """Names the series of requests by their routes.
 
-    `template` is the function of the user's that names a request's route, if there is one;
-    where it returns nothing, that of aiohttp is used.
+    Parameters:
+        template: The user's function that names the route of a request; None, or a function that
+            returns nothing, means aiohttp's route.
     """
 
     def __init__(self, template: Callable[[web.Request], str | None] | None = None) -> None:
@@ -26,20 +27,20 @@ class RouteLabels:
         self.unmatched = self._labels.of(None, "GET")
 
     def of(self, request: web.Request, kind: str) -> Labels:
-        """Return the labels of a request; those of a route share them."""
+        """Return the labels of a request, which are kept for its route."""
         try:
             return self._known[request.match_info.route, request.method, kind]
-        except Exception:  # noqa: BLE001 - a router may have failed
+        except Exception:  # noqa: BLE001 - the router may have failed
             return self._learn(request, kind)
 
     def knows(self, request: web.Request) -> bool:
-        """Say whether the labels of a request stay those of its route and method."""
+        """Return whether the labels of a request are kept for its route and method."""
         return (request.match_info.route, request.method, "") in self._known
 
     def _learn(self, request: web.Request, kind: str) -> Labels:
         template, method = self._template(request), request.method
         labels = self._labels.of(template, method, kind)
-        # What no route answers has a new one each time, and clients may invent methods.
+        # An unmatched request has a new route each time, and clients may invent methods.
         if template is not None and self._are_by_route and self._labels.keeps(method):
             self._known[request.match_info.route, method, kind] = labels
         return labels
@@ -48,11 +49,11 @@ class RouteLabels:
 def route_template(request: web.Request) -> str | None:
     """Return the route of a request, after the domain of its application if it has one.
 
-    Both are as they are written in the application: nothing comes from the request.
+    Both have the notation of the application; nothing comes from the request.
     """
     match_info = request.match_info
     resource = match_info.route.resource
-    # What no route matches has one that makes the error, of no resource.
+    # An unmatched request has a route that raises the error and has no resource.
     if resource is None:
         return None
     apps = getattr(match_info, "apps", ())

@@ -9,7 +9,7 @@ from typing import TypeAlias, Unpack
 from aiohttp import web
 
 from aqltelemetry.errors import AlreadySetUpError, StateError
-from aqltelemetry.hosts.aiohttp.requests import time_requests
+from aqltelemetry.hosts.aiohttp.request_record import time_requests
 from aqltelemetry.hosts.kinds import require_aiohttp
 from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from aqltelemetry.hosts.aiohttp.requests import RequestTimer
+from aqltelemetry.hosts.aiohttp.request_record import RequestTimer
 from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.system.extensions import have_extensions
 from twinned import RAISED, compiled_twin, raise_if_told, recorded
@@ -28,7 +28,7 @@ suspends before a response, by application; how an event loop goes on."""
 
 
 if TYPE_CHECKING or have_extensions():
-    from aqltelemetry.hosts.aiohttp.classes import TimedProtocol, TimedRequest
+    from aqltelemetry.hosts.aiohttp.private import TimedProtocol, TimedRequest
 else:  # all here is skipped
     TimedProtocol = TimedRequest = object
 
@@ -45,7 +45,7 @@ _ROUTES: dict[tuple[int, ...], _Route] = {hooks: _Route() for hooks in ((0,), (1
 
 @pytest.fixture(scope="module")
 def compiled() -> ModuleType:
-    return compiled_twin("hosts.aiohttp._requests")
+    return compiled_twin("hosts.aiohttp._request_record")
 
 
 @coroutine

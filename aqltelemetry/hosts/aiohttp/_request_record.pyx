@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twin of `aiohttp_requests`, for the usual request; others are left to that."""
+"""The compiled twin of `request_record` for the usual request; it leaves others to that."""
 
 cimport cython
 from cpython.object cimport PyObject
@@ -38,13 +38,13 @@ cdef Py_ssize_t _in_request = 0, _in_protocol = 0
 
 
 def connect(request_type, protocol_type):
-    """Say what has, in its slot `_handling`, the handling of a request; a connection, of each."""
+    """Set the classes whose slot `_handling` holds the `Handling` of a request or connection."""
     global _in_request, _in_protocol
     _in_request, _in_protocol = _offset(request_type), _offset(protocol_type)
 
 
 cdef Py_ssize_t _offset(owner) except -1:
-    """Return where the slot is, since by its name it is found several times as slowly."""
+    """Return the offset of the slot, since access by name takes several times as long."""
     descriptor = owner.__dict__["_handling"]
     if type(descriptor) is not MemberDescriptorType:
         raise TypeError("not a slot")
@@ -67,10 +67,10 @@ cdef inline int _set_handling(object owner, Py_ssize_t offset, Handling handling
 
 @cython.final
 cdef class Handling(Awaited):
-    """The request that a connection has at a time, until it shows itself to be an unusual one.
+    """The current request of a connection, unless it turns out to be an unusual one.
 
-    Its handler is awaited by this. The response is sent by aiohttp, which tells of it on the
-    way: as its head begins, and when it logs it.
+    It awaits the handler. aiohttp sends the response, and calls `prepare_hook` when the head
+    begins and `log_access` when the response was sent.
     """
 
     cdef RequestTimer _timer
@@ -80,7 +80,7 @@ cdef class Handling(Awaited):
 
     cdef object _unusual(self):
         if self._other is None:
-            self._other = self._timer._twin.unusual(self._request, self._started_ns)
+            self._other = self._timer._twin.begin(self._request, self._started_ns)
         return self._other
 
     cdef int _returned(self, PyObject** result) except -1:
@@ -90,18 +90,18 @@ cdef class Handling(Awaited):
         else:
             other = self._unusual()
             self._leave()
-            other.answer(response)
+            other.handler_returned(response)
         return False
 
     cdef int _raised(self, object exc, PyObject** result) except -1:
         if self._request is not None and self._response is None:
             other = self._unusual()
             self._leave()
-            other.broke(exc)
+            other.handler_raised(exc)
         return False
 
     cdef int _leave(self) except -1:
-        """Be free for the connection's next request."""
+        """Make room for the connection's next request."""
         if self._request is not None:
             _set_handling(self._request, _in_request, None)
         self._request = self._response = self._other = self._labels = None
@@ -109,10 +109,10 @@ cdef class Handling(Awaited):
         return 0
 
     cdef bint _begin(self) except -1:
-        """Note when the head begins; return whether there is nothing to await before."""
-        if self._request is None:  # of a copy of a request that is over
+        """Note when the head begins; return whether there is nothing to await before it."""
+        if self._request is None:  # a copy of a request that has ended
             return False
-        if self._response is None:  # amid the handler
+        if self._response is None:  # the handler is still running
             self._unusual()
             return False
         self._labels = self._timer._labels_of(self._request)
@@ -122,7 +122,7 @@ cdef class Handling(Awaited):
         return True
 
     cdef object _begin_after(self, hook):
-        """Note when the head begins, which is after something to await."""
+        """Note when the head begins, after an awaitable."""
         cdef Preparing preparing
         if self._response is None:
             return hook
@@ -135,14 +135,14 @@ cdef class Handling(Awaited):
         return preparing
 
     cdef int _sent(self) except -1:
-        """Record the request, whose response was sent or met a client that is gone."""
+        """Record the request, whose response was sent unless the client has gone."""
         exc = sys.exc_info()[1]
         try:
             if exc is None or self._response._eof_sent:
                 self._record()
                 self._leave()
                 return 0
-        except Exception:  # another aiohttp than those known
+        except Exception:  # an unknown version of aiohttp
             pass
         return self._fail(exc)
 
@@ -172,7 +172,7 @@ cdef class Handling(Awaited):
 
 @cython.final
 cdef class Preparing(Awaited):
-    """What an application does before the head of a response."""
+    """The signals of an application before the head of a response."""
 
     cdef Handling _handling
 
@@ -187,7 +187,7 @@ cdef class Preparing(Awaited):
 
 @cython.final
 cdef class RequestTimer:
-    """Makes the requests of an application, and handles the usual ones of a timer."""
+    """Creates the requests of an application, and handles the usual ones for a timer."""
 
     cdef object _twin, _handle, _make, _request_type, _protocol_type, _plain, _refused
     cdef Gauge _in_flight
@@ -207,14 +207,14 @@ cdef class RequestTimer:
         self._known = {}
 
     def make(self, message, payload, protocol, writer, task):
-        """Make a request that tells when the head of its response begins."""
+        """Return a request that reports when the head of its response begins."""
         request = self._make(message, payload, protocol, writer, task, self._request_type)
         if message is self._refused:
             self._twin.refused(request)
         return request
 
     def handle(self, request):
-        """Handle a request; whatever the application raises passes through."""
+        """Handle a request; what the application raises passes through."""
         cdef Handling handling
         if not is_recording():
             return self._handle(request)
@@ -227,7 +227,7 @@ cdef class RequestTimer:
         if handling is None:
             handling = Handling.__new__(Handling)
             _set_handling(protocol, _in_protocol, handling)
-        elif handling._request is not None:  # amid which an application handles another one
+        elif handling._request is not None:  # an application handles one within another
             return self._twin.handle(request)
         handling._started_ns = monotonic_ns()
         handling._inner = iterator_of(self._handle(request))
@@ -238,7 +238,7 @@ cdef class RequestTimer:
         return handling
 
     cdef tuple _labels_of(self, request):
-        """Return a request's labels, if they are its route's, and that has nothing to await."""
+        """Return the labels of a request's route; None if there are signals to await."""
         match_info = request._match_info
         route, method = match_info._route, request._method
         cdef PyObject* found = PyDict_GetItemWithError(self._known, route)
@@ -246,7 +246,7 @@ cdef class RequestTimer:
             found = PyDict_GetItemWithError(<object>found, method)
             if found is not NULL:
                 return <tuple>found
-        # Those of the outermost application itself always have this one alone.
+        # A route of the outermost application belongs to no other application.
         if len(match_info._apps) != 1 or _has_hooks(request):
             return None
         labels = tuple(self._twin.labels(request, ""))
@@ -256,7 +256,7 @@ cdef class RequestTimer:
 
 
 cdef bint _has_hooks(request) except -1:
-    """Say whether an application has anything to be called before a response."""
+    """Return whether an application has signals to send before a response."""
     for app in request._match_info._apps:
         if len(app._on_response_prepare):
             return True
@@ -265,16 +265,16 @@ cdef bint _has_hooks(request) except -1:
 
 @cython.binding(True)
 def prepare_hook(request, response):
-    """Do as `Request._prepare_hook` does, and note that a response begins.
+    """Do the same as `Request._prepare_hook`, and note that a response begins.
 
-    Without a coroutine where no application has anything to be called then.
+    It creates no coroutine where no application has signals to send.
     """
     cdef Handling handling = _handling(request, _in_request) if is_recording() else None
     try:
         if handling is not None and handling._begin():
             return FINISHED
         hook = None if _has_hooks(request) else FINISHED
-    except Exception:  # no route, or another aiohttp than those known
+    except Exception:  # no route, or an unknown version of aiohttp
         hook = None
     if hook is None:
         hook = request.prepare_hook_untimed(response)
@@ -283,7 +283,7 @@ def prepare_hook(request, response):
 
 @cython.binding(True)
 def log_access(protocol, request, response, start):
-    """Do as `RequestHandler.log_access` does, once what it logs is recorded."""
+    """Record the response, and do the same as `RequestHandler.log_access`."""
     cdef Handling handling = _handling(protocol, _in_protocol)
     if handling is not None and handling._response is not None:
         handling._sent()
@@ -293,7 +293,7 @@ def log_access(protocol, request, response, start):
 
 @cython.binding(True)
 def force_close(protocol):
-    """Do as `RequestHandler.force_close` does, which follows whatever is not logged."""
+    """Record a response that is not logged, and do the same as `RequestHandler.force_close`."""
     cdef Handling handling = _handling(protocol, _in_protocol)
     exc = sys.exc_info()[1]
     if handling is not None and handling._response is not None and exc is not None:
