@@ -1,4 +1,4 @@
-# What the compiled twins of the hosts have in common.
+# The common parts of the compiled twins of the hosts.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 

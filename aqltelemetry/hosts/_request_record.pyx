@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twins of what all requests have in common; see `exchange`.
+"""The compiled twin of `request_record`, and a base of awaitables for those of the hosts.
 
-An `Awaited` is what the compiled twins have in the place of a coroutine.
+An `Awaited` takes less time than a coroutine that awaits another one.
 """
 
 cimport cython
@@ -33,24 +33,24 @@ cdef extern from "Python.h":
 
 
 cdef int _raise() except -1:
-    """Have Cython see the exception that a call of C left."""
+    """Raise the exception that a call of C has set."""
     return -1
 
 
 cdef object taken(PyObject* new):
-    """Return what a call of C returned as a reference of ours."""
-    mine = <object>new
+    """Return an object of which a call of C returned a new reference."""
+    owned = <object>new
     Py_XDECREF(new)
-    return mine
+    return owned
 
 
 cdef object iterator_of(object awaitable):
-    """Return what is sent to when something is awaited."""
+    """Return the iterator of an awaitable."""
     return awaitable if PyCoro_CheckExact(awaitable) else awaited(awaitable)
 
 
 cdef object get(object mapping, object key, object default):
-    """Return what a mapping has under a key."""
+    """Return the value of a key, or a default."""
     cdef PyObject* found
     if not PyDict_CheckExact(mapping):
         return mapping.get(key, default)
@@ -60,33 +60,33 @@ cdef object get(object mapping, object key, object default):
 
 @cython.final
 cdef class Gauge:
-    """What was begun and has not ended; both may be told on any thread."""
+    """Counts requests in progress. Thread-safe."""
 
     def begin(self):
-        """Count one more."""
+        """Count the start of a request."""
         self.count += 1
 
     def end(self):
-        """Count one less."""
+        """Count the end of a request."""
         self.count -= 1
 
     @property
     def value(self):
-        """How many there are."""
+        """The number of requests in progress."""
         return self.count
 
 
 cdef class RequestRecord:
-    """One request and its response; begins when it is made."""
+    """One request and its response."""
 
     cdef int first_byte(self) except -1:
-        """Note that the response's body begins now, if it has not before."""
+        """Note that the response begins now, unless it has begun before."""
         if not self.first_ns:
             self.first_ns = monotonic_ns()
         return 0
 
     cdef int end(self, tuple labels, bint with_ttfb) except -1:
-        """Record the exchange, once, however often this is called."""
+        """Record the request, once, however often this is called."""
         if not self.ended:
             self.ended = True
             record_request(
@@ -99,12 +99,12 @@ cdef class RequestRecord:
 cdef int record_request(
     tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
 ) except -1:
-    """Record an exchange that ends now; `first_ns` is 0 where it is not to be told."""
+    """Record a request that ends now; `first_ns` is 0 where it is not recorded."""
     cdef int64_t end_ns = monotonic_ns()
     cdef int64_t duration_ns = end_ns - started_ns
     try:
         append(labels[TOTAL], end_ns, duration_ns)
-    finally:  # a worker may be told to quit amid this, by an exception
+    finally:  # an exception may stop a worker here
         if first_ns:
             append(labels[FIRST_BYTE], first_ns, first_ns - started_ns)
         if disconnected:
@@ -115,18 +115,18 @@ cdef int record_request(
 
 
 cdef class Awaited:
-    """An awaitable that awaits another, and sees it end, at the cost of no coroutine."""
+    """An awaitable that awaits another and handles its end, without a coroutine."""
 
     cdef int _returned(self, PyObject** result) except -1:
-        """Do what follows the result of the inner one; say whether there is another to await."""
+        """Handle the result of the inner one; return whether another one follows."""
         return False
 
     cdef int _raised(self, object exc, PyObject** result) except -1:
-        """Do what follows an exception; say whether there is a result instead."""
+        """Handle an exception; return whether there is a result instead."""
         return False
 
-    # What does not raise returns PYGEN_ERROR, with the exception set: Cython adds the frame of
-    # each function that raises to the traceback, and the application's is to hold none of ours.
+    # These functions do not raise, but set the exception and return PYGEN_ERROR: Cython would add
+    # the frame of each function that raises to the traceback of the application.
 
     cdef int _send(self, PyObject* value, PyObject** result) noexcept:
         cdef int sent = PyIter_Send(<PyObject*>self._inner, value, result)
@@ -192,7 +192,7 @@ cdef class Awaited:
         return self.send(None)
 
     def send(self, value):
-        """Go on; as of a coroutine."""
+        """Continue with a value, as a coroutine does."""
         cdef PyObject* result = NULL
         cdef int sent = self._send(<PyObject*>value, &result)
         if sent == PYGEN_ERROR:
@@ -200,7 +200,7 @@ cdef class Awaited:
         return self._yielded(sent, result)
 
     def throw(self, *error):
-        """Go on by an exception; as of a coroutine."""
+        """Continue with an exception, as a coroutine does."""
         cdef PyObject* result = NULL
         cdef int sent = self._throw(error, &result)
         if sent == PYGEN_ERROR:
@@ -208,7 +208,7 @@ cdef class Awaited:
         return self._yielded(sent, result)
 
     def close(self):
-        """End amid it; as of a coroutine."""
+        """End before the inner one has ended, as a coroutine does."""
         cdef PyObject* result = NULL
         try:
             self._inner.close()
@@ -217,7 +217,7 @@ cdef class Awaited:
 
 
 cdef int am_send_awaited(Awaited self, PyObject* value, PyObject** result) noexcept:
-    """Be the slot `am_send` of a class of these, which Cython has no other way to set."""
+    """The slot `am_send` of these classes, which Cython can't set in another way."""
     return self._send(value, result)
 
 

@@ -15,31 +15,34 @@ from aqltelemetry.system.logs import log
 
 _Ts = TypeVarTuple("_Ts")
 UNMATCHED = "unmatched"
-"""The label of requests that no route answers."""
+"""The label of requests without a route."""
 OTHER = "other"
-"""The template of routes beyond the limit of labels, and the method of unusual ones."""
+"""The template of routes beyond the limit of templates, and the method of unusual methods."""
 WEBSOCKET = " websocket"
-"""What is added to the label of a websocket's whole life."""
+"""The suffix of the label of a websocket's whole life."""
 EVENTS = " events"
-"""What is added to the label of a stream of server-sent events."""
+"""The suffix of the label of a stream of server-sent events."""
 SERIES_SUFFIXES = ("ttfb", "4xx", "5xx", "disconnect")
-"""What is added, after a space, to a request's label for what is recorded beside its total."""
+"""The suffixes, after a space, of the series in addition to the total of a request."""
 RECORDED_BY = "aqltelemetry.recorded_by"
-"""What a middleware leaves in a request's environment, so that it is recorded once."""
+"""Key in a scope or environment: the middleware that records the request, so that it is
+recorded once."""
 
 CURRENT_ASGI_SCOPE: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
-    "answering", default=None
+    "current_asgi_scope", default=None
 )
-"""The scope of the ASGI request being answered, of which one to a WSGI application below it
-is a part, and no request of its own."""
+"""The scope of the current ASGI request.
+
+A request to a WSGI application that is mounted in the ASGI application is a part of it, and not
+recorded separately.
+"""
 WSGI_MIDDLEWARE_EXISTS: list[object] = []
-"""Not empty once there is a WSGI middleware, which asks for that. Where there is none it is not
-set, since whoever reads a context variable pays for each change of another."""
+"""Not empty once a WSGI middleware exists; until then the context variable is not set, since each
+change of one makes the next look-up of any other slower."""
 PLACE = "aqltelemetry.place"
-"""What a WSGI middleware leaves in a request's environment where its application has mounts:
-where the request leads, as `hosts.wsgi_mounts` says."""
+"""Key in a WSGI environment, if the application has mounts: the `mounts.Place` of the request."""
 TEMPLATE = "aqltelemetry.template"
-"""What an application below leaves there: the template of its request's route, "" for none."""
+"""Key in an ASGI scope: the template of a framework or a mounted application, "" for none."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
@@ -48,25 +51,24 @@ _MAX_TEMPLATES = 1000
 
 
 def safe_template(template: Callable[[*_Ts], str | None]) -> Callable[[*_Ts], str | None]:
-    """Return `template` such that it never raises, and returns a text or None.
+    """Return a function that calls `template`, never raises, and returns a text or None.
 
-    A request whose template can't be had is unmatched; each kind of reason is
-    logged once.
+    A request whose template raises is unmatched; each type of exception is logged once.
     """
     logged: set[str] = set()
 
-    def ask(*arguments: *_Ts) -> str | None:
+    def template_or_none(*arguments: *_Ts) -> str | None:
         try:
             found = template(*arguments)
-            return found if found is None else found + ""  # TypeError of what is no text
-        except Exception as exc:  # noqa: BLE001 - the request goes on, whatever befalls its label
+            return found if found is None else found + ""  # a TypeError if it is no text
+        except Exception as exc:  # noqa: BLE001 - the request goes on without its label
             reason = type(exc).__name__
             if reason not in logged:
                 logged.add(reason)
                 log.error("no template for a request, which is unmatched: %r", exc)
         return None
 
-    return ask
+    return template_or_none
 
 
 def route_reporter(
@@ -75,10 +77,10 @@ def route_reporter(
     environ: dict[str, Any],
     start_response: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Have the ASGI request that a WSGI one is a part of know the route."""
+    """Return a `start_response` that stores the route of a WSGI request in the ASGI scope."""
 
     def start(*arguments: Any) -> Any:
-        # Below where the WSGI application is mounted: that is the ASGI application's to say.
+        # Relative to the mount of the WSGI application, which the ASGI application knows.
         outer[TEMPLATE] = template(environ) or ""
         return start_response(*arguments)
 
@@ -96,9 +98,10 @@ class Labels(NamedTuple):
 
 
 class RequestLabels:
-    """Names the series of requests; knows no more than `max_templates` templates.
+    """Names the series of requests, and keeps the names, so that a request needs one look-up.
 
-    What is named once is kept, so that a request costs a look-up.
+    Parameters:
+        max_templates: The number of templates after which all others share one name.
     """
 
     def __init__(self, max_templates: int = _MAX_TEMPLATES) -> None:
@@ -113,7 +116,7 @@ class RequestLabels:
 
     @staticmethod
     def keeps(method: str) -> bool:
-        """Say whether labels of a method may be kept: not of one that clients invent."""
+        """Return whether labels of a method may be kept: not those of one that clients invent."""
         return method in _METHODS
 
     def _learn(self, template: str | None, method: str, kind: str) -> Labels:

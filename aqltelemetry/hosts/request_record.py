@@ -1,6 +1,6 @@
-"""What a host records of an HTTP exchange, and of those that are going on.
+"""What a host records of a request, and the number of requests in progress.
 
-What the compiled twins of these are, is in `_exchange.pyx`.
+The compiled twin, `_request_record.pyx`, does the same.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
 class Gauge:
-    """What was begun and has not ended; both may be told on any thread."""
+    """Counts requests in progress. Thread-safe."""
 
     def __init__(self) -> None:
-        self._begun = Counter()
+        self._started = Counter()
         self._ended = Counter()
-        self.begin, self.end = self._begun.step, self._ended.step
+        self.begin, self.end = self._started.step, self._ended.step
 
     @property
     def value(self) -> int:
-        """How many there are."""
+        """The number of requests in progress."""
         ended = self._ended.value
-        return self._begun.value - ended
+        return self._started.value - ended
 
 
 class InFlight:
-    """Counts the requests that are being answered, and samples that number."""
+    """A sampler of the number of requests in progress."""
 
     prefix = RUNTIME
     interval_s: float | None = None
 
     def __init__(self) -> None:
         self.gauge: Gauge = choose(__name__).Gauge()
-        # From any thread: count a request; count its end.
+        # Count a request and its end, on any thread.
         self.begin, self.end = self.gauge.begin, self.gauge.end
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return the number of requests in flight."""
+        """Return the number of requests in progress."""
         return (Measurement(IN_FLIGHT, self.gauge.value),)
 
 
 class RequestRecord:
-    """One request and its response; begins when it is made.
+    """One request and its response; the request starts when the record is created.
 
-    `status` is 0 until the response begins; `kind` as `WEBSOCKET` or `EVENTS`.
+    `status` is 0 until the response begins. `kind` is "", `WEBSOCKET` or `EVENTS`.
     """
 
-    # On the class, since a request seldom has others.
+    # On the class, since few requests have other values.
     kind = ""
     status = 0
     disconnected = False
     ended = False
     first_ns = 0
-    """When the response began, by the monotonic clock; 0 until it does."""
+    """When the response began, by the monotonic clock, in nanoseconds; 0 until then."""
 
     def __init__(self, kind: str = "") -> None:
         if kind:
@@ -69,12 +69,12 @@ class RequestRecord:
         self.started_ns = monotonic_ns()
 
     def first_byte(self) -> None:
-        """Note that the response's body begins now, if it has not before."""
+        """Note that the response begins now, unless it has begun before."""
         if not self.first_ns:
             self.first_ns = monotonic_ns()
 
     def end(self, labels: Labels, with_ttfb: bool) -> None:
-        """Record the exchange, once, however often this is called."""
+        """Record the request, once, however often this is called."""
         if self.ended:
             return
         self.ended = True

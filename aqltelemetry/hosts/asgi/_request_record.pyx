@@ -143,20 +143,20 @@ cdef class AsgiRequestRecord(RequestRecord):
 
     @property
     def receive(self):
-        """What the application receives by; it also notes that the client has gone."""
+        """The function by which the application receives; it notes if the client has gone."""
         cdef Receive receive = Receive.__new__(Receive)
         receive._request_record = self
         return receive
 
     @property
     def send(self):
-        """What the application sends by; the request ends with its last message."""
+        """The function by which the application sends; the request ends with its last message."""
         cdef Send send = Send.__new__(Send)
         send._request_record = self
         return send
 
     cdef int _note(self, message) except -1:
-        """Note what a message says of the response."""
+        """Note the state of the response after a message."""
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._begin(message)
@@ -230,7 +230,7 @@ cdef dict _marks = coroutine_marks()
 
 
 cdef object _mark(thing, name):
-    """Return an attribute by which a coroutine function is recognised; asgiref asks for it."""
+    """Return an attribute that marks a coroutine function; asgiref reads it."""
     if name in _marks:
         return _marks[name]
     raise AttributeError(f"{type(thing).__name__!r} object has no attribute {name!r}")
@@ -238,7 +238,7 @@ cdef object _mark(thing, name):
 
 @cython.final
 cdef class Receive:
-    """Receives as the application would."""
+    """Receives a message for the application."""
 
     cdef AsgiRequestRecord _request_record
 
@@ -254,7 +254,7 @@ cdef class Receive:
 
 @cython.final
 cdef class Send:
-    """Sends as the application would."""
+    """Sends a message of the application."""
 
     cdef AsgiRequestRecord _request_record
 

@@ -1,6 +1,6 @@
-"""How long a record to an ASGI application takes, and what becomes of it.
+"""Times a request to an ASGI application, and records how it ends.
 
-This is the pure twin; `_asgi_connections.pyx` has the compiled one, which does the same.
+The compiled twin, `_request_record.pyx`, does the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Template: TypeAlias = Callable[[Scope], str | None]
 _MOST_ROUTES = 1000
 _TYPE_CHARS = len(b"content-type")
 _FAILED = 500
-# What servers answer for an application that closes a websocket before it accepts it.
+# The status that servers send if an application closes a websocket before it accepts it.
 _REFUSED = 403
 _MAY_BE_LAST = ("http.response.body", "http.response.pathsend")
 _STARTS = ("http.response.start", "websocket.http.response.start")
@@ -47,8 +47,9 @@ _HANDSHAKE = ("websocket.accept", "websocket.close", "websocket.http.response.bo
 class ScopeLabels:
     """Names the series of requests by their scopes.
 
-    `template` is the function of the user's that names a record's route, if there
-    is one; where it returns nothing, the framework's route does.
+    Parameters:
+        template: The user's function that names the route of a request; None, or a function
+            that returns nothing, means the framework's route.
     """
 
     def __init__(self, template: Template | None = None) -> None:
@@ -62,7 +63,7 @@ class ScopeLabels:
         self._by_route: dict[tuple[int, str], tuple[object, Labels]] = {}
 
     def of(self, scope: Scope, kind: str) -> Labels:
-        """Return the labels of a record that has ended."""
+        """Return the labels of a request that has ended."""
         if kind or not self.are_by_route or TEMPLATE in scope or "path_template" in scope:
             return self._learn(scope, kind)
         try:
@@ -82,15 +83,15 @@ class ScopeLabels:
         return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
 
     def keeps(self, scope: Scope) -> bool:
-        """Say whether these are the labels of each record of a method with the same route.
+        """Return whether all requests with this method and route have these labels.
 
-        The same is what `route_tree.deciding` returns.
+        `route_tree.deciding` returns the route.
         """
         return self._labels.keeps(scope["method"]) and self._routes.decides(scope)
 
     @staticmethod
     def begin_response(scope: Scope) -> None:
-        """Note the route of a request to Django, which knows it no longer at the end."""
+        """Store the route of a request to Django, which drops it before the end."""
         if TEMPLATE not in scope:
             scope[TEMPLATE] = _django_template(scope) or ""
 
@@ -106,7 +107,7 @@ _django_template = safe_template(lambda scope: django_template(django_path(scope
 
 
 class AsgiRequests:
-    """What the requests of a middleware have in common."""
+    """The requests of one middleware."""
 
     _made = 0
 
@@ -117,11 +118,11 @@ class AsgiRequests:
         self.with_ttfb = with_ttfb
 
     def begin(self, scope: Scope, receive: Receive, send: Send) -> AsgiRequestRecord | None:
-        """Begin a record; None if it is not to be recorded, or by another middleware."""
+        """Return the record of a request; None if it is not recorded, or by another middleware."""
         if scope["type"] not in ("http", "websocket") or not is_on():
             return None
-        # Within another one of its kind, only the outer one records. A mark may have a scope
-        # grow that else would not, so where there is one middleware there are none.
+        # Of two nested middlewares, only the outer one records. With a single middleware the scope
+        # gets no key, which could make its dictionary grow.
         if AsgiRequests._made > 1 and scope.setdefault(RECORDED_BY, self) is not self:
             return None
         self.in_flight.begin()
@@ -131,7 +132,7 @@ class AsgiRequests:
 
 
 class AsgiRequestRecord(RequestRecord):
-    """A record, seen by what its application receives and sends."""
+    """One request, timed by the messages that its application receives and sends."""
 
     _is_complete = _is_accepted = False
 
@@ -145,10 +146,10 @@ class AsgiRequestRecord(RequestRecord):
         self.started_ns = monotonic_ns()
 
     async def receive(self) -> Message:
-        """Receive as the application would, and note that the client has gone."""
+        """Receive a message, and note if the client has gone."""
         message = await self._receive()
         kind = message["type"]
-        # Some servers send it as soon as the last message has reached them.
+        # Some servers send a disconnect as soon as they have the last message.
         if (kind == "http.disconnect" and not self._is_complete) or (
             kind == "websocket.disconnect" and not (self._is_accepted or self.status)
         ):
@@ -156,7 +157,7 @@ class AsgiRequestRecord(RequestRecord):
         return message
 
     async def send(self, message: Message) -> None:
-        """Send as the application would; the exchange ends with its last message."""
+        """Send a message; the request ends with the last one."""
         kind = message["type"]
         if kind in _STARTS:
             self._begin(message)
@@ -168,27 +169,27 @@ class AsgiRequestRecord(RequestRecord):
             self._note_handshake(kind, message)
         try:
             await self._send(message)
-        except OSError:  # what a server raises when the client has gone
+        except OSError:  # servers raise it when the client has gone
             self.disconnected = True
             raise
-        # A background task may follow the response: it is not the client's time.
+        # A background task may follow the response, which is not a part of the duration.
         if self._is_complete and not self.ended:
             self._record()
 
     def fail(self, exc: BaseException) -> None:
-        """Note how the application failed."""
-        # A server cancels what nobody waits for any more; all else it answers by an error.
+        """Note an exception of the application."""
+        # A server cancels a request whose client has gone, and sends an error for others.
         if is_cancellation(exc):
             self.disconnected = True
         else:
             self.status = _FAILED
 
     def leave(self) -> None:
-        """Record what became of it, if it has not ended before: the application has."""
+        """Record the request when the application returns, unless it has ended before."""
         if WSGI_MIDDLEWARE_EXISTS:
-            # Not reset by a token, which another context than this would not have.
+            # Without a token, which is valid only in the context where it was created.
             CURRENT_ASGI_SCOPE.set(None)
-        if not (self.status or self._is_accepted):  # which servers answer by an error
+        if not (self.status or self._is_accepted):  # servers send an error instead
             self.status = _FAILED
         if not self.ended:
             self._record()
@@ -205,7 +206,7 @@ class AsgiRequestRecord(RequestRecord):
             self.first_byte()
         elif kind == "websocket.http.response.body":
             self._is_complete = not message.get("more_body", False)
-        elif not (self._is_accepted or self.status):  # closed
+        elif not (self._is_accepted or self.status):  # websocket.close
             self.status = _REFUSED
             self._is_complete = True
 
@@ -216,7 +217,7 @@ class AsgiRequestRecord(RequestRecord):
                 self._requests.labels.begin_response(self._scope)
             headers = message.get("headers", ())
             if not isinstance(headers, list | tuple):
-                # An iterator, which the server needs too.
+                # The server needs the iterator's items too.
                 message["headers"] = headers = list(headers)
             for name, value in headers:
                 if (
@@ -225,5 +226,5 @@ class AsgiRequestRecord(RequestRecord):
                     and value.startswith(b"text/event-stream")
                 ):
                     self.kind = self.kind or EVENTS
-        except Exception:  # noqa: BLE001, S110 - the server says what is wrong with them
+        except Exception:  # noqa: BLE001, S110 - the server reports a malformed message
             pass

@@ -85,7 +85,7 @@ class TelemetryMiddleware(RecordedApplication):
         self.routes = routes
         if not WSGI_MIDDLEWARE_EXISTS:
             WSGI_MIDDLEWARE_EXISTS.append(TelemetryMiddleware)
-        _MADE.add(self)
+        _MIDDLEWARES.add(self)
         # The first request may come after the main thread has ended, when nothing can be imported.
         import_ahead()
 
@@ -100,9 +100,9 @@ class TelemetryMiddleware(RecordedApplication):
         self.is_ready = True
 
 
-_MADE: WeakSet[TelemetryMiddleware] = WeakSet()
+_MIDDLEWARES: WeakSet[TelemetryMiddleware] = WeakSet()
 
 
 def _forked() -> None:
-    for middleware in _MADE:
+    for middleware in _MIDDLEWARES:
         middleware.is_ready = False

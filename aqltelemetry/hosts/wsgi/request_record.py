@@ -1,4 +1,4 @@
-"""How long a request to a WSGI application takes, and how it ends."""
+"""Times a request to a WSGI application, and records how it ends."""
 
 from __future__ import annotations
 
@@ -32,19 +32,24 @@ _TYPE_CHARS, _LENGTH_CHARS = len(_TYPE), len(_LENGTH)
 
 
 class RecordedApplication:
-    """A WSGI application around another, and what its requests have in common.
+    """A WSGI application that wraps another one and records its requests.
 
-    Whoever derives from it says by `get_ready` what a process's first request needs to
-    be recorded, and sets `is_ready` when that is done; unset, it is asked for again.
-    `by_rule` says that Flask's rule, where a request has one, alone decides which template
-    `template` returns, which is then called once for each rule.
+    A subclass overrides `get_ready`, which is called before a request while `is_ready` is false.
+
+    Parameters:
+        app: The application to wrap.
+        template: Returns the template of a request by its environment, or None; never raises.
+        in_flight: Counts the requests in progress.
+        with_ttfb: Whether to record the time to the first byte.
+        by_rule: Whether the rule of a request to Flask alone decides its template, which is then
+            kept for each rule.
     """
 
     is_ready = False
     has_looked = False
     has_mounts = False
     routes: WsgiRoutes | None = None
-    """The routes of the application; None where `template` needs none of them."""
+    """The routes of the application; None where `template` does not use them."""
 
     def __init__(
         self,
@@ -66,7 +71,7 @@ class RecordedApplication:
         self.with_ttfb = with_ttfb
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Handle a request; whatever the application raises passes through."""
+        """Handle a request; what the application raises passes through."""
         outer = CURRENT_ASGI_SCOPE.get()
         if outer is not None:
             self.look()
@@ -76,27 +81,27 @@ class RecordedApplication:
         if not self.is_ready:
             self.look()
             self.get_ready()
-        # Within another one of its kind, only the outer one records.
+        # Of two nested middlewares, only the outer one records.
         if not is_on() or environ.setdefault(RECORDED_BY, self) is not self:
             return self.app(environ, start_response)
         if self.has_mounts and self.routes is not None:
             environ[PLACE] = self.routes.find_safely(environ)
-        answer = WsgiRequestRecord(self, environ, start_response)
+        record = WsgiRequestRecord(self, environ, start_response)
         try:
-            return answer.watched(self.app(environ, answer.start))
+            return record.wrap_body(self.app(environ, record.start))
         except BaseException:
-            answer.fail()
+            record.fail()
             raise
 
     def look(self) -> None:
-        """Look at the application's routes, before the first request."""
+        """Read the routes of the application, before the first request."""
         if not self.has_looked and self.routes is not None:
             self.routes.look()
             self.has_mounts = self.routes.has_any_mounts
         self.has_looked = True
 
     def template_of(self, environ: Environ) -> str | None:
-        """Return the template of a request; that of a rule of Flask's is kept."""
+        """Return the template of a request, which is kept for each rule of Flask."""
         rule = self._rule(environ)
         if rule is None:
             return self.template(environ)
@@ -120,17 +125,17 @@ class RecordedApplication:
             return None
 
     def get_ready(self) -> None:
-        """Do what a process's first request needs to be recorded."""
+        """Prepare the recording in this process."""
         self.is_ready = True
 
 
 class WsgiRequestRecord(RequestRecord):
-    """One request's `start_response`, and the body of its response, whose close ends it.
+    """One request, its `start_response`, and the body of its response, which ends when closed.
 
-    One object is all of it, since to make each takes a request some time.
+    It is a single object, since the creation of each object takes time in each request.
     """
 
-    # On the class, as those of any exchange.
+    # On the class, as those of `RequestRecord`.
     _answered = _exhausted = False
     _body: Iterable[bytes] = ()
     _given_bytes = 0
@@ -138,23 +143,23 @@ class WsgiRequestRecord(RequestRecord):
     _template: str | None = None
 
     def __init__(
-        self, requests: RecordedApplication, environ: Environ, start_response: StartResponse
+        self, application: RecordedApplication, environ: Environ, start_response: StartResponse
     ) -> None:
         self.started_ns = monotonic_ns()
-        self._requests = requests
+        self._application = application
         self._environ = environ
         self._start_response = start_response
-        requests.in_flight.begin()
+        application.in_flight.begin()
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """Note what the response is, and have it begin."""
+        """Note the status and the headers of the response, and start it."""
         try:
             self.status = int(status.split(" ", 1)[0])
             self._note(headers)
-        except Exception:  # noqa: BLE001, S110 - the server tells what is wrong with them
+        except Exception:  # noqa: BLE001, S110 - the server reports a malformed response
             pass
         # Flask forgets the route before the body is sent.
-        self._template = self._requests.template_of(self._environ)
+        self._template = self._application.template_of(self._environ)
         self._answered = True
         if exc_info is None:
             return self._start_response(status, headers)
@@ -163,38 +168,38 @@ class WsgiRequestRecord(RequestRecord):
     def _note(self, headers: list[tuple[str, str]]) -> None:
         self.kind, self._length_bytes = "", None
         for name, value in headers:
-            # By its length at first, since most are others.
+            # The length is compared first, since most headers have another one.
             if len(name) == _TYPE_CHARS and name.lower() == _TYPE:
                 self.kind = EVENTS if value.startswith("text/event-stream") else ""
             elif len(name) == _LENGTH_CHARS and name.lower() == _LENGTH:
                 self._length_bytes = value
 
     def fail(self) -> None:
-        """End by an exception, which the server answers by an error."""
+        """End by an exception; the server sends an error."""
         self.status = _FAILED
         self.done()
 
-    def watched(self, body: Iterable[Any]) -> Iterable[Any]:
-        """Return what a server is given for the application's body."""
+    def wrap_body(self, body: Iterable[Any]) -> Iterable[Any]:
+        """Return the body for the server."""
         self._body = body
         if type(body) is not list:
             if type(body) in (bytes, str):
-                return self._untouched(body)  # which some servers send, and some refuse
+                return self._end_at_once(body)  # some servers send it, and some refuse it
             wrapper: Any = self._environ.get("wsgi.file_wrapper")
             if isinstance(wrapper, type):
                 if isinstance(body, wrapper):
-                    # A server sends a file by the kernel, if it gets it as it is.
+                    # The server sends the file by the kernel if it receives this object itself.
                     self.first_byte()
                     body.close = partial(self._close_file, getattr(body, "close", None))  # type: ignore[attr-defined]
                     return body
             elif wrapper is not None and hasattr(body, "fileno"):
-                # uWSGI's, of which nothing tells when they have been sent.
-                return self._untouched(body)
+                # uWSGI does not report when it has sent the file.
+                return self._end_at_once(body)
         self._chunks: Iterator[Any] = iter(body)
         return SizedBody(self, body) if hasattr(body, "__len__") else self
 
-    def _untouched(self, body: Iterable[Any]) -> Iterable[Any]:
-        """End with the application's return, for a body that the server must get itself."""
+    def _end_at_once(self, body: Iterable[Any]) -> Iterable[Any]:
+        """End when the application returns, for a body that can't be wrapped."""
         self.first_byte()
         self.done()
         return body
@@ -221,7 +226,7 @@ class WsgiRequestRecord(RequestRecord):
             self.status = _FAILED
             self._exhausted = True
             raise
-        # Anything else is an error of the application, about which servers differ.
+        # Any other chunk is an error of the application, which each server handles differently.
         if isinstance(chunk, bytes) and chunk:
             if not self.first_ns:
                 self.first_ns = monotonic_ns()
@@ -229,7 +234,7 @@ class WsgiRequestRecord(RequestRecord):
         return chunk
 
     def close(self) -> None:
-        """Close the body, as servers do when they have sent it or can't any more."""
+        """Close the body; servers do so when it is sent, or can't be sent any more."""
         try:
             close = getattr(self._body, "close", None)
             if close is not None:
@@ -239,7 +244,7 @@ class WsgiRequestRecord(RequestRecord):
             self.done()
 
     def _is_quit_after_all(self) -> bool:
-        # A worker that is told to quit may be so between the last chunk and the end.
+        # A worker may be stopped between the last chunk and the end.
         is_quit = isinstance(sys.exc_info()[1], SystemExit)
         return is_quit and self._length_bytes == str(self._given_bytes)
 
@@ -247,22 +252,22 @@ class WsgiRequestRecord(RequestRecord):
         """Record the request, once."""
         if self.ended:
             return
-        requests, environ = self._requests, self._environ
-        if not self._answered:  # it raised before
-            self._template = requests.template(environ)
+        application, environ = self._application, self._environ
+        if not self._answered:  # the application has raised before
+            self._template = application.template(environ)
         method = environ.get("REQUEST_METHOD", "GET")
-        self.end(requests.labels.of(self._template, method, self.kind), requests.with_ttfb)
-        requests.in_flight.end()
+        self.end(application.labels.of(self._template, method, self.kind), application.with_ttfb)
+        application.in_flight.end()
 
 
 class SizedBody:
     """The body of a response whose number of chunks is known.
 
-    From a single chunk servers derive Content-Length, and keep the connection open.
+    Servers derive Content-Length from a single chunk, and keep the connection open.
     """
 
-    def __init__(self, answer: WsgiRequestRecord, body: Iterable[bytes]) -> None:
-        self._answer = answer
+    def __init__(self, record: WsgiRequestRecord, body: Iterable[bytes]) -> None:
+        self._record = record
         self._body = body
 
     _is_iterated = False
@@ -271,12 +276,12 @@ class SizedBody:
         return len(self._body)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[bytes]:
-        # gevent's server goes through it for the length of all, in the middle of sending it.
+        # gevent's server iterates once more for the whole length, while it sends the body.
         if self._is_iterated:
             return iter(self._body)
         self._is_iterated = True
-        return self._answer
+        return self._record
 
     def close(self) -> None:
-        """Close the body, as servers do when they have sent it or can't any more."""
-        self._answer.close()
+        """Close the body; servers do so when it is sent, or can't be sent any more."""
+        self._record.close()
