@@ -18,10 +18,10 @@ from _machine import describe
 
 _ROOT = Path(__file__).parent.parent
 COLUMNS: Mapping[str, str] = {
-    "served as bare": "test_it_is_served_as_bare",
+    "served as bare": "test_a_recorded_service_responds_as_a_bare_one",
     "counts right": "test_each_request_is_counted_once",
-    "labels right": "test_its_labels_are_the_routes_templates",
-    "stop clean": "test_it_stops_as_bare_with_everything_published",
+    "labels right": "test_the_labels_are_the_templates_of_the_routes",
+    "stop clean": "test_a_recorded_service_stops_as_a_bare_one_with_everything_published",
 }
 """The tests of the columns."""
 

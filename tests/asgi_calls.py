@@ -1,4 +1,4 @@
-"""What tests of ASGI labels share: calls of applications, and the labels that were recorded."""
+"""Calls of ASGI applications, and the labels that they record."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Services on many servers, each served bare and recorded, and what was seen of both.
 
 A service is an application of a framework on a server. It is run three times: bare, with the
-one line of ours in its program, and below `aqltelemetry run`; each time it gets the same
+one line of aqltelemetry in its program, and below `aqltelemetry run`; each time it gets the same
 requests and is then asked to stop.
 """
 
@@ -172,7 +172,7 @@ class Seen:
     answers: Counter[Answer]
     exit_code: int
     tracebacks: int
-    """How many there are in what the server wrote."""
+    """The number of lines that the server wrote."""
     output: str
 
 
@@ -241,7 +241,7 @@ def run(service: Service, way: str, cwd: Path) -> Seen:
 
 
 def _kill(server: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of a server that hangs."""
+    """Kill a server that hangs, with its children."""
     try:
         processes = psutil.Process(server.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What tests of the twins of a request's way share."""
+"""Exceptions, compiled modules and recordings for the tests of requests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "exit": SystemExit,
     "forbidden": lambda: web.HTTPForbidden(text="no"),
 }
-"""What may be raised amid a request."""
+"""Exceptions to raise during a request, by name."""
 
 
-def raise_if_told(what: object) -> None:
-    """Raise what has that name, if anything has."""
+def raise_named(what: object) -> None:
+    """Raise the exception of that name in `RAISED`, if there is one."""
     if what in RAISED:
         exc = RAISED[str(what)]()
         raise exc
@@ -46,7 +46,7 @@ def compiled_twin(name: str) -> ModuleType:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, int]]]:
-    """Record into a segment; at the end, tell its labels and how often each is there."""
+    """Record into a segment; at the end, yield its labels with the number of values of each."""
     (segment,) = memory_segments(1)
     session, _ = recording(segment)
     recorder.install(session)

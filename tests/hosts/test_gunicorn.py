@@ -99,10 +99,10 @@ _REQUEST_HOOKS = "post_worker_init, pre_request, post_request, worker_exit"
 
 
 @pytest.mark.parametrize("hooks", ["post_worker_init, worker_exit", _REQUEST_HOOKS])
-def test_the_hooks_work_in_a_configuration_of_ones_own(
+def test_the_hooks_work_in_a_user_defined_configuration(
     tmp_path: Path, directory: Path, rows: Rows, hooks: str
 ) -> None:
-    """Those of requests too, which are there and count nothing."""
+    """The hooks of requests are accepted too, and record nothing."""
     config = f"from aqltelemetry.gunicorn import {hooks}\n"
     answered = _run(tmp_path, directory, PROGRAMS["flask"], "app:app", config=config)
     _check(rows, directory, answered)
@@ -111,7 +111,7 @@ def test_the_hooks_work_in_a_configuration_of_ones_own(
 def test_a_configuration_that_has_hooks_is_extended(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
-    """Its own run first; one of them is given by name."""
+    """The hooks of the configuration run first; one of them is given by its name."""
     (tmp_path / "hooks.py").write_text("""
 from aqltelemetry import record
 def mark(server, worker):
@@ -140,7 +140,7 @@ extend(globals())
 def test_options_are_variables_of_the_configuration(
     tmp_path: Path, directory: Path, rows: Rows, location: str | None
 ) -> None:
-    """Rather than of the environment; so in each form that Gunicorn finds a configuration in."""
+    """They take precedence over the environment, in each form of a configuration."""
     config = f"""
 from pathlib import Path
 from aqltelemetry.gunicorn import post_worker_init, worker_exit
@@ -165,7 +165,7 @@ aqltelemetry_with_ttfb = False
 def test_a_configuration_of_hooks_for_requests_works(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
-    """In the manner of QuantumLeap: samples begin and end in Gunicorn's own hooks."""
+    """As QuantumLeap does it: samples start and end in Gunicorn's own hooks."""
     config = """
 from aqltelemetry import sync
 def post_worker_init(worker):
@@ -205,7 +205,7 @@ from aqltelemetry.gunicorn import post_worker_init, worker_exit
     assert not directory.exists()
 
 
-def test_a_worker_boots_whatever_befalls_its_telemetry(
+def test_a_worker_boots_whatever_fails_in_its_telemetry(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Worker:
@@ -225,8 +225,8 @@ def _fail(worker: object, options: object) -> None:
     raise RuntimeError("no way")
 
 
-def test_a_wrong_option_of_a_configuration_ends_gunicorn_before_it_serves(tmp_path: Path) -> None:
-    """Whether it is extended or has our hooks by name."""
+def test_a_wrong_option_of_a_configuration_stops_gunicorn_before_it_serves(tmp_path: Path) -> None:
+    """Whether it calls `extend` or imports the hooks."""
     (tmp_path / "app.py").write_text(PROGRAMS["flask"])
     extended = "from aqltelemetry.gunicorn import extend\nextend(globals())\n"
     by_name = "from aqltelemetry.gunicorn import post_worker_init\n"
@@ -241,7 +241,7 @@ def test_a_wrong_option_of_a_configuration_ends_gunicorn_before_it_serves(tmp_pa
         assert "intervall_s=1: unknown; there are" in done.stderr + done.stdout
 
 
-def test_ours_run_though_those_of_a_configuration_fail() -> None:
+def test_the_added_hooks_run_though_those_of_a_configuration_fail() -> None:
     happened: list[str] = []
 
     def theirs(server: object, worker: object) -> None:
@@ -255,12 +255,12 @@ def test_ours_run_though_those_of_a_configuration_fail() -> None:
 
 
 def test_the_configuration_sets_nothing_but_hooks() -> None:
-    """Gunicorn takes each name in it that is one of its settings."""
+    """Gunicorn would use each name that is one of its settings."""
     known = importlib.import_module("gunicorn.config").Config().settings
     assert set(vars(gunicorn)) & set(known) == {*gunicorn.__all__} - {"extend"}
 
 
-async def test_what_is_wrapped_stays_what_it_is() -> None:
+async def test_a_wrapped_application_keeps_its_kind() -> None:
     app = web.Application()
     assert hooks._aiohttp(app, {}) is app
 

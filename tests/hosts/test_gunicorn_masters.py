@@ -66,7 +66,7 @@ def _check_files(directory: Path) -> None:
 async def test_row_10_a_killed_masters_workers_and_those_of_the_next_share_no_file(
     tmp_path: Path, directory: Path, rows: Rows, worker: str, record_property: Property
 ) -> None:
-    """All serve one socket; most orphans end by themselves, uvicorn's when they are told to."""
+    """All serve one socket; most orphans end by themselves, those of uvicorn by a signal."""
     (tmp_path / "app.py").write_text(PROGRAMS[WORKERS[worker]])
     common = ("--config", "python:aqltelemetry.gunicorn", "--workers", str(_WORKERS))
     command = (*common, "--worker-class", worker, "app:app")
@@ -132,10 +132,10 @@ loaded()  # in the master, where nothing records
 
 
 @pytest.mark.timeout(100 + 20 * _HUPS)
-def test_row_12_a_master_that_loads_the_application_has_no_thread_or_file_of_ours(
+def test_row_12_a_master_that_loads_the_application_has_no_more_threads_or_files(
     tmp_path: Path, directory: Path, rows: Rows, record_property: Property
 ) -> None:
-    """Beside one of the same application without us; HUPS=20 for the long run."""
+    """Compared with a master of the same application, unrecorded; HUPS=20 for the long run."""
     (tmp_path / "bare.py").write_text(PROGRAMS["flask"])
     (tmp_path / "ours.py").write_text(PROGRAMS["flask"] + _RECORDS_ITSELF)
     bare, _, _ = _preload(tmp_path, directory, "bare:app", hups=0)
@@ -171,7 +171,7 @@ def _preload(
             wait_until(lambda: len(children(master.pid)) == _PRELOADED, "all workers")
             known = clients.answered.total()
             wait_until(lambda: clients.answered.total() > known + 100, "more answers")
-            # Gunicorn has a descriptor more while it starts or buries a worker.
+            # Gunicorn has one more descriptor while it starts or reaps a worker.
             process = psutil.Process(master.pid)
             return (process.num_threads(), process.num_fds()), master.pid, clients
 

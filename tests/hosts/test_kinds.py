@@ -101,7 +101,7 @@ def test_a_host_refuses_an_application_of_another_kind_and_names_the_right_line(
 
 
 class _AnyCall:
-    """As a class of a framework that is called in another way."""
+    """Such as a subclass of a framework's class with another signature."""
 
     def __call__(self, *arguments: Any) -> Any:
         return []
@@ -130,19 +130,19 @@ def _legitimate() -> list[Any]:
 
 
 @pytest.mark.parametrize("record", [asgi.TelemetryMiddleware, wsgi.TelemetryMiddleware])
-def test_a_callable_whose_kind_is_not_certain_is_taken(record: Host) -> None:
+def test_a_callable_of_an_uncertain_kind_is_accepted(record: Host) -> None:
     for app in _legitimate():
         record(app)
 
 
 @pytest.mark.parametrize("app", [None, _wsgi_function, object()])
-def test_setup_refuses_what_is_no_application_of_aiohttp(app: Any) -> None:
+def test_setup_refuses_an_object_that_is_no_application_of_aiohttp(app: Any) -> None:
     with pytest.raises(WrongApplicationError, match="not an aiohttp application") as error:
         setup(app)
     assert error.value.line is None
 
 
-def test_to_check_an_application_imports_no_framework(directory: Path) -> None:
+def test_checking_an_application_imports_no_framework(directory: Path) -> None:
     program = f"""
 import sys
 from aqltelemetry import asgi, wsgi

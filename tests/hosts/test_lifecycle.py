@@ -1,4 +1,4 @@
-"""Recordings begin and end with an application, on any backend, and never fail in it."""
+"""A recording starts and stops with an application on any backend, and raises nothing in it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_one_application_is_served_in_turn_on_asyncio_and_trio(
 def test_requests_without_a_lifespan_are_each_on_another_event_loop(
     directory: Path, counts: Counts
 ) -> None:
-    """Each ends before the next begins; what one has recorded, a later start publishes."""
+    """Each loop ends before the next starts; a later start publishes earlier records."""
     app = _timed(directory)
     client = TestClient(app)
     for number in range(4):
@@ -99,7 +99,7 @@ def test_requests_without_a_lifespan_are_each_on_another_event_loop(
 
 
 def test_requests_without_a_lifespan_are_recorded_on_trio(directory: Path, counts: Counts) -> None:
-    """By one recording, whose thread outlives the event loops of the requests."""
+    """One recording does it, whose thread lives longer than the event loops of the requests."""
     client = TestClient(_timed(directory), backend="trio")
     for number in range(3):
         assert client.get(f"/users/{number}").status_code == 200
@@ -107,7 +107,7 @@ def test_requests_without_a_lifespan_are_recorded_on_trio(directory: Path, count
     assert counts() == {"/users/{user} [GET]": 3}
 
 
-def test_requests_that_come_at_once_on_trio_are_all_recorded(
+def test_concurrent_first_requests_on_trio_are_all_recorded(
     directory: Path, counts: Counts
 ) -> None:
     app = _timed(directory)
@@ -234,14 +234,14 @@ def _raising_async(failure: Exception) -> Callable[..., Any]:
 
 
 def _check_one_line(caplog: pytest.LogCaptureFixture, times: int) -> None:
-    ours = [record for record in caplog.records if record.name == "aqltelemetry"]
-    assert [record.message.count("\n") for record in ours] == [0] * times
-    assert all("the application runs unrecorded: " in each.message for each in ours)
-    assert all(each.exc_info is None for each in ours)
+    lines = [record for record in caplog.records if record.name == "aqltelemetry"]
+    assert [record.message.count("\n") for record in lines] == [0] * times
+    assert all("the application runs unrecorded: " in each.message for each in lines)
+    assert all(each.exc_info is None for each in lines)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_whatever_a_stop_raises_the_application_ends_as_it_would(
+def test_whatever_a_stop_raises_the_application_ends_normally(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -281,13 +281,13 @@ def test_a_log_handler_that_raises_does_not_reach_the_application(
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_what_is_meant_for_the_application_passes_through(exception: type[BaseException]) -> None:
+def test_cancellations_and_exits_pass_through(exception: type[BaseException]) -> None:
     for guard in (lifecycle.log_failed_start, lifecycle.log_failed_stop):
         with pytest.raises(exception), guard():
             raise exception
 
 
-async def test_a_cancelled_application_is_cancelled_and_leaves_nothing_on(
+async def test_a_request_that_is_cancelled_during_the_start_is_cancelled(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the cancellation comes while its recording is being started."""
@@ -308,7 +308,7 @@ async def test_a_cancelled_application_is_cancelled_and_leaves_nothing_on(
 async def test_a_start_that_is_cancelled_is_not_a_cancellation_of_the_request(
     directory: Path, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:
-    """Its task is ours; the next request starts another one."""
+    """The start has its own task; the next request starts another one."""
     started = Monitor.start
     monkeypatch.setattr(Monitor, "start", _cancelled)
     app = _timed(directory)

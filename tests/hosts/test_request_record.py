@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 @pytest.fixture
 def recorded() -> Iterator[Recorded]:
-    """Record into a segment; return what is in it, by label, each of one observation."""
+    """Record into a segment; return its only value for each label."""
     (segment,) = memory_segments(1)
     session, _ = recording(segment)
     recorder.install(session)
@@ -49,13 +49,13 @@ def test_labels_are_templates_and_methods() -> None:
     assert labels.of(None, "GET").total == "unmatched"
 
 
-def test_labels_are_made_once() -> None:
+def test_labels_are_created_once() -> None:
     labels = RequestLabels()
     for template in ("/users/{id}", None):
         assert labels.of(template, "GET") is labels.of(template, "GET")
 
 
-def test_what_clients_invent_is_not_kept() -> None:
+def test_methods_that_clients_invent_are_not_kept() -> None:
     labels = RequestLabels(max_templates=2)
     for number in range(10_000):
         labels.of(f"/{number}", f"METHOD{number}", EVENTS)
@@ -64,13 +64,15 @@ def test_what_clients_invent_is_not_kept() -> None:
     assert sum(len(each) for each in (labels._templates, labels._known)) <= 4
 
 
-def test_templates_beyond_the_limit_are_one() -> None:
+def test_templates_beyond_the_limit_share_one() -> None:
     labels = RequestLabels(max_templates=2)
     made = [labels.of(f"/{number}", "GET").total for number in (1, 2, 3, 4, 1)]
     assert made == ["/1 [GET]", "/2 [GET]", "other [GET]", "other [GET]", "/1 [GET]"]
 
 
-def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: Recorded) -> None:
+def test_total_and_time_to_first_byte_are_both_recorded(
+    clock: FakeClock, recorded: Recorded
+) -> None:
     one = RequestRecord()
     clock.now_ns += 5
     one.first_byte()
@@ -92,7 +94,7 @@ def test_total_and_time_to_first_byte_are_both_kept(clock: FakeClock, recorded: 
         (0, False, ""),
     ],
 )
-def test_what_did_not_go_well_is_an_observation_more(
+def test_a_failed_request_has_one_more_observation(
     clock: FakeClock, recorded: Recorded, status: int, disconnected: bool, outcome: str
 ) -> None:
     one = RequestRecord()
@@ -102,7 +104,7 @@ def test_what_did_not_go_well_is_an_observation_more(
     assert recorded() == {"/x [GET]": 7, f"/x [GET]{outcome}": 7}
 
 
-def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
+def test_a_request_ends_once(clock: FakeClock, recorded: Recorded) -> None:
     one = RequestRecord()
     one.end(_LABELS, with_ttfb=True)
     clock.now_ns += 7
@@ -110,7 +112,7 @@ def test_an_exchange_ends_once(clock: FakeClock, recorded: Recorded) -> None:
     assert recorded() == {"/x [GET]": 0}
 
 
-async def test_requests_in_flight_are_those_begun_and_not_ended() -> None:
+async def test_requests_in_flight_are_those_that_have_not_ended() -> None:
     requests = InFlight()
     for _ in range(3):
         requests.begin()
@@ -119,20 +121,20 @@ async def test_requests_in_flight_are_those_begun_and_not_ended() -> None:
     assert (label, value) == ("requests in flight", 2)
 
 
-def test_what_is_beside_the_total_is_told_though_a_worker_quits_amid_it(
+def test_all_series_of_a_request_are_recorded_though_a_worker_quits_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[str] = []
+    appended: list[str] = []
 
     def append(label: str, end_ns: int, duration_ns: int) -> None:
-        told.append(label)
-        if len(told) == 1:
+        appended.append(label)
+        if len(appended) == 1:
             raise SystemExit
 
     monkeypatch.setattr(request_record, "append_duration", append)
-    quit_amid = RequestRecord()
-    quit_amid.first_byte()
-    quit_amid.status = 404
+    interrupted = RequestRecord()
+    interrupted.first_byte()
+    interrupted.status = 404
     with pytest.raises(SystemExit):
-        quit_amid.end(_LABELS, with_ttfb=True)
-    assert told == ["/x [GET]", "/x [GET] ttfb", "/x [GET] 4xx"]
+        interrupted.end(_LABELS, with_ttfb=True)
+    assert appended == ["/x [GET]", "/x [GET] ttfb", "/x [GET] 4xx"]

@@ -53,8 +53,8 @@ _DJANGO_TEMPLATES = {
 }
 
 
-def test_django_is_asked_for_the_route() -> None:
-    """In a process of its own, since Django is configured once in a process."""
+def test_djangos_route_is_resolved_from_the_path() -> None:
+    """In its own process, since Django is configured once in a process."""
     command = [sys.executable, "-W", "error", "-c", _DJANGO]
     given = json.dumps([*_DJANGO_TEMPLATES])
     done = subprocess.run(

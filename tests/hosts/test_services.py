@@ -1,4 +1,4 @@
-"""Services on many servers: recorded, they serve as they do bare, and each number is right.
+"""Services on many servers respond recorded as they do bare, and the numbers are right.
 
 The table in docs/reliability.md is made of these tests, by `make services`.
 """
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.system, pytest.mark.parametrize("way", WAYS)]
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[Key, tuple[Path, Future[Seen]]]]:
-    """Run the services that are asked for, two at a time."""
+    """Run the selected services, two at a time."""
     wanted: dict[Key, None] = {}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.path == request.path:
@@ -73,7 +73,7 @@ def case(
 
 
 @pytest.mark.parametrize("service", _BY_NAME)
-def test_it_is_served_as_bare(case: Case) -> None:
+def test_a_recorded_service_responds_as_a_bare_one(case: Case) -> None:
     assert case.recorded.answers == case.bare.answers
     statuses = Counter(status for _, status, _, _ in case.bare.answers.elements())
     wanted, _ = services.expected()
@@ -99,7 +99,7 @@ def test_each_request_is_counted_once(case: Case) -> None:
 
 
 @pytest.mark.parametrize("service", _BY_NAME)
-def test_its_labels_are_the_routes_templates(case: Case) -> None:
+def test_the_labels_are_the_templates_of_the_routes(case: Case) -> None:
     wanted, first_bytes = services.expected()
     found = case.durations()
     assert found - first_bytes == wanted
@@ -107,7 +107,7 @@ def test_its_labels_are_the_routes_templates(case: Case) -> None:
 
 
 @pytest.mark.parametrize("service", _BY_NAME)
-def test_it_stops_as_bare_with_everything_published(case: Case) -> None:
+def test_a_recorded_service_stops_as_a_bare_one_with_everything_published(case: Case) -> None:
     assert case.recorded.exit_code == case.bare.exit_code, case.recorded.output
     assert case.recorded.tracebacks == case.bare.tracebacks, case.recorded.output
     assert all(parse(path.name) for path in case.directory.rglob("*"))

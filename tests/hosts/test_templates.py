@@ -32,7 +32,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> str
     return name
 
 
-def test_a_function_is_taken_as_it_is() -> None:
+def test_a_function_is_used_as_it_is() -> None:
     def own(request: object) -> str:
         return "/x"
 
@@ -82,7 +82,7 @@ def test_a_wrong_name_in_the_environment_is_logged_once_and_ignored(
 
 
 @pytest.mark.parametrize("failure", ["raise SystemExit(3)", "1 / 0", "import no_such_module"])
-def test_a_module_that_fails_at_its_import_harms_nothing(
+def test_a_module_that_fails_at_its_import_is_logged_and_ignored(
     tmp_path: Path,
     module: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -100,15 +100,15 @@ def test_a_module_that_fails_at_its_import_harms_nothing(
 def test_a_function_defined_after_its_middleware_is_found_by_the_first_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "made_amid_import.py").write_text(
+    (tmp_path / "made_at_import.py").write_text(
         "from aqltelemetry.hosts.templates import chosen_template\n"
         "own = chosen_template(None)\n" + _MODULE
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("AQLTELEMETRY_TEMPLATE", "made_amid_import:route")
-    import made_amid_import  # type: ignore[import-not-found]
+    monkeypatch.setenv("AQLTELEMETRY_TEMPLATE", "made_at_import:route")
+    import made_at_import  # type: ignore[import-not-found]
 
-    assert made_amid_import.own(1) == "route 1"
+    assert made_at_import.own(1) == "route 1"
 
 
 _PROGRAM = """
@@ -140,12 +140,12 @@ def test_a_function_of_the_program_itself_does_not_run_the_program_twice(
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_where_it_returns_nothing_what_is_known_is_used(nothing: str | None) -> None:
+def test_where_it_returns_nothing_the_frameworks_template_is_used(nothing: str | None) -> None:
     ask = with_fallback(lambda request: "/own" if request else nothing, lambda _: "/known")
     assert [ask(1), ask(0)] == ["/own", "/known"]
 
 
-def test_without_one_what_is_known_is_used() -> None:
+def test_without_one_the_frameworks_template_is_used() -> None:
     assert with_fallback(None, lambda request: f"/known/{request}")(1) == "/known/1"
 
 
@@ -153,5 +153,5 @@ def test_without_one_what_is_known_is_used() -> None:
     ("environ", "name"),
     [({}, None), ({"AQLTELEMETRY_TEMPLATE": ""}, None), ({"AQLTELEMETRY_TEMPLATE": "a:b"}, "a:b")],
 )
-def test_an_empty_variable_is_as_none(environ: dict[str, str], name: str | None) -> None:
+def test_an_empty_variable_is_ignored(environ: dict[str, str], name: str | None) -> None:
     assert template_name(environ) == name

@@ -24,7 +24,7 @@ _PACKAGE = str(Path(aqltelemetry.__file__).parent)
 def middleware(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> type[asgi.TelemetryMiddleware]:
-    """Return the middleware, of one of the twins."""
+    """Return the middleware with the pure or the compiled twin."""
     module: ModuleType = request_record
     if request.param == "compiled":
         module = compiled_twin("hosts.asgi._request_record")
@@ -89,14 +89,14 @@ async def _call(app: Any, called: Any) -> BaseException:
 @pytest.mark.parametrize("where", _APPLICATIONS)
 @pytest.mark.parametrize("how", _SERVERS)
 @pytest.mark.parametrize("layers", [1, 2])
-async def test_an_exception_has_one_frame_of_ours(
+async def test_an_exception_has_one_frame_of_the_host(
     middleware: type[asgi.TelemetryMiddleware],
     directory: Path,
     where: str,
     how: str,
     layers: int,
 ) -> None:
-    """Where the server sees it; and where the application does, at most one."""
+    """Exactly one in the server, and at most one in the application."""
     inside: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -116,7 +116,7 @@ async def test_an_exception_has_one_frame_of_ours(
     assert traceback.extract_tb(exc.__traceback__)[-1].filename.startswith((__file__, "/"))
 
 
-async def test_an_instrumented_class_adds_no_second_frame(directory: Path) -> None:
+async def test_a_patched_class_adds_no_second_frame(directory: Path) -> None:
     class Application:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await _raise()
@@ -145,5 +145,5 @@ async def test_an_exception_is_the_same_object_with_the_applications_frames(
         exc = await _call(middleware(handler), _SERVERS[how])
     names = [each.name for each in traceback.extract_tb(exc.__traceback__)]
     assert "handler" in names
-    if how != "cancelled":  # a task raises anew what it was cancelled by
+    if how != "cancelled":  # a task raises again what it was cancelled by
         assert exc is raised[0]

@@ -1,4 +1,4 @@
-"""What a client is sent: to the byte what it is sent by the same application unrecorded."""
+"""A client receives the same bytes from a recorded application as from an unrecorded one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _answers(address: tuple[str, int], requests: Mapping[str, bytes]) -> M
 
 
 def _see_that_they_differ(bare: Mapping[str, bytes]) -> None:
-    """See that the requests were answered as they are meant to be."""
+    """Check that the requests have the expected responses."""
     assert bare["GET /text"].endswith(b"hello")
     assert bare["GET /file"].endswith(b"0123456789")
     assert bare["a range"].endswith(b"2345")
@@ -326,7 +326,7 @@ async def _uvicorn_server(app: Any, http: str) -> AsyncIterator[tuple[str, int]]
         await task
 
 
-async def test_aiohttps_answers_are_those_of_the_bare_application(
+async def test_aiohttps_responses_are_those_of_the_bare_application(
     directory: Path, tmp_path: Path
 ) -> None:
     file, requests = _file(tmp_path), _requests(_AIOHTTP)
@@ -341,7 +341,7 @@ async def test_aiohttps_answers_are_those_of_the_bare_application(
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-async def test_asgi_answers_are_those_of_the_bare_application(
+async def test_asgi_responses_are_those_of_the_bare_application(
     directory: Path, tmp_path: Path, http: str
 ) -> None:
     file, requests = _file(tmp_path), _requests(_ASGI)

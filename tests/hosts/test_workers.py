@@ -26,7 +26,7 @@ Cells: TypeAlias = Mapping[tuple[str, str], tuple[Path, Future[matrix.Cell]]]
 def cells(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cells]:
-    """Run the cells that are asked for two at a time, as they mostly wait."""
+    """Run the selected cells, two at a time, since they mostly wait."""
     wanted = [
         (str(item.callspec.params["worker"]), str(item.callspec.params["end"]))
         for item in request.session.items
@@ -53,7 +53,7 @@ def directory(cells: Cells, worker: str, end: str) -> Path:
 
 @pytest.mark.parametrize("end", matrix.ENDS)
 @pytest.mark.parametrize("worker", WORKERS)
-async def test_what_was_answered_is_in_the_files_once(
+async def test_each_answered_request_is_in_the_files_once(
     cell: matrix.Cell,
     directory: Path,
     rows: Rows,

@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web, web_protocol
 from aiohttp.http_writer import StreamWriter
 
 from aqltelemetry.system.extensions import load
-
-if TYPE_CHECKING:
-    from aqltelemetry.hosts.aiohttp.request_record import RequestTimer
 
 TESTED = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 """The minor versions of aiohttp whose private parts are known."""
@@ -30,6 +27,17 @@ COMPILED_FROM = (3, 11)
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """An application's method that handles a request."""
+
+
+class Timer(Protocol):
+    """Handles the requests of an application, as `request_record.RequestTimer` does."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request."""
+
+    def refused(self, request: web.Request) -> None:
+        """Record a request that the server's parser refused."""
+
 
 NEEDED: tuple[tuple[object, str], ...] = (
     (web.Application, "_handle"),
@@ -108,7 +116,7 @@ def handler_of(app: web.Application) -> Handle:
     return app._handle  # noqa: SLF001
 
 
-def intercept(app: web.Application, timer: RequestTimer) -> bool:
+def intercept(app: web.Application, timer: Timer) -> bool:
     """Make a timer handle an application's requests; return False if that is not possible."""
     make, handle = app._make_request, app._handle  # noqa: SLF001
     if compiled is not None and is_tested_compiled():
@@ -134,7 +142,7 @@ def _replace(app: web.Application, **attributes: Any) -> bool:
     return True
 
 
-def _make(timer: RequestTimer, make: Callable[..., web.Request], *arguments: Any) -> web.Request:
+def _make(timer: Timer, make: Callable[..., web.Request], *arguments: Any) -> web.Request:
     request = make(*arguments)
     if arguments[0] is REFUSED:
         timer.refused(request)

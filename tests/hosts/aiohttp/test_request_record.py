@@ -1,4 +1,4 @@
-"""That the compiled twin handles a request as the pure one does, whatever happens amid it."""
+"""The compiled and the pure twin record the same of a request, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from multidict import CIMultiDict
 from aqltelemetry.hosts.aiohttp.request_record import RequestTimer
 from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.system.extensions import have_extensions
-from twinned import RAISED, compiled_twin, raise_if_told, recorded
+from twinned import RAISED, compiled_twin, raise_named, recorded
 
 Script = tuple[int, str]
-"""How often to suspend, and how to end after that."""
+"""The number of suspensions, and the end after them."""
 Step = tuple[str, str]
-"""How to go on where it is suspended, and by what."""
+"""How to continue a suspended coroutine, and with which value."""
 Trace = list[object]
 Story = tuple[Script, tuple[type["_Plain"], int, Script, Script], bool, tuple[int, ...], list[Step]]
-"""A handler; the response it makes; whether it prepares that at first; how often an application
-suspends before a response, by application; how an event loop goes on."""
+"""A handler; its response; whether the handler prepares it; how often each application suspends
+before a response; how the event loop continues."""
 
 
 if TYPE_CHECKING or have_extensions():
@@ -58,11 +58,11 @@ async def _play(trace: Trace, where: str, script: Script) -> None:
     for _ in range(suspensions):
         await _suspend(trace, where)
     trace.append(f"{where} ends")
-    raise_if_told(end)
+    raise_named(end)
 
 
 class _Plain:
-    """A plain response, as scripts have it; what was done is not done again."""
+    """A plain response that follows scripts; each step is done once."""
 
     def __init__(self, trace: Trace, status: int, prepare: Script, write_eof: Script) -> None:
         self.status = self._status = status
@@ -91,7 +91,7 @@ class _Other(_Plain):
 
 
 class _Writer:
-    """What a response is written by."""
+    """The writer of a response."""
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         pass
@@ -101,7 +101,7 @@ class _Writer:
 
 
 class _Signal:
-    """What an application does before responses; not awaited where it has nothing to do."""
+    """The signals of an application before a response; not awaited where it has none."""
 
     def __init__(self, suspensions: int) -> None:
         self.suspensions = suspensions
@@ -111,7 +111,7 @@ class _Signal:
 
 
 class _Protocol(TimedProtocol):
-    """A connection whose client is gone, if anything goes wrong."""
+    """A connection whose client has gone when something fails."""
 
     __slots__ = ("access_logger", "closed", "transport")
 
@@ -155,7 +155,7 @@ class _Request(TimedRequest):
 
 
 async def _serve(timed: Any, request: Any, protocol: Any) -> object:
-    """Be aiohttp to a request, as `RequestHandler.start` and what it calls."""
+    """Handle a request like `RequestHandler.start` of aiohttp."""
     try:
         response = await timed(request)
         if isinstance(response, _Plain):
@@ -173,7 +173,7 @@ async def _serve(timed: Any, request: Any, protocol: Any) -> object:
 
 
 def _drive(served: Coroutine[Any, Any, object], steps: list[Step], trace: Trace) -> None:
-    """Go on with it as an event loop would, by values or exceptions, and note what comes."""
+    """Run a coroutine like an event loop, with values or exceptions; return what it yields."""
     try:
         trace.append(("yielded", served.send(None)))
         for how, what in steps:
@@ -192,7 +192,7 @@ def _drive(served: Coroutine[Any, Any, object], steps: list[Step], trace: Trace)
 def _outcome(
     compiled: ModuleType | None, stories: list[Story]
 ) -> tuple[Trace, list[tuple[str, int]], float]:
-    """Return what requests of one connection came to: seen, recorded, still in flight."""
+    """Return what the requests of one connection did: seen, recorded, still in flight."""
     trace: Trace = []
     protocol, in_flight = _Protocol(), InFlight()
     story: Story
@@ -248,11 +248,11 @@ _STORIES = st.tuples(
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(_STORIES, min_size=1, max_size=3))
-def test_both_twins_make_the_same_of_requests(compiled: ModuleType, stories: list[Story]) -> None:
+def test_both_twins_record_the_same_of_requests(compiled: ModuleType, stories: list[Story]) -> None:
     outcomes = [_outcome(twin, stories) for twin in (None, compiled)]
     assert outcomes[0] == outcomes[1]
     trace, _, in_flight = outcomes[0]
-    # Such an answer is one that aiohttp would send, from where this goes on no more.
+    # aiohttp would send such a response itself.
     assert in_flight <= sum(isinstance(each, tuple) and web.HTTPForbidden in each for each in trace)
     assert "AttributeError" not in str(trace)
 
@@ -295,7 +295,9 @@ def _made(handle: Callable[..., Any], compiled: ModuleType | None) -> Callable[.
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_request_handled_amid_another_is_recorded_too(compiled: ModuleType, twin: str) -> None:
+def test_a_request_that_is_handled_within_another_is_recorded_too(
+    compiled: ModuleType, twin: str
+) -> None:
     trace: Trace = []
     protocol = _Protocol()
     requests = [_Request(protocol, trace, (0,)) for _ in range(2)]
@@ -312,7 +314,9 @@ def test_a_request_handled_amid_another_is_recorded_too(compiled: ModuleType, tw
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_what_failed_before_it_began_has_no_beginning(compiled: ModuleType, twin: str) -> None:
+def test_a_request_that_failed_before_its_response_has_no_first_byte(
+    compiled: ModuleType, twin: str
+) -> None:
     """Even where the connection had another request before."""
     trace: Trace = []
     protocol = _Protocol()
@@ -328,7 +332,7 @@ def test_what_failed_before_it_began_has_no_beginning(compiled: ModuleType, twin
     assert found == [("/x [GET]", 2), ("/x [GET] disconnect", 1), ("/x [GET] ttfb", 1)]
 
 
-def test_a_route_of_a_sub_application_is_asked_each_time_for_what_is_to_be_done(
+def test_the_signals_of_a_sub_applications_route_are_looked_up_each_time(
     compiled: ModuleType,
 ) -> None:
     """It may be mounted twice."""
@@ -346,7 +350,7 @@ def test_a_route_of_a_sub_application_is_asked_each_time_for_what_is_to_be_done(
     assert ("hook", "on") in trace
 
 
-def test_the_copy_of_a_request_that_is_over_is_nobodys(compiled: ModuleType) -> None:
+def test_a_copy_of_a_request_that_has_ended_is_not_recorded(compiled: ModuleType) -> None:
     trace: Trace = []
     protocol = _Protocol()
     copy = _Request(protocol, trace, (0,))

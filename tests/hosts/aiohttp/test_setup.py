@@ -32,7 +32,7 @@ _EITHER_WAY = pytest.mark.usefixtures("way")
 
 @pytest.fixture(params=["private", "documented"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Record by aiohttp's private parts, or as with a version that is not known."""
+    """Record by aiohttp's private interface, or by the documented one as in an untested version."""
     if request.param == "documented":
         monkeypatch.setattr(private, "TESTED", ())
     return str(request.param)
@@ -81,7 +81,7 @@ async def test_a_request_is_one_duration_under_its_route_template(
     assert counts() == {"/version [GET]": 1, "/users/{id} [GET]": 2}
 
 
-async def test_it_records_while_the_application_runs(directory: Path) -> None:
+async def test_the_recording_lasts_from_the_applications_start_to_its_end(directory: Path) -> None:
     app = _app(directory, web.get("/", _hello))
     assert not recorder.is_on()
     async with _serving(app):
@@ -109,7 +109,7 @@ async def test_unusual_methods_share_a_series(directory: Path, counts: Counts) -
 
 
 @_EITHER_WAY
-async def test_what_no_route_answers_is_one_series(directory: Path, counts: Counts) -> None:
+async def test_requests_without_a_route_share_one_series(directory: Path, counts: Counts) -> None:
     async with _serving(_app(directory, web.post("/x", _hello))) as client:
         for number in range(20):
             async with client.get(f"/no/such/{number}") as response:
@@ -164,7 +164,7 @@ async def test_each_end_of_a_request_is_counted(
                 statuses[how] = response.status
     assert statuses["timeout"] == 504
     expected = {f"/{{how}}/{how} [GET]": 1 for how in ends}
-    # What aiohttp answers itself, after the handler, is not the handler's response.
+    # The response that aiohttp sends itself, after the handler, is not the handler's.
     begun = [how for how in ends if how not in {"bug", "timeout", "upstream", "nothing"}]
     expected |= {f"/{{how}}/{how} [GET] ttfb": 1 for how in begun if with_ttfb}
     expected |= {f"/{{how}}/{how} [GET] {end}": 1 for how, end in ends.items() if end}
@@ -172,7 +172,7 @@ async def test_each_end_of_a_request_is_counted(
 
 
 @_EITHER_WAY
-async def test_the_time_until_the_response_begins_is_kept_beside_the_total(
+async def test_the_time_to_the_first_byte_is_recorded_in_addition_to_the_total(
     directory: Path, rows: Rows
 ) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -191,7 +191,7 @@ async def test_the_time_until_the_response_begins_is_kept_beside_the_total(
     assert durations["/ [GET]"] >= durations["/ [GET] ttfb"] + 0.05
 
 
-async def test_what_a_handler_does_after_its_response_is_not_the_clients_time(
+async def test_work_of_a_handler_after_its_response_is_not_part_of_the_duration(
     directory: Path, rows: Rows
 ) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -209,12 +209,14 @@ async def test_what_a_handler_does_after_its_response_is_not_the_clients_time(
 
 
 @_EITHER_WAY
-async def test_what_fails_while_it_is_sent_is_counted(directory: Path, counts: Counts) -> None:
+async def test_a_response_that_fails_while_it_is_sent_is_counted(
+    directory: Path, counts: Counts
+) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"first"
         raise RuntimeError("a bug of the application")
 
-    async def amid(request: web.Request) -> web.Response:
+    async def during(request: web.Request) -> web.Response:
         return web.Response(body=chunks())
 
     async def before(request: web.Request) -> web.Response:
@@ -227,18 +229,18 @@ async def test_what_fails_while_it_is_sent_is_counted(directory: Path, counts: C
         await response.prepare(request)
         raise RuntimeError("a bug of the application")
 
-    routes = (web.get("/amid", amid), web.post("/before", before), web.get("/after", after))
+    routes = (web.get("/during", during), web.post("/before", before), web.get("/after", after))
     async with _serving(_app(directory, *routes, with_ttfb=True)) as client:
-        for method, path in (("GET", "/amid"), ("POST", "/before"), ("GET", "/after")):
+        for method, path in (("GET", "/during"), ("POST", "/before"), ("GET", "/after")):
             with pytest.raises(aiohttp.ClientError):
                 await (await client.request(method, path)).read()
     found = counts()
-    # Its head was about to be written when it turned out to be none.
+    # The head was about to be written when it turned out to be invalid.
     del found["/before [POST] ttfb"]
     assert found == {
-        "/amid [GET]": 1,
-        "/amid [GET] ttfb": 1,
-        "/amid [GET] 5xx": 1,
+        "/during [GET]": 1,
+        "/during [GET] ttfb": 1,
+        "/during [GET] 5xx": 1,
         "/before [POST]": 1,
         "/before [POST] 5xx": 1,
         "/after [GET]": 1,
@@ -270,10 +272,10 @@ async def test_a_duration_includes_the_streaming_of_the_body(directory: Path, ro
 
 
 @_EITHER_WAY
-async def test_a_duration_includes_what_is_sent_after_the_handler_returned(
+async def test_a_duration_includes_sending_after_the_handler_returned(
     directory: Path, rows: Rows
 ) -> None:
-    """A payload that is produced while it is sent is the request's time too."""
+    """A payload may be produced while it is sent."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"first"
@@ -321,10 +323,10 @@ async def _endless() -> AsyncIterator[bytes]:
 
 @_EITHER_WAY
 @pytest.mark.parametrize("how", ["writing", "body", "file", "reading", "returning"])
-async def test_a_client_that_goes_away_is_seen_so(
+async def test_a_client_that_goes_away_is_a_disconnect(
     directory: Path, tmp_path: Path, counts: Counts, how: str
 ) -> None:
-    """While a response is written, produced or sent, a request read, or before an answer."""
+    """While a response is written, produced or sent, a request is read, or before a response."""
     (tmp_path / "big").write_bytes(b"x" * 50_000_000)
     reached = asyncio.Event()
 
@@ -390,9 +392,7 @@ async def _ignore(request: Any) -> None:
 
 
 @_EITHER_WAY
-async def test_requests_sent_without_waiting_are_recorded_each(
-    directory: Path, counts: Counts
-) -> None:
+async def test_pipelined_requests_are_each_recorded(directory: Path, counts: Counts) -> None:
     async with _serving(_app(directory, web.get("/x", _hello))) as client:
         url = client._base_url
         assert url is not None
@@ -408,7 +408,7 @@ async def test_requests_sent_without_waiting_are_recorded_each(
 
 
 @_EITHER_WAY
-async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: Counts) -> None:
+async def test_requests_to_sub_applications_are_recorded(directory: Path, counts: Counts) -> None:
     inner = web.Application()
     inner.add_routes([web.get("/items/{id}", _hello)])
     app = _app(directory)
@@ -420,7 +420,7 @@ async def test_sub_applications_are_part_of_the_whole(directory: Path, counts: C
 
 
 @_EITHER_WAY
-async def test_middlewares_and_their_answers_are_within_the_duration(
+async def test_middlewares_and_their_responses_are_part_of_the_duration(
     directory: Path, rows: Rows
 ) -> None:
     @web.middleware
@@ -451,7 +451,7 @@ async def _echo(request: web.Request) -> web.WebSocketResponse:
 
 @_EITHER_WAY
 @pytest.mark.parametrize("end", ["client", "server", "lost"])
-async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
+async def test_websockets_have_their_own_series_however_they_end(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     async def socket(request: web.Request) -> web.WebSocketResponse:
@@ -476,7 +476,7 @@ async def test_a_websocket_is_a_series_of_its_own_however_it_ends(
 
 @_EITHER_WAY
 @pytest.mark.parametrize("end", ["server", "client", "error"])
-async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
+async def test_event_streams_have_their_own_series_however_they_end(
     directory: Path, counts: Counts, end: str
 ) -> None:
     ended = asyncio.Event()
@@ -487,7 +487,7 @@ async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
         try:
             await response.write(b"data: 1\n\n")
             if end == "error":
-                raise ValueError("amid the stream")
+                raise ValueError("within the stream")
             while end == "client":
                 await response.write(b"data: 1\n\n" * 1000)
                 await asyncio.sleep(0.001)
@@ -512,7 +512,7 @@ async def test_an_event_stream_is_a_series_of_its_own_however_it_ends(
 
 
 @_EITHER_WAY
-async def test_an_error_is_no_event_stream_though_one_was_asked_for(
+async def test_an_error_instead_of_an_event_stream_is_not_an_event_stream(
     directory: Path, counts: Counts
 ) -> None:
     async def broken(request: web.Request) -> web.Response:
@@ -578,7 +578,9 @@ def _routes(signals: list[str]) -> web.Application:
 
 
 @_EITHER_WAY
-async def test_clients_and_applications_see_no_difference(directory: Path) -> None:
+async def test_clients_and_applications_see_the_same_with_and_without_recording(
+    directory: Path,
+) -> None:
     """The same bytes, statuses, headers and signals with and without, on and off."""
     seen, heard = [], []
     for how in ("without", "with", "off"):
@@ -592,7 +594,9 @@ async def test_clients_and_applications_see_no_difference(directory: Path) -> No
     assert heard[0] == heard[1] == heard[2]
 
 
-async def test_a_response_of_ones_own_class_is_prepared_and_ended_once(directory: Path) -> None:
+async def test_a_response_of_a_user_defined_class_is_prepared_and_ended_once(
+    directory: Path,
+) -> None:
     calls: list[str] = []
 
     class Own(web.Response):
@@ -614,7 +618,7 @@ async def test_a_response_of_ones_own_class_is_prepared_and_ended_once(directory
 
 @_EITHER_WAY
 @pytest.mark.parametrize("kind", [ValueError, TimeoutError, ConnectionResetError, web.HTTPGone])
-async def test_what_fails_as_a_response_is_prepared_fails_as_without(
+async def test_an_error_while_a_response_is_prepared_is_the_same_as_without_recording(
     directory: Path,
     counts: Counts,
     caplog: pytest.LogCaptureFixture,
@@ -645,7 +649,7 @@ async def test_what_fails_as_a_response_is_prepared_fails_as_without(
     assert counts() == {"/ [POST]": 1, f"/ [POST] {end}": 1}
 
 
-async def test_an_unusable_directory_leaves_the_application_running(
+async def test_with_an_unusable_directory_the_application_is_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = web.Application()
@@ -669,7 +673,7 @@ async def test_a_running_monitor_records_the_requests(
 
 
 async def test_an_application_may_stop_the_monitor_itself(directory: Path) -> None:
-    """Whoever stops what it did not start, its own end goes well all the same."""
+    """The application then ends normally, though its own recording has stopped already."""
     app = _app(directory, web.get("/x", _hello))
     async with Monitor(directory, with_runtime=False) as outer, _serving(app) as client:
         await outer.stop()
@@ -677,13 +681,13 @@ async def test_an_application_may_stop_the_monitor_itself(directory: Path) -> No
             assert response.status == 200
 
 
-def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
+def test_a_wrong_option_is_raised_at_once(directory: Path) -> None:
     app = web.Application()
     with pytest.raises(OptionError, match="interval_s"):
         setup(app, directory, interval_s=0)
 
 
-async def test_setting_up_twice_or_too_late_is_told(directory: Path) -> None:
+async def test_setting_up_twice_or_too_late_is_an_error(directory: Path) -> None:
     app = _app(directory)
     with pytest.raises(StateError, match="before"):
         setup(app, directory)
@@ -693,9 +697,7 @@ async def test_setting_up_twice_or_too_late_is_told(directory: Path) -> None:
             setup(late, directory)
 
 
-async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
-    directory: Path, counts: Counts
-) -> None:
+async def test_many_paths_and_methods_make_few_labels(directory: Path, counts: Counts) -> None:
     async with _serving(_app(directory, web.route("*", "/users/{id}", _hello))) as client:
         url = client._base_url
         assert url is not None
@@ -724,7 +726,7 @@ async def _flood(writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-async def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+async def test_routes_beyond_the_limit_of_labels_share_one(directory: Path, counts: Counts) -> None:
     routes = [web.get(f"/{number}", _hello) for number in range(1_100)]
     async with _serving(_app(directory, *routes)) as client:
         url = client._base_url
@@ -764,15 +766,15 @@ async def test_requests_in_flight_are_sampled(directory: Path, rows: Rows) -> No
     assert "requests in flight" in labels
 
 
-async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -> None:
-    """As a cycle would be, so that the collector had more to do for each request."""
+async def test_a_request_leaves_no_garbage_for_the_collector(directory: Path) -> None:
+    """A reference cycle would give the collector more to do for each request."""
     async with _serving(_app(directory, web.get("/x", _hello), with_ttfb=True)) as client:
         gc.collect()
         gc.disable()
         try:
             for _ in range(10):
                 await (await client.get("/x")).read()
-            # By the class alone: some libraries' objects fail when they are asked.
+            # Only the class is read: objects of some libraries raise when attributes are read.
             left = [
                 each
                 for each in gc.get_objects()
@@ -783,7 +785,9 @@ async def test_nothing_of_a_request_is_left_for_the_collector(directory: Path) -
     assert len(left) <= 1  # the last one, which a frame may hold
 
 
-async def test_a_router_that_fails_fails_as_without(directory: Path, counts: Counts) -> None:
+async def test_an_error_of_the_router_is_the_same_as_without_recording(
+    directory: Path, counts: Counts
+) -> None:
     async def resolve(request: web.Request) -> web.UrlMappingMatchInfo:
         raise web.HTTPGone if request.path == "/gone" else ValueError("no way")
 
@@ -797,7 +801,7 @@ async def test_a_router_that_fails_fails_as_without(directory: Path, counts: Cou
 
 
 @_EITHER_WAY
-async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
+async def test_a_request_that_a_middleware_replaces_is_recorded_as_one(
     directory: Path, counts: Counts
 ) -> None:
     @web.middleware
@@ -819,7 +823,7 @@ async def test_a_request_that_a_middleware_replaces_is_recorded_whole(
 
 @_EITHER_WAY
 @pytest.mark.parametrize("recording", [True, False])
-async def test_what_applications_do_before_a_response_is_done_in_their_order(
+async def test_signals_before_a_response_are_sent_in_the_order_of_the_applications(
     directory: Path, recording: bool
 ) -> None:
     done = []
@@ -844,7 +848,9 @@ async def test_what_applications_do_before_a_response_is_done_in_their_order(
 
 
 @_EITHER_WAY
-async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: Counts) -> None:
+async def test_an_event_stream_that_is_returned_whole_is_a_plain_response(
+    directory: Path, counts: Counts
+) -> None:
     async def events(request: web.Request) -> web.Response:
         return web.Response(text="data: 1\n\n", content_type="text/event-stream")
 
@@ -854,7 +860,7 @@ async def test_a_response_returned_whole_is_no_stream(directory: Path, counts: C
 
 
 @_EITHER_WAY
-async def test_what_is_recorded_is_logged_as_without(
+async def test_the_access_log_is_the_same_as_without_recording(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = web.AppRunner(
@@ -871,10 +877,10 @@ async def test_what_is_recorded_is_logged_as_without(
     assert counts() == {"/x [GET]": 1, "unmatched": 1, "unmatched 4xx": 1}
 
 
-async def test_an_application_in_a_server_of_somebodys_own_is_recorded(
+async def test_an_application_in_a_user_defined_server_is_recorded(
     directory: Path, counts: Counts
 ) -> None:
-    """Whose connections are none that tell of the end of a request."""
+    """Its connections do not report the end of a request."""
     app = _app(directory, web.get("/x", _hello), with_ttfb=True)
     app._set_loop(asyncio.get_running_loop())
     app.freeze()
@@ -893,7 +899,7 @@ _UNKNOWN = ["4.0.0a2", "4.1.0", "3.15.0", "3.9.5", "5.0.0.dev1", "unknown"]
 
 
 @pytest.mark.parametrize("version", _UNKNOWN)
-async def test_a_version_that_is_not_known_is_recorded_by_the_documented_interface(
+async def test_an_untested_version_is_recorded_by_the_documented_interface(
     directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(aiohttp, "__version__", version)
@@ -941,10 +947,10 @@ async def test_an_application_is_recorded_where_a_private_part_is_read_only(
 
 
 @_EITHER_WAY
-async def test_the_applications_of_domains_have_labels_of_their_own(
+async def test_applications_of_domains_have_their_own_labels(
     directory: Path, counts: Counts
 ) -> None:
-    """Named after their rules, whatever the header says."""
+    """They are named by their rules, not by the header of the request."""
     app = _app(directory, web.get("/items/{i}", _hello))
     for domain in ("a.example.com", "*.example.org"):
         inner, below = web.Application(), web.Application()
@@ -1003,7 +1009,7 @@ def _tenant(request: web.Request) -> str | None:
 
 @_EITHER_WAY
 @pytest.mark.parametrize("named", ["given", "environment"])
-async def test_a_template_of_ones_own_names_requests_before_aiohttps_routes(
+async def test_a_user_defined_template_takes_precedence_over_aiohttps_routes(
     directory: Path,
     counts: Counts,
     monkeypatch: pytest.MonkeyPatch,
@@ -1027,7 +1033,7 @@ async def test_a_template_of_ones_own_names_requests_before_aiohttps_routes(
     assert caplog.text.count("no template for a request") == 1
 
 
-def test_a_template_that_is_none_is_told_where_it_is_written(directory: Path) -> None:
+def test_a_wrong_template_is_raised_at_once(directory: Path) -> None:
     for wrong in ("no_such_module:function", 7):
         app = web.Application()
         with pytest.raises(OptionError, match="template"):
@@ -1036,10 +1042,10 @@ def test_a_template_that_is_none_is_told_where_it_is_written(directory: Path) ->
 
 
 @pytest.mark.parametrize("how", ["bug", "cancelled"])
-async def test_a_traceback_has_at_most_one_frame_of_ours(
+async def test_a_traceback_has_at_most_one_frame_of_the_host(
     directory: Path, caplog: pytest.LogCaptureFixture, way: str, how: str
 ) -> None:
-    """Of a handler that fails at once, or in an answer to its cancellation."""
+    """Whether a handler fails at once, or when it is cancelled."""
 
     async def broken(request: web.Request) -> web.Response:
         try:

@@ -1,4 +1,4 @@
-"""That the frameworks which leave no route in a scope have their templates all the same."""
+"""Frameworks that store no route in the scope have templates, too."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ asyncio.run(main())
 
 
 def test_routes_of_sanic_are_templates() -> None:
-    """In a process of its own, since Sanic's applications are known to all of a process."""
+    """In its own process, since Sanic keeps a registry of all applications of a process."""
     assert _run(_SANIC) == {
         "/users/{user}/{rest} [GET]": 2,
         "/re/{name} [GET]": 1,
@@ -265,7 +265,7 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.parametrize("name", ["pure", "compiled"])
 @pytest.mark.parametrize("prefix", ["", "/in/{t}"])
 def test_routes_of_django_are_templates_by_urlconf_and_language(name: str, prefix: str) -> None:
-    """In a process of its own, since Django is configured once in a process."""
+    """In its own process, since Django is configured once in a process."""
     assert _run(_DJANGO, name, prefix) == {
         f"{prefix}/archive/{{year}}/ [GET]": 1,
         f"{prefix}/users/{{user}} [GET]": 2,
@@ -304,7 +304,7 @@ def test_an_application_that_can_not_be_observed_is_served(
     assert "can't be observed" in caplog.text
 
 
-def test_what_is_no_application_is_observed_as_nothing() -> None:
+def test_an_object_that_is_no_application_is_ignored() -> None:
     looped: Any = type("Looped", (), {})()
     looped.app = looped
     for app in (None, 7, looped, asyncio):

@@ -148,7 +148,7 @@ async def test_litestar_routes_are_templates(directory: Path, counts: Counts) ->
     assert found["unmatched"] == found["unmatched 4xx"] == 1
 
 
-async def test_the_time_to_the_first_byte_is_kept_beside_the_total(
+async def test_the_time_to_the_first_byte_is_recorded_in_addition_to_the_total(
     directory: Path, rows: Rows
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
@@ -167,7 +167,7 @@ async def test_the_time_to_the_first_byte_is_kept_beside_the_total(
     assert durations["/ [GET]"] >= durations["/ [GET] ttfb"] + 0.05
 
 
-async def test_a_task_after_the_response_is_not_the_clients_time(
+async def test_a_task_after_the_response_is_not_part_of_the_duration(
     directory: Path, rows: Rows
 ) -> None:
     done = asyncio.Event()
@@ -187,7 +187,9 @@ async def test_a_task_after_the_response_is_not_the_clients_time(
     assert float(row["Measurement"]) < 0.5
 
 
-async def test_files_are_sent_as_ever(directory: Path, tmp_path: Path, counts: Counts) -> None:
+async def test_files_are_sent_as_without_recording(
+    directory: Path, tmp_path: Path, counts: Counts
+) -> None:
     (tmp_path / "big").write_bytes(b"x" * 300_000)
 
     async def send(request: Request) -> Response:
@@ -199,22 +201,22 @@ async def test_files_are_sent_as_ever(directory: Path, tmp_path: Path, counts: C
     assert counts() == {"/ [GET]": 1}
 
 
-@pytest.mark.parametrize("amid", [False, True])
+@pytest.mark.parametrize("has_started", [False, True])
 async def test_an_error_of_the_application_passes_through_and_is_counted(
-    directory: Path, counts: Counts, amid: bool
+    directory: Path, counts: Counts, has_started: bool
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"first"
         raise RuntimeError("a bug of the application")
 
     async def broken(request: Request) -> Response:
-        if amid:
+        if has_started:
             return StreamingResponse(chunks())
         raise RuntimeError("a bug of the application")
 
     app = Starlette(routes=[Route("/", broken)])
     async with _serving(_timed(app, directory)) as client:
-        if amid:
+        if has_started:
             with pytest.raises(aiohttp.ClientError):
                 await _get(client, "/")
         else:
@@ -222,7 +224,7 @@ async def test_an_error_of_the_application_passes_through_and_is_counted(
     assert counts() == {"/ [GET]": 1, "/ [GET] 5xx": 1}
 
 
-async def test_a_client_that_goes_away_is_seen_so(directory: Path, counts: Counts) -> None:
+async def test_a_client_that_goes_away_is_a_disconnect(directory: Path, counts: Counts) -> None:
     ended = asyncio.Event()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -246,7 +248,7 @@ async def test_a_client_that_goes_away_is_seen_so(directory: Path, counts: Count
     assert counts() == {"/ [GET]": 1, "/ [GET] disconnect": 1}
 
 
-async def test_websockets_and_event_streams_are_series_of_their_own(
+async def test_websockets_and_event_streams_have_their_own_series(
     directory: Path, counts: Counts
 ) -> None:
     async def socket(connection: WebSocket) -> None:
@@ -272,7 +274,7 @@ async def test_websockets_and_event_streams_are_series_of_their_own(
 
 
 async def _refusals(scope: Scope, receive: Receive, send: Send) -> None:
-    """End the handshake of a websocket in the way that its path names."""
+    """End the handshake of a websocket in the way that the path names."""
     assert scope["type"] == "websocket"
     await receive()
     how = scope["path_template"] = scope["path"]
@@ -293,7 +295,7 @@ async def _refusals(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["websockets-sansio", "wsproto"])
-async def test_a_refused_websocket_is_recorded_by_what_its_client_got(
+async def test_a_refused_websocket_is_recorded_by_the_status_that_its_client_received(
     directory: Path, counts: Counts, protocol: Any
 ) -> None:
     statuses = {
@@ -333,14 +335,14 @@ async def test_a_refused_websocket_is_recorded_by_what_its_client_got(
 
 
 async def _bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """Know no lifespan."""
+    """Refuse the lifespan."""
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
 
 
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
-async def test_without_a_lifespan_all_requests_are_recorded_too(
+async def test_without_a_lifespan_all_requests_are_recorded(
     directory: Path, counts: Counts, lifespan: str
 ) -> None:
     """From the first one; and published at the end where the server has a lifespan."""
@@ -353,7 +355,7 @@ async def test_without_a_lifespan_all_requests_are_recorded_too(
     assert counts() == {"unmatched": 10}
 
 
-async def test_a_lifespan_that_fails_fails_as_without(directory: Path) -> None:
+async def test_an_error_of_the_lifespan_is_the_same_as_without_recording(directory: Path) -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         raise ValueError("no way")
@@ -386,7 +388,7 @@ async def test_a_route_that_cannot_be_read_leaves_the_request_unmatched_and_is_l
     assert caplog.text.count("no template for a request") == 1
 
 
-async def test_the_applications_own_lifespan_is_run_within(directory: Path, counts: Counts) -> None:
+async def test_the_applications_own_lifespan_is_run(directory: Path, counts: Counts) -> None:
     happened: list[tuple[str, bool]] = []
 
     @asynccontextmanager
@@ -403,7 +405,7 @@ async def test_the_applications_own_lifespan_is_run_within(directory: Path, coun
     assert counts() == {"/ [GET]": 1}
 
 
-async def test_it_may_be_served_again(directory: Path, counts: Counts) -> None:
+async def test_an_application_may_be_served_again(directory: Path, counts: Counts) -> None:
     middleware = _timed(Starlette(routes=[Route("/", _hello)]), directory)
     for _ in range(2):
         async with _serving(middleware, "on") as client:
@@ -422,7 +424,7 @@ async def test_a_running_monitor_records_the_requests(
     assert counts() == {"/ [GET]": 1}
 
 
-async def test_an_unusable_directory_leaves_the_application_running(
+async def test_with_an_unusable_directory_the_application_is_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Starlette(routes=[Route("/", _hello)])
@@ -432,7 +434,7 @@ async def test_an_unusable_directory_leaves_the_application_running(
     assert caplog.text.count("the application runs unrecorded") == 1
 
 
-def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
+def test_a_wrong_option_is_raised_at_once(directory: Path) -> None:
     with pytest.raises(OptionError, match="interval_s"):
         TelemetryMiddleware(_bare, directory, interval_s=0)
 
@@ -493,7 +495,7 @@ async def _called(app: Application, scope: Scope) -> None:
     await app({"type": "http", "method": "GET", "headers": [], **scope}, receive, send)
 
 
-async def test_a_request_to_a_wsgi_application_below_is_one_with_its_route(
+async def test_a_request_to_a_mounted_wsgi_application_is_recorded_once_with_its_route(
     directory: Path, counts: Counts
 ) -> None:
     inner = Flask("inner")
@@ -514,9 +516,7 @@ async def test_a_request_to_a_wsgi_application_below_is_one_with_its_route(
     }
 
 
-async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
-    directory: Path, counts: Counts
-) -> None:
+async def test_many_paths_and_methods_make_few_labels(directory: Path, counts: Counts) -> None:
     inner = Starlette(routes=[Route("/items/{item}", _hello)])
     app = Starlette(routes=[Route("/users/{user}", _hello), Mount("/api/{tenant}", inner)])
     app.routes[0].methods = None  # type: ignore[attr-defined]
@@ -533,7 +533,7 @@ async def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
     }
 
 
-async def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+async def test_routes_beyond_the_limit_of_labels_share_one(directory: Path, counts: Counts) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["path_template"] = scope["path"]
         await _bare(scope, receive, send)
@@ -625,7 +625,7 @@ asyncio.run(main())
 
 
 def test_django_routes_are_templates(tmp_path: Path, directory: Path, counts: Counts) -> None:
-    """In a process of its own, since Django is configured once in a process."""
+    """In its own process, since Django is configured once in a process."""
     program = (_DJANGO + _CALLS).replace("_monitoring", str(directory))
     (tmp_path / "app.py").write_text(program)
     subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True, timeout=60)

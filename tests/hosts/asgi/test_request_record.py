@@ -1,4 +1,4 @@
-"""That the compiled twin records a record as the pure one does, whatever happens amid it."""
+"""The compiled and the pure twin record the same of a request, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from aqltelemetry.hosts.asgi import request_record as pure
 from aqltelemetry.hosts.asgi.request_record import ScopeLabels
 from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS
 from aqltelemetry.hosts.request_record import InFlight
-from twinned import RAISED, compiled_twin, raise_if_told, recorded
+from twinned import RAISED, compiled_twin, raise_named, recorded
 
 Step = tuple[str, Any, str]
-"""What an application does, with what, and what the server raises or returns then."""
+"""The actions of an application with their arguments, and what the server raises or returns."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def compiled() -> ModuleType:
 
 @pytest.fixture(params=[True, False], autouse=True)
 def _is_asked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have a WSGI middleware ask for the scope being answered, or none."""
+    """With or without a WSGI middleware in the process, which needs the current scope."""
     before = list(WSGI_MIDDLEWARE_EXISTS)
     WSGI_MIDDLEWARE_EXISTS[:] = [object()] if request.param else []
     yield
@@ -56,7 +56,7 @@ def _scope(kind: str, method: str, where: str) -> dict[str, Any]:
 
 
 def _routed(scope: dict[str, Any], route: str, where: str) -> None:
-    """Do to a scope what a framework does on its way to a route."""
+    """Change a scope like a framework that routes it."""
     if _ROUTES[route] is not None:
         scope["route"] = _ROUTES[route]
     scope["path"] = "/x/1"
@@ -72,7 +72,7 @@ def _routed(scope: dict[str, Any], route: str, where: str) -> None:
 
 
 async def _serve(requests: Any, way: list[str], steps: list[Step], end: str) -> list[object]:
-    """Be server and middleware to an application that takes some steps; tell what it met."""
+    """Serve an application that takes some steps; return what it received and raised."""
     kind, method, route, where = way
     trace: list[object] = []
     answers: list[str] = []
@@ -84,7 +84,7 @@ async def _serve(requests: Any, way: list[str], steps: list[Step], end: str) -> 
     async def send(message: Any) -> None:
         outcome = answers.pop()
         await asyncio.sleep(0)
-        raise_if_told(outcome)
+        raise_named(outcome)
 
     scope = _scope(kind, method, where)
     record = requests.begin(scope, receive, send)
@@ -99,7 +99,7 @@ async def _serve(requests: Any, way: list[str], steps: list[Step], end: str) -> 
                 trace.append(await record.receive())
             else:
                 trace.append(await record.send(message))
-        raise_if_told(end)
+        raise_named(end)
     except BaseException as exc:
         record.fail(exc)
         trace.append((type(exc), str(exc)))
@@ -168,10 +168,10 @@ _ANSWERED: list[Step] = [
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(_WAYS, _STEPS, st.sampled_from(["well", *RAISED])), max_size=5))
-def test_both_twins_make_the_same_of_connections(
+def test_both_twins_record_the_same_of_requests(
     compiled: ModuleType, served: list[tuple[list[str], list[Step], str]]
 ) -> None:
-    """Of one middleware's, one after the other, since it keeps what it learns of routes."""
+    """Several requests in turn, since a middleware keeps the labels of routes."""
     outcomes = []
     for twin in (pure, compiled):
         in_flight = InFlight()
@@ -183,7 +183,7 @@ def test_both_twins_make_the_same_of_connections(
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_disconnect_that_follows_the_last_message_is_no_disconnect(
+def test_a_disconnect_message_after_the_last_part_is_not_counted(
     compiled: ModuleType, twin: str
 ) -> None:
     """Hypercorn sends one to each application, before `send` of the last message returns."""
@@ -233,7 +233,7 @@ def test_what_an_application_is_given_is_recognised_as_coroutine_functions(
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize("kind", [list, tuple, iter])
-def test_headers_reach_the_server_whole(compiled: ModuleType, twin: str, kind: Any) -> None:
+def test_headers_of_any_kind_reach_the_server(compiled: ModuleType, twin: str, kind: Any) -> None:
     module = compiled if twin == "compiled" else pure
     requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     headers = [(b"content-type", b"text/event-stream"), (b"x", b"y")]
@@ -292,7 +292,7 @@ def test_of_two_middlewares_the_outer_one_records(compiled: ModuleType, twin: st
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_message_that_is_none_raises_as_a_whole(compiled: ModuleType, twin: str) -> None:
+def test_a_malformed_message_raises_and_is_not_kept(compiled: ModuleType, twin: str) -> None:
     """The exception passes through, and nothing holds the message afterwards."""
     module = compiled if twin == "compiled" else pure
     requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
@@ -394,9 +394,7 @@ _HANDSHAKES: dict[str, tuple[list[Step], str, list[str]]] = {
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize("story", _HANDSHAKES)
-def test_a_handshake_is_recorded_by_how_it_ended(
-    compiled: ModuleType, twin: str, story: str
-) -> None:
+def test_a_handshake_is_recorded_by_its_result(compiled: ModuleType, twin: str, story: str) -> None:
     module = compiled if twin == "compiled" else pure
     steps, end, outcomes = _HANDSHAKES[story]
     requests = module.AsgiRequests(ScopeLabels(), InFlight(), True)
@@ -407,8 +405,8 @@ def test_a_handshake_is_recorded_by_how_it_ended(
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_a_request_that_is_not_answered_is_an_error(compiled: ModuleType, twin: str) -> None:
-    """As servers answer for such an application; unless the client has gone."""
+def test_a_request_without_a_response_is_an_error(compiled: ModuleType, twin: str) -> None:
+    """A server responds with an error for such an application, unless the client has gone."""
     module = compiled if twin == "compiled" else pure
     requests = module.AsgiRequests(ScopeLabels(), InFlight(), True)
     gone: Step = ("receive", None, "http.disconnect")
@@ -431,7 +429,7 @@ _ODD_SCOPES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
 @pytest.mark.parametrize("odd", _ODD_SCOPES)
-def test_a_scope_that_cannot_be_read_harms_nothing(
+def test_a_scope_that_cannot_be_read_is_passed_on(
     compiled: ModuleType, twin: str, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     module = compiled if twin == "compiled" else pure

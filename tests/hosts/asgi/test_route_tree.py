@@ -1,4 +1,4 @@
-"""That the routes of Starlette and FastAPI that matched are the templates, whatever the path."""
+"""The matched routes of Starlette and FastAPI are the templates, whatever the path."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _socket(websocket: Any) -> None:
 
 
 async def _app_of_old_routers(self: Any, scope: Any, receive: Any, send: Any) -> None:
-    """Route as Starlette 0.40 does, which leaves no route in the scope."""
+    """Route like Starlette 0.40, which stores no route in the scope."""
     scope.setdefault("router", self)
     partial = None
     for route in self.routes:
@@ -62,13 +62,13 @@ async def _app_of_old_routers(self: Any, scope: Any, receive: Any, send: Any) ->
 @pytest.fixture(params=["new", "old"])
 def _routers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "old":
-        # What the middlewares of a router wrap was made of its `app` before.
+        # The middlewares of a router wrap its former `app`.
         monkeypatch.setattr(routing.Router, "app", _app_of_old_routers)
 
 
 @pytest.fixture(params=["known", "asked"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Know the templates by what the scope has of a route, or ask the routes for each."""
+    """Find the template by the route in the scope, or by matching the routes again."""
     if request.param == "asked":
         monkeypatch.setattr(RouteTree, "place_of", lambda self, key: None)
 
@@ -193,7 +193,7 @@ async def test_the_routes_that_matched_are_the_template(
 
 @pytest.mark.usefixtures("_routers", "_way")
 @pytest.mark.parametrize("name", ["pure", "compiled"])
-async def test_hosts_websockets_and_methods_have_labels_of_their_own(
+async def test_hosts_websockets_and_methods_have_their_own_labels(
     tmp_path: Path, name: str
 ) -> None:
     scopes = [
@@ -233,7 +233,7 @@ async def test_the_root_path_of_fastapi_is_no_part_of_a_template() -> None:
 
 
 @pytest.mark.usefixtures("_routers")
-async def test_a_route_that_is_added_later_is_known_then() -> None:
+async def test_a_route_that_is_added_later_has_its_template() -> None:
     app = Starlette(routes=[Mount("/a", routes=[Route("/x", _ok)])])
     await totals(twin("pure"), app, [scope_of("/a/x")])
     mount: Any = app.routes[0]
@@ -243,7 +243,7 @@ async def test_a_route_that_is_added_later_is_known_then() -> None:
 
 
 @pytest.mark.usefixtures("_routers", "_way")
-async def test_a_router_that_mounts_itself_ends() -> None:
+async def test_a_router_that_mounts_itself_is_read_in_finite_time() -> None:
     router = Router([Route("/x/{y}", _ok)])
     router.routes.append(Mount("/again", app=router))
     scopes = [scope_of(path) for path in ("/x/1", "/again/x/1", "/again/again/x/2", "/again/z")]

@@ -1,4 +1,4 @@
-"""The WSGI middleware: called as servers do, and under a real Gunicorn."""
+"""The WSGI middleware, called like a server does, and under a real Gunicorn."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_flask_routes_are_templates(directory: Path, counts: Counts) -> None:
     }
 
 
-def test_a_template_of_ones_own_is_used(directory: Path, counts: Counts) -> None:
+def test_a_user_defined_template_is_used(directory: Path, counts: Counts) -> None:
     app = _timed(_plain, directory, template=lambda environ: "/mine/{id}")
     _call(app, "/mine/7")
     sync.stop()
@@ -107,7 +107,7 @@ def test_a_template_of_ones_own_is_used(directory: Path, counts: Counts) -> None
 
 
 @pytest.mark.parametrize("named", ["given", "by its name", "environment"])
-def test_where_a_template_of_ones_own_returns_nothing_the_frameworks_route_is_used(
+def test_where_a_user_defined_template_returns_nothing_the_frameworks_route_is_used(
     directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     def template(environ: dict[str, Any]) -> str | None:
@@ -133,7 +133,7 @@ def test_where_a_template_of_ones_own_returns_nothing_the_frameworks_route_is_us
     }
 
 
-def test_a_template_that_is_none_is_told_where_it_is_written(directory: Path) -> None:
+def test_a_wrong_template_is_raised_at_once(directory: Path) -> None:
     for wrong in ("no_such_module:function", 7):
         with pytest.raises(OptionError, match="template"):
             _timed(_plain, directory, template=wrong)
@@ -156,7 +156,9 @@ def test_a_template_that_fails_leaves_the_request_unmatched_and_is_logged_once(
     assert caplog.text.count("no template for a request") == 1
 
 
-def test_what_a_server_would_refuse_is_left_to_the_server(directory: Path, counts: Counts) -> None:
+def test_a_status_that_a_server_would_refuse_is_passed_to_the_server(
+    directory: Path, counts: Counts
+) -> None:
     def wrong(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         start_response("fine", [(b"Content-Type", None), ("too", "long", "by one")])
         return None  # type: ignore[return-value]
@@ -168,7 +170,7 @@ def test_what_a_server_would_refuse_is_left_to_the_server(directory: Path, count
 
 
 def test_a_duration_lasts_until_the_body_is_closed(directory: Path, rows: Rows) -> None:
-    """And the time to the first byte to the first chunk that has any."""
+    """And the time to the first byte until the first chunk that is not empty."""
     gate = threading.Event()
 
     def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
@@ -187,10 +189,10 @@ def test_a_duration_lasts_until_the_body_is_closed(directory: Path, rows: Rows) 
 
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("exc", [RuntimeError, SystemExit])
-def test_what_is_raised_out_of_flask_has_its_route(
+def test_an_exception_out_of_flask_has_its_route(
     directory: Path, counts: Counts, bound: bool, exc: type[BaseException]
 ) -> None:
-    """As with PROPAGATE_EXCEPTIONS, or when Gunicorn ends a worker amid a request."""
+    """As with PROPAGATE_EXCEPTIONS, or when Gunicorn stops a worker during a request."""
     app = flask.Flask(__name__)
     app.testing = True
 
@@ -205,20 +207,20 @@ def test_what_is_raised_out_of_flask_has_its_route(
     assert counts() == {"/users/{user} [GET]": 1, "/users/{user} [GET] 5xx": 1}
 
 
-@pytest.mark.parametrize("amid", [False, True])
-def test_what_is_raised_before_an_answer_began_has_its_route(
-    directory: Path, counts: Counts, amid: bool
+@pytest.mark.parametrize("has_started", [False, True])
+def test_an_exception_before_the_response_has_its_route(
+    directory: Path, counts: Counts, has_started: bool
 ) -> None:
-    """That which the application has found by then."""
+    """It is the route that the application has found by then."""
 
     def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["mine.route"] = "/mine/{id}"
-        if not amid:
+        if not has_started:
             raise SystemExit
         return (1 // 0 for _ in range(1))  # type: ignore[misc]
 
     app = _timed(broken, directory, template=lambda environ: environ.get("mine.route"))
-    with pytest.raises(ZeroDivisionError if amid else SystemExit):
+    with pytest.raises(ZeroDivisionError if has_started else SystemExit):
         _call(app, "/mine/7")
     sync.stop()
     assert counts() == {"/mine/{id} [GET]": 1, "/mine/{id} [GET] 5xx": 1}
@@ -242,23 +244,25 @@ def test_a_traceback_has_at_most_one_frame_of_each_middleware(directory: Path, l
     assert frames[-1].name == "broken"
 
 
-@pytest.mark.parametrize("amid", [False, True])
+@pytest.mark.parametrize("has_started", [False, True])
 def test_an_error_passes_through_and_is_counted(
-    directory: Path, counts: Counts, amid: bool
+    directory: Path, counts: Counts, has_started: bool
 ) -> None:
     def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not amid:
+        if not has_started:
             raise RuntimeError("a bug of the application")
         start_response("200 OK", [])
         return (1 // 0 for _ in range(1))  # type: ignore[misc]
 
-    with pytest.raises(ZeroDivisionError if amid else RuntimeError):
+    with pytest.raises(ZeroDivisionError if has_started else RuntimeError):
         _call(_timed(broken, directory))
     sync.stop()
     assert counts() == {"unmatched": 1, "unmatched 5xx": 1}
 
 
-def test_a_body_closed_before_its_end_is_a_client_gone(directory: Path, counts: Counts) -> None:
+def test_a_body_that_is_closed_before_its_end_is_a_disconnect(
+    directory: Path, counts: Counts
+) -> None:
     def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         start_response("200 OK", [])
         while True:
@@ -274,22 +278,22 @@ def test_a_body_closed_before_its_end_is_a_client_gone(directory: Path, counts: 
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
-def test_a_worker_that_quits_after_the_last_chunk_has_lost_no_client(
+def test_a_worker_that_quits_after_the_last_chunk_records_no_disconnect(
     directory: Path, counts: Counts, chunks: int
 ) -> None:
-    def quit_amid(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    def interrupted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Length", "2")])
         yield from [b"x"] * chunks
         sys.exit(0)
 
     with pytest.raises(SystemExit):
-        _call(_timed(quit_amid, directory))
+        _call(_timed(interrupted, directory))
     sync.stop()
     expected = {"unmatched": 1} if chunks == 2 else {"unmatched": 1, "unmatched disconnect": 1}
     assert counts() == expected
 
 
-def test_a_file_is_handed_to_the_server_as_it_is(directory: Path, counts: Counts) -> None:
+def test_a_file_is_passed_to_the_server_as_it_is(directory: Path, counts: Counts) -> None:
     file = io.BytesIO(b"x" * 100_000)
 
     def send(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -307,7 +311,7 @@ def test_a_file_is_handed_to_the_server_as_it_is(directory: Path, counts: Counts
     assert counts() == {"unmatched": 1}
 
 
-def test_event_streams_are_a_series_of_their_own(directory: Path, counts: Counts) -> None:
+def test_event_streams_have_their_own_series(directory: Path, counts: Counts) -> None:
     def events(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return [b"data: 1\n\n"]
@@ -337,7 +341,7 @@ def test_requests_of_many_threads_are_recorded_from_the_first(
     assert counts() == {"unmatched": 400}
 
 
-def test_an_unusable_directory_leaves_the_application_running(
+def test_with_an_unusable_directory_the_application_is_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = TelemetryMiddleware(_plain, "/proc/monitoring")
@@ -367,14 +371,12 @@ def test_a_running_monitor_records_the_requests(
     assert counts() == {"unmatched": 1}
 
 
-def test_bad_options_are_told_where_they_are_written(directory: Path) -> None:
+def test_a_wrong_option_is_raised_at_once(directory: Path) -> None:
     with pytest.raises(OptionError, match="interval_s"):
         TelemetryMiddleware(_plain, directory, interval_s=0)
 
 
-def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
-    directory: Path, counts: Counts
-) -> None:
+def test_many_paths_and_methods_make_few_labels(directory: Path, counts: Counts) -> None:
     flask_app = _flask()
     app = _timed(flask_app, directory)
     flask_app.add_url_rule("/any/<name>", view_func=lambda name: name, methods=["PURGE", "MOVE"])
@@ -385,7 +387,7 @@ def test_a_flood_of_paths_and_methods_makes_no_flood_of_labels(
     assert counts() == {"unmatched": 10_000, "unmatched 4xx": 10_000, "/any/{name} [OTHER]": 10_000}
 
 
-def test_more_routes_than_may_have_labels_share_one(directory: Path, counts: Counts) -> None:
+def test_routes_beyond_the_limit_of_labels_share_one(directory: Path, counts: Counts) -> None:
     app = _timed(_plain, directory, template=lambda environ: environ["PATH_INFO"])
     for number in range(1_100):
         _call(app, f"/{number}")
@@ -418,8 +420,8 @@ app = TelemetryMiddleware(get_wsgi_application(), "_monitoring")
 """
 
 
-def test_what_is_raised_out_of_django_has_its_route(directory: Path, counts: Counts) -> None:
-    """In a process of its own, as Django is configured for good."""
+def test_an_exception_out_of_django_has_its_route(directory: Path, counts: Counts) -> None:
+    """In its own process, since Django is configured once in a process."""
     program = _DJANGO.replace('HttpResponse(f"hello {user}")', "exit()")
     program += """
 from wsgiref.util import setup_testing_defaults
@@ -432,10 +434,10 @@ app(environ, None)
     assert counts() == {"/users/{user} [GET]": 1, "/users/{user} [GET] 5xx": 1}
 
 
-def test_the_child_of_a_process_that_has_answered_starts_a_recording_of_its_own(
+def test_the_child_of_a_process_that_has_answered_starts_its_own_recording(
     directory: Path, rows: Rows
 ) -> None:
-    """With samples, and not as a child that nobody started to record."""
+    """With samples, unlike a child that is recorded by its parent's recording."""
     program = """
 import os, sys
 from aqltelemetry import sync
@@ -485,7 +487,7 @@ def test_each_request_to_gunicorn_is_one_observation_of_a_worker(
 
 
 @pytest.mark.parametrize("chunks", [[b"hello"], [b"he", b"llo"], []])
-def test_a_server_may_go_through_a_sized_body_twice(
+def test_a_server_may_iterate_over_a_sized_body_twice(
     directory: Path, counts: Counts, chunks: list[bytes]
 ) -> None:
     def app(_environ: Any, start_response: Any) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""How a WSGI request is recorded, whatever happens during it."""
+"""A WSGI request is recorded, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from aqltelemetry.hosts.wsgi import request_record
 from aqltelemetry.hosts.wsgi.routes import wsgi_template
 from aqltelemetry.recording import recorder
 from aqltelemetry.system.extensions import choose
-from twinned import RAISED, raise_if_told, recorded
+from twinned import RAISED, raise_named, recorded
 
 
 class _Body:
-    """Chunks, of which one may be an exception's name; and a close that may fail."""
+    """Chunks, one of which may name an exception to raise, and a `close` that may fail."""
 
     def __init__(self, chunks: list[Any], closing: str) -> None:
         self._chunks = chunks
@@ -28,26 +28,26 @@ class _Body:
 
     def __iter__(self) -> Iterator[Any]:
         for chunk in self._chunks:
-            raise_if_told(chunk)
+            raise_named(chunk)
             yield chunk
 
     def close(self) -> None:
-        raise_if_told(self._closing)
+        raise_named(self._closing)
 
 
 class _File(_Body):
-    """What a server sends by itself."""
+    """A file, which a server sends by itself."""
 
 
 class _Sized(_Body):
-    """As a list, of whose only chunk a server takes the length."""
+    """A body with a length, as a list has."""
 
     def __len__(self) -> int:
         return len(self._chunks)
 
 
 class _Broken:
-    """A request whose rule can't be had."""
+    """A request whose rule can't be read."""
 
     @property
     def url_rule(self) -> object:
@@ -66,7 +66,7 @@ _REQUESTS = {
 
 
 def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
-    """WsgiRequestRecord as the application does that is in a request's environment."""
+    """Respond like the application in the environment of the request."""
     return environ["application"](environ, start)
 
 
@@ -78,7 +78,7 @@ def _requests(in_flight: InFlight, *, with_ttfb: bool) -> Any:
 
 
 def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
-    """Be server and application of one request; tell what the server met."""
+    """Serve one request; return what the server received."""
     trace: list[object] = []
 
     def start_response(*arguments: Any) -> str:
@@ -89,7 +89,7 @@ def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
         if story["route"] is not None:
             environ["werkzeug.request"] = _REQUESTS[story["route"]]
         trace.extend(start(*begun) for begun in story["starts"])
-        raise_if_told(story["raises"])
+        raise_named(story["raises"])
         return story["body"](story["chunks"], story["closing"])
 
     environ: dict[str, Any] = {
@@ -106,11 +106,11 @@ def _answered(requests: Any, story: dict[str, Any]) -> list[object]:
         for number, chunk in enumerate(body):
             trace.append(chunk)
             if number == story["gone_after"]:
-                raise_if_told(story["gone_by"])
+                raise_named(story["gone_by"])
     except BaseException as exc:
         trace.append(type(exc))
         if isinstance(exc, SystemExit):
-            _closed(body, trace)  # as a server does, amid the exception
+            _closed(body, trace)  # as a server does while it handles the exception
             return trace
     _closed(body, trace)
     return trace
@@ -162,8 +162,8 @@ def test_a_recorded_application_answers_as_a_bare_one(stories: list[dict[str, An
     with recorded() as found:
         traces = [_answered(requests, story) for story in stories]
     assert traces == [_answered(_in_environ, story) for story in stories]
-    beside = (" 4xx", " 5xx", " disconnect")
-    totals = [count for label, count in found if not label.endswith(beside)]
+    additional = (" 4xx", " 5xx", " disconnect")
+    totals = [count for label, count in found if not label.endswith(additional)]
     assert sum(totals) == len(stories)
     assert in_flight.gauge.value == 0
 
@@ -172,7 +172,7 @@ def test_a_recorded_application_answers_as_a_bare_one(stories: list[dict[str, An
     ("length", "gone_by", "outcome"),
     [("2", "exit", []), ("3", "exit", [_DISCONNECT]), ("2", "gone", [_DISCONNECT])],
 )
-def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
+def test_a_worker_that_quits_when_all_was_sent_records_no_disconnect(
     length: str, gone_by: str, outcome: list[str]
 ) -> None:
     story = _story(starts=[("200 OK", [("Content-Length", length)])], gone_after=1, gone_by=gone_by)
@@ -187,7 +187,7 @@ def test_a_worker_told_to_quit_when_all_was_sent_had_its_client_until_then(
     ids=["list", "tuple", "empty", "two", "iterator"],
 )
 def test_a_body_has_a_length_where_the_applications_has_one(body: Any, length: int | None) -> None:
-    """Waitress and wsgiref take Content-Length from a single chunk."""
+    """Waitress and wsgiref derive Content-Length from a single chunk."""
     requests = _of()
     with recorded() as found:
         given = requests({"application": lambda environ, start: body}, None)
@@ -198,15 +198,15 @@ def test_a_body_has_a_length_where_the_applications_has_one(body: Any, length: i
 
 
 @pytest.mark.parametrize("body", [b"whole", "text"])
-def test_a_body_that_is_no_iterable_of_chunks_is_left_to_the_server(body: Any) -> None:
+def test_a_body_that_is_not_iterable_is_passed_to_the_server(body: Any) -> None:
     requests = _of()
     with recorded() as found:
         assert requests({"application": lambda environ, start: body}, None) is body
     assert ("unmatched", 1) in found
 
 
-def test_a_file_is_left_to_a_server_whose_wrapper_is_a_function() -> None:
-    """UWSGI compares by identity what it is returned with what its wrapper made."""
+def test_a_file_is_passed_to_a_server_whose_wrapper_is_a_function() -> None:
+    """UWSGI compares the returned body with its wrapper's object by identity."""
     requests = _of()
     file = SimpleNamespace(fileno=lambda: 3)
     environ = {"application": lambda environ, start: file, "wsgi.file_wrapper": lambda file: file}
@@ -244,8 +244,8 @@ def test_a_rule_has_its_template_each_time() -> None:
     ]
 
 
-def test_a_template_of_ones_own_is_asked_each_time() -> None:
-    """Even where Flask has one rule for them all."""
+def test_a_user_defined_template_is_called_each_time() -> None:
+    """Even where Flask has the same rule for all requests."""
     templates = iter(["/a", "/b"])
     requests = request_record.RecordedApplication(
         _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
@@ -293,13 +293,13 @@ def _story(**changes: Any) -> dict[str, Any]:
 
 
 def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhile() -> None:
-    """Signal handlers may run in the slow way of a record."""
+    """Signal handlers may run while a request is recorded."""
     hot_path = choose("aqltelemetry.recording.hot_path")
-    told: list[object] = []
+    appended: list[object] = []
 
     def slow(label: object, *record: object) -> None:
-        told.append(label)
-        if len(told) == 1:
+        appended.append(label)
+        if len(appended) == 1:
             raise SystemExit
 
     requests = _requests(InFlight(), with_ttfb=True)
@@ -310,5 +310,5 @@ def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhi
             trace = _answered(requests, story)
         finally:
             hot_path.connect(recorder._append)
-    assert told == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
+    assert appended == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
     assert trace[-1] == ("close", SystemExit)

@@ -1,4 +1,4 @@
-"""Routes of WSGI applications, of real frameworks and of real trees of them."""
+"""Templates of the routes of WSGI applications, with real frameworks and mounts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _call(app: Any, path: str, **environ: Any) -> None:
 
 
 def _labels(app: Any, *paths: str, **environ: Any) -> dict[str, int]:
-    """Return what was recorded of requests: labels without the method, outcomes left out."""
+    """Return the recorded labels without methods and results."""
     timed = _timed(app)
     with recorded() as found:
         for path in paths:
@@ -92,7 +92,7 @@ class _Layer:
 
 
 class _Named:
-    """A middleware that sets SCRIPT_NAME by a header, as is often copied from the net."""
+    """A widespread middleware that sets SCRIPT_NAME from a header."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -131,7 +131,7 @@ _AROUND: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("around", _AROUND)
-def test_each_application_below_a_dispatcher_has_labels_of_its_own(around: str) -> None:
+def test_each_application_below_a_dispatcher_has_its_own_labels(around: str) -> None:
     tree = DispatcherMiddleware(_flask("c"), {"/a": _flask("a"), "/b": _Layer(_flask("b"))})
     assert _labels(_AROUND[around](tree), *_ITEMS) == _EXPECTED
 
@@ -150,13 +150,13 @@ def test_dispatchers_may_be_nested_and_an_application_mounted_twice() -> None:
     }
 
 
-def test_a_dispatcher_in_an_application_itself_is_seen() -> None:
+def test_a_dispatcher_inside_an_application_is_found() -> None:
     app = _flask("outer")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/b": _flask("b")})  # type: ignore[method-assign]
     assert _labels(app, "/items/1", "/b/items/1") == {"/items/{i}": 1, "/b/items/{i}": 1}
 
 
-def test_an_application_that_is_mounted_later_is_seen() -> None:
+def test_an_application_that_is_mounted_later_is_found() -> None:
     tree = DispatcherMiddleware(_flask("a"), {})
     timed = _timed(tree)
     with recorded() as found:
@@ -181,7 +181,7 @@ def test_a_thousand_spellings_of_a_prefix_make_no_label(around: str, is_mounted:
     assert found == [("/api" * is_mounted + "/items/{i} [GET]", 1_000)]
 
 
-def test_what_is_raised_out_of_a_mounted_flask_has_its_route() -> None:
+def test_an_exception_out_of_a_mounted_flask_has_its_route() -> None:
     app = _flask()
     app.testing = True
     app.add_url_rule("/broken/<name>", "broken", view_func=lambda name: str(1 // 0))
@@ -194,7 +194,7 @@ def test_what_is_raised_out_of_a_mounted_flask_has_its_route() -> None:
         assert found == [(label, 1), (f"{label} 5xx", 1)]
 
 
-def test_an_application_root_is_the_prefix_where_no_mount_is_seen() -> None:
+def test_an_application_root_is_the_prefix_where_no_mount_is_found() -> None:
     apps = [_flask(name) for name in ("one", "two")]
     for app in apps:
         app.config["APPLICATION_ROOT"] = f"/{app.name}"
@@ -265,7 +265,7 @@ def test_flask_rules_are_templates(rule: str, template: str) -> None:
     assert wsgi_template(environ) == template
 
 
-def test_a_request_that_a_middleware_makes_is_not_taken_for_flasks() -> None:
+def test_a_request_object_of_a_middleware_is_not_mistaken_for_flasks() -> None:
     def authenticated(environ: Any, start_response: Any) -> Any:
         assert Request(environ).path
         return app(environ, start_response)
@@ -275,8 +275,8 @@ def test_a_request_that_a_middleware_makes_is_not_taken_for_flasks() -> None:
     assert _labels(authenticated, "/users/x") == {"/users/{name}": 1}
 
 
-def test_what_an_application_left_that_did_not_answer_counts_for_nothing() -> None:
-    """As one that was tried before: the last one answers."""
+def test_the_route_of_an_application_that_did_not_answer_is_ignored() -> None:
+    """Such as an application that was tried first: the last one responds."""
     first: Any = _flask()
     last = bottle.Bottle()
     first.add_url_rule("/<path:anything>", "anything", view_func=lambda anything: flask.abort(404))
@@ -294,12 +294,12 @@ def test_what_an_application_left_that_did_not_answer_counts_for_nothing() -> No
     assert _labels(cascade, "/users/x") == {"/users/{name}": 1}
 
 
-def test_an_application_of_nobody_known_is_unmatched() -> None:
+def test_requests_to_an_unknown_framework_are_unmatched() -> None:
     assert _labels(_plain, "/x") == {"unmatched": 1}
     assert wsgi_template({"PATH_INFO": "/x"}) is None
 
 
-def test_bottle_has_its_rules() -> None:
+def test_bottles_rules_are_the_labels() -> None:
     app, inner = bottle.Bottle(), bottle.Bottle()
     app.route("/wiki/<page>/<number:int>", callback=lambda page, number: "x")
     inner.route("/items/<i:re:[0-9]+>", callback=lambda i: i)
@@ -336,7 +336,7 @@ class _Resource:
             raise falcon.HTTPNotFound
 
 
-def test_falcon_has_its_templates_below_a_dispatcher_too() -> None:
+def test_falcons_templates_are_the_labels_below_a_dispatcher_too() -> None:
     app = falcon.App()
     app.add_route("/users/{user:int}", _Resource())
     app.add_route("/version", _Resource())
@@ -370,8 +370,8 @@ def _pyramid() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_pyramid_has_its_patterns_and_the_names_of_its_views() -> None:
-    """Even where it answers by a page of its own what it has not: that is the client's text."""
+def test_pyramids_patterns_and_names_of_views_are_the_labels() -> None:
+    """Even where it has its own page for unknown paths, which are the client's text."""
     paths = ("/users/1", "/users/22", "/rest/a/b", "/folder/edit", "/folder/folder/edit")
     unmatched = [f"/folder/{number}" for number in range(100)]
     assert _labels(_pyramid(), *paths, "/", *unmatched) == {
@@ -488,8 +488,10 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize("forced", [None, "/forced"])
-def test_django_has_its_routes_beside_other_applications(tmp_path: Any, forced: str | None) -> None:
-    """In a process of its own, as Django is configured for good."""
+def test_djangos_routes_are_the_labels_next_to_other_applications(
+    tmp_path: Any, forced: str | None
+) -> None:
+    """In its own process, since Django is configured once in a process."""
     program = _DJANGO.replace("FORCED", repr(forced))
     command = [sys.executable, "-c", program, str(tmp_path / "monitoring")]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
