@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, binding=False, auto_pickle=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""The compiled twin of `requests`."""
+"""The compiled twin of `request_record`."""
 
 cimport cython
 from cpython.object cimport PyObject

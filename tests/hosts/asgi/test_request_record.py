@@ -217,18 +217,18 @@ def test_a_disconnect_message_after_the_last_part_is_not_counted(
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
-def test_what_an_application_is_given_is_recognised_as_coroutine_functions(
+def test_receive_and_send_are_recognised_as_coroutine_functions(
     compiled: ModuleType, twin: str
 ) -> None:
     """Otherwise `asgiref.sync.async_to_sync` warns, as it does for a WSGI application in ASGI."""
     module = compiled if twin == "compiled" else pure
-    connections = module.Connections(ScopeLabels(), InFlight(), False)
+    requests = module.AsgiRequests(ScopeLabels(), InFlight(), False)
     with recorded():
-        connection = connections.begin(_scope("http", "GET", ""), None, None)
-        assert iscoroutinefunction(connection.send)
-        assert iscoroutinefunction(connection.receive)
-        assert not hasattr(connection.send, "another attribute")
-        connection.leave()
+        record = requests.begin(_scope("http", "GET", ""), None, None)
+        assert iscoroutinefunction(record.send)
+        assert iscoroutinefunction(record.receive)
+        assert not hasattr(record.send, "another attribute")
+        record.leave()
 
 
 @pytest.mark.parametrize("twin", ["pure", "compiled"])
