@@ -1,6 +1,7 @@
-"""What an observation is: its columns, units, label rules and CSV text.
+"""Observations: their columns, units, rules for labels and prefixes, and the batches of sinks.
 
-The writer and the reader of the CSV files both derive from this module.
+A sampler returns `Measurement`s; a sink receives a `Batch`. The writer and the reader of the
+CSV files both use the constants of this module.
 """
 
 from __future__ import annotations
@@ -14,55 +15,76 @@ from typing import NamedTuple
 from aqltelemetry.errors import PrefixError
 
 TIMEPOINT = "Timepoint"
-"""CSV column: integer nanoseconds since the epoch, when the measurement was taken."""
+"""CSV column: when the measurement was taken, in integer nanoseconds since the epoch."""
 MEASUREMENT = "Measurement"
-"""CSV column: the measured quantity; a duration is in seconds, exact to the nanosecond."""
+"""CSV column: the measured value; durations are in seconds, exact to the nanosecond."""
 LABEL = "Label"
 """CSV column: the name of the time series."""
 PID = "PID"
 """CSV column: the process that took the measurement."""
 COLUMNS = (TIMEPOINT, MEASUREMENT, LABEL, PID)
+"""The columns of a CSV file, in order."""
 CSV_HEADER = ",".join(COLUMNS).encode() + b"\n"
+"""The first line of a CSV file."""
 
 DURATION = "duration"
 """File prefix of durations."""
 RUNTIME = "runtime"
-"""File prefix of what samplers observe."""
+"""File prefix of the built-in samplers."""
 CUSTOM = "custom"
-"""File prefix of values recorded by `record`, unless another one is given."""
+"""File prefix of values recorded by `record`, unless it is given another one."""
 ACCOUNT = "account"
-"""File prefix of the account of what the other files hold; it holds no observations."""
+"""File prefix of accounts, which count the observations in the other files."""
 PROFILER = "profiler"
-"""File prefix of profiles, which are no CSV files."""
+"""File prefix of profiles, which are not CSV files."""
 RESERVED = frozenset({DURATION, RUNTIME, ACCOUNT, PROFILER})
-"""File prefixes that `record` refuses."""
+"""File prefixes that `record` rejects."""
 
 MAX_LABEL_BYTES = 200
+"""Size of a label in UTF-8 above which it is shortened."""
 MAX_PREFIX_BYTES = 40
+"""Length of the longest file prefix."""
 _HASH_CHARS = 8
 _PREFIX = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PREFIX_BYTES - 1}}}")
-# What would end or hide a line for some reader: the C0 and C1 controls (so also
-# NEL) and the two Unicode line separators; lone surrogates can't be encoded.
+# Characters that some reader takes for a line end or does not show: the C0 and C1 controls,
+# with NEL, and the two Unicode line separators; lone surrogates can't be encoded.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NEEDS_QUOTES = re.compile('[,"]')
 
 
 class Measurement(NamedTuple):
-    """A labelled value as a sampler returns it; the recorder adds time and process."""
+    """A labelled value, as a sampler returns it; the recording adds the time and the process.
+
+    Attributes:
+        label: The name of the time series, such as `queue length`; see `clean_label`.
+        value: The measured value. Use seconds and bytes, or state the unit in the label.
+
+    Example:
+        >>> Measurement("queue length", 3)
+        Measurement(label='queue length', value=3)
+    """
 
     label: str
     value: float
 
 
 class Kind(IntEnum):
-    """How a recorded value is kept: as integer nanoseconds, or as a float."""
+    """How the values of a time series are stored."""
 
     NANOSECONDS = 0
+    """A duration, as integer nanoseconds; in seconds in CSV files."""
     FLOAT = 1
+    """Any other value."""
 
 
 class Series(NamedTuple):
-    """Names a time series: the file prefix it belongs to, its label, its kind."""
+    """Identifies a time series.
+
+    Attributes:
+        prefix: The file prefix: `duration`, `runtime`, `custom` or another one.
+        label: The label of its observations.
+        kind: How its values are stored.
+    """
 
     prefix: str
     label: str
@@ -70,10 +92,13 @@ class Series(NamedTuple):
 
 
 class Column(NamedTuple):
-    """The observations of one series within a batch.
+    """The observations of one time series in a batch.
 
-    `timepoints_ns` are nanoseconds since the epoch; `values` are integer
-    nanoseconds or floats, as `series.kind` says. Both have the same length.
+    Attributes:
+        series: The time series.
+        timepoints_ns: When each value was measured, in nanoseconds since the epoch; n integers.
+        values: The measured values, in the same order: n integers, nanoseconds, if
+            `series.kind` is `Kind.NANOSECONDS`, else n floats.
     """
 
     series: Series
@@ -82,14 +107,25 @@ class Column(NamedTuple):
 
 
 class SegmentId(NamedTuple):
-    """Names a journal segment: its writer (16 hexadecimal digits) and its number."""
+    """Identifies a journal segment.
+
+    Attributes:
+        writer: The recording that wrote it, as 16 hexadecimal digits.
+        sequence: Its number, from 1.
+    """
 
     writer: str
     sequence: int
 
 
 class Dropped(NamedTuple):
-    """How many observations a recording has dropped for a reason, and when it last did."""
+    """Counts the observations that a recording has dropped for one reason.
+
+    Attributes:
+        reason: Why they were dropped, such as `no segment`.
+        total: How many were dropped since the start of the recording.
+        last_ns: When the last one was dropped, in nanoseconds since the epoch.
+    """
 
     reason: str
     total: int
@@ -97,15 +133,19 @@ class Dropped(NamedTuple):
 
 
 class SegmentAccount(NamedTuple):
-    """What a segment tells of its recording, beside the observations.
+    """What a segment stores about its recording, in addition to the observations.
 
-    `accepted` observations went into it, and `before` into the earlier segments of
-    its writer; None where that is not known. `dropped` holds the totals of the
-    recording up to there. `is_last` says that no later segment was recorded to,
-    `in_order` that the recording was stopped and not cut off. `child` names the
-    forked child that recorded it, whose segments have a writer each. `is_damaged`
-    says that there may have been more than could be read. `at_ns` is a time of it,
-    for one without observations.
+    Attributes:
+        accepted: Observations that were accepted into the segment.
+        before: Observations that were accepted into earlier segments of its writer; None if
+            unknown.
+        dropped: Running totals of drops, up to the end of the segment.
+        is_last: Whether this is the last segment of its writer.
+        in_order: Whether the recording was stopped, and not killed.
+        child: Identifies the forked child that recorded it, where each segment has a writer of
+            its own; None for any other recording.
+        is_damaged: Whether it may have contained more than could be read.
+        at_ns: A time in its recording, for a segment without observations.
     """
 
     accepted: int
@@ -119,12 +159,21 @@ class SegmentAccount(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The observations of one journal segment, by series.
+    """The observations of one journal segment, by time series, as a sink receives them.
 
-    A batch read again after a crash has the same `segment`, so a sink can tell
-    what it has kept already. `max_file_bytes` is the rotation size in force when
-    it was recorded. `recovered` says that another process than its writer hands
-    it over. `account` is None for a segment that was never recorded to.
+    Attributes:
+        segment: Identifies the batch. A batch that comes again, after a failure or a crash,
+            has the same `segment`, so that a sink can recognize it.
+        pid: The process that recorded the observations.
+        max_file_bytes: The option `max_file_bytes` of the recording.
+        columns: The observations, a column for each time series.
+        recovered: Whether a process other than the recording one delivers the batch.
+        account: What the segment stores about its recording; None if nothing was recorded.
+
+    Example:
+        >>> for column in batch.columns:
+        ...     for at_ns, value in zip(column.timepoints_ns, column.values):
+        ...         print(at_ns, column.series.label, value, batch.pid)
     """
 
     segment: SegmentId
@@ -136,17 +185,17 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many observations there are."""
+        """The number of observations."""
         return sum(len(column.timepoints_ns) for column in self.columns)
 
 
 def clean_label(label: object) -> str:
-    r"""Return the text under which a label is kept, at most 200 bytes of UTF-8.
+    r"""Return a label as it is recorded: at most 200 bytes of UTF-8, on one line.
 
-    Control characters, line separators and lone surrogates become backslash
-    escapes (`\n`, `\x85`, `\ud800`); everything else stays as it is. A longer
-    text is cut at a character, and `~` and eight hexadecimal digits of the whole
-    text's BLAKE2s are added, so that two long labels stay two.
+    An object other than a str is converted by `str`. Control characters, line separators and
+    lone surrogates are replaced by backslash escapes (`\n`, `\x85`, `\ud800`). A longer text is
+    cut at a character, and `~` and eight hexadecimal digits of the BLAKE2s hash of the whole
+    text are appended, so that two long labels stay distinct.
     """
     text = label if isinstance(label, str) else str(label)
     text = _UNPRINTABLE.sub(_escape, text)
@@ -163,9 +212,10 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def check_prefix(prefix: object) -> str:
-    """Return a file prefix for values; raises PrefixError for one that breaks the rule.
+    """Return a file prefix for `record` unchanged.
 
-    It must be 1 to 40 letters, digits, `_` and `-`, the first one no `-`, and none of RESERVED.
+    It must consist of 1 to 40 ASCII letters, digits, `_` and `-`, not start with `-`, and not be
+    in `RESERVED`. Raises PrefixError otherwise.
     """
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or prefix in RESERVED:
         raise PrefixError(prefix)
@@ -173,7 +223,7 @@ def check_prefix(prefix: object) -> str:
 
 
 def is_sampler_prefix(prefix: object) -> bool:
-    """Return whether a sampler may have a file prefix: as `check_prefix`, or `runtime`."""
+    """Return whether a sampler may use a prefix: `runtime`, or one that `check_prefix` accepts."""
     try:
         return prefix == RUNTIME or check_prefix(prefix) == prefix
     except PrefixError:
@@ -181,9 +231,9 @@ def is_sampler_prefix(prefix: object) -> bool:
 
 
 def quote_field(text: str) -> str:
-    """Return a CSV field by RFC 4180, quoted only where needed.
+    """Return a text as a CSV field by RFC 4180, quoted only if needed.
 
-    The empty text is quoted, since SQL's COPY takes an unquoted one for NULL.
+    The empty text is quoted, since COPY of PostgreSQL reads an unquoted one as NULL.
     """
     if text and not _NEEDS_QUOTES.search(text):
         return text

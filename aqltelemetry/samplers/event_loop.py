@@ -1,4 +1,4 @@
-"""Observes the event loop: how late it is, and how many tasks it has."""
+"""Measures the event loop: how late it runs, and how many tasks it has."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ TICK_S = 0.1
 
 
 class EventLoopSampler:
-    """Measures the lateness of a tick every 100 ms, and counts tasks at each sample.
+    """Measures how late a tick runs every 100 ms, and counts tasks at each sample.
 
-    Each tick is one observation of `event loop lag`, in seconds, of its full
-    lateness against a fixed grid of times; the ticks that a blocked loop missed
-    are left out, not made up. What is late by less than the loop's own timer
-    resolution, about 1 ms, is noise.
+    Each tick is one observation of `event loop lag`, in seconds: its delay against a fixed
+    grid of times. Ticks that a blocked loop missed are skipped. A delay below the resolution
+    of the loop's timers, about 1 ms, is noise. `tasks` is the number of tasks.
     """
 
     prefix = RUNTIME
@@ -37,18 +36,18 @@ class EventLoopSampler:
         return (Measurement(TASKS, count_tasks()),)
 
     def attach(self, append: Append) -> None:
-        """Begin to tick on the running loop."""
+        """Start to tick on the running event loop."""
         self._append = append
         self._loop = asyncio.get_running_loop()
         self._due_ns = monotonic_ns() + self._tick_ns
         self._timer = self._loop.call_later(self._tick_ns / NS_PER_S, self._tick)
 
     def mute(self) -> None:
-        """Observe no more, from any thread; the next tick is the last."""
+        """Stop recording ticks, on any thread; the next tick is the last one."""
         self._append = None
 
     def detach(self) -> None:
-        """Tick no more."""
+        """Stop ticking."""
         self._append = None
         if self._timer is not None:
             self._timer.cancel()
@@ -66,11 +65,11 @@ class EventLoopSampler:
 
 
 def count_tasks() -> int:
-    """Return how many tasks there are in the process.
+    """Return the number of asyncio tasks in the process.
 
-    `asyncio.all_tasks` copies and filters them, for milliseconds where there are
-    many; before Python 3.14 its registry can be asked for its size alone. That
-    size includes tasks that are done and still referred to.
+    `asyncio.all_tasks` copies and filters all tasks, which takes milliseconds if there are
+    many; before Python 3.14, the size of its registry is used instead. It includes tasks that
+    are done and still referenced.
     """
     for name in ("_all_tasks", "_scheduled_tasks"):
         registry = getattr(asyncio.tasks, name, None)

@@ -1,4 +1,4 @@
-"""Observes the garbage collector: how often it ran, what it found, how long it paused."""
+"""Measures the garbage collector: how often it ran, what it found, how long it paused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _GENERATION_PAUSES = (f"{GC_PAUSE} gen0", f"{GC_PAUSE} gen1", f"{GC_PAUSE} gen2"
 
 
 class GarbageSampler:
-    """Samples `gc.get_stats()`, summed over the generations, and times each collection.
+    """Samples `gc.get_stats()`, summed over the generations, and measures each collection.
 
-    The totals count from the start of the interpreter. A pause, in seconds, is
-    recorded at its end, once as `gc pause` and once under its generation.
+    The totals are since the start of the interpreter. A pause, in seconds, is recorded at its
+    end, as `gc pause` and as `gc pause gen0`, `gen1` or `gen2`.
     """
 
     prefix = RUNTIME
@@ -31,7 +31,7 @@ class GarbageSampler:
         self._started_ns: int | None = None
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return the collector's totals."""
+        """Return the totals of the collector."""
         stats = gc.get_stats()
         return (
             Measurement(GC_COLLECTIONS, sum(each["collections"] for each in stats)),
@@ -40,21 +40,21 @@ class GarbageSampler:
         )
 
     def attach(self, append: Append) -> None:
-        """Have the collector call us."""
+        """Start to measure each collection."""
         self._append = append
         if self._collected not in gc.callbacks:
             gc.callbacks.append(self._collected)
 
     def detach(self) -> None:
-        """Leave the collector alone."""
+        """Stop to measure collections."""
         self._append = None
         if self._collected in gc.callbacks:
             gc.callbacks.remove(self._collected)
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
-        # Called in the middle of anything, even of a record: it may only read a
-        # clock and append. The collector does not nest, but it may be ours to see
-        # an end without a beginning, when attached in between.
+        # The collector calls this during any operation, even during a record: it may only read
+        # a clock and append. Collections do not nest, but the first call may be the end of one,
+        # if this was attached during it.
         if phase == "start":
             self._started_ns = monotonic_ns()
             return

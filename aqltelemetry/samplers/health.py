@@ -1,4 +1,4 @@
-"""Observes the telemetry itself: what it recorded, dropped, and what that cost."""
+"""Measures the recording itself: what it recorded and dropped, and what that cost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RETENTION_ERRORS = "telemetry retention errors"
 
 
 class HealthSampler:
-    """Samples a monitor's own statistics; all of them are totals since its start.
+    """Samples the statistics of a monitor, which are totals since its start.
 
-    `telemetry crash proof` is 1, or 0 where the journal is in memory only. The
-    series of drops, errors and what was recovered appear with the first one.
+    `telemetry crash proof` is 1, or 0 if the journal is in memory only. Drops, errors and
+    recovered observations are sampled from the first one on.
     """
 
     prefix = RUNTIME
@@ -33,7 +33,7 @@ class HealthSampler:
         self._stats = stats
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return the totals now."""
+        """Return the present totals."""
         stats = self._stats()
         counts = {f"{DROPPED} {reason}": count for reason, count in stats.dropped.items()}
         counts[RECOVERED] = stats.recovered

@@ -1,4 +1,4 @@
-"""Observes the process: processor time, memory, files, threads, context switches."""
+"""Measures the process: CPU time, memory, open files, threads, context switches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ INVOLUNTARY_SWITCHES = "context switches involuntary"
 
 
 def open_process() -> psutil.Process:
-    """Return this process, of which the next `cpu percent` is over the time from now on."""
-    # Loaded by whoever calls this, which takes as long as much of a start.
-    import psutil  # noqa: PLC0415
+    """Load psutil and return this process; its next `cpu percent` is over the time from now on."""
+    import psutil  # noqa: PLC0415 - loading takes long compared with a start
 
     process = psutil.Process()
     process.cpu_percent()
@@ -37,11 +36,11 @@ def open_process() -> psutil.Process:
 class ProcessSampler:
     """Samples getrusage(2) and what psutil reads of the process.
 
-    `user time` and `system time` are seconds since the process's start, `max rss`
-    is kilobytes on Linux and bytes on macOS, as getrusage(2) has it; `rss` is
-    bytes; `cpu percent` is of one processor, over the time since the last sample.
-    All is read on `executor`: listing the files of a busy server takes a while.
-    The first sample has `process` called on `loader`, which loads psutil.
+    `user time` and `system time` are seconds since the start of the process; `max rss` is in
+    kilobytes on Linux and in bytes on macOS, as in getrusage(2); `rss` is in bytes; `cpu
+    percent` is relative to one processor, over the time since the last sample. Everything is
+    read on `executor`, since listing the open files of a busy server takes long. The first
+    sample calls `process` on `loader`, which loads psutil.
     """
 
     prefix = RUNTIME
@@ -59,11 +58,11 @@ class ProcessSampler:
         self._process: Future[psutil.Process] | None = None
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return what the process has used and holds now."""
+        """Return what the process has used so far and uses now."""
         loading = self._process
         if loading is None or (loading.done() and (loading.cancelled() or loading.exception())):
             loading = self._process = self._loader.submit(self._open_process)
-        # Of a sample that is cancelled, the next one waits for the same.
+        # After a cancelled sample, the next one waits for the same load.
         process = await asyncio.shield(asyncio.wrap_future(loading))
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, process)
 
