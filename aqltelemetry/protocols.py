@@ -18,11 +18,6 @@ class Sampler(Protocol):
     `sample` is called on the event loop every `interval_s`, and once more when recording
     stops.
 
-    Attributes:
-        prefix: The first part of the names of its files, such as `queue` for `queue.*.csv`:
-            1 to 40 letters, digits, `_` and `-`, or `runtime` to join the built-in samplers.
-        interval_s: Seconds between two samples; None for the monitor's `interval_s`.
-
     Example:
         >>> class ThreadCount:
         ...     prefix = "runtime"
@@ -32,8 +27,18 @@ class Sampler(Protocol):
         ...         return [Measurement("thread count", threading.active_count())]
     """
 
-    prefix: str
-    interval_s: float | None
+    @property
+    def prefix(self) -> str:
+        """The first part of the names of its files, such as `queue` for `queue.*.csv`.
+
+        1 to 40 letters, digits, `_` and `-`, or `runtime` to join the built-in samplers.
+        """
+        ...
+
+    @property
+    def interval_s(self) -> float | None:
+        """Seconds between two samples; None for the monitor's `interval_s`."""
+        ...
 
     async def sample(self) -> Sequence[Measurement]:
         """Return the measurements of this moment.

@@ -1,13 +1,13 @@
 """Makes the parts of a session from its settings: samplers, sinks, journal, control.
 
-This is the only module that names concrete samplers and sinks.
+This is the only module that names concrete sinks; `samplers.built_in` lists the samplers.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.protocols import Sampler
 from aqltelemetry.recording.segment_pool import Keeper
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.control_files import ControlFiles
@@ -26,10 +25,7 @@ from aqltelemetry.runtime.control_task import ControlTask, NewProfiler
 from aqltelemetry.runtime.delivery import Delivery, Release, SegmentQueue
 from aqltelemetry.runtime.recovery import Recovery
 from aqltelemetry.runtime.session import Journal, Parts, StartContext
-from aqltelemetry.samplers.event_loop import EventLoopSampler
-from aqltelemetry.samplers.garbage import GarbageSampler
-from aqltelemetry.samplers.health import HealthSampler
-from aqltelemetry.samplers.process import ProcessSampler
+from aqltelemetry.samplers.built_in import built_in_samplers
 from aqltelemetry.settings import Settings, run_name
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
@@ -75,7 +71,9 @@ def assemble(
         # Before the limit is reached, so that there is room for what is recorded meanwhile.
         lambda: journal.pool.account().journal_bytes > settings.journal_bytes // 2,
     )
-    runtime = _runtime_samplers(settings, journal_thread, sink_thread, stats)
+    samplers = built_in_samplers(
+        stats, journal_thread, sink_thread, with_event_loop=settings.with_event_loop
+    )
     _announce(settings, journal.writer.path)
     return Parts(
         settings=settings,
@@ -87,7 +85,7 @@ def assemble(
         delivery=delivery,
         recovery=recovery,
         control=control,
-        samplers=(*runtime, *settings.samplers),
+        samplers=(*(samplers if settings.with_runtime else ()), *settings.samplers),
         sinks=sinks,
         retention=retention,
         resources=resources,
@@ -163,16 +161,3 @@ def _open_journal(
         # A journal that can't be created now can't be created later.
         log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
         return open_by(partial(Writer.in_memory, origin))
-
-
-def _runtime_samplers(
-    settings: Settings,
-    journal_thread: WorkerThread,
-    sink_thread: WorkerThread,
-    stats: Callable[[], Stats],
-) -> Sequence[Sampler]:
-    if not settings.with_runtime:
-        return ()
-    event_loop = (EventLoopSampler(),) if settings.with_event_loop else ()
-    process = ProcessSampler(journal_thread, sink_thread)
-    return (GarbageSampler(), process, *event_loop, HealthSampler(stats))

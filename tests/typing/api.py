@@ -55,7 +55,7 @@ class Service:
 
 class Queue:
     prefix = "queue"
-    interval_s: float | None = 5.0
+    interval_s = 5.0
 
     async def sample(self) -> Sequence[Measurement]:
         return [Measurement("length", 3)]
