@@ -71,9 +71,7 @@ def assemble(
         # Before the limit is reached, so that there is room for what is recorded meanwhile.
         lambda: journal.pool.account().journal_bytes > settings.journal_bytes // 2,
     )
-    samplers = built_in_samplers(
-        stats, journal_thread, sink_thread, with_event_loop=settings.with_event_loop
-    )
+    samplers = built_in_samplers(settings, stats, journal_thread, sink_thread)
     _announce(settings, journal.writer.path)
     return Parts(
         settings=settings,
@@ -85,7 +83,7 @@ def assemble(
         delivery=delivery,
         recovery=recovery,
         control=control,
-        samplers=(*(samplers if settings.with_runtime else ()), *settings.samplers),
+        samplers=(*samplers, *settings.samplers),
         sinks=sinks,
         retention=retention,
         resources=resources,

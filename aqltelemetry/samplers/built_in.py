@@ -12,18 +12,21 @@ from concurrent.futures import Executor
 from aqltelemetry.protocols import Sampler
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.samplers import event_loop, garbage, health, process
+from aqltelemetry.settings import Settings
 
 
 def built_in_samplers(
-    stats: Callable[[], Stats], executor: Executor, loader: Executor, *, with_event_loop: bool
+    settings: Settings, stats: Callable[[], Stats], executor: Executor, loader: Executor
 ) -> Iterator[Sampler]:
-    """Yield the built-in samplers.
+    """Yield the built-in samplers that the settings ask for.
 
     `stats` returns the statistics of the recording. Blocking work runs on `executor`, and
     what takes long once, such as loading a library, on `loader`.
     """
+    if not settings.with_runtime:
+        return
     yield garbage.GarbageSampler()
     yield process.ProcessSampler(executor, loader)
-    if with_event_loop:
+    if settings.with_event_loop:
         yield event_loop.EventLoopSampler()
     yield health.HealthSampler(stats)
