@@ -160,7 +160,7 @@ def test_the_extra_all_holds_every_extra_of_users() -> None:
                         reach(inner)
 
     reach("all")
-    assert reached == set(extras) - {"test", "test-quick", "lint", "bench"}
+    assert reached == set(extras) - {"test", "test-quick", "lint", "docs", "bench"}
 
 
 def test_no_fact_is_in_two_files() -> None:

@@ -795,6 +795,7 @@ async def test_a_process_that_only_samples_makes_larger_files(
         while not list(directory.glob("runtime.*.csv")):  # the first comes as soon as ever
             await asyncio.sleep(0.01)
             await mine.flush()
+        await mine.flush()  # segments that were due before the first file have been sealed
         published = set(directory.glob("runtime.*.csv"))
         until = mine.stats().recorded + 1_000
         while mine.stats().recorded < until:
