@@ -1,9 +1,16 @@
 """An always-on flight recorder for Python services.
 
-Every duration, garbage collection pause, CPU time and event loop lag of each
-process becomes a time series in plain CSV files. This front door only names
-what is public: `monitor`, `Monitor`, `time_block`, `time_it`, `record`, and
-`TelemetryDB`, which needs pandas and is loaded when it is first used.
+    from aqltelemetry import monitor, time_block
+
+    async with monitor:
+        with time_block("checkout"):
+            ...
+
+Each duration, garbage collection pause, CPU time and event loop lag of each process becomes
+a time series in CSV files. `monitor` and `Monitor` start and stop the recording;
+`time_block`, `time_it` and `record` make observations; `TelemetryDB`, which needs pandas,
+reads the files. `aqltelemetry.sync` is for programs without an event loop, and
+`aqltelemetry.aiohttp`, `asgi`, `wsgi` and `gunicorn` record the requests of a service.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aqltelemetry.recording.recorder import record, time_block
 from aqltelemetry.recording.timed_functions import time_it
-from aqltelemetry.runtime import child_processes as _children  # noqa: F401 - it makes itself known
+from aqltelemetry.runtime import child_processes as _children  # noqa: F401 - it registers itself
 from aqltelemetry.runtime.monitor import Monitor, monitor
 from aqltelemetry.system.logs import guard_logger
 

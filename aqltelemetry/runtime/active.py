@@ -15,13 +15,13 @@ from aqltelemetry.system.threads import WorkerThread
 
 
 class Running(Protocol):
-    """A monitor, as far as it matters which one of the process records."""
+    """What `Active` uses of a monitor."""
 
     auto_started: bool
 
     @property
     def settings(self) -> Settings | None:
-        """What it records by."""
+        """The options of its recording."""
         ...
 
     @property
@@ -39,24 +39,24 @@ class Running(Protocol):
         ...
 
     def resume(self) -> None:
-        """Record again what another monitor recorded since it was started."""
+        """Record again, in place of another monitor that did not start."""
         ...
 
     def abandon(self) -> bool:
-        """Give up a recording whose event loop is gone; say whether it was."""
+        """Give up a recording whose event loop is gone; return whether it was."""
         ...
 
     def abandon_in_child(self) -> ChildFeeder | None:
-        """Leave everything to the parent process; return what feeds the child's recording."""
+        """Leave everything to the parent process; return what the child's recording uses."""
         ...
 
 
 class Active:
-    """The monitor of this process that records, if there is one; all in the class.
+    """The state of the process: which monitor records. It is kept in the class.
 
     `replaced` was started automatically, and records until `monitor` has started.
-    `child` feeds the recording of a forked child that has no monitor of its own, and
-    `child_recording` is that recording while it is on.
+    In a forked child without a monitor, `child` makes the segments of `child_recording`,
+    which is None while it is off. `child_settings` are the parent's.
     """
 
     monitor: Running | None = None
@@ -65,31 +65,31 @@ class Active:
     child_recording: Recording | None = None
     child_settings: Settings | None = None
     prepare_child: ClassVar[Callable[[Settings], Callable[[], object]] | None] = None
-    """Prepares a recording of a child's own; returns what its first record calls."""
+    """Prepares a child's recording; returns the function that its first record calls."""
     hooked = False
 
     @classmethod
     def activate(cls, monitor: Running) -> None:
-        """Make a monitor the one that records; raises AlreadyRunningError."""
+        """Make a monitor the one that records; raise AlreadyRunningError while another one does."""
         running = cls.monitor
         is_automatic = running is not None and running.auto_started and not monitor.auto_started
         if running is not None and not is_automatic and not running.abandon():
             raise AlreadyRunningError(running.directory or "")
         if not cls.hooked:
-            # For good: such a hook can't be taken back.
+            # Once, because the hook can't be unregistered.
             os.register_at_fork(after_in_child=cls._forked)
             cls.hooked = True
         cls.monitor, cls.replaced = monitor, running if is_automatic else None
 
     @classmethod
     def check_active(cls, monitor: Running) -> None:
-        """Raise AlreadyRunningError where the program started another one in the meantime."""
+        """Raise AlreadyRunningError if the program has started another monitor since."""
         if cls.monitor is not monitor:
             raise AlreadyRunningError(monitor.directory or "")
 
     @classmethod
     def take_replaced(cls, monitor: Running) -> Running | None:
-        """Return the monitor that another one replaces, once; None if there is none."""
+        """Return the monitor that this one replaces, or None; once."""
         if cls.monitor is not monitor:
             return None
         replaced, cls.replaced = cls.replaced, None
@@ -97,7 +97,7 @@ class Active:
 
     @classmethod
     def deactivate(cls, monitor: Running) -> None:
-        """Note that a monitor does not record; one that it was to replace goes on."""
+        """Forget a monitor that does not record; the one that it was to replace goes on."""
         if cls.monitor is monitor:
             cls.monitor = cls.take_replaced(monitor)
         if cls.monitor is not None:
@@ -107,14 +107,14 @@ class Active:
 
     @classmethod
     def end_child_recording(cls, thread: WorkerThread) -> None:
-        """Close what the child recorded into before it had a monitor, on a thread."""
+        """Close, on a thread, what the child recorded into before it had a monitor."""
         child, cls.child, cls.child_recording = cls.child, None, None
         if child is not None:
             thread.post(child.close)
 
     @classmethod
     def _forked(cls) -> None:
-        # Before anything that may fail: what is recorded to is the parent's.
+        # Before anything that may fail, because the current segment is the parent's.
         was_on = recorder.switch_off()
         left = [each for each in (cls.replaced, cls.monitor) if each is not None]
         cls.monitor = cls.replaced = None
@@ -123,7 +123,7 @@ class Active:
         for each in left:
             cls.child_settings = each.settings or cls.child_settings
             cls.child = each.abandon_in_child() or cls.child
-        # A child of a recording that is switched off stays so: nothing there looks.
+        # If the recording is switched off, the child's stays off: nothing polls there.
         cls.child_recording = cls.child.begin() if cls.child is not None and was_on else None
         if cls.child is not None and cls.child_recording is not None:
             recorder.install(cls.child_recording)

@@ -1,10 +1,10 @@
-"""What may be asked of running recordings: files in `<monitoring directory>/.control`.
+"""The files by which running recordings are controlled: `<monitoring directory>/.control`.
 
-`off` is there while recordings are switched off. `profile.<writer>.asked` holds for
-how many seconds a process is to be profiled; removed, it asks no more. The process
-answers in `profile.<writer>.answer`. A writer is what file names call so: unlike a
-PID it is one process's alone, in all containers that share a volume. Who
-asks may add a token, which the name of the answer then has too, so that two who ask do not meet.
+`off` exists while recordings are switched off. `profile.<writer>.asked` requests a profile
+and holds its length in seconds; removing it ends the profile. The process stores the result
+in `profile.<writer>.answer`. A writer is named as in file names: unlike a PID, the name is
+unique in all containers that share a volume. A request may contain a token, which is then
+part of the name of the result, so that two requests do not collide.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PSTATS = "pstats"
 SPEEDSCOPE = "speedscope"
 """A profile for https://www.speedscope.app, as a flame graph."""
 MAX_PROFILE_S = 3600.0
-"""How long a process may be profiled at the most."""
+"""The longest time of a profile, in seconds."""
 _DIRECTORY = ".control"
 _OFF = "off"
 _DIRECTORY_MODE = 0o750
@@ -27,7 +27,7 @@ _FILE_MODE = 0o640
 
 
 class ControlRequests(NamedTuple):
-    """What is asked of a recording; `profile_s` is None where no profile is wanted."""
+    """The requests to a recording; `profile_s` is None if no profile is requested."""
 
     off: bool = False
     profile_s: float | None = None
@@ -36,7 +36,7 @@ class ControlRequests(NamedTuple):
 
 
 class ProfileResult(NamedTuple):
-    """What became of a profile: its file, or why there is none."""
+    """The result of a profile: its file, or the reason why there is none."""
 
     path: str = ""
     error: str = ""
@@ -50,14 +50,14 @@ class ControlFiles:
         self._root = os.path.join(directory, _DIRECTORY)
 
     def requests(self, writer: str) -> ControlRequests:
-        """Return what is asked of a recording now."""
-        # Nearly always there is no such directory, and one call says so.
+        """Return the requests to a recording."""
+        # The directory is rarely there, and one call finds that out.
         if not os.path.isdir(self._root):
             return ControlRequests()
         return ControlRequests(self.is_off(), *self._asked(writer))
 
     def is_off(self) -> bool:
-        """Say whether recordings into the directory are switched off."""
+        """Return whether recordings into the directory are switched off."""
         try:
             os.stat(os.path.join(self._root, _OFF))
         except (FileNotFoundError, NotADirectoryError):
@@ -65,7 +65,7 @@ class ControlFiles:
         return True
 
     def switch(self, *, on: bool) -> bool:
-        """Switch all recordings into the directory on or off; say whether that changed it."""
+        """Switch all recordings into the directory on or off; return whether that is a change."""
         path = os.path.join(self._root, _OFF)
         try:
             if on:
@@ -81,7 +81,7 @@ class ControlFiles:
     def request_profile(
         self, writer: str, seconds: float, form: str = PSTATS, token: str = ""
     ) -> None:
-        """Have a process profiled; raises FileExistsError while it is.
+        """Request a profile of a process; raises FileExistsError while one is requested.
 
         `form` is PSTATS or SPEEDSCOPE, `token` is for `profile_result` and `cancel_profile`.
         """
@@ -90,22 +90,22 @@ class ControlFiles:
         self._remove(self._answer(writer, token))
 
     def cancel_profile(self, writer: str, token: str = "") -> None:
-        """Ask for no profile any more, and forget what was answered."""
+        """Withdraw the request for a profile, and remove its result."""
         if self._asked(writer)[2] == token:
             self._remove(self._profile(writer, "asked"))
         self._remove(self._answer(writer, token))
 
     def store_profile_result(self, writer: str, answer: ProfileResult, token: str = "") -> None:
-        """Say what became of a profile that was asked for."""
+        """Store the result of a profile that is still requested."""
         path = self._answer(writer, token)
         if not os.path.exists(self._profile(writer, "asked")) or self._asked(writer)[2] != token:
-            return  # nobody waits for it any more
+            return  # the request was withdrawn
         self._create(path + ".new", json.dumps(answer._asdict()))
         os.replace(path + ".new", path)
         self._remove(self._profile(writer, "asked"))
 
     def profile_result(self, writer: str, token: str = "") -> ProfileResult | None:
-        """Return what a process answered; None as long as it has not."""
+        """Return the result that a process has stored; None before that."""
         try:
             with open(self._answer(writer, token), encoding="utf-8") as file:
                 return ProfileResult(**json.load(file))
@@ -120,7 +120,7 @@ class ControlFiles:
             return None, PSTATS, ""
         try:
             is_possible = 0 < float(seconds) <= MAX_PROFILE_S and form in {"", PSTATS, SPEEDSCOPE}
-        except ValueError:  # not yet whole
+        except ValueError:  # not yet completely written
             is_possible = False
         return (float(seconds) if is_possible else None), form or PSTATS, token
 
@@ -144,7 +144,7 @@ class ControlFiles:
             file.write(text)
 
     def _give_away(self, fd: int) -> None:
-        """Have what root made belong to whom the monitoring directory does."""
+        """Give a file that root made to the owner of the monitoring directory."""
         owner = os.stat(self._directory)
         if os.geteuid() == 0 and owner.st_uid != 0:
             os.fchown(fd, owner.st_uid, owner.st_gid)

@@ -1,4 +1,4 @@
-"""Does with a running recording what is asked of it from outside: off, on, a profile."""
+"""Carries out requests to a running recording: switch off or on, profile."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ NewProfiler: TypeAlias = "Callable[[str, float], Profiler]"
 POLL_S = 0.25
 _LAST_S = 1.0
 SWITCHED_ON = (RUNTIME, "telemetry switched on")
-"""The series that tells when a recording was switched off, by 0, and on again, by 1."""
+"""The series of the switch: 0 when a recording was switched off, 1 when on again."""
 
 
 class ControlTask:
-    """Does what the control files of a recording ask for, as one task.
+    """Carries out what the control files of a recording request, as one task.
 
-    A thread of its own looks at them, so that the event loop is woken when something is
-    asked, and not to look.
+    A thread polls the files, so that the event loop is woken by a request alone.
     """
 
     def __init__(
@@ -50,7 +49,8 @@ class ControlTask:
             self.is_off = controls.is_off()
         except OSError as exc:
             self._complain(exc)
-        # Neither may the directory's disk hold up the journal, nor the writing of a profile.
+        # A thread of its own: the disk of the directory, or writing a profile, must not delay the
+        # journal.
         self._thread = WorkerThread("aqltelemetry-control", self._poll, POLL_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = asyncio.Event()
@@ -60,11 +60,11 @@ class ControlTask:
         self._profile_token = ""
 
     def end(self) -> None:
-        """End the thread, once it has done what it has to; without waiting for that."""
+        """End the thread after its jobs, without waiting for it."""
         self._thread.shutdown(wait=False)
 
     async def run(self) -> None:
-        """Look whenever something is asked, until cancelled."""
+        """Carry out requests until cancelled."""
         self._loop = asyncio.get_running_loop()
         try:
             while True:
@@ -76,12 +76,12 @@ class ControlTask:
                 self._asked.clear()
         finally:
             self._loop = None
-            # The recording ends: it does not wait for a profile longer than this.
+            # The end of the recording waits for a profile no longer than this.
             async with asyncio.timeout(_LAST_S):
                 await self._end_profile()
 
     def _poll(self) -> None:
-        """Wake the task, from the thread, if anything is to be done."""
+        """Wake the task if there is a request; called on the thread."""
         loop = self._loop
         if loop is None:
             return
@@ -90,25 +90,25 @@ class ControlTask:
             is_done = requests.off == self.is_off and (
                 (requests.profile_s is None) == (self._profiler is None)
             )
-        except Exception:  # noqa: BLE001 - the task tells of it, once
+        except Exception:  # noqa: BLE001 - the task logs it, once
             is_done = self._complained
         if not is_done:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._asked.set)
 
     async def look(self) -> None:
-        """Do what is asked now."""
+        """Carry out the current requests."""
         try:
             requests = await self._run(lambda: self._controls.requests(self._writer))
             await self._profile(requests)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, a later wish is to be heard
+        except Exception as exc:  # noqa: BLE001 - a later request must be carried out
             self._complain(exc)
             return
         if requests.off != self.is_off:
             self.switch(off=requests.off)
 
     def switch(self, *, off: bool) -> None:
-        """Record no more, or again; either is an observation."""
+        """Switch recording off or on; either is recorded as an observation."""
         self.is_off = off
         if off:
             self._recording.append(SWITCHED_ON, 0)
@@ -121,7 +121,7 @@ class ControlTask:
     def _complain(self, exc: Exception) -> None:
         if not self._complained:
             self._complained = True
-            log.warning("can't do what may be asked of the recording: %r", exc)
+            log.warning("can't carry out requests to the recording: %r", exc)
 
     async def _profile(self, requests: ControlRequests) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -130,7 +130,7 @@ class ControlTask:
             try:
                 profiler = self._new_profiler(requests.profile_form, requests.profile_s)
                 profiler.start()
-            except Exception as exc:  # noqa: BLE001 - whatever a profiler says, recording goes on
+            except Exception as exc:  # noqa: BLE001 - recording goes on, whatever a profiler raises
                 await self._answer(ProfileResult(error=str(exc) or repr(exc)))
                 return
             self._profiler = profiler

@@ -1,4 +1,4 @@
-"""The monitor as users hold it: started and stopped, one at a time in a process."""
+"""The monitor: what users start and stop, one at a time in a process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Monitor:
     def __init__(
         self, monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
     ) -> None:
-        # What is given is checked at once; the environment, when it is used.
+        # Arguments are checked at once, the environment at each start.
         settings(monitoring_dir, options, {})
         self._directory = monitoring_dir
         self._options: dict[str, Any] = dict(options)
@@ -85,9 +85,9 @@ class Monitor:
         self._profiler: Profiler | None = None
         self._last_stats = Stats()
         self.on_own_thread = False
-        """Whether the application's code runs on other threads than the event loop's."""
+        """Whether the monitor's event loop runs on a thread that only the recording uses."""
         self.auto_started = False
-        """Whether it was started automatically, and ends when the program starts its own."""
+        """Whether the program did not start it; it stops when the program starts its own."""
 
     def __repr__(self) -> str:
         state = f"recording into {self.directory!r}" if self.is_running else "not running"
@@ -198,7 +198,7 @@ class Monitor:
         if before is not None and chosen is not None:
             try:
                 await before.make_way(chosen.stop_timeout_s)
-            except BaseException:  # cancelled: `start` has failed
+            except BaseException:  # cancelled, so that `start` fails
                 Active.replaced = before
                 await self._give_up()
                 raise
@@ -273,8 +273,8 @@ class Monitor:
             await self.stop()
 
     async def _give_up(self) -> None:
-        """Take back a start that has failed."""
-        Active.deactivate(self)  # first, so that nothing goes unrecorded in between
+        """Undo a start that has failed."""
+        Active.deactivate(self)  # first, so that a replaced monitor records again at once
         session, self._session = self._session, None
         self._stop_profiler()
         if session is not None:
@@ -289,7 +289,7 @@ class Monitor:
         self._profiler = profiler
 
     async def _end_profile(self, deadline_s: float) -> None:
-        """End the profile, and have it written off the event loop, until a time of its clock."""
+        """End the profile and write it on a thread, until a time of the event loop's clock."""
         profiler, self._profiler = self._profiler, None
         if profiler is None:
             return
@@ -304,7 +304,7 @@ class Monitor:
             thread.shutdown(wait=False)
             async with asyncio.timeout_at(deadline_s):
                 await asyncio.shield(writing)
-        except Exception as exc:  # noqa: BLE001 - whatever a profiler says, the stop goes on
+        except Exception as exc:  # noqa: BLE001 - the stop goes on, whatever a profiler raises
             log.error("the profile can't be written: %s", str(exc) or repr(exc))
 
     def _stop_profiler(self) -> None:
@@ -322,13 +322,13 @@ class Monitor:
             try:
                 async with asyncio.timeout(timeout_s):
                     await session.await_there(self.stop)
-            except Exception as exc:  # noqa: BLE001 - the other one has started, whatever fails here
-                # A loop that is closed, or that runs nothing any more, stops nothing.
+            except Exception as exc:  # noqa: BLE001 - the other monitor has started all the same
+                # An event loop that is closed, or runs no more, can't stop it.
                 log.debug("the recording that was replaced could not be stopped: %r", exc)
             self.abandon()
 
     def abandon(self) -> bool:
-        """Give up a session whose event loop is gone; say whether it was."""
+        """Give up a session whose event loop is gone; return whether it was."""
         session = self._session
         if session is None or session.is_usable:
             return False
@@ -339,12 +339,12 @@ class Monitor:
         return True
 
     def resume(self) -> None:
-        """Record again what another monitor recorded since it was started."""
+        """Record again, in place of another monitor that did not start."""
         if self._session is not None:
             self._session.resume()
 
     def abandon_in_child(self) -> ChildFeeder | None:
-        """Leave everything to the parent process; return what feeds a recording of the child's."""
+        """Leave everything to the parent process; return what a recording of the child uses."""
         session, self._session = self._session, None
         closing, self._closing = self._closing, None
         profiler, self._profiler = self._profiler, None

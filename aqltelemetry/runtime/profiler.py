@@ -1,10 +1,10 @@
 """Profiles a process into a file that `python -m pstats` or speedscope opens.
 
-For pstats by yappi, where it is installed: it sees all threads, and a coroutine's waiting as
-the time of that coroutine. Else by cProfile, which on Python 3.11 sees the one thread that
-starts it, and on an event loop counts each resumption of a coroutine as a call and
-none of its waiting as time. For speedscope by samples of all threads' stacks. The
-telemetry's own threads are left out of all of these.
+A profile for pstats is made by yappi if it is installed: yappi sees all threads, and counts a
+coroutine's waiting as time of that coroutine. Otherwise cProfile makes it. cProfile sees one
+thread on Python 3.11, the one that starts it; on an event loop it counts each resumption of a
+coroutine as a call and does not count waiting. A profile for speedscope consists of samples of
+all threads' stacks. No profile contains the threads of the telemetry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import is_own
 from aqltelemetry.system.unpatched import are_greenlets, native
 
-# From then on cProfile sees all threads, whichever starts it.
+# Since this version cProfile sees all threads, on whichever it is started.
 _ALL_THREADS = (3, 12)
 _FILE_MODE = 0o640
 _SUFFIXES = {PSTATS: "data", SPEEDSCOPE: "speedscope.json"}
@@ -38,15 +38,15 @@ _OWN_CONTEXT = "telemetry"
 
 class _Engine(Protocol):
     def start(self) -> None:
-        """Begin; raises ProfilerError while another profiler is active."""
+        """Start; raises ProfilerError while another profiler is active."""
         ...
 
     def end(self) -> None:
-        """Profile no more."""
+        """Stop profiling."""
         ...
 
     def dump(self, path: Path) -> None:
-        """Write what was found; raises OSError."""
+        """Write the profile; raises OSError."""
         ...
 
 
@@ -84,19 +84,19 @@ class Profiler:
 
     @property
     def path(self) -> str:
-        """The file that `write` has written; before that, the one that it tries first."""
+        """The file that `write` has written; before that, the name that it tries first."""
         return str(self._path)
 
     def start(self) -> None:
-        """Begin; raises ProfilerError while another profiler is active."""
+        """Start; raises ProfilerError while another profiler is active."""
         self._engine.start()
 
     def disable(self) -> None:
-        """Profile no more."""
+        """Stop profiling."""
         self._engine.end()
 
     def stop(self) -> None:
-        """End, and write the file, whole or not at all; raises OSError."""
+        """Stop profiling and write the file; raises OSError, and leaves no file then."""
         self.disable()
         self.write()
 
@@ -112,7 +112,7 @@ class Profiler:
                 made.unlink()
 
     def _publish(self, made: Path) -> None:
-        """Give a file a name that no other one has; no file is ever overwritten."""
+        """Give the file a name that is free; no file is overwritten."""
         number = 1
         while True:
             try:
@@ -136,7 +136,7 @@ class _CProfile:
         _refuse_another()
         try:
             self._profile.enable()
-        except ValueError as exc:  # one that came in between, from Python 3.12 on
+        except ValueError as exc:  # from Python 3.12 on, if another one was started since
             raise _busy(exc) from exc
 
     def end(self) -> None:
@@ -149,7 +149,7 @@ class _CProfile:
 
 
 def leave_out(stats: dict[Any, Any], file: str) -> None:
-    """Leave a file's functions out of statistics of pstats, with what they called directly."""
+    """Remove a file's functions from pstats statistics, and the calls that they made."""
     own = [function for function in stats if function[0] == file]
     for function in own:
         del stats[function]
@@ -171,7 +171,7 @@ class _Yappi:
 
     def start(self) -> None:
         _refuse_another()
-        # What the program found by it, and has not saved yet, would be lost.
+        # The program's own results, if it has not saved them yet, would be lost.
         if self._yappi.is_running() or not self._yappi.get_func_stats().empty():
             raise _busy(self._yappi)
         self._yappi.clear_stats()
@@ -193,13 +193,13 @@ class _Yappi:
         try:
             found.save(str(path), "pstat")
         finally:
-            # Else no other profile could ever begin.
+            # Otherwise no other profile could start.
             self._yappi.clear_stats()
             self._yappi.set_context_name_callback(None)
 
 
 def _refuse_another() -> None:
-    """Raise ProfilerError while another profiler is active on any thread, by name."""
+    """Raise ProfilerError, with its name, while another profiler is active on any thread."""
     yappi = sys.modules.get("yappi")
     active: object = yappi if yappi is not None and yappi.is_running() else None
     active = active or sys.getprofile() or threading.getprofile()
@@ -221,8 +221,8 @@ def _engine(*, other_threads: bool) -> _Engine:
             msg = "only yappi sees the threads of interest: install aqltelemetry[profiler]"
             raise ProfilerError(msg) from None
         log.warning(
-            "profiling by cProfile, which tells little of coroutines and sees one thread "
-            "on Python 3.11; aqltelemetry[profiler] tells more"
+            "profiling by cProfile, which shows little of coroutines and sees one thread "
+            "on Python 3.11; aqltelemetry[profiler] shows more"
         )
         return _CProfile()
     return _Yappi(yappi)

@@ -1,4 +1,4 @@
-"""Hands what dead writers left in the journal on to be published, a little at a time."""
+"""Recovers what dead writers left in the journal: hands it to delivery, in small portions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PAUSE = 9
 class Recovery:
     """Claims dead writers below `roots`; all its methods run on one thread.
 
-    No more than some 64 segments are claimed at a time, and after so many there is
-    a pause of nine times as long as they took: thousands found at a start neither
-    cost memory nor crowd out what is being recorded now.
-    `records` counts what was recovered, `damaged` the segments set aside.
+    About 64 segments are claimed at a time, and after those there is a pause of nine times
+    as long as they took. So thousands of segments found at a start neither take much memory
+    nor delay what is being recorded. `records` counts recovered records, `damaged` the
+    segments set aside.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Recovery:
         self._seen: set[SegmentId] = set()
 
     def scan(self) -> None:
-        """Claim what is free and hand it on, unless it is time for a pause."""
+        """Claim dead writers and hand their segments on, except during a pause."""
         if self._now_ns() < self._resume_ns:
             return
         for root in self._roots:
@@ -58,9 +58,9 @@ class Recovery:
                     log.warning("can't look for unpublished observations in %s: %s", root, exc)
 
     def scan_last(self) -> bool:
-        """Claim what is free at a stop, without pauses; say whether any of it is new.
+        """Claim dead writers at a stop, without pauses; return whether any segment is new.
 
-        What was claimed before is not new: it could not be published, or not be removed.
+        A segment that was claimed before is not new: it could not be published or removed.
         """
         self._is_last, self._resume_ns = True, 0
         self.scan()
@@ -70,7 +70,7 @@ class Recovery:
         return is_new
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
-        """Remove a segment that is published; set one aside that is damaged."""
+        """Remove a published segment, or set a damaged one aside."""
         orphans = self._claims.pop(sealed, None)
         if orphans is None:
             return
@@ -89,7 +89,7 @@ class Recovery:
             self.scan()
 
     def close(self) -> None:
-        """Give up what is claimed, for others to recover."""
+        """Give up what is claimed, so that other processes can recover it."""
         for orphans in set(self._claims.values()):
             orphans.close()
         self._claims.clear()
@@ -110,7 +110,7 @@ class Recovery:
 
 
 def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
-    """Say which children of this process still record, at its stop."""
+    """Log which children of this process still record, at its stop."""
     try:
         found = {each.pid for each in census(roots).residents if each.is_alive and each.pid}
     except OSError:
@@ -127,7 +127,7 @@ def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
 def _parent(pid: int, proc: Path) -> int | None:
     try:
         stat = (proc / str(pid) / "stat").read_text(errors="replace")
-    except OSError:  # it has ended, or another namespace calls it so
+    except OSError:  # it has ended, or is in another PID namespace
         return None
-    # After the command's name, which may hold anything: the state, then the parent.
+    # The command's name may contain anything; after it follow the state and the parent.
     return int(stat.rpartition(")")[2].split()[1])

@@ -1,4 +1,4 @@
-"""Runs a sampler at fixed intervals; ends tasks, and work that takes too long."""
+"""Runs a sampler at fixed intervals; ends tasks, and work that exceeds a deadline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aqltelemetry.system.logs import log
 
 
 class Schedule:
-    """Asks one sampler, on absolute deadlines of the event loop's clock.
+    """Takes samples of one sampler, at absolute deadlines of the event loop's clock.
 
-    So the time a sample takes adds nothing to the interval. A deadline that has
-    passed is counted in `missed` and not made up for; an exception of the sampler
-    is counted in `errors` and logged once per type.
+    So the duration of a sample does not add to the interval. A deadline that has passed
+    is counted in `missed` and skipped. An exception of the sampler is counted in `errors`, and
+    logged once for each type.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Schedule:
 
 @asynccontextmanager
 async def within(deadline_s: float) -> AsyncIterator[None]:
-    """Give up at a time of the event loop's clock, without an error."""
+    """Cancel the block at a time of the event loop's clock, without an error."""
     with suppress(TimeoutError):
         async with asyncio.timeout_at(deadline_s):
             yield
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks, and wait for their end."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""One sink as the delivery sees it: what it has still to be given, what it has taken."""
+"""Keeps track of one sink: which segments it is still to be given, and which it has taken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _QUIET_S = 600.0
 
 
 class SinkCursor:
-    """Gives a sink each segment's batch until the sink says that it keeps it.
+    """Gives a sink each segment's batch until the sink returns that it keeps the segment.
 
-    After an exception all that the sink has not kept is given again, with longer
-    and longer pauses. Times are the event loop's, in seconds.
+    After an exception the sink is given again all segments that it does not keep, after
+    pauses that grow. Times are seconds of the event loop's clock. `may_wait` says that samples
+    alone may wait longer for a flush.
     """
 
     def __init__(self, sink: Sink, *, may_wait: bool = False) -> None:
@@ -38,33 +39,33 @@ class SinkCursor:
 
     @property
     def todo(self) -> Sequence[SegmentId]:
-        """What the sink is to be given, in order."""
+        """The segments that the sink is still to be given, in order."""
         return tuple(self._todo)
 
     @property
     def waiting(self) -> int:
-        """How many segments the sink is to be given."""
+        """How many segments the sink is still to be given."""
         return len(self._todo)
 
     def add(self, segment: SegmentId) -> None:
-        """Have the sink given one more segment."""
+        """Add a segment to those that the sink is to be given."""
         self._todo[segment] = None
 
     def forget(self, segment: SegmentId) -> None:
-        """Ask nothing about a segment that could not be read."""
+        """Remove a segment that could not be read."""
         self._todo.pop(segment, None)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the sink has little to keep but samples, and has kept something before."""
+        """Whether the sink has taken few rows and samples alone, and has kept something before."""
         is_small = self._rows <= _QUIET_ROWS and self._holds_only_samples
         return self._may_wait and self._has_flushed and is_small
 
     def flush_at_s(self, max_age_s: float) -> float | None:
-        """Return when what the sink has taken is due to be kept; None if there is nothing.
+        """Return when a flush of what the sink has taken is due; None if it has taken nothing.
 
-        After the first time, a few samples alone wait ten times as long, but no more than ten
-        minutes for that: a process that does nothing else makes fewer and larger files.
+        After the first flush, a few samples alone wait ten times as long, at most ten minutes:
+        an idle process makes fewer and larger files.
         """
         if not self._taken:
             return None
@@ -76,7 +77,7 @@ class SinkCursor:
         return self.retry_at_s if self._todo else self.flush_at_s(max_age_s)
 
     async def write(self, batch: Batch, now_s: float) -> Sequence[SegmentId]:
-        """Give the sink a batch; return what it keeps now and did not before."""
+        """Give the sink a batch; return the segments that it keeps from now on."""
         self._todo.pop(batch.segment, None)
         if not self._taken:
             self._taken_since_s = now_s
@@ -87,18 +88,18 @@ class SinkCursor:
         return self._kept("write", await self.sink.write(batch))
 
     async def flush(self) -> Sequence[SegmentId]:
-        """Have the sink keep all it has taken; return what it keeps now and did not before."""
+        """Flush the sink; return the segments that it keeps from now on."""
         kept = self._kept("flush", await self.sink.flush())
         self._has_flushed = True
         return kept
 
     def give_again(self) -> None:
-        """Have the sink given all again that it has not kept, after a call that did not return."""
+        """Give all segments again that the sink does not keep, after a call that failed."""
         self._todo = self._taken | self._todo
         self._taken = {}
 
     def fail(self, exc: BaseException, now_s: float) -> None:
-        """Note that the sink raised."""
+        """Count and log an exception of the sink, and set the time of the next try."""
         self.errors += 1
         self.give_again()
         self.retry_at_s = now_s + self._retry_s
@@ -106,10 +107,10 @@ class SinkCursor:
         self._log_once(type(exc).__name__, "failed, and will be tried again: %r", exc)
 
     def _kept(self, method: str, said: object) -> Sequence[SegmentId]:
-        """Return the segments that the sink keeps now, of those that it was given.
+        """Return which of the segments that the sink was given it keeps from now on.
 
-        It may also name those that it said to keep before. Whatever else it returns
-        means nothing: a segment stays in the journal until each sink has named it.
+        A sink may name segments again that it has named before. Anything else that it returns
+        is ignored: a segment stays in the journal until each sink has named it.
         """
         self._retry_s = _FIRST_RETRY_S
         if not isinstance(said, Iterable):
@@ -117,7 +118,7 @@ class SinkCursor:
             self._log_once(method, rule, said)
             return ()
         kept = []
-        for segment in tuple(said):  # a generator may raise, before anything is changed
+        for segment in tuple(said):  # first, because a generator may raise
             if not isinstance(segment, tuple) or not _is_id(segment):
                 rule = f"{method}() must return segments, and returned one that is none: %r"
                 self._log_once("no segment", rule, segment)

@@ -1,8 +1,8 @@
-"""Samples the stacks of all threads, for a flame graph in speedscope's format.
+"""Samples the stacks of all threads, for a flame graph in the format of speedscope.
 
-The format is that of https://www.speedscope.app/file-format-schema.json: a profile for each
-thread, whose samples are stacks of frames, outermost first, each with the seconds for which it
-was seen.
+https://www.speedscope.app/file-format-schema.json defines the format. Here it contains one
+profile for each thread. A sample is a stack of frames, outermost first, and its weight is the
+time in seconds for which the stack did not change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_DEPTH = 500
 
 
 class StackProfiler:
-    """Samples from `start` to `end`; costs the application some ten microseconds each time."""
+    """Samples from `start` to `end`; a sample costs the application about ten microseconds."""
 
     def __init__(self, seconds: float, clock_ns: Callable[[], int] = monotonic_ns) -> None:
         self._interval_s = max(_INTERVAL_S, seconds / _MAX_SAMPLES)
@@ -39,18 +39,18 @@ class StackProfiler:
         self._begun_ns = self._last_ns = 0
 
     def start(self) -> None:
-        """Begin to sample, on a thread."""
+        """Start to sample, on a thread."""
         self._begun_ns = self._last_ns = self._clock_ns()
         self._thread = WorkerThread("aqltelemetry-stacks", self.sample, self._interval_s)
 
     def end(self) -> None:
-        """Sample no more."""
+        """Stop sampling."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown()
 
     def sample(self) -> None:
-        """Take one sample of all threads but the telemetry's own."""
+        """Take one sample of all threads except those of the telemetry."""
         now_ns = self._clock_ns()
         passed_ns, self._last_ns = now_ns - self._last_ns, now_ns
         for ident, frame in sys._current_frames().items():  # noqa: SLF001 - documented
@@ -69,11 +69,11 @@ class StackProfiler:
         )
 
     def dump(self, path: Path) -> None:
-        """Write what was found; raises OSError."""
+        """Write the profile; raises OSError."""
         path.write_text(json.dumps(self.result()), encoding="utf-8")
 
     def result(self) -> dict[str, Any]:
-        """Return what was found, as the format has it."""
+        """Return the profile as an object of the format."""
         codes = [code for _, code in self._codes.values()]
         return {
             "$schema": "https://www.speedscope.app/file-format-schema.json",
@@ -104,7 +104,7 @@ class StackProfiler:
         found: list[int] = []
         while frame is not None and len(found) < _MAX_DEPTH:
             code = frame.f_code
-            # The code is kept, so that no other one gets its id.
+            # The code object is kept, so that no other object gets its id.
             number, _ = self._codes.setdefault(id(code), (len(self._codes), code))
             found.append(number)
             frame = frame.f_back

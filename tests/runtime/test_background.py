@@ -56,7 +56,7 @@ def test_recording_is_on_when_start_returns(directory: Path) -> None:
     assert recorder.is_on()
 
 
-def test_the_series_are_of_the_application_not_of_our_loop(directory: Path, counts: Counts) -> None:
+def test_the_event_loop_of_the_recording_is_not_sampled(directory: Path, counts: Counts) -> None:
     sync.start(directory)
     sync.stop()
     assert not {"event loop lag", "tasks"} & set(counts("runtime"))
@@ -75,7 +75,7 @@ def test_a_duration_may_begin_and_end_in_different_functions_and_threads(
     assert counts() == {"first": 1, "second": 1}
 
 
-def test_a_sample_that_began_while_recording_was_off_is_none(
+def test_a_duration_that_starts_while_recording_is_off_is_not_recorded(
     directory: Path, counts: Counts
 ) -> None:
     early = sync.start_duration_sample()
@@ -104,7 +104,7 @@ def test_a_flush_publishes_what_was_recorded(directory: Path, counts: Counts) ->
         ("/proc/monitoring", {}, MonitoringDirectoryError),
     ],
 )
-def test_what_start_can_not_do_is_raised_in_the_caller_and_leaves_nothing(
+def test_a_failed_start_raises_in_the_caller_and_leaves_nothing_on(
     tmp_path: Path, where: str, options: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -113,7 +113,7 @@ def test_what_start_can_not_do_is_raised_in_the_caller_and_leaves_nothing(
     sync.start(tmp_path / "m")
 
 
-def test_starting_twice_and_stopping_twice_are_told(directory: Path) -> None:
+def test_a_second_start_and_a_second_stop_raise(directory: Path) -> None:
     with pytest.raises(NotRunningError):
         sync.stop()
     sync.start(directory)
@@ -125,13 +125,13 @@ def test_starting_twice_and_stopping_twice_are_told(directory: Path) -> None:
             call()
 
 
-async def test_beside_an_asynchronous_monitor_it_is_told_so(directory: Path) -> None:
+async def test_a_start_raises_while_an_asynchronous_monitor_runs(directory: Path) -> None:
     async with Monitor(directory):
         with pytest.raises(AlreadyRunningError):
             await asyncio.to_thread(sync.start, directory)
 
 
-def test_it_may_be_started_again(directory: Path, counts: Counts) -> None:
+def test_a_recording_can_be_started_again(directory: Path, counts: Counts) -> None:
     for _ in range(3):
         sync.start(directory, with_runtime=False)
         with sync.time_block("x"):
@@ -152,7 +152,7 @@ def _profiled() -> None:
     sum(range(10))
 
 
-def test_a_second_profiler_is_told_and_nothing_is_left_running(directory: Path) -> None:
+def test_a_second_profiler_is_refused_and_nothing_is_left_running(directory: Path) -> None:
     sys.setprofile(lambda frame, event, arg: None)
     try:
         with pytest.raises(ProfilerError):
@@ -162,7 +162,9 @@ def test_a_second_profiler_is_told_and_nothing_is_left_running(directory: Path) 
     assert not recorder.is_on()
 
 
-def test_a_process_that_just_ends_publishes_at_its_exit(directory: Path, counts: Counts) -> None:
+def test_a_process_that_ends_without_a_stop_publishes_at_its_exit(
+    directory: Path, counts: Counts
+) -> None:
     program = f"""
 from aqltelemetry import sync
 sync.start({str(directory)!r})
@@ -222,7 +224,9 @@ def _exit_status(program: str, directory: Path, *before: str) -> int:
 
 
 @pytest.mark.parametrize("end", _ENDS.values(), ids=_ENDS)
-def test_the_exit_status_is_as_without_recording(directory: Path, counts: Counts, end: str) -> None:
+def test_the_exit_status_is_the_same_as_without_recording(
+    directory: Path, counts: Counts, end: str
+) -> None:
     program = "import sys\nfrom aqltelemetry import sync\n{}\n" + end
     recorded = "sync.start(sys.argv[1])\nwith sync.time_block('x'):\n    pass"
     bare = _exit_status(program.format(""), directory)
@@ -261,7 +265,7 @@ raise KeyboardInterrupt
     assert _exit_status(program, directory, "-W", "error") == -signal.SIGINT
 
 
-def test_a_forked_child_records_and_may_start_its_own(directory: Path, rows: Rows) -> None:
+def test_a_forked_child_records_and_can_start_a_recording(directory: Path, rows: Rows) -> None:
     sync.start(directory, with_runtime=False)
     with sync.time_block("parent"):
         pass
@@ -286,7 +290,7 @@ def test_a_forked_child_records_and_may_start_its_own(directory: Path, rows: Row
     }
 
 
-def test_importing_it_starts_no_thread_and_registers_nothing() -> None:
+def test_the_import_starts_no_thread_and_registers_nothing() -> None:
     program = """
 import asyncio, atexit, os, random, threading
 def refuse(**hooks):
@@ -300,7 +304,7 @@ assert threading.active_count() == 1
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
 
 
-_AMID_RECORDS = """
+_INTERRUPTED_RECORDS = """
 import gc, signal, sys, threading
 from aqltelemetry import sync
 
@@ -347,10 +351,10 @@ print(handled, stats.recorded, stats.published, sum(stats.dropped.values()))
 """
 
 
-def test_signal_handlers_and_finalizers_record_amid_records_without_a_loss(
+def test_signal_handlers_and_finalizers_interrupt_records_without_a_loss(
     directory: Path, counts: Counts
 ) -> None:
-    command: list[str | Path] = [sys.executable, "-c", _AMID_RECORDS, directory]
+    command: list[str | Path] = [sys.executable, "-c", _INTERRUPTED_RECORDS, directory]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     handled, recorded, published, dropped = map(int, ran.stdout.split())
     assert recorded == published + dropped

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 
 def _run(program: str, directory: Path) -> None:
-    """Run a program, which a recording that hangs would keep from ending."""
+    """Run a program; a recording that hangs would exceed its time limit."""
     command = [sys.executable, "-c", program, str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,7 +54,7 @@ _REPLACED = {
 def test_an_unknown_library_that_replaces_threads_is_refused_at_once(
     directory: Path, replaced: str
 ) -> None:
-    """And the application is served unrecorded, without a word from what was replaced."""
+    """The application is served unrecorded, and what was replaced is not called."""
     program = f"""
 import _thread, logging, sys, threading
 def replaced(*arguments, **options):

@@ -1,4 +1,4 @@
-"""`sync` where gevent or eventlet has put greenlets in the place of threads."""
+"""`sync` in programs in which gevent or eventlet replaces threads by greenlets."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def _run(program: str, directory: Path) -> None:
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_greenlets_are_recorded_each_by_itself(
+def test_each_greenlet_is_measured_by_itself(
     directory: Path, counts: Counts, rows: Callable[..., list[dict[str, str]]], start: str
 ) -> None:
-    """They enter one block at once, and leave it in the order they came."""
+    """They enter one block simultaneously and leave it in the same order."""
     program = """
 import sys
 sync.start(sys.argv[1])
@@ -81,8 +81,8 @@ assert sync.stop().published
     assert counts("runtime")["gc collections"] >= 1
 
 
-def test_our_threads_are_real_ones(directory: Path, start: str) -> None:
-    """They publish while the application lets no greenlet run."""
+def test_the_threads_of_the_recording_are_real_threads(directory: Path, start: str) -> None:
+    """They publish while no greenlet of the application can run."""
     program = """
 import sys
 from pathlib import Path
@@ -94,8 +94,8 @@ sync.stop()
     _run(start + program, directory)
 
 
-def test_greenlets_run_while_one_waits_for_us(directory: Path, start: str) -> None:
-    """The sink goes on when a greenlet says so, while another is in `flush`."""
+def test_greenlets_run_while_one_waits_for_the_recording(directory: Path, start: str) -> None:
+    """A greenlet releases the sink while another one waits in `flush`."""
     program = """
 import asyncio, sys
 begun, may_go_on = [], []
@@ -132,15 +132,15 @@ def begin():
     try:
         sync.start(sys.argv[1])
     except AlreadyRunningError:
-        return "told"
+        return "refused"
 outcomes = join([spawn(begin) for _ in range(5)])
-assert sorted(map(str, outcomes)) == ["None"] + ["told"] * 4, outcomes
+assert sorted(map(str, outcomes)) == ["None"] + ["refused"] * 4, outcomes
 sync.stop()
 """
     _run(start + program, directory)
 
 
-def test_a_process_that_just_ends_publishes_at_its_exit(
+def test_a_process_that_ends_without_a_stop_publishes_at_its_exit(
     directory: Path, counts: Counts, start: str
 ) -> None:
     program = """
@@ -156,7 +156,7 @@ with time_block("x"):
 def test_a_signal_handler_may_flush_while_no_greenlet_runs(
     directory: Path, counts: Counts, start: str
 ) -> None:
-    """It runs in the library's own event loop, where no greenlet can wait."""
+    """The handler runs in the library's event loop, where no greenlet can wait."""
     program = """
 import signal, sys
 flushed = []
@@ -176,7 +176,7 @@ sync.stop()
     assert counts() == {"x": 1}
 
 
-def test_without_uvloop_the_caller_is_told(directory: Path, start: str) -> None:
+def test_without_uvloop_a_start_raises(directory: Path, start: str) -> None:
     program = """
 import sys
 from aqltelemetry.errors import StateError

@@ -1,4 +1,4 @@
-"""Each child of a recording program is recorded: its own blocks, and its runtime series."""
+"""Each child of a recording program is recorded: its blocks, and its runtime series."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("way", _WAYS.values(), ids=_WAYS)
-def test_children_of_any_kind_have_their_blocks_and_runtime_series(
+def test_children_of_each_kind_record_their_blocks_and_runtime_series(
     tmp_path: Path, directory: Path, rows: Rows, way: str
 ) -> None:
     alive = "not background._State.running"
@@ -99,8 +99,8 @@ def test_children_of_any_kind_have_their_blocks_and_runtime_series(
     assert [problem for each in verdicts for problem in each.problems] == []
 
 
-def test_a_child_starts_no_thread_for_a_moments_work(directory: Path, rows: Rows) -> None:
-    """Nor one that records nothing."""
+def test_a_short_child_starts_no_thread(directory: Path, rows: Rows) -> None:
+    """A child that records nothing starts none either."""
     program = """
 import os, sys
 from aqltelemetry import sync, time_block
@@ -125,7 +125,7 @@ sync.stop()
 def test_a_recording_that_a_worker_starts_replaces_the_automatic_one(
     tmp_path: Path, directory: Path, rows: Rows, start: str
 ) -> None:
-    """At whatever moment: while that starts, and once it has."""
+    """Both while the automatic one starts and after that."""
     program = f"""
 import asyncio, multiprocessing, sys, time
 from aqltelemetry import Monitor, sync, time_block
@@ -166,8 +166,10 @@ if __name__ == "__main__":
     assert rows() == []
 
 
-def test_a_parents_own_sinks_get_what_its_children_record(tmp_path: Path, directory: Path) -> None:
-    """A child has no such sink, so it has no recording of its own."""
+def test_a_parents_user_defined_sinks_receive_what_its_children_record(
+    tmp_path: Path, directory: Path
+) -> None:
+    """A child has no such sink, so it starts no recording."""
     program = """
 import multiprocessing, os
 from aqltelemetry import sync, time_block

@@ -1,4 +1,4 @@
-"""What is asked of a running recording, done by its monitor."""
+"""A monitor carries out the requests to its running recording."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WRITER = "0123456789abcdef"
 
 
 class FakeProfiler:
-    """Says what is done to it."""
+    """Lists the calls of its methods."""
 
     def __init__(self, path: Path, failure: Exception | None = None) -> None:
         self.path = str(path)
@@ -66,7 +66,7 @@ async def rig(
 Rig = tuple[ControlTask, ControlFiles, FakeProfiler, Recording]
 
 
-async def test_off_and_on_are_observations_and_nothing_is_recorded_between(rig: Rig) -> None:
+async def test_off_and_on_are_observations_and_nothing_is_recorded_in_between(rig: Rig) -> None:
     control, controls, _, current = rig
     recorder.install(current)
     controls.switch(on=False)
@@ -81,7 +81,7 @@ async def test_off_and_on_are_observations_and_nothing_is_recorded_between(rig: 
     assert current.segment.taken == 3
 
 
-async def test_a_profile_lasts_as_long_as_was_asked(
+async def test_a_profile_lasts_as_long_as_requested(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control, controls, profiler, _ = rig
@@ -100,7 +100,7 @@ async def test_a_profile_lasts_as_long_as_was_asked(
     assert controls.profile_result(_WRITER) == ProfileResult(path=profiler.path)
 
 
-async def test_a_profile_that_nobody_wants_any_more_ends(rig: Rig) -> None:
+async def test_a_cancelled_profile_ends(rig: Rig) -> None:
     control, controls, profiler, _ = rig
     controls.request_profile(_WRITER, 1000)
     await control.look()
@@ -116,7 +116,9 @@ async def test_a_profile_that_nobody_wants_any_more_ends(rig: Rig) -> None:
         (OSError(28, "no space"), "the profile can't be written: [Errno 28] no space"),
     ],
 )
-async def test_what_went_wrong_is_answered(rig: Rig, failure: Exception, error: str) -> None:
+async def test_an_error_of_a_profile_is_its_result(
+    rig: Rig, failure: Exception, error: str
+) -> None:
     control, controls, profiler, _ = rig
     profiler.failure = failure
     controls.request_profile(_WRITER, 1e-9)
@@ -125,7 +127,7 @@ async def test_what_went_wrong_is_answered(rig: Rig, failure: Exception, error: 
     assert controls.profile_result(_WRITER) == ProfileResult(error=error)
 
 
-async def test_a_profiler_that_fails_as_none_should_leaves_the_switch_working(rig: Rig) -> None:
+async def test_an_unexpected_error_of_a_profiler_leaves_the_switch_working(rig: Rig) -> None:
     control, controls, profiler, _ = rig
     profiler.failure = ValueError("odd")
     controls.request_profile(_WRITER, 1e-9)
@@ -139,7 +141,7 @@ async def test_a_profiler_that_fails_as_none_should_leaves_the_switch_working(ri
     assert control.is_off
 
 
-async def test_a_recording_that_ends_ends_its_profile(rig: Rig) -> None:
+async def test_the_end_of_a_recording_ends_its_profile(rig: Rig) -> None:
     control, controls, profiler, _ = rig
     controls.request_profile(_WRITER, 1000)
     task = asyncio.create_task(control.run())
@@ -150,7 +152,7 @@ async def test_a_recording_that_ends_ends_its_profile(rig: Rig) -> None:
     assert profiler.done == ["started", "disabled", "written"]
 
 
-async def test_files_that_cannot_be_read_are_told_once(
+async def test_control_files_that_cannot_be_read_are_logged_once(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     control, controls, _, _ = rig
@@ -161,10 +163,10 @@ async def test_files_that_cannot_be_read_are_told_once(
     monkeypatch.setattr(controls, "requests", fail)
     await control.look()
     await control.look()
-    assert caplog.text.count("can't do what may be asked of the recording") == 1
+    assert caplog.text.count("can't carry out requests to the recording") == 1
 
 
-async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
+async def test_the_event_loop_is_woken_by_requests_alone(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control, controls, profiler, current = rig
@@ -207,7 +209,7 @@ async def test_the_event_loop_is_woken_by_what_is_asked_and_not_to_look(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_profile_that_nobody_waits_for_any_more_makes_way_for_the_next(
+async def test_a_cancelled_profile_makes_way_for_the_next(
     rig: tuple[ControlTask, ControlFiles, FakeProfiler, Recording],
 ) -> None:
     made, controls, profiler, _ = rig
@@ -224,7 +226,7 @@ async def test_a_profile_that_nobody_waits_for_any_more_makes_way_for_the_next(
     await made.look()
 
 
-async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(
+async def test_a_running_and_a_later_monitor_follow_the_switch(
     directory: Path, counts: Counts, rows: Rows
 ) -> None:
     async with Monitor(directory) as mine:
@@ -255,7 +257,7 @@ async def test_a_monitor_hears_of_the_switch_and_a_later_one_finds_it(
     assert switched == ["0.0", "1.0"]
 
 
-async def test_a_child_of_a_recording_that_is_off_is_off(directory: Path, counts: Counts) -> None:
+async def test_the_child_of_a_recording_that_is_off_is_off(directory: Path, counts: Counts) -> None:
     async with Monitor(directory, with_runtime=False):
         ControlFiles(str(directory)).switch(on=False)
         async with asyncio.timeout(10):
@@ -271,7 +273,7 @@ async def test_a_child_of_a_recording_that_is_off_is_off(directory: Path, counts
 
 
 def test_the_threads_of_a_program_without_a_loop_are_profiled(directory: Path) -> None:
-    """This one's, though the monitor's loop is on another."""
+    """The caller's thread is profiled, although the monitor's event loop runs on another."""
     sync.start(directory)
     try:
         (me,) = census(all_roots(str(directory))).residents

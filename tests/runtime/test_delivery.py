@@ -24,7 +24,7 @@ Released = list[tuple[SealedSegment, int | None]]
 
 
 class FlushingSink(MemorySink):
-    """Keeps at a flush what it took; `flushes` counts them."""
+    """Keeps what it took at a flush only; `flushes` counts them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ async def test_a_segment_is_released_when_the_last_sink_keeps_it(thread: WorkerT
     assert released == [(sealed, 3)]
 
 
-async def test_what_was_taken_is_flushed_at_its_age(thread: WorkerThread) -> None:
+async def test_a_sink_is_flushed_at_the_age_of_what_it_took(thread: WorkerThread) -> None:
     sink = FlushingSink()
     async with _delivering(thread, sink, max_age_s=0.001) as (delivery, released):
         delivery.queue.items.put_nowait(_in_memory(1)[0])
@@ -123,7 +123,7 @@ async def test_what_was_taken_is_flushed_at_its_age(thread: WorkerThread) -> Non
         assert sink.flushes == 1
 
 
-async def test_what_a_dead_process_left_is_flushed_at_once(
+async def test_a_segment_of_a_dead_process_is_flushed_at_once(
     thread: WorkerThread, tmp_path: Path
 ) -> None:
     writer = Writer.in_journal(tmp_path, origin())
@@ -140,7 +140,7 @@ async def test_what_a_dead_process_left_is_flushed_at_once(
     writer.close()
 
 
-async def test_a_sink_that_fails_gets_everything_again(thread: WorkerThread) -> None:
+async def test_a_sink_that_fails_is_given_everything_again(thread: WorkerThread) -> None:
     sink = MemorySink()
     sink.failures = [OSError("no space"), ValueError("what?")]
     first, second = _in_memory(2)
@@ -154,7 +154,7 @@ async def test_a_sink_that_fails_gets_everything_again(thread: WorkerThread) -> 
         assert delivery.queue.cursors[0].errors == 2
 
 
-async def test_a_failing_sink_keeps_nothing_from_another(thread: WorkerThread) -> None:
+async def test_a_failing_sink_does_not_hinder_another(thread: WorkerThread) -> None:
     bad, good = MemorySink(), MemorySink()
     bad.failures = [OSError("down") for _ in range(100)]
     (sealed,) = _in_memory(1)
@@ -179,12 +179,12 @@ async def test_a_failed_sink_is_tried_again_after_its_pause(
                 await asyncio.sleep(0)
 
 
-async def test_a_segment_that_is_gone_is_released_unread(
+async def test_a_segment_whose_file_is_gone_is_released_unread(
     thread: WorkerThread, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     writer = Writer.in_journal(tmp_path, origin())
     gone, there = (_sealed(writer.new_segment()) for _ in range(2))
-    gone.read()  # as a sink that failed had it read before
+    gone.read()  # as for a sink that failed before
     gone.discard()
     sink = MemorySink()
     with caplog.at_level(logging.ERROR, "aqltelemetry"):
@@ -198,7 +198,7 @@ async def test_a_segment_that_is_gone_is_released_unread(
     writer.close()
 
 
-async def test_a_flush_is_answered_after_everything_before_it(thread: WorkerThread) -> None:
+async def test_a_flush_is_settled_after_everything_before_it(thread: WorkerThread) -> None:
     sink = FlushingSink()
     segments = _in_memory(5)
     async with _delivering(thread, sink) as (delivery, released):
@@ -208,7 +208,7 @@ async def test_a_flush_is_answered_after_everything_before_it(thread: WorkerThre
         assert [each for each, _ in released] == segments
 
 
-async def test_a_flush_given_up_on_harms_nothing(thread: WorkerThread) -> None:
+async def test_an_abandoned_flush_does_no_harm(thread: WorkerThread) -> None:
     async with _delivering(thread, MemorySink()) as (delivery, _):
         given_up = Flush()
         given_up.done.cancel()
@@ -258,7 +258,7 @@ class HungSink(MemorySink):
         raise OSError(msg)
 
 
-async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
+async def test_delivery_is_behind_while_several_segments_wait_in_the_queue_or_for_a_sink(
     thread: WorkerThread,
 ) -> None:
     delivery = _new_delivery(thread, [HungSink()], [])
@@ -272,7 +272,7 @@ async def test_it_is_behind_while_several_segments_wait_in_the_queue_or_for_a_si
 
 
 class CumulativeSink(MemorySink):
-    """Names all that it has kept so far in each call, as it may."""
+    """Returns all segments that it has kept so far from each call, as the protocol permits."""
 
     async def write(self, batch: Batch) -> list[SegmentId]:
         await super().write(batch)
@@ -283,7 +283,7 @@ class CumulativeSink(MemorySink):
 
 
 @pytest.mark.parametrize("order", [0, 1])
-async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_other(
+async def test_a_sink_that_names_segments_repeatedly_releases_nothing_for_another(
     thread: WorkerThread, order: int
 ) -> None:
     sinks = [CumulativeSink(), FlushingSink()]
@@ -301,7 +301,9 @@ async def test_a_sink_that_names_what_it_keeps_again_and_again_speaks_for_no_oth
     assert released == [(sealed, 3) for sealed in segments]
 
 
-async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: WorkerThread) -> None:
+async def test_one_sink_of_three_that_returns_nothing_keeps_segments_in_the_journal(
+    thread: WorkerThread,
+) -> None:
     class SilentSink(MemorySink):
         async def write(self, batch: Batch) -> None:  # type: ignore[override]
             await super().write(batch)
@@ -316,7 +318,7 @@ async def test_three_sinks_of_which_one_says_nothing_release_nothing(thread: Wor
         assert len(silent.batches) == 3
 
 
-async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
+async def test_an_error_outside_of_sinks_is_counted_and_delivery_tries_again(
     thread: WorkerThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_module, "_PAUSE_S", 0.0)
@@ -340,7 +342,7 @@ async def test_what_fails_outside_of_sinks_is_counted_and_done_again(
     assert len([each for each in caplog.records if "delivery" in each.message]) == 2
 
 
-async def test_a_flush_that_delivery_failed_on_says_so(
+async def test_a_flush_raises_what_delivery_failed_on(
     thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_module, "_PAUSE_S", 0.0)
@@ -354,7 +356,9 @@ async def test_a_flush_that_delivery_failed_on_says_so(
         assert len(released) == 1
 
 
-async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread) -> None:
+async def test_the_cancellation_of_a_task_that_a_sink_awaits_is_an_error_of_the_sink(
+    thread: WorkerThread,
+) -> None:
     class AwaitingSink(MemorySink):
         async def write(self, batch: Batch) -> list[SegmentId]:
             if not self.failures:
@@ -377,7 +381,7 @@ async def test_a_task_that_a_sink_awaited_may_be_cancelled(thread: WorkerThread)
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_delivery_that_was_cancelled_goes_on_where_it_was(
+async def test_a_cancelled_delivery_continues_where_it_was(
     thread: WorkerThread, turns: int
 ) -> None:
     sinks = (FlushingSink(), MemorySink())

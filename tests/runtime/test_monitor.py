@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from aqltelemetry import Monitor, monitor, record, time_block, time_it
+from aqltelemetry import Monitor, monitor, record, sync, time_block, time_it
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.errors import (
     AlreadyRunningError,
@@ -38,6 +38,7 @@ from aqltelemetry.recording.segment_pool import Keeper
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime import assembly, session
 from aqltelemetry.runtime.profiler import Profiler
+from aqltelemetry.settings import OPTIONS
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
 from aqltelemetry.system.clock import Anchor
@@ -52,6 +53,17 @@ Rows = Callable[..., list[dict[str, str]]]
 
 def _balanced(stats: Stats) -> bool:
     return stats.recorded == stats.published + stats.in_journal + sum(stats.dropped.values())
+
+
+@pytest.mark.parametrize("documented", [Monitor, Monitor.start, sync.start])
+def test_the_help_of_a_start_describes_each_option(documented: Any) -> None:
+    text = " ".join(str(documented.__doc__).split())
+    for name, option in OPTIONS.items():
+        if name != "directory":
+            # Without an event loop of the application, none is sampled by default.
+            is_other = documented is sync.start and name == "with_event_loop"
+            default = "no" if is_other else option.default_text
+            assert f"- `{name}`: {option.help} Default: {default}." in text
 
 
 def _leftovers(directory: Path) -> list[Path]:
@@ -92,7 +104,7 @@ async def test_all_series_of_the_runtime_are_there(directory: Path, counts: Coun
     }
 
 
-async def test_without_runtime_there_are_the_applications_observations_alone(
+async def test_without_runtime_only_the_application_is_recorded(
     directory: Path, counts: Counts
 ) -> None:
     async with Monitor(directory, with_runtime=False):
@@ -113,8 +125,8 @@ async def test_a_flush_publishes_what_was_recorded_before_it(
             assert running.stats().in_journal == 0
 
 
-async def test_the_account_balances_at_every_moment(directory: Path) -> None:
-    """While four threads record without a pause, whenever one looks."""
+async def test_the_statistics_balance_at_each_moment(directory: Path) -> None:
+    """Four threads record without a pause meanwhile."""
     stop = threading.Event()
 
     def work() -> None:
@@ -145,7 +157,7 @@ async def test_the_account_balances_at_every_moment(directory: Path) -> None:
     assert seen[-1].published > 0
 
 
-async def test_the_account_is_what_is_in_the_files(directory: Path, counts: Counts) -> None:
+async def test_the_statistics_count_what_is_in_the_files(directory: Path, counts: Counts) -> None:
     async with Monitor(directory) as running:
         for _ in range(10_000):
             with time_block("x"):
@@ -154,7 +166,7 @@ async def test_the_account_is_what_is_in_the_files(directory: Path, counts: Coun
     assert counts()["x"] == 10_000
 
 
-async def test_starting_twice_is_an_error_that_says_where_it_records(directory: Path) -> None:
+async def test_a_second_start_raises_an_error_that_names_the_directory(directory: Path) -> None:
     async with Monitor(directory) as first:
         with pytest.raises(AlreadyRunningError, match=str(directory)):
             await first.start()
@@ -165,7 +177,7 @@ async def test_starting_twice_is_an_error_that_says_where_it_records(directory: 
     assert not (directory / "other").exists()
 
 
-async def test_stopping_what_does_not_run_is_an_error(directory: Path) -> None:
+async def test_a_stop_of_a_monitor_that_is_not_running_raises(directory: Path) -> None:
     mine = Monitor(directory)
     with pytest.raises(NotRunningError):
         await mine.stop()
@@ -177,7 +189,7 @@ async def test_stopping_what_does_not_run_is_an_error(directory: Path) -> None:
         await mine.stop()
 
 
-async def test_a_monitor_may_be_started_again(directory: Path, counts: Counts) -> None:
+async def test_a_monitor_can_be_started_again(directory: Path, counts: Counts) -> None:
     mine = Monitor(directory, with_runtime=False)
     for _ in range(3):
         await mine.start()
@@ -187,15 +199,17 @@ async def test_a_monitor_may_be_started_again(directory: Path, counts: Counts) -
     assert counts()["x"] == 3
 
 
-async def test_a_block_may_be_stopped_within(directory: Path, counts: Counts) -> None:
-    """Who stops while `async with` is open meets no error at its end."""
+async def test_a_monitor_can_be_stopped_inside_its_async_with_block(
+    directory: Path, counts: Counts
+) -> None:
+    """The end of the block raises nothing then."""
     async with Monitor(directory) as mine:
         await mine.stop()
     assert not mine.is_running
 
 
 @pytest.mark.parametrize("options", [{"interval_s": 0}, {"sinks": 1}, {"intervall_s": 1}], ids=str)
-async def test_bad_options_are_told_where_they_are_given_and_nothing_runs(
+async def test_wrong_options_raise_where_they_are_given_and_nothing_runs(
     directory: Path, options: Any
 ) -> None:
     with pytest.raises(OptionError):
@@ -209,7 +223,7 @@ async def test_bad_options_are_told_where_they_are_given_and_nothing_runs(
         pass
 
 
-async def test_a_file_is_no_directory(directory: Path) -> None:
+async def test_a_file_as_the_directory_is_an_error(directory: Path) -> None:
     directory.write_text("mine")
     with pytest.raises(MonitoringDirectoryError, match="must be a directory, not a file"):
         await monitor.start(directory)
@@ -217,7 +231,7 @@ async def test_a_file_is_no_directory(directory: Path) -> None:
     assert not monitor.is_running
 
 
-async def test_a_directory_that_cannot_be_written_is_told_with_the_reason() -> None:
+async def test_a_directory_that_is_not_writable_is_an_error_with_the_reason() -> None:
     with pytest.raises(MonitoringDirectoryError, match="can write to") as caught:
         await monitor.start("/proc/monitoring")
     assert caught.value.directory == "/proc/monitoring"
@@ -233,7 +247,7 @@ async def test_options_come_from_the_environment(
     assert counts("runtime") == {}
 
 
-async def test_samplers_of_ones_own_are_asked_under_their_prefix(
+async def test_user_defined_samplers_record_under_their_prefix(
     directory: Path, counts: Counts
 ) -> None:
     sampler = FakeSampler(interval_s=0.01)
@@ -243,7 +257,7 @@ async def test_samplers_of_ones_own_are_asked_under_their_prefix(
     assert counts("fake") == {"number": sampler.samples}
 
 
-async def test_a_sampler_that_raises_is_counted_and_visible(
+async def test_exceptions_of_a_sampler_are_counted_and_recorded(
     directory: Path, counts: Counts
 ) -> None:
     sampler = FakeSampler(interval_s=0.01)
@@ -258,7 +272,9 @@ async def test_a_sampler_that_raises_is_counted_and_visible(
     assert counts("runtime")["telemetry sampler errors"] > 0
 
 
-async def test_sinks_of_ones_own_get_what_the_files_get(directory: Path, counts: Counts) -> None:
+async def test_user_defined_sinks_receive_what_the_files_receive(
+    directory: Path, counts: Counts
+) -> None:
     sink = MemorySink()
     async with Monitor(directory, sinks=[sink]):
         for _ in range(100):
@@ -278,7 +294,7 @@ class StuckSink(MemorySink):
         return ()
 
 
-async def test_a_stop_keeps_to_its_deadline_and_says_what_it_left(
+async def test_a_stop_keeps_its_deadline_and_logs_what_is_unpublished(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = Monitor(directory, with_runtime=False, sinks=[StuckSink()], stop_timeout_s=0.05)
@@ -298,13 +314,13 @@ async def test_a_stop_keeps_to_its_deadline_and_says_what_it_left(
 
 
 async def _settle() -> None:
-    """Wait for our threads to end."""
+    """Wait until the threads of the recording have ended."""
     async with asyncio.timeout(30):
         while any(each.name.startswith("aqltelemetry") for each in threading.enumerate()):
             await asyncio.sleep(0.01)
 
 
-async def test_a_sink_that_fails_costs_nothing_once_it_works_again(
+async def test_a_sink_that_fails_loses_nothing_once_it_works_again(
     directory: Path, counts: Counts
 ) -> None:
     sink = MemorySink()
@@ -319,10 +335,10 @@ async def test_a_sink_that_fails_costs_nothing_once_it_works_again(
     assert counts()["x"] == 1
 
 
-async def test_a_directory_removed_meanwhile_is_made_again(
+async def test_a_directory_that_is_removed_is_created_again(
     directory: Path, tmp_path: Path, counts: Counts
 ) -> None:
-    """With the journal elsewhere, nothing is lost by that."""
+    """Nothing is lost if the journal is elsewhere."""
     async with Monitor(directory, with_runtime=False, journal_dir=tmp_path / "journal") as mine:
         for number in range(3):
             with time_block("x"):
@@ -333,8 +349,8 @@ async def test_a_directory_removed_meanwhile_is_made_again(
     assert mine.stats().published == 3
 
 
-async def test_a_journal_removed_meanwhile_loses_nothing(directory: Path, counts: Counts) -> None:
-    """What is mapped outlives its file, and the next segments' directory is made again."""
+async def test_a_journal_that_is_removed_loses_nothing(directory: Path, counts: Counts) -> None:
+    """A mapping outlives its file, and the directory of the next segments is created again."""
     async with Monitor(directory, with_runtime=False, journal_dir=directory / "journal") as mine:
         for number in range(6):  # more than are made ahead
             with time_block("x"):
@@ -347,10 +363,10 @@ async def test_a_journal_removed_meanwhile_loses_nothing(directory: Path, counts
     assert (stats.published, stats.dropped) == (6, {})
 
 
-async def test_a_journal_that_fills_is_made_room_in_before_its_limit(
+async def test_a_journal_that_fills_is_emptied_before_its_limit(
     directory: Path, counts: Counts
 ) -> None:
-    """Files are published early then, so that nothing is dropped on a working disk."""
+    """Files are published early, so that nothing is dropped while the disk works."""
     async with Monitor(
         directory, with_runtime=False, journal_bytes=4 << 20, max_file_age_s=3600
     ) as mine:
@@ -382,7 +398,7 @@ class SteppingClock:
         return Anchor(at_ns, offset_ns + self.ahead_ns)
 
 
-async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
+async def test_a_step_of_the_wall_clock_is_followed_and_recorded(
     directory: Path,
     rows: Rows,
     monkeypatch: pytest.MonkeyPatch,
@@ -413,7 +429,7 @@ async def test_a_step_of_the_wall_clock_is_followed_and_a_row(
     record_property("got", f"a timepoint is {before} off before the step, {after} after it")
 
 
-async def test_drops_are_a_series_and_logged_once(
+async def test_drops_are_recorded_and_logged_once(
     directory: Path, counts: Counts, rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Monitor(directory, interval_s=0.01) as mine:
@@ -431,7 +447,7 @@ async def test_drops_are_a_series_and_logged_once(
     assert sum(counts("*").values()) == mine.stats().published
 
 
-async def test_where_no_journal_can_be_had_memory_is_used_and_the_data_say_so(
+async def test_without_a_journal_memory_is_used_and_the_data_show_it(
     directory: Path, rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "aqltelemetry"):
@@ -456,7 +472,7 @@ async def test_files_do_not_exceed_the_rotation_size(directory: Path, counts: Co
     assert counts()["x"] == 2_000
 
 
-async def test_old_files_are_removed_beyond_the_bytes_to_keep(directory: Path) -> None:
+async def test_old_files_are_removed_above_keep_bytes(directory: Path) -> None:
     async with Monitor(directory, keep_bytes=20_000, max_file_bytes=4096) as mine:
         for _ in range(10):
             for _ in range(100):
@@ -515,7 +531,7 @@ async def test_a_second_profiler_is_refused_and_nothing_is_left_running(director
     assert list(directory.rglob("*")) == []
 
 
-def test_a_loop_that_ended_without_a_stop_does_not_hinder_the_next(
+def test_an_event_loop_that_ended_without_a_stop_does_not_hinder_the_next_start(
     directory: Path, counts: Counts
 ) -> None:
     mine = Monitor(directory, with_runtime=False)
@@ -539,7 +555,7 @@ def test_a_loop_that_ended_without_a_stop_does_not_hinder_the_next(
     assert counts() == {"first": 1, "second": 1}
 
 
-async def test_another_loop_is_told_that_it_is_another(directory: Path) -> None:
+async def test_a_stop_on_another_event_loop_raises(directory: Path) -> None:
     async with Monitor(directory) as mine:
 
         def elsewhere() -> None:
@@ -554,7 +570,7 @@ async def test_another_loop_is_told_that_it_is_another(directory: Path) -> None:
 
 @pytest.mark.parametrize("wait_s", [0, 0.0003, 0.001, 0.003, 0.01])
 async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s: float) -> None:
-    """Wherever in it that is: these waits end in different places of it."""
+    """The waits end in different steps of the start."""
     mine = Monitor(directory, with_runtime=False)
     task = asyncio.create_task(mine.start())
     await asyncio.sleep(wait_s)
@@ -618,8 +634,8 @@ async def test_a_start_that_is_cancelled_before_the_journals_thread_begins_leave
     assert [*directory.rglob("*"), *left] == []
 
 
-async def test_a_segment_that_was_published_is_in_memory_no_more(directory: Path) -> None:
-    """Each refers to the next one, so whoever keeps one keeps all that follow."""
+async def test_a_published_segment_is_released_from_memory(directory: Path) -> None:
+    """Each segment refers to the next one, so a reference to one keeps all that follow."""
     async with Monitor(directory, with_runtime=False) as mine:
         for _ in range(12):
             record("x", 1.0)
@@ -629,7 +645,7 @@ async def test_a_segment_that_was_published_is_in_memory_no_more(directory: Path
     assert len(segments) < 6
 
 
-async def test_a_monitor_shows_what_it_does(directory: Path) -> None:
+async def test_the_representation_of_a_monitor_shows_its_state(directory: Path) -> None:
     mine = Monitor(directory)
     assert repr(mine) == "<Monitor not running>"
     assert mine.stats() == Stats()
@@ -638,8 +654,8 @@ async def test_a_monitor_shows_what_it_does(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["return", "raise SystemExit(0)", "import os; os._exit(0)"])
-def test_python_exits_though_nobody_stops(directory: Path, counts: Counts, how: str) -> None:
-    """And what it recorded is found by whoever starts next."""
+def test_python_exits_without_a_stop(directory: Path, counts: Counts, how: str) -> None:
+    """The next start publishes what was recorded."""
     program = f"""
 import asyncio
 from aqltelemetry import monitor, time_block
@@ -661,7 +677,7 @@ asyncio.run(main())
     assert counts() == {"unstopped": 1}
 
 
-async def test_a_flush_begins_delivery_again_where_all_tasks_were_cancelled(
+async def test_a_flush_restarts_delivery_after_all_tasks_were_cancelled(
     directory: Path, counts: Counts, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = Monitor(directory, with_runtime=False)
@@ -679,7 +695,7 @@ async def test_a_flush_begins_delivery_again_where_all_tasks_were_cancelled(
     assert (stats.published, counts("custom")) == (2, {"x": 2})
 
 
-async def test_a_flush_that_is_waiting_when_delivery_is_cancelled_says_so(directory: Path) -> None:
+async def test_a_flush_raises_when_delivery_is_cancelled_meanwhile(directory: Path) -> None:
     class HangingSink(MemorySink):
         async def write(self, batch: Batch) -> Sequence[SegmentId]:
             waiting.set()
@@ -719,7 +735,7 @@ async def test_a_profile_is_written_off_the_event_loop(
     assert list(directory.glob("profiler.*"))
 
 
-async def test_a_profile_is_written_where_no_thread_can_be_started(
+async def test_a_profile_is_written_even_if_no_thread_can_be_started(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(name: str) -> None:
@@ -730,7 +746,7 @@ async def test_a_profile_is_written_where_no_thread_can_be_started(
     assert list(directory.glob("profiler.*"))
 
 
-async def test_a_profile_that_is_written_slowly_keeps_no_stop_beyond_its_time(
+async def test_a_slow_write_of_a_profile_does_not_delay_a_stop_beyond_its_deadline(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = threading.Event()
@@ -774,7 +790,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_sink_that_names_what_it_keeps_again_loses_nothing_by_a_kill(
+async def test_a_sink_that_names_segments_repeatedly_loses_nothing_by_a_kill(
     directory: Path, rows: Rows
 ) -> None:
     done = subprocess.run([sys.executable, "-c", _CUMULATIVE, str(directory)], check=False)
@@ -790,7 +806,7 @@ async def test_a_sink_that_names_what_it_keeps_again_loses_nothing_by_a_kill(
 async def test_a_process_that_only_samples_makes_larger_files(
     directory: Path, is_busy: bool
 ) -> None:
-    """Its segments, of which the files' names tell, are sealed less often."""
+    """Its segments, which the files' names count, are sealed less often."""
     async with Monitor(directory, interval_s=0.01, flush_interval_s=0.01) as mine:
         while not list(directory.glob("runtime.*.csv")):  # the first comes as soon as ever
             await asyncio.sleep(0.01)
@@ -810,7 +826,7 @@ async def test_a_process_that_only_samples_makes_larger_files(
     assert (name.last - name.first > 5) == is_busy
 
 
-def test_where_asyncio_does_not_run_the_error_names_the_synchronous_interface(
+def test_without_asyncio_the_error_names_the_synchronous_interface(
     directory: Path,
 ) -> None:
     starting = Monitor(directory).start()

@@ -51,7 +51,7 @@ def _calls(path: Path) -> dict[str, tuple[int, float]]:
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_file_is_named_after_the_process_and_holds_what_was_called(tmp_path: Path) -> None:
+def test_the_file_is_named_after_the_process_and_contains_the_calls(tmp_path: Path) -> None:
     profiler = Profiler(str(tmp_path))
     profiler.start()
     _work()
@@ -64,7 +64,7 @@ def test_the_file_is_named_after_the_process_and_holds_what_was_called(tmp_path:
 
 
 @pytest.mark.usefixtures("engine")
-def test_another_profiler_is_named_and_left_alone(tmp_path: Path) -> None:
+def test_another_profiler_is_named_in_the_error_and_not_stopped(tmp_path: Path) -> None:
     other = cProfile.Profile()
     other.enable()
     try:
@@ -77,14 +77,14 @@ def test_another_profiler_is_named_and_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_use_of_yappi_is_left_alone(tmp_path: Path) -> None:
+def test_a_profile_by_yappi_of_the_program_is_not_stopped(tmp_path: Path) -> None:
     yappi.start()
     with pytest.raises(ProfilerError, match=r"yappi.*only one can be"):
         Profiler(str(tmp_path)).start()
     assert yappi.is_running()
 
 
-def test_what_a_program_found_by_yappi_itself_is_left_to_it(tmp_path: Path) -> None:
+def test_the_programs_own_results_of_yappi_are_not_cleared(tmp_path: Path) -> None:
     yappi.start()
     _work()
     yappi.stop()
@@ -109,8 +109,8 @@ def test_a_profile_that_cannot_be_written_leaves_no_part_of_a_file(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("engine")
-def test_no_profile_is_ever_overwritten(tmp_path: Path) -> None:
-    """Nor one of a process of another container, which has the same PID."""
+def test_no_profile_is_overwritten(tmp_path: Path) -> None:
+    """Not even one of a process of another container, which has the same PID."""
     names = []
     for form in ("pstats", "pstats", "speedscope", "pstats", "speedscope"):
         profiler = Profiler(str(tmp_path), form)
@@ -123,7 +123,7 @@ def test_no_profile_is_ever_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_own_threads_are_left_out(tmp_path: Path) -> None:
+def test_threads_of_the_telemetry_are_left_out(tmp_path: Path) -> None:
     done = threading.Event()
     thread = WorkerThread("aqltelemetry-test", done.set, 0.001)
     profiler = Profiler(str(tmp_path))
@@ -141,7 +141,7 @@ def test_own_threads_are_left_out(tmp_path: Path) -> None:
     assert sum(found[2] for found in stats.values()) <= passed_s
 
 
-def test_what_only_own_functions_called_is_left_out_of_statistics() -> None:
+def test_calls_by_the_telemetry_are_left_out_of_statistics() -> None:
     own, shared, only, theirs = (
         ("own.py", 1, "_run"),
         ("~", 0, "get"),
@@ -163,7 +163,7 @@ def test_what_only_own_functions_called_is_left_out_of_statistics() -> None:
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("install", [sys.setprofile, threading.setprofile])
-def test_a_profile_function_is_named_and_left_alone(
+def test_a_profile_function_is_named_in_the_error_and_not_replaced(
     tmp_path: Path, install: Callable[[Any], None]
 ) -> None:
     def hook(*_: object) -> None: ...
@@ -179,7 +179,7 @@ def test_a_profile_function_is_named_and_left_alone(
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring")
-def test_a_tool_of_sys_monitoring_is_named_and_left_alone(tmp_path: Path) -> None:
+def test_a_tool_of_sys_monitoring_is_named_in_the_error_and_not_replaced(tmp_path: Path) -> None:
     if sys.version_info >= (3, 12):
         sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "their tool")
         try:
@@ -191,7 +191,7 @@ def test_a_tool_of_sys_monitoring_is_named_and_left_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_second_profile_knows_nothing_of_the_first(tmp_path: Path) -> None:
+def test_a_second_profile_contains_nothing_of_the_first(tmp_path: Path) -> None:
     for work in (_work, lambda: None):
         profiler = Profiler(str(tmp_path))
         profiler.start()
@@ -200,7 +200,7 @@ def test_a_second_profile_knows_nothing_of_the_first(tmp_path: Path) -> None:
     assert "_work" not in _calls(Path(profiler.path))
 
 
-def test_yappi_counts_a_coroutine_once_and_its_waiting_as_its_time(tmp_path: Path) -> None:
+def test_yappi_counts_a_coroutine_once_with_its_waiting_time(tmp_path: Path) -> None:
     async def waiting() -> None:
         for _ in range(5):
             await asyncio.sleep(0.01)
@@ -236,18 +236,18 @@ def test_yappi_sees_threads_that_ran_before(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_yappi")
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="cProfile sees all threads there")
-def test_threads_apart_are_not_profiled_by_what_does_not_see_them(tmp_path: Path) -> None:
+def test_other_threads_need_a_profiler_that_sees_them(tmp_path: Path) -> None:
     with pytest.raises(ProfilerError, match=r"install aqltelemetry\[profiler\]"):
         Profiler(str(tmp_path), other_threads=True)
 
 
 @pytest.mark.usefixtures("without_yappi")
-def test_what_cprofile_does_not_tell_is_told(
+def test_the_limits_of_cprofile_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "aqltelemetry"):
         Profiler(str(tmp_path))
-    assert "tells little of coroutines" in caplog.text
+    assert "shows little of coroutines" in caplog.text
 
 
 def test_profiling_of_greenlets_is_by_greenlet(

@@ -1,4 +1,4 @@
-"""What a killed process recorded is published by others: whole, once, under its PID."""
+"""Other processes publish what a killed process recorded: all of it, once, under its PID."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]
 
-# Each observation is told to the parent, in order, after it was recorded: what
-# the parent has been told before the kill is what must be found.
+# The process reports each observation to its parent, in order, after it was recorded. All
+# observations that were reported before the kill must be found.
 _WITNESSED = """
 import asyncio, os, sys, threading
 from aqltelemetry import monitor, record
@@ -59,21 +59,21 @@ def _kill_after(directory: Path, lines: int, threads: int = 1) -> tuple[int, Cou
         [sys.executable, "-c", _WITNESSED, str(directory), str(threads)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(lines)]
+        reported = [process.stdout.readline() for _ in range(lines)]
         os.kill(process.pid, signal.SIGKILL)
-        told += process.stdout.readlines()
-    return process.pid, Counter(line.decode().strip() for line in told if line.endswith(b"\n"))
+        reported += process.stdout.readlines()
+    return process.pid, Counter(line.decode().strip() for line in reported if line.endswith(b"\n"))
 
 
 def _names(rows: list[dict[str, str]]) -> Counter[str]:
-    """Name the observations as the process told of them."""
+    """Return the observations in the form in which the process reported them."""
     return Counter(f"{row['Label']}/{float(row['Measurement']):.0f}" for row in rows)
 
 
-def _check(told: Counter[str], found: Counter[str], threads: int) -> None:
-    assert told - found == Counter(), "lost"
-    # Between recording and telling, each thread may have been killed once.
-    assert (found - told).total() <= threads, "duplicated, or never recorded"
+def _check(reported: Counter[str], found: Counter[str], threads: int) -> None:
+    assert reported - found == Counter(), "lost"
+    # Between recording and reporting, each thread may have been killed once.
+    assert (found - reported).total() <= threads, "duplicated, or never recorded"
     assert max(found.values()) == 1
 
 
@@ -81,20 +81,22 @@ def _check(told: Counter[str], found: Counter[str], threads: int) -> None:
 async def test_a_killed_process_loses_and_duplicates_nothing(
     directory: Path, rows: Rows, lines: int
 ) -> None:
-    pid, told = _kill_after(directory, lines)
+    pid, reported = _kill_after(directory, lines)
     await recover(directory)
     found = rows("custom")
-    _check(told, _names(found), 1)
+    _check(reported, _names(found), 1)
     assert {row["PID"] for row in found} == {str(pid)}
     # What it was writing when it was killed is removed later.
     assert all(parse(path.name) or path.suffix == ".tmp" for path in directory.rglob("*"))
 
 
-async def test_kill_after_kill_of_many_threads(directory: Path, rows: Rows) -> None:
+async def test_many_threads_that_are_killed_repeatedly_lose_nothing(
+    directory: Path, rows: Rows
+) -> None:
     total: Counter[tuple[int, str]] = Counter()
     for number in range(8):
-        pid, told = _kill_after(directory, 200 * number + 1, threads=4)
-        total.update({(pid, label): count for label, count in told.items()})
+        pid, reported = _kill_after(directory, 200 * number + 1, threads=4)
+        total.update({(pid, label): count for label, count in reported.items()})
     await recover(directory)
     found = Counter((int(row["PID"]), name) for row in rows("custom") for name in _names([row]))
     assert total - found == Counter()
@@ -106,18 +108,18 @@ async def test_a_running_monitor_publishes_what_its_killed_sibling_left(
     directory: Path, rows: Rows
 ) -> None:
     async with Monitor(directory, with_runtime=False, flush_interval_s=0.1) as mine:
-        pid, told = await asyncio.to_thread(_kill_after, directory, 50)
+        pid, reported = await asyncio.to_thread(_kill_after, directory, 50)
         async with asyncio.timeout(60):
             while not mine.stats().recovered:
                 await asyncio.sleep(0.01)
-    _check(told, _names(rows("custom")), 1)
+    _check(reported, _names(rows("custom")), 1)
     assert {row["PID"] for row in rows("custom")} == {str(pid)}
 
 
-async def test_what_a_living_process_has_in_its_journal_is_left_to_it(
+async def test_the_journal_of_a_living_process_is_not_recovered(
     directory: Path, rows: Rows
 ) -> None:
-    """However long that takes it, and whoever else runs meanwhile."""
+    """However long the process lives, and whichever others run meanwhile."""
     program = """
 import asyncio, sys
 from aqltelemetry import Monitor, time_block
@@ -145,10 +147,10 @@ asyncio.run(main())
     assert sorted(row["Label"] for row in rows()) == ["mine", "other"]
 
 
-async def test_two_recoverers_at_a_time_publish_once(directory: Path, rows: Rows) -> None:
-    told: Counter[str] = Counter()
+async def test_two_simultaneous_recoveries_publish_once(directory: Path, rows: Rows) -> None:
+    reported: Counter[str] = Counter()
     for _ in range(3):
-        told += _kill_after(directory, 100)[1]
+        reported += _kill_after(directory, 100)[1]
     program = """
 import asyncio, sys
 from aqltelemetry import Monitor
@@ -161,8 +163,8 @@ asyncio.run(main())
     assert [other.wait(60) for other in others] == [0] * 4
     await recover(directory)
     found = _names(rows("custom"))
-    assert told - found == Counter()
-    assert (found - told).total() <= 3
+    assert reported - found == Counter()
+    assert (found - reported).total() <= 3
 
 
 @pytest.mark.parametrize("is_alone", [False, True])
@@ -170,8 +172,8 @@ asyncio.run(main())
 async def test_row_30_a_damaged_segment_is_salvaged_and_set_aside(
     directory: Path, rows: Rows, damage: str, is_alone: bool
 ) -> None:
-    """Its process is known by the writer's other segments, its spares too, if there are any."""
-    pid, told = _kill_after(directory, 2_000)
+    """The writer's other segments name its process; if there are none, it is unknown."""
+    pid, reported = _kill_after(directory, 2_000)
     roots = [root for root in all_roots(str(directory)) if root.exists()]
     segments = sorted(path for root in roots for path in root.glob("*/*.seg"))
     used = max(path for path in segments if any(path.read_bytes()[RECORDS_AT:]))
@@ -191,19 +193,19 @@ async def test_row_30_a_damaged_segment_is_salvaged_and_set_aside(
     found = _names(rows("custom"))
     owner = UNKNOWN_PID if is_alone else pid
     if damage == "header":
-        _check(told, found, 1)
+        _check(reported, found, 1)
         assert {row["PID"] for row in rows("custom")} == {str(owner)}
     else:
-        assert found <= told
+        assert found <= reported
     (verdict,) = (each for each in verify(directory, roots) if each.pid == owner)
     assert (verdict.damaged_segments, verdict.problems) == (1, [])
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "link", "other name"])
-async def test_row_44_what_others_put_into_the_journal_is_not_followed(
+async def test_row_44_foreign_entries_of_the_journal_are_not_followed(
     directory: Path, rows: Rows, tmp_path: Path, kind: str
 ) -> None:
-    _, told = _kill_after(directory, 100)
+    _, reported = _kill_after(directory, 100)
     (root,) = (root for root in all_roots(str(directory)) if root.exists())
     (writer,) = root.iterdir()
     planted = writer / "000099.seg"
@@ -221,13 +223,13 @@ async def test_row_44_what_others_put_into_the_journal_is_not_followed(
     async with Monitor(directory, with_runtime=False), asyncio.timeout(60):
         while writer.exists():
             await asyncio.sleep(0.01)
-    _check(told, _names(rows("custom")), 1)
+    _check(reported, _names(rows("custom")), 1)
     assert victim.read_bytes() == b"secret"
     assert os.path.lexists(root / f"{writer.name}-000099{BAD_SUFFIX}")
 
 
-async def test_a_killed_recoverer_is_recovered_from(directory: Path, rows: Rows) -> None:
-    _, told = _kill_after(directory, 5_000)
+async def test_what_a_killed_recovery_left_is_recovered(directory: Path, rows: Rows) -> None:
+    _, reported = _kill_after(directory, 5_000)
     program = """
 import asyncio, os, signal, sys
 from aqltelemetry import Monitor
@@ -249,13 +251,13 @@ asyncio.run(main())
         )
         assert killed.returncode == -signal.SIGKILL
     await recover(directory)
-    _check(told, _names(rows("custom")), 1)
+    _check(reported, _names(rows("custom")), 1)
 
 
-async def test_a_process_killed_between_publishing_and_forgetting_leaves_no_duplicate(
+async def test_a_kill_between_publication_and_removal_leaves_no_duplicate(
     directory: Path, rows: Rows
 ) -> None:
-    """It published several segments in one file; they are recovered one by one."""
+    """The process published several segments in one file; they are recovered one by one."""
     program = """
 import asyncio, os, signal, sys
 from aqltelemetry import Monitor, time_block
@@ -284,7 +286,9 @@ asyncio.run(main())
     assert Counter(row["Label"] for row in rows()) == {str(number): 100 for number in range(5)}
 
 
-def test_row_32_after_many_orphans_recovery_pauses_for_nine_times_as_long(tmp_path: Path) -> None:
+def test_row_32_after_many_dead_writers_recovery_pauses_for_nine_times_as_long(
+    tmp_path: Path,
+) -> None:
     for _ in range(40):
         writer = Writer.in_journal(tmp_path, origin())
         for _ in range(2):
@@ -309,7 +313,7 @@ def test_row_32_after_many_orphans_recovery_pauses_for_nine_times_as_long(tmp_pa
     recovery.close()
 
 
-def test_a_journal_that_can_not_be_looked_through_is_logged_once_for_each_reason(
+def test_a_journal_that_cannot_be_read_is_logged_once_for_each_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons = [errno.EMFILE, errno.EMFILE, errno.EIO, errno.EMFILE]

@@ -12,7 +12,7 @@ from fakes import FakeSampler
 
 
 class Appended:
-    """Takes what a schedule records."""
+    """Collects what a schedule records."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[Key, float]] = []
@@ -22,7 +22,7 @@ class Appended:
 
 
 class Sleeper:
-    """Stands for `asyncio.sleep`: moves the loop's time on instead, late by `late_s`."""
+    """Replaces `asyncio.sleep`: advances the loop's time instead, late by `late_s`."""
 
     def __init__(self, late_s: list[float], cost_s: float = 0.0) -> None:
         self.now_s = 1000.0
@@ -70,7 +70,7 @@ async def test_samples_do_not_drift(run: Run) -> None:
     assert schedule.missed == 0
 
 
-async def test_missed_ticks_are_counted_and_not_made_up_for(run: Run) -> None:
+async def test_missed_ticks_are_counted_and_skipped(run: Run) -> None:
     sampler = FakeSampler()
     sleeper = Sleeper([0.0, 3.5, 0.0])
     schedule = Schedule(sampler, 1.0, Appended())
@@ -94,7 +94,7 @@ async def test_a_sampler_that_raises_stays_on_schedule_and_is_logged_once(
     assert [value for _, value in appended.rows] == [1, 2]
 
 
-async def test_a_sampler_that_returns_nonsense_is_a_sampler_that_raises() -> None:
+async def test_a_wrong_result_of_a_sampler_is_counted_as_an_error() -> None:
     class Nonsense(FakeSampler):
         async def sample(self) -> int:  # type: ignore[override]
             return 7

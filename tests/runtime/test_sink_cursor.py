@@ -42,7 +42,7 @@ async def test_segments_are_given_in_order() -> None:
     assert list(cursor.todo) == [_TWO, _THREE]
 
 
-async def test_what_is_taken_and_not_kept_is_due_for_a_flush() -> None:
+async def test_what_a_sink_took_and_does_not_keep_is_due_for_a_flush() -> None:
     cursor = SinkCursor(SlowSink())
     assert cursor.flush_at_s(60.0) is None
     await cursor.write(_batch(_ONE), 10.0)
@@ -52,7 +52,7 @@ async def test_what_is_taken_and_not_kept_is_due_for_a_flush() -> None:
     assert cursor.flush_at_s(60.0) is None
 
 
-async def test_after_a_failure_all_that_is_not_kept_is_given_again_in_order() -> None:
+async def test_after_a_failure_all_segments_that_are_not_kept_are_given_again_in_order() -> None:
     cursor = SinkCursor(SlowSink())
     cursor.add(_THREE)
     await cursor.write(_batch(_ONE), 0.0)
@@ -89,7 +89,7 @@ def test_a_failure_is_logged_once_for_each_type(caplog: pytest.LogCaptureFixture
 
 
 class SayingSink(MemorySink):
-    """Returns what it is told to."""
+    """Returns the given results, one for each call."""
 
     def __init__(self, *said: object) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def _numbers(segments: Sequence[SegmentId]) -> list[int]:
     return [segment.sequence for segment in segments]
 
 
-async def test_a_segment_that_is_named_again_is_kept_once() -> None:
+async def test_a_segment_that_is_named_again_counts_once() -> None:
     cursor = SinkCursor(
         SayingSink([_ONE], [_ONE, _TWO], [_ONE, _TWO, _THREE], [_ONE, _TWO, _THREE])
     )
@@ -130,7 +130,7 @@ async def test_a_segment_that_is_named_again_is_kept_once() -> None:
         (segment for segment in (_ONE,)),
     ],
 )
-async def test_of_what_a_sink_returns_only_what_it_was_given_counts(said: object) -> None:
+async def test_only_segments_that_a_sink_was_given_count_as_kept(said: object) -> None:
     cursor = SinkCursor(SayingSink(said))
     cursor.add(_ONE)
     cursor.add(_TWO)
@@ -141,7 +141,7 @@ async def test_of_what_a_sink_returns_only_what_it_was_given_counts(said: object
 @pytest.mark.parametrize(
     "said", [None, 7, True, _batch(_ONE).segment.sequence, object(), "abc", b"x"]
 )
-async def test_a_sink_that_returns_nonsense_keeps_nothing_and_is_logged_once(
+async def test_a_wrong_result_of_a_sink_keeps_nothing_and_is_logged_once(
     said: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     cursor = SinkCursor(SayingSink(said, said, said))
@@ -152,7 +152,7 @@ async def test_a_sink_that_returns_nonsense_keeps_nothing_and_is_logged_once(
     assert "must return" in caplog.text
 
 
-async def test_what_a_sink_has_not_been_given_yet_or_failed_on_is_given_all_the_same(
+async def test_a_segment_that_a_sink_names_before_it_was_given_is_given_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cursor = SinkCursor(SayingSink([_ONE, _TWO, _THREE], [_ONE, _TWO]))
@@ -166,7 +166,7 @@ async def test_what_a_sink_has_not_been_given_yet_or_failed_on_is_given_all_the_
     assert len(caplog.records) == 1
 
 
-async def test_a_generator_that_raises_is_a_sink_that_raises() -> None:
+async def test_a_generator_that_raises_is_an_error_of_the_sink() -> None:
     def said(batch: Batch) -> Iterator[SegmentId]:
         yield batch.segment
         raise OSError("down")
@@ -188,7 +188,7 @@ async def _second(*prefixes: str, rows: int = 1, may_wait: bool = True) -> SinkC
     return cursor
 
 
-async def test_samples_alone_wait_longer_once_some_were_kept() -> None:
+async def test_samples_alone_wait_longer_after_the_first_flush() -> None:
     cursor = await _second("runtime")
     assert cursor.is_quiet
     assert cursor.flush_at_s(60.0) == 700.0
@@ -206,7 +206,7 @@ async def test_samples_wait_ten_times_as_long_or_ten_minutes(
 
 
 @pytest.mark.parametrize("prefixes", [("duration",), ("runtime", "custom"), ("mine",)])
-async def test_whatever_else_is_observed_ends_the_wait(prefixes: tuple[str, ...]) -> None:
+async def test_other_observations_end_the_wait_of_samples(prefixes: tuple[str, ...]) -> None:
     cursor = await _second("runtime")
     await cursor.write(_batch(_THREE, *prefixes), 400.0)
     assert not cursor.is_quiet
@@ -217,7 +217,7 @@ async def test_many_samples_do_not_wait() -> None:
     assert (await _second("runtime", rows=30_000)).flush_at_s(60.0) == 160.0
 
 
-async def test_nothing_waits_for_who_shares_the_batches_with_another_sink() -> None:
+async def test_samples_do_not_wait_with_several_sinks() -> None:
     cursor = await _second("runtime", may_wait=False)
     assert not cursor.is_quiet
     assert cursor.flush_at_s(60.0) == 160.0

@@ -17,7 +17,7 @@ from fakes import FakeClock
 
 @pytest.fixture
 def waiting() -> Iterator[threading.Thread]:
-    """A thread of the application that waits in a function of its own."""
+    """A thread of the application that waits in a known function."""
     may_end, is_there = threading.Event(), threading.Event()
 
     def outer() -> None:
@@ -45,7 +45,7 @@ def _stacks(result: dict[str, Any], name: str) -> list[list[str]]:
     return [[frames[number] for number in stack] for stack in _profile(result, name)["samples"]]
 
 
-def test_a_stack_is_outermost_first_and_lasts_as_long_as_it_was_seen(
+def test_a_stack_is_outermost_first_and_weighs_the_time_it_was_seen(
     waiting: threading.Thread,
 ) -> None:
     clock = FakeClock()
@@ -65,7 +65,7 @@ def test_a_stack_is_outermost_first_and_lasts_as_long_as_it_was_seen(
     assert len(found["samples"]) == len(found["weights"])
 
 
-def test_own_threads_are_left_out(waiting: threading.Thread) -> None:
+def test_threads_of_the_telemetry_are_left_out(waiting: threading.Thread) -> None:
     thread = WorkerThread("aqltelemetry-test")
     profiler = StackProfiler(1)
     profiler.sample()
@@ -76,7 +76,9 @@ def test_own_threads_are_left_out(waiting: threading.Thread) -> None:
     thread.shutdown()
 
 
-def test_it_samples_by_itself_and_writes_json(tmp_path: Path, waiting: threading.Thread) -> None:
+def test_a_thread_takes_the_samples_and_the_file_is_json(
+    tmp_path: Path, waiting: threading.Thread
+) -> None:
     profiler = StackProfiler(1)
     profiler.start()
     while not profiler.result()["profiles"]:

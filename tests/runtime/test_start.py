@@ -1,4 +1,4 @@
-"""A start is all or nothing: whichever step of it fails, nothing is left on."""
+"""If any step of a start fails, the steps before it are undone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _StepError(Exception):
 
 
 class _Attached:
-    """A sampler that observes something between its samples, and may fail to begin."""
+    """A sampler that observes something between its samples; `attach` may fail."""
 
     prefix = "custom"
     interval_s: float | None = None
@@ -62,7 +62,7 @@ class _Attached:
 
 @contextlib.contextmanager
 def _failing(at: int) -> Iterator[list[str]]:
-    """Have the step with this number raise, on whichever thread; list the steps."""
+    """Make the step with this number raise, on its thread; yield the list of steps."""
     steps: list[str] = []
     main = threading.get_ident()
 
@@ -125,7 +125,7 @@ async def _check_nothing_on(directory: Path, monitor: Monitor, callbacks: list[A
     )
 
 
-async def test_whichever_step_of_a_start_fails_nothing_is_left_on(
+async def test_a_start_that_fails_in_any_step_leaves_nothing_on(
     directory: Path, counts: Counts
 ) -> None:
     callbacks = list(gc.callbacks)
@@ -177,7 +177,9 @@ async def test_a_sampler_that_cannot_be_attached_prevents_the_start(
     assert counts() == {"now": 1}
 
 
-def test_the_same_holds_without_an_event_loop(directory: Path, counts: Counts) -> None:
+def test_a_failed_start_without_an_event_loop_leaves_nothing_on(
+    directory: Path, counts: Counts
+) -> None:
     sampler = _Attached(RuntimeError)
     with pytest.raises(RuntimeError, match="no"):
         sync.start(directory, samplers=[sampler])
@@ -195,7 +197,7 @@ def test_the_same_holds_without_an_event_loop(directory: Path, counts: Counts) -
 def test_a_thread_that_cannot_be_started_prevents_the_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """As where a container limits its processes: the loop's, the journal's, the sinks'."""
+    """As in a container with a limit of processes: the thread of the loop, journal or sinks."""
     start, started = threading.Thread.start, []
 
     def limited(thread: threading.Thread) -> None:
@@ -219,7 +221,7 @@ def test_a_thread_that_cannot_be_started_prevents_the_start(
     sync.stop()
 
 
-async def test_a_start_that_is_cancelled_at_any_turn_leaves_nothing_on(
+async def test_a_start_that_is_cancelled_in_any_turn_leaves_nothing_on(
     directory: Path, counts: Counts
 ) -> None:
     callbacks = list(gc.callbacks)
