@@ -42,22 +42,14 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "tests/journal",
     "tests/matrix.py",
     "tests/recording",
-<<<<<<< HEAD
     "tests/samplers",
     "tests/sinks",
-=======
-    "tests/services.py",
->>>>>>> fdd7ff0 (The list of texts to clean: what is clean is removed)
     "tests/system/test_extensions.py",
     "tests/test_errors.py",
     "tests/test_fault_matrix.py",
     "tests/test_injection.py",
     "tests/test_storm.py",
-<<<<<<< HEAD
     "tests/views",
-=======
-    "tests/twinned.py",
->>>>>>> fdd7ff0 (The list of texts to clean: what is clean is removed)
 )
 
 # A pattern's spaces match line ends and underscores too.
