@@ -76,7 +76,7 @@ docs: $(VENV)/docs ## build the documentation into build/site; warnings are erro
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 
-compare: $(VENV)/bench ## measure costs beside another revision; REVISION=v0.1.0
+compare: $(VENV)/bench ## compare costs with another revision; REVISION=v0.1.0
 	$(BIN)/python benchmarks/compare.py $(REVISION) $(ARGS)
 
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
