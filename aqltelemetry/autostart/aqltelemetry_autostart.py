@@ -27,27 +27,25 @@ if TYPE_CHECKING:
 MODE = "AQLTELEMETRY_RUN"
 """Environment variable: `program` for the first Python process; for those below it, the PID
 of the one above, and whether that is a `program` or a `server`."""
-HOSTS = frozenset(
-    {
-        "aiohttp.web_runner",
-        "bottle",
-        "django.core.handlers.asgi",
-        "django.core.handlers.wsgi",
-        "falcon.app",
-        "falcon.asgi.app",
-        "flask.app",
-        "gunicorn.workers.base",
-        "gunicorn.workers.gasgi",
-        "litestar.app",
-        "pyramid.router",
-        "quart.app",
-        "sanic.app",
-        "starlette.applications",
-        "uvicorn.config",
-        "werkzeug.middleware.dispatcher",
-    }
-)
-"""Modules that `aqltelemetry.hosts.autopatch` patches."""
+HOSTS = {
+    "aiohttp.web_runner": ("aiohttp", "AppRunner"),
+    "bottle": ("WSGI", "Bottle"),
+    "django.core.handlers.asgi": ("ASGI", "ASGIHandler"),
+    "django.core.handlers.wsgi": ("WSGI", "WSGIHandler"),
+    "falcon.app": ("WSGI", "App"),
+    "falcon.asgi.app": ("ASGI", "App"),
+    "flask.app": ("WSGI", "Flask"),
+    "gunicorn.workers.base": ("Gunicorn", "Worker"),
+    "gunicorn.workers.gasgi": ("Gunicorn", "ASGIWorker"),
+    "litestar.app": ("ASGI", "Litestar"),
+    "pyramid.router": ("WSGI", "Router"),
+    "quart.app": ("ASGI", "Quart"),
+    "sanic.app": ("ASGI", "Sanic"),
+    "starlette.applications": ("ASGI", "Starlette"),
+    "uvicorn.config": ("Uvicorn", "Config"),
+    "werkzeug.middleware.dispatcher": ("WSGI", "DispatcherMiddleware"),
+}
+"""Modules that `aqltelemetry.hosts.autopatch` patches: the kind of host, and the class."""
 SERVERS = frozenset(
     {
         *("aqltelemetry", "daphne", "flask", "granian", "gunicorn", "hypercorn"),
@@ -166,7 +164,7 @@ def begin() -> None:
         return
     notes.note("started", " ".join(sys.orig_argv))
     recorded = is_program(mode, pid, sys.orig_argv)
-    watch = ImportWatch(HOSTS)
+    watch = ImportWatch(frozenset(HOSTS))
     sys.meta_path.insert(0, watch)
     os.environ[MODE] = f"{pid}/{'program' if recorded else 'server'}"
     if recorded:

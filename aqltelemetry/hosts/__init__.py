@@ -1,4 +1,4 @@
 """Where requests are recorded: aiohttp, ASGI, WSGI, Gunicorn.
 
-May import: runtime, samplers, recording, journal, system.
+May import: autostart, runtime, samplers, recording, journal, system.
 """

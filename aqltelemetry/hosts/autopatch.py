@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import MethodType, ModuleType
 from typing import Any
 
+from aqltelemetry.autostart.aqltelemetry_autostart import HOSTS
 from aqltelemetry.errors import AlreadySetUpError
 from aqltelemetry.hosts.lifecycle import log_failed_start
 from aqltelemetry.hosts.tracebacks import keep_first_frame
@@ -25,7 +26,8 @@ from aqltelemetry.system.threads import start_natively
 
 def patch(module: ModuleType) -> None:
     """Patch a module of `HOSTS`, which was just imported, so that its requests are recorded."""
-    HOSTS[module.__name__](module)
+    kind, name = HOSTS[module.__name__]
+    PATCHES[kind](module, name)
 
 
 def record_program() -> bool:
@@ -110,42 +112,36 @@ class _Wrapped:
         return known[1]
 
 
-def _asgi_class(name: str) -> Callable[[ModuleType], None]:
-    def patch(module: ModuleType) -> None:
-        kind = getattr(module, name)
-        call = kind.__call__
-        wrapped = _Wrapped(_asgi)
+def _patch_asgi(module: ModuleType, name: str) -> None:
+    kind = getattr(module, name)
+    call = kind.__call__
+    wrapped = _Wrapped(_asgi)
 
-        @functools.wraps(call)
-        async def timed(app: object, scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await wrapped(app, call)(scope, receive, send)
-            except BaseException as exc:
-                keep_first_frame(exc)
-                raise
+    @functools.wraps(call)
+    async def timed(app: object, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await wrapped(app, call)(scope, receive, send)
+        except BaseException as exc:
+            keep_first_frame(exc)
+            raise
 
-        kind.__call__ = timed
-
-    return patch
+    kind.__call__ = timed
 
 
-def _wsgi_class(name: str) -> Callable[[ModuleType], None]:
-    def patch(module: ModuleType) -> None:
-        kind = getattr(module, name)
-        call = kind.__call__
-        wrapped = _Wrapped(_wsgi)
+def _patch_wsgi(module: ModuleType, name: str) -> None:
+    kind = getattr(module, name)
+    call = kind.__call__
+    wrapped = _Wrapped(_wsgi)
 
-        @functools.wraps(call)
-        def timed(app: object, environ: Any, start_response: Any) -> Any:
-            try:
-                return wrapped(app, call)(environ, start_response)
-            except BaseException as exc:
-                keep_first_frame(exc)
-                raise
+    @functools.wraps(call)
+    def timed(app: object, environ: Any, start_response: Any) -> Any:
+        try:
+            return wrapped(app, call)(environ, start_response)
+        except BaseException as exc:
+            keep_first_frame(exc)
+            raise
 
-        kind.__call__ = timed
-
-    return patch
+    kind.__call__ = timed
 
 
 def _asgi(app: Any) -> Any:
@@ -160,8 +156,9 @@ def _wsgi(app: Any) -> Any:
     return TelemetryMiddleware(app)
 
 
-def _aiohttp(module: ModuleType) -> None:
-    make = module.AppRunner.__init__
+def _patch_aiohttp(module: ModuleType, name: str) -> None:
+    runner_class = getattr(module, name)
+    make = runner_class.__init__
 
     @functools.wraps(make)
     def init(runner: Any, app: Any, *arguments: Any, **keywords: Any) -> None:
@@ -172,11 +169,12 @@ def _aiohttp(module: ModuleType) -> None:
         with log_failed_start(), suppress(AlreadySetUpError):
             setup(app)
 
-    module.AppRunner.__init__ = init
+    runner_class.__init__ = init
 
 
-def _uvicorn(module: ModuleType) -> None:
-    load = module.Config.load
+def _patch_uvicorn(module: ModuleType, name: str) -> None:
+    config_class = getattr(module, name)
+    load = config_class.load
 
     @functools.wraps(load)
     def load_wrapped(config: Any) -> None:
@@ -186,17 +184,15 @@ def _uvicorn(module: ModuleType) -> None:
             with log_failed_start():
                 config.loaded_app = _asgi(config.loaded_app)
 
-    module.Config.load = load_wrapped
+    config_class.load = load_wrapped
 
 
-def _gunicorn(module: ModuleType) -> None:
-    for kind in vars(module).values():
-        load = getattr(kind, "__dict__", {}).get("load_wsgi")
-        if load is not None and kind.__module__ == module.__name__:
-            kind.load_wsgi = _loading(load)
+def _patch_gunicorn(module: ModuleType, name: str) -> None:
+    worker_class = getattr(module, name)
+    load = vars(worker_class).get("load_wsgi")
+    if load is None:  # the method of the base class is patched
+        return
 
-
-def _loading(load: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(load)
     def load_wrapped(worker: Any) -> None:
         load(worker)
@@ -204,28 +200,14 @@ def _loading(load: Callable[[Any], None]) -> Callable[[Any], None]:
 
         post_worker_init(worker)
 
-    return load_wrapped
+    worker_class.load_wsgi = load_wrapped
 
 
-HOSTS: Mapping[str, Callable[[ModuleType], None]] = {
-    "aiohttp.web_runner": _aiohttp,
-    "bottle": _wsgi_class("Bottle"),
-    "django.core.handlers.asgi": _asgi_class("ASGIHandler"),
-    "django.core.handlers.wsgi": _wsgi_class("WSGIHandler"),
-    "falcon.app": _wsgi_class("App"),
-    "falcon.asgi.app": _asgi_class("App"),
-    "flask.app": _wsgi_class("Flask"),
-    "gunicorn.workers.base": _gunicorn,
-    "gunicorn.workers.gasgi": _gunicorn,
-    "litestar.app": _asgi_class("Litestar"),
-    "pyramid.router": _wsgi_class("Router"),
-    "quart.app": _asgi_class("Quart"),
-    "sanic.app": _asgi_class("Sanic"),
-    "starlette.applications": _asgi_class("Starlette"),
-    "uvicorn.config": _uvicorn,
-    "werkzeug.middleware.dispatcher": _wsgi_class("DispatcherMiddleware"),
+PATCHES: Mapping[str, Callable[[ModuleType, str], None]] = {
+    "aiohttp": _patch_aiohttp,
+    "ASGI": _patch_asgi,
+    "WSGI": _patch_wsgi,
+    "Gunicorn": _patch_gunicorn,
+    "Uvicorn": _patch_uvicorn,
 }
-"""Modules to patch, and the function that patches each.
-
-`autostart.HOSTS` lists the same names, since it runs where this package can't be imported.
-"""
+"""The function that patches a class of a module, by the kind of host."""

@@ -162,6 +162,29 @@ aqltelemetry_with_ttfb = False
     assert not (tmp_path / "other").exists()
 
 
+_TEMPLATE = """
+def template(request):
+    path = getattr(request, "path", None) or request.get("path") or request["PATH_INFO"]
+    return "/chosen" if path.startswith("/users/") else None
+"""
+
+
+@pytest.mark.parametrize("worker", ["sync", "aiohttp.GunicornWebWorker", "asgi"])
+def test_a_template_of_the_configuration_names_the_routes(
+    tmp_path: Path, directory: Path, rows: Rows, worker: str
+) -> None:
+    (tmp_path / "routes.py").write_text(_TEMPLATE)
+    config = """
+from aqltelemetry.gunicorn import post_worker_init, worker_exit
+aqltelemetry_template = "routes:template"
+"""
+    arguments = ("app:app", "--worker-class", worker)
+    answered = _run(tmp_path, directory, PROGRAMS[WORKERS[worker]], *arguments, config=config)
+    found = Counter(row["Label"] for row in rows())
+    assert found["/chosen [GET]"] == answered
+    assert found["unmatched"] == 1
+
+
 def test_a_configuration_of_hooks_for_requests_works(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:

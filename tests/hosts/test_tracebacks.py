@@ -122,7 +122,7 @@ async def test_a_patched_class_adds_no_second_frame(directory: Path) -> None:
             await _raise()
 
     module: Any = type("Module", (), {"Application": Application})
-    autopatch._asgi_class("Application")(module)
+    autopatch._patch_asgi(module, "Application")
     async with Monitor(directory, with_runtime=False):
         exc = await _call(Application(), _raise)
     assert len(_ours(exc)) == 1, _ours(exc)
