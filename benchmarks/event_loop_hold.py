@@ -31,8 +31,8 @@ from _table import show
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.reader import read_segment
-from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.journal.writer import Writer, WriterOptions
+from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording, install, remove
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.sinks.account import AccountBuilder
@@ -128,7 +128,7 @@ def percentiles(name: str, times_ns: list[int]) -> tuple[str, float, *tuple[floa
 
 
 class Steps:
-    """Stands for `breathe`: notes how long the work since the last breath took."""
+    """Stands for `yield_gil`: notes how long the work since the last breath took."""
 
     def __init__(self) -> None:
         self.longest_ns = 0
@@ -146,10 +146,10 @@ def steps() -> None:
     longest_ns: dict[str, list[int]] = {}
     for _ in range(RUNS):
         for name, work in _works():
-            rest = Steps()
-            work(rest)
-            rest()
-            longest_ns.setdefault(name, []).append(rest.longest_ns)
+            steps = Steps()
+            work(steps)
+            steps()
+            longest_ns.setdefault(name, []).append(steps.longest_ns)
     title = f"Longest step between two releases of the interpreter's lock, in ms, of {RUNS} runs"
     rows = [
         (name, statistics.median(found) / 1e6, max(found) / 1e6)
@@ -161,24 +161,27 @@ def steps() -> None:
 def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
     with tempfile.TemporaryDirectory() as directory:
         writer = Writer.in_journal(
-            Path(directory), Origin(directory, 16 << 20, time_ns, LabelLimit())
+            Path(directory), WriterOptions(directory, 16 << 20, time_ns, LabelLimit())
         )
         yield "making a segment", writer.new_segment
         segment = writer.new_segment()
-        recording = Recording(ChildFeeder(lambda: writer), segment, read_anchor())
+        recording = Recording(ChildSegments(lambda: writer), segment, read_anchor())
         install(recording)
         for _ in range(segment.capacity):
             with time_block("/version [GET]"):
                 pass
         remove(recording)
         data = segment.map[:]
-        yield "reading a full one", lambda rest: read_segment(data, recovered=False, rest=rest)
+        yield (
+            "reading a full one",
+            lambda steps: read_segment(data, recovered=False, yield_gil=steps),
+        )
         yield (
             "reading a full one of a dead process",
-            lambda rest: read_segment(data, recovered=True, rest=rest),
+            lambda steps: read_segment(data, recovered=True, yield_gil=steps),
         )
         batch = read_segment(data, recovered=False).batch
-        yield "formatting its observations", lambda rest: format_batch(batch, rest=rest)
+        yield "formatting its observations", lambda steps: format_batch(batch, yield_gil=steps)
         texts = format_batch(batch)
         yield "adding it to the account", lambda _: AccountBuilder().add(batch.account, texts)
         writer.close()

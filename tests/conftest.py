@@ -87,7 +87,7 @@ def recorded() -> Iterator[Callable[[], list[tuple[str, float]]]]:
     recorder.install(session)
 
     def rows() -> list[tuple[str, float]]:
-        batch = read_segment(segment.map[:], recovered=True, rest=lambda: None).batch
+        batch = read_segment(segment.map[:], recovered=True, yield_gil=lambda: None).batch
         return [(c.series.label, value) for c in batch.columns for value in c.values]
 
     yield rows

@@ -1,4 +1,4 @@
-"""Stand-ins for a clock, a sink, a sampler and a feeder."""
+"""Stand-ins for a clock, a sink, a sampler and a source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import Segment, random_id_base
-from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.journal.writer import Writer, WriterOptions
 from aqltelemetry.observation import Batch, Measurement, SegmentId
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.system.clock import Anchor
@@ -74,7 +74,7 @@ class FakeSampler:
         return (Measurement("number", self.samples),)
 
 
-class ManualFeeder:
+class ManualSource:
     """Hands out the segments that a test gives it, and counts how often it is asked for what."""
 
     def __init__(self, *segments: Segment) -> None:
@@ -83,36 +83,36 @@ class ManualFeeder:
         self.tables_wanted = 0
         self.breaths = 0
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         self.woken += 1
 
-    def provide_table(self) -> None:
+    def request_label_table(self) -> None:
         self.tables_wanted += 1
 
-    def breathe(self, segment: Segment) -> None:
+    def throttle(self, segment: Segment) -> None:
         self.breaths += 1
 
-    def successor(self, full: Segment) -> Segment | None:
+    def next_segment(self, full: Segment) -> Segment | None:
         if self.segments:
             full.successor = self.segments.pop(0)
         return full.successor
 
 
-def origin(directory: str = "/somewhere", max_file_bytes: int = 16 << 20) -> Origin:
+def writer_options(directory: str = "/somewhere", max_file_bytes: int = 16 << 20) -> WriterOptions:
     """Return what the segments of a test say."""
-    return Origin(directory, max_file_bytes, lambda: EPOCH_NS, LabelLimit())
+    return WriterOptions(directory, max_file_bytes, lambda: EPOCH_NS, LabelLimit())
 
 
 def memory_segments(count: int) -> list[Segment]:
     """Make segments in memory."""
-    writer = Writer.in_memory(origin())
+    writer = Writer.in_memory(writer_options())
     return [writer.new_segment() for _ in range(count)]
 
 
-def recording(*segments: Segment) -> tuple[Recording, ManualFeeder]:
+def recording(*segments: Segment) -> tuple[Recording, ManualSource]:
     """Begin a recording into the given segments."""
-    feeder = ManualFeeder(*segments[1:])
-    return Recording(feeder, segments[0], Anchor(0, EPOCH_NS)), feeder
+    source = ManualSource(*segments[1:])
+    return Recording(source, segments[0], Anchor(0, EPOCH_NS)), source
 
 
 def header(**changes: object) -> Header:

@@ -29,7 +29,7 @@ import pytest
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.dead_writers import claim_orphans
+from aqltelemetry.journal.dead_writers import lock_dead_writers
 from aqltelemetry.journal.format import SEGMENT_BYTES
 from aqltelemetry.journal.labels import MAX_LABELS
 from aqltelemetry.journal.location import all_roots
@@ -41,7 +41,7 @@ from aqltelemetry.runtime import assembly, session
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
-from fakes import MemorySink, origin
+from fakes import MemorySink, writer_options
 from fakes import recording as _recording
 from figures import rss_bytes, spread
 from servers import recover
@@ -173,11 +173,11 @@ def test_row_13_a_segment_is_free_while_a_child_of_its_dead_owner_lives(tmp_path
     """And while its owner is a zombie: row 15."""
     pid = os.fork()
     if pid == 0:
-        Writer.in_journal(tmp_path / "root", origin()).new_segment()
+        Writer.in_journal(tmp_path / "root", writer_options()).new_segment()
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    (orphans,) = claim_orphans(tmp_path / "root")
-    orphans.close()
+    (dead,) = lock_dead_writers(tmp_path / "root")
+    dead.close()
     os.waitpid(pid, 0)
 
 
@@ -190,7 +190,7 @@ def test_row_13_a_killed_owners_segments_are_free_at_once_while_its_child_lives(
         reading, writing = os.pipe()
         owner = os.fork()
         if owner == 0:
-            writer = Writer.in_journal(root, origin())
+            writer = Writer.in_journal(root, writer_options())
             os.register_at_fork(after_in_child=writer.abandon_in_child)
             segment = writer.new_segment()
             os.write(writing, b"%d %d" % (os.fork() or os.getpid(), segment.capacity))
@@ -200,7 +200,7 @@ def test_row_13_a_killed_owners_segments_are_free_at_once_while_its_child_lives(
         begun_ns = time.perf_counter_ns()
         claimed: Sequence[Any] = ()
         while not claimed:
-            claimed = tuple(claim_orphans(root))
+            claimed = tuple(lock_dead_writers(root))
         times_ns.append(time.perf_counter_ns() - begun_ns)
         claimed[0].close()
         os.kill(child, signal.SIGKILL)
@@ -552,15 +552,15 @@ def test_row_32_a_start_is_not_held_up_by_what_thousands_left(
 ) -> None:
     """Recovery goes on beside, some segments at a time; ORPHANS=50000 for the long run."""
     journal, seconds = tmp_path / "journal", 1 if _ORPHANS < 1_000 else 20
-    bare = _start_amid_orphans(tmp_path / "other", tmp_path / "empty", 1)
+    bare = _start_with_dead_writers(tmp_path / "other", tmp_path / "empty", 1)
     root = all_roots(str(directory), str(journal))[0]
     root.mkdir(parents=True, mode=0o700)
     for _ in range(_ORPHANS // 4):
-        writer = Writer.in_journal(root, origin(str(directory)))
+        writer = Writer.in_journal(root, writer_options(str(directory)))
         for _ in range(4):
             _leave(writer)
         writer.close()
-    found = _start_amid_orphans(directory, journal, seconds)
+    found = _start_with_dead_writers(directory, journal, seconds)
     assert found[2] < bare[2] + 2 * SEGMENT_BYTES / 2**20 + 8
     assert _numbers(rows) == Counter({1: found[3], 2: 1})
     record_property("runs", _ORPHANS)
@@ -569,7 +569,7 @@ def test_row_32_a_start_is_not_held_up_by_what_thousands_left(
     record_property("got", f"{got}{found[3]:.0f} observations recovered in {seconds} s")
 
 
-def _start_amid_orphans(directory: Path, journal: Path, seconds: float) -> list[float]:
+def _start_with_dead_writers(directory: Path, journal: Path, seconds: float) -> list[float]:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", _AMID_ORPHANS, str(directory), str(journal), str(seconds)]
     done = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, env=environ)
@@ -578,7 +578,7 @@ def _start_amid_orphans(directory: Path, journal: Path, seconds: float) -> list[
 
 def _leave(writer: Writer) -> None:
     """Leave a segment with an observation, its file without the room it does not use."""
-    segment = writer.new_segment(rest=lambda: None)
+    segment = writer.new_segment(yield_gil=lambda: None)
     recording, _ = _recording(segment)
     recorder.install(recording)
     record("left", 1)

@@ -55,5 +55,5 @@ def recorded() -> Iterator[list[tuple[str, int]]]:
         yield found
     finally:
         recorder.remove(session)
-        batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+        batch = read_segment(segment.map[:], recovered=False, yield_gil=lambda: None).batch
         found += sorted((column.series.label, len(column.values)) for column in batch.columns)

@@ -13,8 +13,13 @@ from typing import NamedTuple
 
 from aqltelemetry.audit import published, unpublished
 from aqltelemetry.errors import MonitoringDirectoryError, OptionError
-from aqltelemetry.journal.inventory import Resident, census, mapped_by, seen_by
-from aqltelemetry.journal.location import PlacementError, all_roots, file_system, find_journal_root
+from aqltelemetry.journal.inventory import WriterInfo, host_path, mapped_headers, take_inventory
+from aqltelemetry.journal.location import (
+    UnsuitableLocationError,
+    all_roots,
+    file_system,
+    find_journal_root,
+)
 from aqltelemetry.quantities import ago, counted, processes
 from aqltelemetry.reading.listing import list_published, summary
 from aqltelemetry.runtime.assembly import check_directory
@@ -75,11 +80,11 @@ def examine_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Finding]:
     command = _texts(place / "cmdline")
     environ = dict(text.split("=", 1) for text in _texts(place / "environ") if "=" in text)
     yield Finding("process", f"{pid}: {' '.join(command) or 'a zombie or a kernel thread'}")
-    headers = list(mapped_by(pid, proc))
+    headers = list(mapped_headers(pid, proc))
     if headers:
         latest = max(headers, key=lambda header: header.created_ns)
         yield Finding("recording", f"as writer {latest.writer}, into {latest.directory}")
-        yield from examine(str(seen_by(pid, latest.directory, proc)), environ)
+        yield from examine(str(host_path(pid, latest.directory, proc)), environ)
         return
     if not _is_python(place):
         yield Finding("recording", "none: it is not a Python process", is_fault=True)
@@ -134,7 +139,7 @@ def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
     try:
         root = find_journal_root(chosen.directory, chosen.journal_dir, uid)
         yield Finding("journal", f"{root} on {file_system(root) or 'an unknown file system'}")
-    except PlacementError as exc:
+    except UnsuitableLocationError as exc:
         yield Finding(
             "journal",
             f"in memory only: {exc}; a killed process loses its unpublished observations",
@@ -142,12 +147,12 @@ def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
         )
     try:
         roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
-        found = census(roots, uid)
+        found = take_inventory(roots, uid)
         left = unpublished.count_in(roots)
     except OSError as exc:
         yield Finding("writers", f"the journal can't be read: {exc}", is_fault=True)
         return
-    alive = [each for each in found.residents if each.is_alive]
+    alive = [each for each in found.writers if each.is_alive]
     for each in alive[:_MAX_LISTED]:
         yield Finding("recording", _resident(each))
     if len(alive) > _MAX_LISTED:
@@ -161,7 +166,7 @@ def _journal(chosen: Settings, directory: str) -> Iterator[Finding]:
         yield Finding("damaged", f"{counted(found.damaged, 'segment')} set aside", is_fault=True)
 
 
-def _resident(each: Resident) -> str:
+def _resident(each: WriterInfo) -> str:
     held = f"{counted(each.segments, 'segment')}, {each.size_bytes / _MIB:,.1f} MiB"
     return f"process {each.pid or 'that has just started'}, writer {each.writer}: {held}"
 

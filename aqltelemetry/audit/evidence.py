@@ -195,7 +195,7 @@ def _read_root(root: Path, found: dict[str, Evidence]) -> None:
         else:
             os.close(lock_fd)
         with suppress(FileNotFoundError):  # another process recovered it in the meantime
-            labels = read_table(path, _no_rest, uid=owner)
+            labels = read_table(path, _keep_gil, uid=owner)
             for name in syscalls.list_directory(path):
                 number = segment_number(name)
                 if number is not None:
@@ -212,7 +212,7 @@ def _read_segment(
             read_file(path, uid=owner),
             recovered=True,
             context=Context(labels=labels),
-            rest=_no_rest,
+            yield_gil=_keep_gil,
         )
     except FileNotFoundError:
         return
@@ -223,5 +223,5 @@ def _read_segment(
     evidence.pid = reading.batch.pid
 
 
-def _no_rest() -> None:
+def _keep_gil() -> None:
     pass

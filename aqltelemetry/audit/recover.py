@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aqltelemetry.errors import SegmentError
-from aqltelemetry.journal.dead_writers import Orphans, claim_orphans
+from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.protocols import Sink
 from aqltelemetry.runtime.assembly import check_directory, csv_sink, retention_of
@@ -50,17 +50,17 @@ async def recover(
     sink = csv_sink(settings, thread, retention_of(settings))
     done = Recovered()
     try:
-        for orphans in (orphans for root in roots for orphans in claim_orphans(root)):
+        for dead in (dead for root in roots for dead in lock_dead_writers(root)):
             done.writers += 1
             try:
-                for sealed in tuple(orphans.segments):
+                for sealed in tuple(dead.segments):
                     started_ns = monotonic_ns()
-                    await _publish(orphans, sealed, sink, thread, done)
+                    await _publish(dead, sealed, sink, thread, done)
                     progress(1)
                     busy_s = (monotonic_ns() - started_ns) / NS_PER_S
                     await asyncio.sleep(busy_s * (1 / share - 1))
             finally:
-                orphans.close()
+                dead.close()
     finally:
         await sink.close()
         thread.shutdown()
@@ -68,7 +68,7 @@ async def recover(
 
 
 async def _publish(
-    orphans: Orphans, sealed: SealedSegment, sink: Sink, thread: WorkerThread, done: Recovered
+    dead: DeadWriter, sealed: SealedSegment, sink: Sink, thread: WorkerThread, done: Recovered
 ) -> None:
     loop = asyncio.get_running_loop()
     done.segments += 1
@@ -76,16 +76,16 @@ async def _publish(
         reading = await loop.run_in_executor(thread, read_sealed, sealed)
     except SegmentError:  # not a segment
         done.damaged += 1
-        orphans.set_aside(sealed)
+        dead.set_aside(sealed)
         return
     except FileNotFoundError:  # another process removed it
-        orphans.discard(sealed)
+        dead.discard(sealed)
         return
     await sink.write(reading.batch)
     await sink.flush()
     done.observations += reading.records
     if reading.is_whole:
-        orphans.discard(sealed)
+        dead.discard(sealed)
     else:
         done.damaged += 1
-        orphans.set_aside(sealed)
+        dead.set_aside(sealed)

@@ -16,7 +16,7 @@ from aqltelemetry.commands.options import (
 )
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.format import Header
-from aqltelemetry.journal.inventory import census, mapped_by, seen_by
+from aqltelemetry.journal.inventory import host_path, mapped_headers, take_inventory
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import processes
 from aqltelemetry.runtime.control_files import (
@@ -74,7 +74,7 @@ def profile(directory: str | None, pid: int | None, seconds: float, form: str) -
     if pid is None:
         pid = _only_process(existing(directory))
     header = recording_of(pid)
-    place = str(seen_by(pid, header.directory))
+    place = str(host_path(pid, header.directory))
     if directory is not None and not _is_same(directory, place):
         raise click.ClickException(f"process {pid} records into {place}, not into {directory}")
     controls = ControlFiles(place)
@@ -101,7 +101,9 @@ def _only_process(directory: Path) -> int:
         chosen = settings(directory)
         uid = os.stat(directory).st_uid
         roots = all_roots(chosen.directory, chosen.journal_dir, uid=uid)
-        found = {each.pid for each in census(roots, uid).residents if each.is_alive and each.pid}
+        found = {
+            each.pid for each in take_inventory(roots, uid).writers if each.is_alive and each.pid
+        }
     except (TelemetryError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
     if not found:
@@ -123,7 +125,7 @@ def _is_same(directory: str, other: str) -> bool:
 def recording_of(pid: int) -> Header:
     """Return the header of a segment that a process records into, or raise why there is none."""
     try:
-        headers = [header for header in mapped_by(pid) if header.pid in _names_of(pid)]
+        headers = [header for header in mapped_headers(pid) if header.pid in _names_of(pid)]
     except (FileNotFoundError, ProcessLookupError):
         raise no_process(pid) from None
     except PermissionError:

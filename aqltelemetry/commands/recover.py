@@ -21,7 +21,7 @@ from aqltelemetry.commands.options import (
     takes_journal_dir,
 )
 from aqltelemetry.journal.dead_writers import BAD_SUFFIX
-from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.quantities import counted, processes
 from aqltelemetry.settings import Settings
 from aqltelemetry.system.clock import pause
@@ -93,8 +93,8 @@ def _recover(chosen: Settings, roots: Sequence[Path], segments: int) -> Recovere
 
 def _count(roots: Sequence[Path]) -> tuple[int, int]:
     """Return the number of segments of dead writers and of living writers; read no segment."""
-    found = census(roots)
-    return sum(each.segments for each in found.dead), sum(each.is_alive for each in found.residents)
+    found = take_inventory(roots)
+    return sum(each.segments for each in found.dead), sum(each.is_alive for each in found.writers)
 
 
 def _become_owner(directory: Path, *, as_owner: bool) -> None:

@@ -16,7 +16,7 @@ from aqltelemetry.audit.recover import recover
 from aqltelemetry.commands import launch
 from aqltelemetry.commands.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
-from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import counted, processes
 from aqltelemetry.runtime.assembly import check_directory
@@ -182,7 +182,7 @@ def _settle(chosen: Settings) -> None:
     """Publish what killed processes left, since there may be no other process to do it."""
     roots = all_roots(chosen.directory, chosen.journal_dir)
     try:
-        if census(roots).dead:
+        if take_inventory(roots).dead:
             asyncio.run(recover(chosen, roots))
     except (TelemetryError, OSError) as exc:
         _say(f"what killed processes left could not be published: {exc}")
@@ -219,8 +219,8 @@ class _Found:
         parsed = (file_names.parse(name) for name in self._names())
         pids = {each.pid for each in parsed if each is not None}
         with suppress(OSError):
-            residents = census(all_roots(self._chosen.directory, self._chosen.journal_dir))
-            pids |= {each.pid for each in residents.residents if self._is_of_this_run(each.writer)}
+            residents = take_inventory(all_roots(self._chosen.directory, self._chosen.journal_dir))
+            pids |= {each.pid for each in residents.writers if self._is_of_this_run(each.writer)}
         return unrecorded(self._processes, pids)
 
     def _names(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aqltelemetry.hosts.labels import Labels
-from aqltelemetry.journal.segment import Counter
+from aqltelemetry.journal.segment import AtomicCounter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recording.recorder import append_duration
 from aqltelemetry.system.clock import monotonic_ns
@@ -22,8 +22,8 @@ class Gauge:
     """Counts requests in progress. Thread-safe."""
 
     def __init__(self) -> None:
-        self._started = Counter()
-        self._ended = Counter()
+        self._started = AtomicCounter()
+        self._ended = AtomicCounter()
         self.begin, self.end = self._started.step, self._ended.step
 
     @property

@@ -1,10 +1,9 @@
-"""What a segment says of the recording it belongs to, beside its records.
+"""Counters of a recording, stored in each of its segments.
 
-A mark is a number that only grows, such as how many observations were dropped for
-a reason. Each has a few slots of the size of a record, at the end of the anchors'
-page, and a value is stored into one of them by turns: a store that is cut off by
-a kill, or overtaken by another thread's, leaves the values before it to be read.
-The largest whole one counts.
+A counter is a number that only grows, such as how many observations were dropped for one
+reason. It has four slots of the size of a record, on the anchors' page; a value is stored into
+the slot `value % 4`. A store that a kill cuts off, or that another thread overtakes, leaves the
+values in the other slots intact. The largest intact value counts.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from zlib import crc32
 from aqltelemetry.journal import format as fmt
 
 _SLOTS = 4
-_MARK = struct.Struct("<qqI")
-_STORE = struct.Struct("<qqII")
+_CHECKED = struct.Struct("<qqI")
+_STORED = struct.Struct("<qqII")
 _FIRST_ID = fmt.LABEL_SLOTS + 1
 
 
-class Mark(IntEnum):
-    """What a segment may be marked with; the values are the format's, and stay."""
+class CounterName(IntEnum):
+    """Names a counter. The values are part of the segment's format and never change."""
 
     NO_SEGMENT = 0
-    """Observations dropped since the recording began, by reason, as the next three."""
+    """Observations dropped since the recording started, by reason; so are the next three."""
     INVALID = 1
     ERROR = 2
     UNREADABLE = 3
-    BEFORE = 4
+    ACCEPTED_BEFORE = 4
     """Observations accepted into the writer's earlier segments."""
-    END = 5
-    """1: the recording ended in order, in this segment."""
-    CHILD = 6
-    """Names the forked child whose recording this is, in segments of many writers."""
+    ENDED = 5
+    """1 where the recording was stopped in order, in this segment."""
+    CHILD_NUMBER = 6
+    """Identifies a forked child, whose segments have one writer each."""
 
 
 NO_SEGMENT = "no segment"
@@ -45,49 +44,50 @@ NO_SEGMENT = "no segment"
 INVALID = "invalid"
 """Drop reason: a measurement that is no number, or a prefix that can't name a file."""
 ERROR = "error"
-"""Drop reason: a fault of ours."""
+"""Drop reason: a fault in aqltelemetry."""
 UNREADABLE = "unreadable"
 """Drop reason: the segment's file is gone, or can't be read."""
 TORN = "torn"
-"""Drop reason: a slot was taken, and no record came to be in it; each segment tells by itself."""
-DROP_MARKS = {
-    NO_SEGMENT: Mark.NO_SEGMENT,
-    INVALID: Mark.INVALID,
-    ERROR: Mark.ERROR,
-    UNREADABLE: Mark.UNREADABLE,
+"""Drop reason: a slot was taken but holds no intact record; counted by each reader."""
+DROP_COUNTERS = {
+    NO_SEGMENT: CounterName.NO_SEGMENT,
+    INVALID: CounterName.INVALID,
+    ERROR: CounterName.ERROR,
+    UNREADABLE: CounterName.UNREADABLE,
 }
-"""How the totals of a recording are marked in its segments."""
+"""The counter of each drop reason whose total is stored in segments."""
 
 
-class Marked(NamedTuple):
-    """A mark's value, and the monotonic time when it was last raised."""
+class CounterValue(NamedTuple):
+    """A counter's value, and the monotonic time in nanoseconds when it was last raised."""
 
     value: int
     at_ns: int
 
 
-def store_mark(mapped: mmap, id_base: int, mark: Mark, value: int, at_ns: int) -> None:
-    """Raise a mark of a segment; may be called on any thread, and amid itself."""
-    at = _position(mark) + value % _SLOTS * fmt.RECORD_BYTES
-    if _MARK.unpack_from(mapped, at)[0] > value:  # overtaken by a thread that was faster
+def store_counter(mapped: mmap, id_base: int, counter: CounterName, value: int, at_ns: int) -> None:
+    """Store a counter's value in a segment; safe on any thread, and when it interrupts itself."""
+    at = _position(counter) + value % _SLOTS * fmt.RECORD_BYTES
+    if _CHECKED.unpack_from(mapped, at)[0] > value:  # a faster thread has stored a later value
         return
-    mark_id = id_base + _FIRST_ID + mark
-    crc = crc32(_MARK.pack(value, at_ns, mark_id), at)
-    _STORE.pack_into(mapped, at, value, at_ns, mark_id, crc)
+    counter_id = id_base + _FIRST_ID + counter
+    crc = crc32(_CHECKED.pack(value, at_ns, counter_id), at)
+    _STORED.pack_into(mapped, at, value, at_ns, counter_id, crc)
 
 
-def read_marks(data: bytes | memoryview, id_base: int) -> Mapping[Mark, Marked]:
-    """Return the marks of a segment that were stored whole."""
-    found: dict[Mark, Marked] = {}
-    for mark in Mark:
-        first = _position(mark)
+def read_counters(data: bytes | memoryview, id_base: int) -> Mapping[CounterName, CounterValue]:
+    """Return the counters of a segment that have an intact value."""
+    found: dict[CounterName, CounterValue] = {}
+    for counter in CounterName:
+        first = _position(counter)
         for at in range(first, first + _SLOTS * fmt.RECORD_BYTES, fmt.RECORD_BYTES):
             record = bytes(data[at : at + fmt.RECORD_BYTES])
-            value, at_ns, mark_id = _MARK.unpack_from(record)
-            if mark_id == id_base + _FIRST_ID + mark and fmt.is_intact(record, at):
-                found[mark] = max(found.get(mark, Marked(0, 0)), Marked(value, at_ns))
+            value, at_ns, counter_id = _CHECKED.unpack_from(record)
+            if counter_id == id_base + _FIRST_ID + counter and fmt.is_intact(record, at):
+                largest = found.get(counter, CounterValue(0, 0))
+                found[counter] = max(largest, CounterValue(value, at_ns))
     return found
 
 
-def _position(mark: Mark) -> int:
-    return fmt.MARKS_AT + mark * _SLOTS * fmt.RECORD_BYTES
+def _position(counter: CounterName) -> int:
+    return fmt.COUNTERS_AT + counter.value * _SLOTS * fmt.RECORD_BYTES

@@ -29,7 +29,7 @@ _HEX = frozenset("0123456789abcdef")
 _SET_ASIDE = re.compile(r"([0-9a-f]{16})-([0-9]+)\.bad")
 
 
-class Orphans:
+class DeadWriter:
     """A dead writer's segments, claimed; `close` gives up what is not discarded by then."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
@@ -111,7 +111,7 @@ class Orphans:
                     syscalls.unlink(path)
 
 
-def claim_orphans(root: Path) -> Iterator[Orphans]:
+def lock_dead_writers(root: Path) -> Iterator[DeadWriter]:
     """Claim one dead writer after the other; those without segments are cleared away.
 
     Raises OSError once all others were claimed where one can't be.
@@ -119,17 +119,17 @@ def claim_orphans(root: Path) -> Iterator[Orphans]:
     failed: OSError | None = None
     for path in find_writers(root, NEW_SUFFIX):
         try:
-            orphans = _claim(path)
+            dead = _claim(path)
         except OSError as exc:
             failed = failed or exc
             continue
-        if orphans is not None:
-            yield orphans
+        if dead is not None:
+            yield dead
     if failed is not None:
         raise failed
 
 
-def _claim(path: Path) -> Orphans | None:
+def _claim(path: Path) -> DeadWriter | None:
     lock_fd = lock(path)
     if lock_fd is None:
         return None
@@ -141,10 +141,10 @@ def _claim(path: Path) -> Orphans | None:
     if not is_there:  # somebody else removed it in between
         syscalls.close(lock_fd)
         return None
-    orphans = Orphans(path, lock_fd)
-    if orphans.segments:
-        return orphans
-    orphans.close()
+    dead = DeadWriter(path, lock_fd)
+    if dead.segments:
+        return dead
+    dead.close()
     return None
 
 

@@ -6,7 +6,7 @@ A segment is a file of fixed parts, none of which ever moves:
 |---|---|
 | 0-511 | header: magic, writer, sequence, PID, id base, sizes, directory, CRC-32 |
 | 512-3327 | anchors: records whose id is the id base and whose value is an offset in ns |
-| 3328-4095 | marks: what was dropped, and where the segment stands, see `marks` |
+| 3328-4095 | counters, such as what was dropped, see `counters` |
 | 4096-266239 | 1,024 label entries of 256 bytes; others may be in the writer's `label_table` |
 | 266240-end | records of 24 bytes |
 
@@ -33,7 +33,7 @@ from aqltelemetry.observation import Kind, Series
 MAGIC = b"AQLSEG01"
 SEGMENT_BYTES = 1 << 20
 ANCHORS_AT = 512
-MARKS_AT = 3328
+COUNTERS_AT = 3328
 LABELS_AT = 4096
 LABEL_SLOT_BYTES = 256
 LABEL_SLOTS = 1024
@@ -46,7 +46,7 @@ _HEADER = struct.Struct("<8s8sQIIQqH")
 _CRC = struct.Struct("<I")
 _LABEL = struct.Struct("<IIBBH")
 MAX_DIRECTORY_BYTES = ANCHORS_AT - _HEADER.size - _CRC.size
-# Ids stay below 2**31 and are never 0, which marks a free slot.
+# Ids stay below 2**31 and are never 0, which means a free slot.
 MAX_ID_BASE = 2**31 - LABEL_SLOTS - 1
 
 _DURATION = struct.Struct("<qqI")

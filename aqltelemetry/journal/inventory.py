@@ -16,7 +16,7 @@ from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.system import syscalls
 
 
-class Resident(NamedTuple):
+class WriterInfo(NamedTuple):
     """A writer that has a place in the journal.
 
     `pid` is what the writer's own PID namespace calls it, and 0 where no segment tells;
@@ -31,29 +31,29 @@ class Resident(NamedTuple):
     size_bytes: int
 
 
-class Census(NamedTuple):
+class Inventory(NamedTuple):
     """Who is in the journal, and how many damaged segments were set aside there."""
 
-    residents: Sequence[Resident]
+    writers: Sequence[WriterInfo]
     damaged: int
 
     @property
-    def dead(self) -> Sequence[Resident]:
+    def dead(self) -> Sequence[WriterInfo]:
         """Those who left something that is not yet published."""
-        return [each for each in self.residents if not each.is_alive and each.segments]
+        return [each for each in self.writers if not each.is_alive and each.segments]
 
 
-def census(roots: Iterable[Path], uid: int | None = None) -> Census:
+def take_inventory(roots: Iterable[Path], uid: int | None = None) -> Inventory:
     """Look through the journal of a user, by default this process's; raises OSError."""
-    residents: list[Resident] = []
+    writers: list[WriterInfo] = []
     damaged = 0
     for root in roots:
-        residents += [_resident(path, uid) for path in find_writers(root)]
+        writers += [_writer_info(path, uid) for path in find_writers(root)]
         damaged += sum(1 for _ in find_set_aside(root))
-    return Census(residents, damaged)
+    return Inventory(writers, damaged)
 
 
-def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
+def mapped_headers(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
     """Yield the header of each segment that a process has in memory.
 
     Raises FileNotFoundError where there is no such process, PermissionError where
@@ -71,7 +71,7 @@ def mapped_by(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]:
             yield from filter(None, (_header(place, uid) for place in places))
 
 
-def seen_by(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
+def host_path(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
     """Return where we see what a process sees as `path`, which may be in a container."""
     there = proc / str(pid) / "root" / path.lstrip("/")
     try:
@@ -81,14 +81,14 @@ def seen_by(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
     return Path(path) if is_here else there
 
 
-def _resident(path: Path, uid: int | None) -> Resident:
+def _writer_info(path: Path, uid: int | None) -> WriterInfo:
     fd = lock(path)
     if fd is not None:
         syscalls.close(fd)
     segments = sorted(path.glob(f"*{SEGMENT_SUFFIX}"))
     headers = (_header(each, uid) for each in segments)
     header = next((each for each in headers if each is not None), None)
-    return Resident(
+    return WriterInfo(
         path.name,
         header.pid if header else 0,
         fd is None,

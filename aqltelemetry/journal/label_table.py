@@ -9,8 +9,8 @@ it has many, its writer gets a table beside its segments, of which all of them u
 | 0-4095 | header: magic, writer, id base, CRC-32 |
 | 4096-end | 10,240 label entries of 256 bytes, as in a segment |
 
-Its ids begin at a random base above those that a segment or a mark can have. An entry is
-stored whole before the first record that uses it, and never changed.
+Its ids start at a random base above those that a label or a counter of a segment can have. An
+entry is stored whole before the first record that uses it, and never changed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from zlib import crc32
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.files import read_file
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.observation import Series
-from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.clock import yield_gil
 
 TABLE_NAME = "labels.tab"
 _MAGIC = b"AQLLAB01"
@@ -40,7 +40,7 @@ _ENTRIES_AT = 4096
 # once, and for `other labels` of each prefix.
 TABLE_SLOTS = 10_240
 TABLE_BYTES = _ENTRIES_AT + TABLE_SLOTS * fmt.LABEL_SLOT_BYTES
-# The marks of a segment have the ids behind its labels'.
+# The ids of a segment's counters follow those of its labels.
 _MIN_ID_BASE = 2**31 + fmt.LABEL_SLOTS
 _ID_BASES = range(_MIN_ID_BASE, 2**32 - TABLE_SLOTS)
 # Texts that are cleaned to the same label have an id each in memory; of these there is no end.
@@ -70,10 +70,10 @@ class LabelTable:
         self._map = mapped
         self._series: dict[int, Series] = {}
         self._slots = iter(range(TABLE_SLOTS))
-        self.ids: dict[Key, int] = {}
+        self.ids: dict[SeriesKey, int] = {}
         self.labels = TableLabels(id_base, self._series)
 
-    def register(self, key: Key, series: Series) -> int | None:
+    def register(self, key: SeriesKey, series: Series) -> int | None:
         """Return the id of a series, given now if need be; None when the table is full."""
         label_id = self.ids.get(key)
         if label_id is None:
@@ -89,7 +89,7 @@ class LabelTable:
             self.ids[key] = label_id
         return label_id
 
-    def alias(self, key: Key, label_id: int) -> None:
+    def alias(self, key: SeriesKey, label_id: int) -> None:
         """Have a series looked up by another key too, if there is room for one."""
         if len(self.ids) < _MAX_KEYS:
             self.ids[key] = label_id
@@ -107,18 +107,18 @@ def pack_table_header(writer: str, id_base: int) -> bytes:
 
 
 def read_table(
-    directory: Path, rest: Callable[[], None] = breathe, *, uid: int | None = None
+    directory: Path, yield_gil: Callable[[], None] = yield_gil, *, uid: int | None = None
 ) -> TableLabels:
     """Return the labels in a writer's table, as far as they are there and whole.
 
-    Never raises: what is missing or damaged costs the records that use it. `rest` is
+    Never raises: what is missing or damaged costs the records that use it. `yield_gil` is
     called between pieces of the work.
     """
     try:
         data = read_file(directory / TABLE_NAME, TABLE_BYTES, uid)
     except (OSError, SegmentError):
         return NO_LABELS
-    entries = dict(_entries(data, rest))
+    entries = dict(_entries(data, yield_gil))
     id_base = _id_base(data, directory.name, entries)
     if id_base not in _ID_BASES:
         return NO_LABELS
@@ -127,7 +127,9 @@ def read_table(
     return TableLabels(id_base, series)
 
 
-def _entries(data: bytes, rest: Callable[[], None]) -> Iterator[tuple[int, tuple[int, Series]]]:
+def _entries(
+    data: bytes, yield_gil: Callable[[], None]
+) -> Iterator[tuple[int, tuple[int, Series]]]:
     """Yield the entries that are whole, by slot."""
     last = len(data) - fmt.LABEL_SLOT_BYTES + 1
     for slot, at in enumerate(range(_ENTRIES_AT, last, fmt.LABEL_SLOT_BYTES)):
@@ -135,7 +137,7 @@ def _entries(data: bytes, rest: Callable[[], None]) -> Iterator[tuple[int, tuple
         if entry is not None:
             yield slot, entry
             if slot % _PIECE_LABELS == 0:
-                rest()
+                yield_gil()
 
 
 def _id_base(data: bytes, writer: str, entries: Mapping[int, tuple[int, Series]]) -> int:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from aqltelemetry.observation import Series
 
-Key: TypeAlias = str | tuple[str, str] | Series
+SeriesKey: TypeAlias = str | tuple[str, str] | Series
 """How a hot path names a series: a duration's label, or `(prefix, label)` for a value.
 
 A sampler's series of the reserved prefix `runtime` is named by a `Series`.

@@ -28,11 +28,11 @@ _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _UNSUITED_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse", "fuseblk", "afs", "ceph", "vboxsf"}
 )
-_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _CONTAINER_GROUPS = ("docker", "kubepods", "containerd", "lxc")
 
 
-class PlacementError(OSError):
+class UnsuitableLocationError(OSError):
     """Raised when no directory here may hold a journal; recording then uses memory."""
 
 
@@ -46,7 +46,7 @@ def journal_root(
 ) -> Path:
     """Return the private directory that holds the journals for a monitoring directory.
 
-    It is made if missing, mode 0700. Raises PlacementError where the platform or
+    It is made if missing, mode 0700. Raises UnsuitableLocationError where the platform or
     the file system does not suit, or the directory is not ours alone.
     """
     root = _suitable(directory, journal_dir, mounts, _shared(shm), container)
@@ -59,7 +59,7 @@ def journal_root(
 def find_journal_root(directory: str, journal_dir: str, uid: int) -> Path:
     """Return what `journal_root` would for a user, and make nothing.
 
-    Raises PlacementError as that.
+    Raises UnsuitableLocationError as that.
     """
     root = _suitable(directory, journal_dir, _MOUNTS, _shared(_SHM, uid), None)
     for step in _steps(root, directory):
@@ -73,12 +73,12 @@ def _suitable(
 ) -> Path:
     if journal_dir == MEMORY or sys.platform != "linux":
         msg = "recording in memory, as asked for or as this platform needs"
-        raise PlacementError(msg)
+        raise UnsuitableLocationError(msg)
     root = _choose(directory, journal_dir, mounts, shared, container)
     kind = file_system(root, mounts)
     if kind.split(".")[0] in _UNSUITED_FILE_SYSTEMS:
         msg = f"{root}: a journal can't be mapped on {kind}"
-        raise PlacementError(msg)
+        raise UnsuitableLocationError(msg)
     return root
 
 
@@ -135,7 +135,7 @@ def _choose(
 
 def is_container() -> bool:
     """Say whether this process seems to run in a container."""
-    if any(mark.exists() for mark in _CONTAINER_MARKS):
+    if any(path.exists() for path in _CONTAINER_FILES):
         return True
     try:
         groups = Path("/proc/1/cgroup").read_text(errors="replace")
@@ -176,7 +176,7 @@ def _check_private(path: Path, uid: int) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         msg = f"{path}: must be a directory, and no link to one"
-        raise PlacementError(msg)
+        raise UnsuitableLocationError(msg)
     if found.st_uid != uid or found.st_mode & 0o022:
         msg = f"{path}: must belong to this user, and no other may write to it"
-        raise PlacementError(msg)
+        raise UnsuitableLocationError(msg)

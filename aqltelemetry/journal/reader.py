@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.counters import DROP_MARKS, Mark, read_marks
+from aqltelemetry.journal.counters import DROP_COUNTERS, CounterName, read_counters
 from aqltelemetry.journal.label_table import NO_LABELS, TABLE_SLOTS, TableLabels
 from aqltelemetry.observation import (
     Batch,
@@ -22,7 +22,7 @@ from aqltelemetry.observation import (
     SegmentId,
     Series,
 )
-from aqltelemetry.system.clock import Anchor, breathe, to_epoch
+from aqltelemetry.system.clock import Anchor, to_epoch, yield_gil
 from aqltelemetry.system.extensions import choose
 
 if TYPE_CHECKING:
@@ -68,25 +68,25 @@ def read_segment(
     recovered: bool,
     accepted: int | None = None,
     context: Context = _NOTHING,
-    rest: Callable[[], None] = breathe,
+    yield_gil: Callable[[], None] = yield_gil,
 ) -> Reading:
     """Read a segment's bytes; raises SegmentError where the header is not whole.
 
     A recovered one is believed slot by slot only, by CRC; one of our own, whose
     stores are known to be done, is read without. `accepted` is how many records it
     was given, where that is known.
-    `rest` is called between blocks.
+    `yield_gil` is called between blocks.
     """
     header, labels = context.header or fmt.unpack_header(data), context.labels
     anchors = _anchors(data, header)
-    series = _labels(data, rest)
+    series = _labels(data, yield_gil)
     # One without an anchor was never recorded to; were it damaged later, its creation
     # time is the best that is left.
     known_anchors = anchors or (Anchor(0, header.created_ns),)
     slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
     shared = TABLE_SLOTS if labels.series else 0
     columns, damaged = records.read_records(
-        data, slots, (*ids, shared), series, known_anchors, recovered, rest
+        data, slots, (*ids, shared), series, known_anchors, recovered, yield_gil
     )
     named = _named(columns, series, labels.series)
     whole = sum(len(timepoints) for _, timepoints, _ in named)
@@ -98,7 +98,7 @@ def read_segment(
         segment=SegmentId(header.writer, header.sequence),
         pid=header.pid,
         max_file_bytes=header.max_file_bytes,
-        columns=_merged(named, rest),
+        columns=_merged(named, yield_gil),
         recovered=recovered,
         account=account._replace(is_damaged=context.header is not None) if is_used else None,
     )
@@ -130,19 +130,20 @@ def _account(
     anchors: Sequence[Anchor],
     accepted: int,
 ) -> SegmentAccount:
-    marks = read_marks(data, header.id_base)
+    counters = read_counters(data, header.id_base)
     dropped = [
-        Dropped(reason, marks[mark].value, to_epoch((marks[mark].at_ns,), anchors)[0])
-        for reason, mark in DROP_MARKS.items()
-        if mark in marks
+        Dropped(reason, counters[counter].value, to_epoch((counters[counter].at_ns,), anchors)[0])
+        for reason, counter in DROP_COUNTERS.items()
+        if counter in counters
     ]
-    before, child = marks.get(Mark.BEFORE), marks.get(Mark.CHILD)
+    before = counters.get(CounterName.ACCEPTED_BEFORE)
+    child = counters.get(CounterName.CHILD_NUMBER)
     return SegmentAccount(
         accepted=accepted,
         before=before.value if before else None,
         dropped=dropped,
-        is_last=Mark.END in marks,
-        in_order=Mark.END in marks,
+        is_last=CounterName.ENDED in counters,
+        in_order=CounterName.ENDED in counters,
         child=child.value if child else None,
         at_ns=header.created_ns,
     )
@@ -154,7 +155,7 @@ def _end(data: bytes | memoryview) -> int:
 
 
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
-    page = memoryview(data)[fmt.ANCHORS_AT : fmt.MARKS_AT]
+    page = memoryview(data)[fmt.ANCHORS_AT : fmt.COUNTERS_AT]
     page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
     anchors = []
     for slot, label_id in enumerate(page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()):
@@ -166,7 +167,7 @@ def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
     return sorted(anchors)
 
 
-def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Series]:
+def _labels(data: bytes | memoryview, yield_gil: Callable[[], None]) -> dict[int, Series]:
     table = memoryview(data)[fmt.LABELS_AT : fmt.RECORDS_AT]
     ids = table.cast("I")[fmt.LABEL_ID_WORD :: fmt.LABEL_SLOT_BYTES // 4].tolist()
     found: dict[int, Series] = {}
@@ -177,12 +178,12 @@ def _labels(data: bytes | memoryview, rest: Callable[[], None]) -> dict[int, Ser
             if entry is not None:
                 found[entry[0]] = entry[1]
             if slot % _BLOCK_LABELS == 0:
-                rest()
+                yield_gil()
     return found
 
 
 def _merged(
-    columns: Sequence[tuple[Series, _Integers, _Integers]], rest: Callable[[], None]
+    columns: Sequence[tuple[Series, _Integers, _Integers]], yield_gil: Callable[[], None]
 ) -> Sequence[Column]:
     # Two threads that meet a new label at once may each give it an id.
     merged: dict[Series, tuple[_Integers, _Integers]] = {}
@@ -194,7 +195,7 @@ def _merged(
     found: list[Column] = []
     for name, (timepoints, values) in merged.items():
         if len(found) % _BLOCK_LABELS == 0:
-            rest()
+            yield_gil()
         numbers = _floats(values) if name.kind is Kind.FLOAT else values
         found.append(Column(name, timepoints, numbers))
     return found

@@ -11,7 +11,7 @@ from itertools import compress
 from typing import TypeAlias
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.system.clock import Anchor, to_epoch
 
 _Integers: TypeAlias = MutableSequence[int]
@@ -25,7 +25,7 @@ _WORDS = fmt.RECORD_BYTES // 8
 _ID_WORD = 4
 
 
-def free_slots(mapped: mmap.mmap, ids: Mapping[Key, int], positions: range) -> Iterator[int]:
+def free_slots(mapped: mmap.mmap, ids: Mapping[SeriesKey, int], positions: range) -> Iterator[int]:
     """Return an iterator over the positions of free slots; one step of it takes one.
 
     The compiled hot path stores into `mapped`, and looks series up in `ids`.
@@ -34,7 +34,7 @@ def free_slots(mapped: mmap.mmap, ids: Mapping[Key, int], positions: range) -> I
     return iter(positions)
 
 
-def share(slots: Iterator[int], ids: Mapping[Key, int]) -> None:
+def share(slots: Iterator[int], ids: Mapping[SeriesKey, int]) -> None:
     """Make the compiled hot path look series up in other ids from now on; once."""
     del slots, ids  # read from the segment for each record
 
@@ -57,7 +57,7 @@ def read_records(  # noqa: PLR0913, PLR0917 - called once for a segment
     ids: Iterable[int],
     anchors: Sequence[Anchor],
     check: bool,
-    rest: Callable[[], None],
+    yield_gil: Callable[[], None],
 ) -> Found:
     """Return `(id, timepoints, values)` of each series in some slots, and how many are damaged.
 
@@ -66,7 +66,7 @@ def read_records(  # noqa: PLR0913, PLR0917 - called once for a segment
     `first_ids` are the first id of the segment, the first one of the label table, and how many
     the table may have; `ids` are those that the segment has. The compiled twin needs both, and
     counts records of other ids as damaged; this one returns them as columns, which the caller
-    counts. `check` compares each record with its CRC-32. `rest` is called between pieces of
+    counts. `check` compares each record with its CRC-32. `yield_gil` is called between pieces of
     work that hold the interpreter's lock.
     """
     del first_ids, ids
@@ -84,7 +84,7 @@ def read_records(  # noqa: PLR0913, PLR0917 - called once for a segment
                 kept.append(value)
             else:
                 columns[label_id] = ([at_ns], [value])
-        rest()
+        yield_gil()
     return [(label_id, *column) for label_id, column in columns.items()], damaged
 
 

@@ -79,7 +79,7 @@ def _id_base(data: bytes) -> int | None:
         entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
         if entry is not None and entry[0] > slot + 1:
             told[entry[0] - 1 - slot] += 1
-    for at in range(fmt.ANCHORS_AT, fmt.MARKS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
+    for at in range(fmt.ANCHORS_AT, fmt.COUNTERS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
         record = data[at : at + fmt.RECORD_BYTES]
         label_id = fmt.unpack_duration(record)[2]
         if 0 < label_id <= fmt.MAX_ID_BASE and fmt.is_intact(record, at):

@@ -12,7 +12,7 @@ from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.clock import yield_gil
 
 _MAPPED_ALL_THE_SAME = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE})
 
@@ -69,7 +69,7 @@ class SealedSegment:
                 if live is None or exc.errno not in _MAPPED_ALL_THE_SAME:
                     raise
             else:
-                breathe()  # to unmap it takes as long again
+                yield_gil()  # to unmap it takes as long again
                 self._live = None
                 return data
         return live.map[: self.size_bytes] if live is not None else b""

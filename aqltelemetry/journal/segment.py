@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.counters import Mark, store_mark
+from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.label_table import LabelTable
-from aqltelemetry.journal.labels import Key, LabelLimit
+from aqltelemetry.journal.labels import LabelLimit, SeriesKey
 from aqltelemetry.observation import (
     DURATION,
     RUNTIME,
@@ -25,7 +25,7 @@ from aqltelemetry.observation import (
     check_prefix,
     clean_label,
 )
-from aqltelemetry.system.clock import Anchor, breathe
+from aqltelemetry.system.clock import Anchor, yield_gil
 from aqltelemetry.system.extensions import choose
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ MANY_LABELS = fmt.LABEL_SLOTS // 4
 """With more labels than these, a process has many, and its writer gets a label table."""
 
 
-class Counter:
+class AtomicCounter:
     """A count that threads, signal handlers and collector callbacks share without a lock.
 
     Stepping a range iterator is one C call, so no step is ever lost; an addition
@@ -98,7 +98,7 @@ class Segment:
         self.header = header
         self.path = path
         self.size_bytes = len(mapped)
-        self.ids = self._own_ids = dict[Key, int]()
+        self.ids = self._own_ids = dict[SeriesKey, int]()
         self.table: LabelTable | None = None
         self.successor: Segment | None = None
         self._unused: int | None = None
@@ -109,7 +109,7 @@ class Segment:
         self.capacity = len(positions)
         self.slots: Iterator[int] = records.free_slots(mapped, self.ids, positions)
         self._label_slots = iter(range(fmt.LABEL_SLOTS))
-        last = fmt.MARKS_AT - fmt.RECORD_BYTES + 1
+        last = fmt.COUNTERS_AT - fmt.RECORD_BYTES + 1
         self._anchor_slots = iter(range(fmt.ANCHORS_AT, last, fmt.RECORD_BYTES))
 
     @property
@@ -128,7 +128,7 @@ class Segment:
                 return self.capacity - left - withdrawn
         return self.capacity - self._unused
 
-    def id_of(self, key: Key) -> int | None:
+    def id_of(self, key: SeriesKey) -> int | None:
         """Return the id of a series, registered if need be; None when that can't be.
 
         Raises PrefixError.
@@ -160,11 +160,11 @@ class Segment:
         records.share(self.slots, table.ids)
         self.ids = table.ids
 
-    def register(self, key: Key) -> int | None:
+    def register(self, key: SeriesKey) -> int | None:
         """Give a series an id, the table's or this segment's; None when both are full."""
-        wanted = _series(key)
+        wanted = _series_of(key)
         series = self._limit.admit(wanted)
-        known = _key(series)
+        known = _key_of(series)
         # Of labels beyond the limit there is no end: they are looked up each time.
         is_alias = key != known and series is wanted and _is_small(key)
         table = self.table
@@ -177,7 +177,7 @@ class Segment:
             table.alias(key, label_id)
         return label_id
 
-    def _register(self, known: Key, series: Series) -> int | None:
+    def _register(self, known: SeriesKey, series: Series) -> int | None:
         # Never by way of `ids`, which may be the table's from one moment to the next.
         label_id = self._own_ids.get(known)
         if label_id is None:
@@ -204,9 +204,9 @@ class Segment:
         self.map[at : at + fmt.RECORD_BYTES] = record
         return True
 
-    def mark(self, mark: Mark, value: int, at_ns: int = 0) -> None:
-        """Raise a mark; `at_ns` is the monotonic time of what it tells, where that matters."""
-        store_mark(self.map, self.header.id_base, mark, value, at_ns)
+    def store_counter(self, counter: CounterName, value: int, at_ns: int = 0) -> None:
+        """Store a counter's value; `at_ns` is the monotonic time of the last count."""
+        store_counter(self.map, self.header.id_base, counter, value, at_ns)
 
     def exhaust(self) -> int | None:
         """Take every slot that is left, so that no record can be accepted any more.
@@ -219,7 +219,7 @@ class Segment:
             before = len(withdrawn)
             # One C call takes and counts: nobody sees a slot in neither place.
             withdrawn.extend(islice(self.slots, _PIECE))
-            breathe()
+            yield_gil()
         self._unused = len(withdrawn)
         self._withdrawn = array("I")
         # Slots are given out in order, so unless a record came in between two
@@ -236,7 +236,7 @@ class BlankSegment(Segment):
     def __init__(self, header: fmt.Header) -> None:
         super().__init__(mmap.mmap(-1, fmt.RECORDS_AT), header, None)
 
-    def register(self, key: Key) -> int | None:
+    def register(self, key: SeriesKey) -> int | None:
         """Know no series."""
         del key
         return None
@@ -247,7 +247,7 @@ def random_id_base() -> int:
     return 1 + int.from_bytes(os.urandom(8)) % fmt.MAX_ID_BASE
 
 
-def _series(key: Key) -> Series:
+def _series_of(key: SeriesKey) -> Series:
     if isinstance(key, Series):
         return key._replace(label=clean_label(key.label))
     if isinstance(key, tuple):
@@ -256,14 +256,14 @@ def _series(key: Key) -> Series:
     return Series(DURATION, clean_label(key), Kind.NANOSECONDS)
 
 
-def _key(series: Series) -> Key:
+def _key_of(series: Series) -> SeriesKey:
     if series.prefix == RUNTIME:
         # By another key than a value that somebody else records under this prefix.
         return series
     return series.label if series.kind is Kind.NANOSECONDS else (series.prefix, series.label)
 
 
-def _is_small(key: Key) -> bool:
+def _is_small(key: SeriesKey) -> bool:
     # A label of a megabyte must not stay in memory for being recorded once.
     label = key[1] if isinstance(key, tuple) else key
     # What is recorded as a label need not be a text, whatever its type says.

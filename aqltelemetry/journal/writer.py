@@ -29,7 +29,7 @@ from aqltelemetry.journal.label_table import (
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import MANY_LABELS, Segment, random_id_base
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.clock import yield_gil
 from aqltelemetry.system.extensions import choose
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _USED = (
 )
 
 
-class Origin(NamedTuple):
+class WriterOptions(NamedTuple):
     """What every segment of a writer says: where it is to be published, and how.
 
     `labels` is shared by all segments of a process. The names of its writers begin with
@@ -68,37 +68,39 @@ class Writer:
     label table, None until one is made, and where its directory was removed since.
     """
 
-    def __init__(self, writer: str, origin: Origin, path: Path | None, lock_fd: int) -> None:
+    def __init__(
+        self, writer: str, options: WriterOptions, path: Path | None, lock_fd: int
+    ) -> None:
         self.name = writer
         self.path = path
         self.pid = os.getpid()
         self.table: LabelTable | None = None
         self._may_have_table = False
-        self._origin = origin
+        self._options = options
         self._lock_fd = lock_fd
         self._sequence = 0
 
     @classmethod
-    def in_memory(cls, origin: Origin) -> Writer:
+    def in_memory(cls, options: WriterOptions) -> Writer:
         """Make a writer without files."""
-        return cls(_new_name(origin.run), origin, None, -1)
+        return cls(_new_name(options.run), options, None, -1)
 
     @classmethod
-    def in_journal(cls, root: Path, origin: Origin) -> Writer:
+    def in_journal(cls, root: Path, options: WriterOptions) -> Writer:
         """Make and lock a directory for a new writer; raises OSError where that fails."""
-        path = root / _new_name(origin.run)
+        path = root / _new_name(options.run)
         lock_fd = make_locked(path)
         try:
-            return cls(path.name, origin, path, lock_fd)
+            return cls(path.name, options, path, lock_fd)
         except BaseException:
             syscalls.close(lock_fd)
             remove_empty(path)
             raise
 
-    def new_segment(self, rest: Callable[[], None] = breathe) -> Segment:
+    def new_segment(self, yield_gil: Callable[[], None] = yield_gil) -> Segment:
         """Make the next segment, of full size, with the pages in memory that will be used.
 
-        `rest` is called between pieces of the work. Raises OSError where there is no
+        `yield_gil` is called between pieces of the work. Raises OSError where there is no
         room for it; nothing is left behind then.
         """
         header = fmt.Header(
@@ -106,19 +108,19 @@ class Writer:
             sequence=self._sequence + 1,
             pid=self.pid,
             id_base=random_id_base(),
-            max_file_bytes=self._origin.max_file_bytes,
-            created_ns=self._origin.epoch_ns(),
-            directory=self._origin.directory,
+            max_file_bytes=self._options.max_file_bytes,
+            created_ns=self._options.epoch_ns(),
+            directory=self._options.directory,
         )
-        labels = self._origin.labels
+        labels = self._options.labels
         segment = (
             _anonymous(header, labels)
             if self.path is None
-            else self._mapped(header, self.path, labels, rest)
+            else self._mapped(header, self.path, labels, yield_gil)
         )
         self._sequence = header.sequence
         for start, stop in _USED:
-            _touch(segment.map, start, stop, rest)
+            _touch(segment.map, start, stop, yield_gil)
         if self.table is not None:
             segment.share(self.table)
         return segment
@@ -139,29 +141,29 @@ class Writer:
         if self.path is not None:
             self._may_have_table = True
             header = pack_table_header(self.name, id_base)
-            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, _no_rest)
+            mapped = self._file(self.path / TABLE_NAME, TABLE_BYTES, header, _keep_gil)
         self.table = LabelTable(mapped, id_base)
         return self.table
 
     def _mapped(
-        self, header: fmt.Header, path: Path, labels: LabelLimit, rest: Callable[[], None]
+        self, header: fmt.Header, path: Path, labels: LabelLimit, yield_gil: Callable[[], None]
     ) -> Segment:
         final = path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
-        mapped = self._file(final, fmt.SEGMENT_BYTES, header.pack(), rest)
+        mapped = self._file(final, fmt.SEGMENT_BYTES, header.pack(), yield_gil)
         return Segment(mapped, header, final, labels)
 
     def _file(
-        self, final: Path, size_bytes: int, header: bytes, rest: Callable[[], None]
+        self, final: Path, size_bytes: int, header: bytes, yield_gil: Callable[[], None]
     ) -> mmap.mmap:
         try:
-            return _make_file(final, size_bytes, header, rest)
+            return _make_file(final, size_bytes, header, yield_gil)
         except FileNotFoundError:
             if is_locked_by(self._lock_fd, final.parent):
                 raise
             # Somebody removed the directory, and the table in it; recording goes on.
             self.table = None
             self._lock_again(final.parent)
-            return _make_file(final, size_bytes, header, rest)
+            return _make_file(final, size_bytes, header, yield_gil)
 
     def _lock_again(self, path: Path) -> None:
         """Make and lock the directory that was removed; where that fails, try at the next call."""
@@ -201,16 +203,18 @@ def _anonymous(header: fmt.Header, labels: LabelLimit) -> Segment:
     return Segment(mapped, header, None, labels)
 
 
-def _make_file(final: Path, size_bytes: int, header: bytes, rest: Callable[[], None]) -> mmap.mmap:
+def _make_file(
+    final: Path, size_bytes: int, header: bytes, yield_gil: Callable[[], None]
+) -> mmap.mmap:
     made = final.with_suffix(NEW_SUFFIX)
     fd = syscalls.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _check_room(fd, size_bytes)
-        rest()
+        yield_gil()
         # Allocated now, a full disk is an error here; a sparse file would kill
         # the application by SIGBUS at a later store.
         syscalls.allocate(fd, size_bytes)
-        rest()
+        yield_gil()
         mapped = syscalls.map_file(fd, size_bytes)
         mapped[: len(header)] = header
         syscalls.rename(made, final)
@@ -223,18 +227,18 @@ def _make_file(final: Path, size_bytes: int, header: bytes, rest: Callable[[], N
     return mapped
 
 
-def _touch(mapped: mmap.mmap, start: int, stop: int, rest: Callable[[], None]) -> None:
+def _touch(mapped: mmap.mmap, start: int, stop: int, yield_gil: Callable[[], None]) -> None:
     """Have pages in memory and writable, so that no record waits for one.
 
     In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
     lock held, and leaves the pages of a disk file to be made writable one by one.
     """
     for piece in range(start, stop, records.TOUCHED_BYTES):
-        rest()
+        yield_gil()
         records.touch(mapped, piece, min(piece + records.TOUCHED_BYTES, stop))
 
 
-def _no_rest() -> None:
+def _keep_gil() -> None:
     pass
 
 

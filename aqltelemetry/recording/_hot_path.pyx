@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 
 import time
 
-from aqltelemetry.recording.reentrancy import FINISHED, Entries
+from aqltelemetry.recording.reentrancy import FINISHED, OverlappingEntries
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT
 from aqltelemetry.observation import CUSTOM
 
@@ -64,13 +64,13 @@ cdef object _slow = None
 cdef object _decorate = None
 
 
-def connect(slow):
+def set_slow_path(slow):
     """Say how what is not usual is recorded."""
     global _slow
     _slow = slow
 
 
-def connect_decorator(decorate):
+def set_decorator(decorate):
     """Set what a block does when it decorates a function."""
     global _decorate
     _decorate = decorate
@@ -82,7 +82,7 @@ def set_clock(clock):
     _clock = clock
 
 
-def enter(segment):
+def set_segment(segment):
     """Record into a segment from here on; None switches recording off."""
     global _segment, _slots
     cdef Slots slots = None if segment is None else segment.slots
@@ -93,7 +93,7 @@ def enter(segment):
     del before
 
 
-def current():
+def current_segment():
     """Return what is recorded into."""
     return _segment
 
@@ -279,7 +279,7 @@ cdef class time_block:
         return 0
 
     cdef int _enter_again(self, int64_t now_ns) except -1:
-        entries = Entries()
+        entries = OverlappingEntries()
         # Nothing calls Python from here until `enter`.
         if self._state == INSIDE:
             entries.first_ns = self._start_ns

@@ -1,12 +1,12 @@
-"""Counts what is dropped, where a kill can't undo it: in the current segment's marks."""
+"""Counts what is dropped, where a kill can't undo it: in the current segment's counters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 
-from aqltelemetry.journal.counters import DROP_MARKS
-from aqltelemetry.journal.segment import Counter, Segment
+from aqltelemetry.journal.counters import DROP_COUNTERS
+from aqltelemetry.journal.segment import AtomicCounter, Segment
 from aqltelemetry.system.clock import monotonic_ns
 from aqltelemetry.system.logs import log
 
@@ -17,7 +17,7 @@ class Drops:
     """The drops of one recording, by reason; counted on any thread, without a lock."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, Counter] = {}
+        self._counters: dict[str, AtomicCounter] = {}
         self._last_ns: dict[str, int] = {}
         self._causes: dict[str, str] = {}
         self._logged: set[str] = set()
@@ -30,7 +30,7 @@ class Drops:
     def count(self, reason: str) -> int:
         """Count one, dropped now; return the number of it, from 1."""
         self._last_ns[reason] = monotonic_ns()
-        return self._counters.setdefault(reason, Counter()).step() + 1
+        return self._counters.setdefault(reason, AtomicCounter()).step() + 1
 
     def note(self, reason: str, key: object, cause: object) -> None:
         """Remember the first observation that was dropped for a reason; never raises.
@@ -61,7 +61,7 @@ class Drops:
     def keep(self, reason: str, total: int, segment: Segment) -> None:
         """Have a segment tell of a total; never raises."""
         with suppress(Exception):
-            segment.mark(DROP_MARKS[reason], total, self._last_ns[reason])
+            segment.store_counter(DROP_COUNTERS[reason], total, self._last_ns[reason])
 
     def carry(self, segment: Segment) -> None:
         """Have another segment tell of all so far."""

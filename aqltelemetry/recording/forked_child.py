@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from aqltelemetry.journal.counters import Mark
+from aqltelemetry.journal.counters import CounterName
 from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import BlankSegment, Segment
@@ -26,7 +26,7 @@ _RETRY_NS = NS_PER_S
 _NAME_BYTES = 6
 
 
-class ChildFeeder:
+class ChildSegments:
     """Makes each segment as the segment of a new writer.
 
     So an earlier one can be let go of, for others to recover, while the process
@@ -46,21 +46,21 @@ class ChildFeeder:
         # thread, or a collector callback amid the making, finds it gone.
         self._turn = [True]
 
-    def begin(self) -> Recording:
+    def start_recording(self) -> Recording:
         """Return a recording whose first segment is made by its first record."""
         blank = BlankSegment(Header("0" * 16, 0, os.getpid(), 1, 0, 0, ""))
         return Recording(self, blank, read_anchor())
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Wake nobody: no thread of ours survives a fork."""
 
-    def provide_table(self) -> None:
+    def request_label_table(self) -> None:
         """Provide none: each segment has a writer of its own."""
 
-    def breathe(self, segment: Segment) -> None:
+    def throttle(self, segment: Segment) -> None:
         """Wait for nobody."""
 
-    def successor(self, full: Segment) -> Segment | None:
+    def next_segment(self, full: Segment) -> Segment | None:
         """Make the segment after `full`; None where that fails, or is being done."""
         try:
             turn = self._turn.pop()
@@ -87,23 +87,23 @@ class ChildFeeder:
         while self._writers:
             self._let_go(*self._writers.pop(0))
 
-    def abandon_in_child(self) -> ChildFeeder:
+    def abandon_in_child(self) -> ChildSegments:
         """Leave all to the parent, in a child's child; return what feeds that."""
         for writer, _ in self._writers:
             writer.abandon_in_child()
-        return ChildFeeder(self._new_writer)
+        return ChildSegments(self._new_writer)
 
     def _make(self) -> Segment:
         writer = self._new_writer()
         try:
             # The application waits: not a moment is to be given away.
-            segment = writer.new_segment(rest=_no_rest)
+            segment = writer.new_segment(yield_gil=_keep_gil)
         except BaseException:
             writer.close()
             raise
         segment.append_anchor(read_anchor())
-        segment.mark(Mark.CHILD, self._name)
-        segment.mark(Mark.BEFORE, 0)
+        segment.store_counter(CounterName.CHILD_NUMBER, self._name)
+        segment.store_counter(CounterName.ACCEPTED_BEFORE, 0)
         self._writers.append((writer, segment))
         with suppress(Exception):  # it is no reason not to record
             self.on_record()
@@ -121,7 +121,7 @@ class ChildFeeder:
             writer.close()
 
 
-def _no_rest() -> None:
+def _keep_gil() -> None:
     pass
 
 

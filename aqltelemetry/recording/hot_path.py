@@ -13,15 +13,15 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 from zlib import crc32
 
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import CUSTOM
-from aqltelemetry.recording.reentrancy import FINISHED, Entries
+from aqltelemetry.recording.reentrancy import FINISHED, OverlappingEntries
 from aqltelemetry.system import clock as clocks
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-Slow: TypeAlias = Callable[[Key, int, float, Layout], None]
+SlowPath: TypeAlias = Callable[[SeriesKey, int, float, Layout], None]
 """Records what the hot path leaves alone, and raises nothing."""
 
 
@@ -37,17 +37,17 @@ _pack_duration, _store_duration = DURATION_LAYOUT
 _pack_value, _store_value = VALUE_LAYOUT
 _segment: Segment | None = None
 _monotonic_ns: Callable[[], int] = clocks.monotonic_ns
-_slow: Slow
+_slow: SlowPath
 _decorate: Decorate
 
 
-def connect(slow: Slow) -> None:
+def set_slow_path(slow: SlowPath) -> None:
     """Say how what is not usual is recorded."""
     global _slow  # noqa: PLW0603 - a global is what the hot path reads fastest
     _slow = slow
 
 
-def connect_decorator(decorate: Decorate) -> None:
+def set_decorator(decorate: Decorate) -> None:
     """Set what a block does when it decorates a function."""
     global _decorate  # noqa: PLW0603 - as above
     _decorate = decorate
@@ -64,13 +64,13 @@ def now_ns() -> int:
     return _monotonic_ns()
 
 
-def enter(segment: Segment | None) -> None:
+def set_segment(segment: Segment | None) -> None:
     """Record into a segment from here on; None switches recording off."""
     global _segment  # noqa: PLW0603 - as above
     _segment = segment
 
 
-def current() -> Segment | None:
+def current_segment() -> Segment | None:
     """Return what is recorded into."""
     return _segment
 
@@ -112,7 +112,7 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
         _slow((prefix, label), now_ns, measurement, VALUE_LAYOUT)
 
 
-def append_value(key: Key, measurement: float) -> None:
+def append_value(key: SeriesKey, measurement: float) -> None:
     """Record a value of a series, taken now, by its key."""
     segment = _segment
     if segment is None:
@@ -141,7 +141,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     # were two at a time. No call stands between reading and writing it, so no
     # other thread comes in between: CPython changes threads at calls and loops.
     __slots__ = ("_entered", "_label")
-    _entered: int | Entries | None
+    _entered: int | OverlappingEntries | None
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -210,17 +210,17 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         return entered if isinstance(entered, int) else None
 
     def _enter_again(self, now_ns: int) -> None:
-        entries = Entries()
+        entries = OverlappingEntries()
         # As above: no call from here to the last of these lines but one.
         entered = self._entered
-        if entered.__class__ is Entries:
+        if entered.__class__ is OverlappingEntries:
             entries = entered
         else:
             entries.first_ns = entered  # type: ignore[assignment]
             self._entered = entries
         entries.enter(now_ns)
 
-    def _leave_one(self, entries: Entries, end_ns: int) -> None:
+    def _leave_one(self, entries: OverlappingEntries, end_ns: int) -> None:
         start_ns = entries.leave()
         if start_ns is not None:
             append_duration(self._label, end_ns, end_ns - start_ns)

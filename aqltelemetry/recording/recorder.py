@@ -16,7 +16,7 @@ from zlib import crc32
 from aqltelemetry.errors import PrefixError
 from aqltelemetry.journal.counters import ERROR, INVALID, NO_SEGMENT
 from aqltelemetry.journal.format import Layout
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import RUNTIME, Kind, Series
 from aqltelemetry.recording.drops import Drops
@@ -36,25 +36,25 @@ time_block = hot.time_block
 is_on = hot.is_on
 set_clock = hot.set_clock
 now_ns = hot.now_ns
-connect_decorator = hot.connect_decorator
+set_decorator = hot.set_decorator
 
 
-class Feeder(Protocol):
+class SegmentSource(Protocol):
     """Provides a recording with segments."""
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Be told, on any thread and in any context, that a segment is full."""
         ...
 
-    def provide_table(self) -> None:
+    def request_label_table(self) -> None:
         """Be told, in the same way, that a segment has many labels, and no table of them."""
         ...
 
-    def successor(self, full: Segment) -> Segment | None:
+    def next_segment(self, full: Segment) -> Segment | None:
         """Return the segment after `full`, which has none, if it can be had at once."""
         ...
 
-    def breathe(self, segment: Segment) -> None:
+    def throttle(self, segment: Segment) -> None:
         """Wait for a moment if what comes after `segment` is late; amid a record."""
         ...
 
@@ -62,8 +62,8 @@ class Feeder(Protocol):
 class Recording:
     """What one start of recording owns of the hot path: segment, anchor, drops."""
 
-    def __init__(self, feeder: Feeder, first: Segment, anchor: Anchor) -> None:
-        self.feeder = feeder
+    def __init__(self, source: SegmentSource, first: Segment, anchor: Anchor) -> None:
+        self.source = source
         self.anchor = anchor
         self.segment = first
         self.dropping = Drops()
@@ -80,7 +80,7 @@ class Recording:
         # Of the segment that is current after the count: `advance` carries on the others.
         self.dropping.keep(reason, number, self.segment)
         if reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
-            self.feeder.breathe(self.segment)
+            self.source.throttle(self.segment)
 
     def log_drops(self) -> None:
         """Log each reason for which something was dropped, once; on a thread that may wait."""
@@ -105,16 +105,16 @@ class Recording:
         how many do nor when: one that comes late sets back to a segment that is
         full too, from where the next record goes forward again.
         """
-        successor = full.successor or self.feeder.successor(full)
+        successor = full.successor or self.source.next_segment(full)
         if successor is None:
             return False
         successor.append_anchor(self.anchor)
         self.segment = successor
         self.dropping.carry(successor)
-        hot.enter(successor)
+        hot.set_segment(successor)
         if _recording is not self:  # switched off, or over, since this began
-            hot.enter(_recording.segment if _recording else None)
-        self.feeder.wake()
+            hot.set_segment(_recording.segment if _recording else None)
+        self.source.notify()
         return True
 
     def append(self, key: tuple[str, str], value: float) -> None:
@@ -136,7 +136,7 @@ def install(recording: Recording) -> None:
     """Switch recording on."""
     global _recording  # noqa: PLW0603 - there is one recording in a process
     _recording = recording
-    hot.enter(recording.segment)
+    hot.set_segment(recording.segment)
 
 
 def remove(recording: Recording) -> None:
@@ -144,26 +144,26 @@ def remove(recording: Recording) -> None:
     global _recording  # noqa: PLW0603 - as above
     if _recording is recording:
         _recording = None
-        hot.enter(None)
+        hot.set_segment(None)
 
 
 def switch_off() -> bool:
     """Switch recording off, whichever it is; say whether it was on."""
     global _recording
     was_on, _recording = is_on(), None
-    hot.enter(None)
+    hot.set_segment(None)
     return was_on
 
 
-def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
+def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
     try:
         for _ in range(_TRIES):
-            segment, recording = hot.current(), _recording
+            segment, recording = hot.current_segment(), _recording
             if segment is None or recording is None:
                 return
             label_id = segment.id_of(key)
             if segment.has_many_labels:
-                recording.feeder.provide_table()
+                recording.source.request_label_table()
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
                 body = _packed(layout, at_ns, value, label_id)
@@ -173,7 +173,7 @@ def _append(key: Key, at_ns: int, value: float, layout: Layout) -> None:
                 at = next(segment.slots, None)
                 if at is not None:
                     layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
-                    recording.feeder.breathe(segment)
+                    recording.source.throttle(segment)
                     return
             if not recording.advance(segment):
                 break
@@ -189,11 +189,11 @@ def _packed(layout: Layout, at_ns: int, value: float, label_id: int) -> bytes | 
         return None
 
 
-def _drop(reason: str, key: Key, cause: object) -> None:
+def _drop(reason: str, key: SeriesKey, cause: object) -> None:
     recording = _recording
     if recording is not None:
         recording.dropping.note(reason, key, cause)
         recording.drop(reason)
 
 
-hot.connect(_append)
+hot.set_slow_path(_append)

@@ -29,7 +29,7 @@ async def awaited(awaitable: Awaitable[_T]) -> _T:
     return await awaitable
 
 
-class Entries:
+class OverlappingEntries:
     """The entries of a block that is or was entered more than once at a time.
 
     The first was made without noting by whom; whoever leaves and owns no other

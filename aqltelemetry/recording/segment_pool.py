@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from aqltelemetry.journal.counters import TORN, UNREADABLE, Mark
+from aqltelemetry.journal.counters import TORN, UNREADABLE, CounterName
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -35,7 +35,7 @@ _MANY_RECORDS = 4096
 _WARNING_EVERY_NS = 60_000_000_000
 
 
-class Account(NamedTuple):
+class RecordCounts(NamedTuple):
     """Where the records accepted by a writer are, at one moment."""
 
     in_journal: int
@@ -44,7 +44,7 @@ class Account(NamedTuple):
     journal_bytes: int
 
 
-class Keeper:
+class SegmentPool:
     """Feeds a recording with segments and hands on the full ones, in order.
 
     `hand_on` is called on the keeper's thread, `is_behind`, whether those handed on are
@@ -81,11 +81,11 @@ class Keeper:
         self._waiting_labels = iter(range(_MAX_BREATHS * _LABELS_A_BREATH))
         self._breaths = iter(range(_BREATHS_A_STEP))
 
-    def account(self) -> Account:
+    def counts(self) -> RecordCounts:
         """Say where every record is that was accepted; consistent at any moment."""
         with self._lock:
             live = sum(segment.taken for segment in self._chain)
-            return Account(
+            return RecordCounts(
                 in_journal=live + sum(self._sealed.values()),
                 published=self._published,
                 lost=dict(self._lost),
@@ -94,18 +94,18 @@ class Keeper:
 
     def open(self, first: Segment, anchor: Anchor) -> Recording:
         """Make the recording, which begins in the writer's first segment."""
-        first.mark(Mark.BEFORE, 0)
+        first.store_counter(CounterName.ACCEPTED_BEFORE, 0)
         with self._lock:
             self._chain.append(first)
         recording = self._recording = Recording(self, first, anchor)
-        self.wake()  # for spares, which recording need not wait for
+        self.notify()  # for spares, which recording need not wait for
         return recording
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Be told, on any thread and in any context, that a segment is full."""
-        self._thread.post(self.tend)
+        self._thread.post(self.refill)
 
-    def provide_table(self) -> None:
+    def request_label_table(self) -> None:
         """Be told, as above, that a segment has many labels, and no table of them.
 
         Thousands of new labels within a few milliseconds would fill all spares before
@@ -114,12 +114,12 @@ class Keeper:
         """
         if not self._has_many_labels:
             self._has_many_labels = True
-            self.wake()
+            self.notify()
         number = next(self._waiting_labels, None)
         if number is not None and number % _LABELS_A_BREATH == 0:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
 
-    def breathe(self, segment: Segment) -> None:
+    def throttle(self, segment: Segment) -> None:
         """Let our threads have a turn at the interpreter, if they are behind; amid a record.
 
         An event loop whose turns only compute lets go of the interpreter for a microsecond
@@ -135,16 +135,16 @@ class Keeper:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
             segment.stop_after(_RECORDS_A_BREATH)
 
-    def successor(self, full: Segment) -> Segment | None:
+    def next_segment(self, full: Segment) -> Segment | None:
         """Return None: making a segment takes longer than a recorder may wait."""
         del full
         return None
 
-    def tend(self) -> None:
+    def refill(self) -> None:
         """Hand on the segments that recording has left, and provide new ones."""
-        self._tend(sealed=0)
+        self._refill(sealed=0)
 
-    def _tend(self, *, sealed: int) -> None:
+    def _refill(self, *, sealed: int) -> None:
         recording = self._recording
         if recording is None:
             return
@@ -177,7 +177,7 @@ class Keeper:
         self._begun_ns = now_ns
         if segment.taken:
             recording.advance(segment)
-            self._tend(sealed=1)
+            self._refill(sealed=1)
 
     def close(self) -> None:
         """Hand on all that is left; recording must be off."""
@@ -195,10 +195,10 @@ class Keeper:
         last = self._chain[0]
         if last.taken or self._accepted or recording.drops:
             recording.dropping.carry(last)
-            last.mark(Mark.END, 1)
+            last.store_counter(CounterName.ENDED, 1)
             self._retire(last, is_end=True)
 
-    def discard(self, sealed: SealedSegment, records: int | None) -> None:
+    def release(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment of which `records` are kept elsewhere; None: it can't be read."""
         self._done_with.append(sealed)
         self._clear()
@@ -208,8 +208,8 @@ class Keeper:
             self._published += records or 0
             if lost := accepted - (records or 0):
                 self._lost[UNREADABLE if records is None else TORN] += lost
-        self._tell()
-        self.tend()
+        self._store_totals()
+        self.refill()
 
     def _clear(self) -> None:
         """Remove the files of what is done with; one that can't be is tried again later."""
@@ -226,19 +226,19 @@ class Keeper:
             if accepted or is_end:
                 self._sealed[sealed] = accepted
         self._accepted += accepted
-        self._tell()
+        self._store_totals()
         if accepted or is_end:
             self._hand_on(sealed)
         else:
             self._done_with.append(sealed)
             self._clear()
 
-    def _tell(self) -> None:
+    def _store_totals(self) -> None:
         """Have the next segment to be handed on tell what became of those before."""
         if self._chain:
-            self._chain[0].mark(Mark.BEFORE, self._accepted)
+            self._chain[0].store_counter(CounterName.ACCEPTED_BEFORE, self._accepted)
             if unreadable := self._lost[UNREADABLE]:
-                self._chain[0].mark(Mark.UNREADABLE, unreadable, monotonic_ns())
+                self._chain[0].store_counter(CounterName.UNREADABLE, unreadable, monotonic_ns())
 
     def _journal_bytes(self) -> int:
         table = 0 if self._writer.table is None else self._writer.table_bytes

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from aqltelemetry.recording.recorder import connect_decorator, time_block
+from aqltelemetry.recording.recorder import set_decorator, time_block
 from aqltelemetry.recording.timed_results import (
     PLAIN_TYPES,
     async_generator_function,
@@ -133,4 +133,4 @@ def _makes_awaitables(function: Any) -> bool:
     return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
 
 
-connect_decorator(_timed)
+set_decorator(_timed)

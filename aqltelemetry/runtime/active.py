@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 from aqltelemetry.errors import AlreadyRunningError
 from aqltelemetry.recording import recorder
-from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.settings import Settings
 from aqltelemetry.system.threads import WorkerThread
@@ -46,7 +46,7 @@ class Running(Protocol):
         """Give up a recording whose event loop is gone; return whether it was."""
         ...
 
-    def abandon_in_child(self) -> ChildFeeder | None:
+    def abandon_in_child(self) -> ChildSegments | None:
         """Leave everything to the parent process; return what the child's recording uses."""
         ...
 
@@ -61,7 +61,7 @@ class Active:
 
     monitor: Running | None = None
     replaced: Running | None = None
-    child: ChildFeeder | None = None
+    child: ChildSegments | None = None
     child_recording: Recording | None = None
     child_settings: Settings | None = None
     prepare_child: ClassVar[Callable[[Settings], Callable[[], object]] | None] = None
@@ -124,7 +124,9 @@ class Active:
             cls.child_settings = each.settings or cls.child_settings
             cls.child = each.abandon_in_child() or cls.child
         # If the recording is switched off, the child's stays off: nothing polls there.
-        cls.child_recording = cls.child.begin() if cls.child is not None and was_on else None
+        cls.child_recording = (
+            cls.child.start_recording() if cls.child is not None and was_on else None
+        )
         if cls.child is not None and cls.child_recording is not None:
             recorder.install(cls.child_recording)
             if cls.prepare_child is not None and cls.child_settings is not None:

@@ -17,8 +17,8 @@ from aqltelemetry.journal.format import has_room_for
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import Origin, Writer
-from aqltelemetry.recording.segment_pool import Keeper
+from aqltelemetry.journal.writer import Writer, WriterOptions
+from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.runtime.control_task import ControlTask, NewProfiler
@@ -69,7 +69,7 @@ def assemble(
         _releaser(journal_thread, journal.pool, recovery),
         settings.max_file_age_s,
         # Before the limit is reached, so that there is room for what is recorded meanwhile.
-        lambda: journal.pool.account().journal_bytes > settings.journal_bytes // 2,
+        lambda: journal.pool.counts().journal_bytes > settings.journal_bytes // 2,
     )
     samplers = built_in_samplers(settings, stats, journal_thread, sink_thread)
     _announce(settings, journal.writer.path)
@@ -90,9 +90,9 @@ def assemble(
     )
 
 
-def _releaser(thread: WorkerThread, pool: Keeper, recovery: Recovery) -> Release:
+def _releaser(thread: WorkerThread, pool: SegmentPool, recovery: Recovery) -> Release:
     def release(sealed: SealedSegment, records: int | None) -> None:
-        owner = recovery.release if sealed.recovered else pool.discard
+        owner = recovery.release if sealed.recovered else pool.release
         thread.post(partial(owner, sealed, records))
 
     return release
@@ -140,13 +140,13 @@ def _open_journal(
 ) -> Journal:
     # A segment has no room for a longer name, and is published without it all the same.
     directory = settings.directory if has_room_for(settings.directory) else ""
-    origin = Origin(directory, settings.max_file_bytes, epoch_ns, LabelLimit(), run_name())
+    origin = WriterOptions(directory, settings.max_file_bytes, epoch_ns, LabelLimit(), run_name())
 
     def open_by(new_writer: Callable[[], Writer]) -> Journal:
         with ExitStack() as undo:
             writer = new_writer()
             undo.callback(writer.close)
-            pool = Keeper(thread, writer, queue.put, settings.journal_bytes, queue.is_behind)
+            pool = SegmentPool(thread, writer, queue.put, settings.journal_bytes, queue.is_behind)
             undo.callback(pool.close)
             recording = pool.open(writer.new_segment(), read_anchor())
             resources.push(undo.pop_all())

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aqltelemetry.errors import FreeThreadingError, NotRunningError, StateError
-from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.active import Active
 from aqltelemetry.runtime.control_files import MAX_PROFILE_S, PSTATS
@@ -343,7 +343,7 @@ class Monitor:
         if self._session is not None:
             self._session.resume()
 
-    def abandon_in_child(self) -> ChildFeeder | None:
+    def abandon_in_child(self) -> ChildSegments | None:
         """Leave everything to the parent process; return what a recording of the child uses."""
         session, self._session = self._session, None
         closing, self._closing = self._closing, None

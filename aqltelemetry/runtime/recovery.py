@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aqltelemetry.journal.dead_writers import Orphans, claim_orphans
-from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
+from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system.clock import monotonic_ns
@@ -37,7 +37,7 @@ class Recovery:
         self._roots = roots
         self._hand_on = hand_on
         self._now_ns = now_ns
-        self._claims: dict[SealedSegment, Orphans] = {}
+        self._claims: dict[SealedSegment, DeadWriter] = {}
         self._claimed_ns = 0
         self._is_full = False
         self._resume_ns = 0
@@ -71,15 +71,15 @@ class Recovery:
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a published segment, or set a damaged one aside."""
-        orphans = self._claims.pop(sealed, None)
-        if orphans is None:
+        dead = self._claims.pop(sealed, None)
+        if dead is None:
             return
         self.records += records or 0
         if records is None or not sealed.is_whole:
             self.damaged += 1
-            orphans.set_aside(sealed)
+            dead.set_aside(sealed)
         else:
-            orphans.discard(sealed)
+            dead.discard(sealed)
         if not self._claims:
             now_ns = self._now_ns()
             if self._is_last:  # `scan_last` is called again
@@ -90,19 +90,19 @@ class Recovery:
 
     def close(self) -> None:
         """Give up what is claimed, so that other processes can recover it."""
-        for orphans in set(self._claims.values()):
-            orphans.close()
+        for dead in set(self._claims.values()):
+            dead.close()
         self._claims.clear()
 
     def _claim_below(self, root: Path) -> None:
         if len(self._claims) >= _MAX_CLAIMED:
             return
-        for orphans in claim_orphans(root):
+        for dead in lock_dead_writers(root):
             if not self._claims:
                 self._claimed_ns, self._is_full = self._now_ns(), False
-            for sealed in orphans.segments:
-                self._claims[sealed] = orphans
-            for sealed in tuple(orphans.segments):
+            for sealed in dead.segments:
+                self._claims[sealed] = dead
+            for sealed in tuple(dead.segments):
                 self._hand_on(sealed)
             if len(self._claims) >= _MAX_CLAIMED:
                 self._is_full = True
@@ -112,7 +112,7 @@ class Recovery:
 def warn_of_children(roots: Sequence[Path], proc: Path = Path("/proc")) -> None:
     """Log which children of this process still record, at its stop."""
     try:
-        found = {each.pid for each in census(roots).residents if each.is_alive and each.pid}
+        found = {each.pid for each in take_inventory(roots).writers if each.is_alive and each.pid}
     except OSError:
         return
     living = sorted(pid for pid in found if _parent(pid, proc) == os.getpid())

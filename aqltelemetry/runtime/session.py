@@ -16,9 +16,9 @@ from aqltelemetry.errors import DeliveryError, StateError
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Attached, Sampler, Sink
 from aqltelemetry.recording import recorder
-from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording
-from aqltelemetry.recording.segment_pool import Keeper
+from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.control_task import ControlTask
 from aqltelemetry.runtime.delivery import Delivery, Flush, SegmentQueue
@@ -42,7 +42,7 @@ class Journal(NamedTuple):
 
     new_writer: Callable[[], Writer]
     writer: Writer
-    pool: Keeper
+    pool: SegmentPool
     recording: Recording
 
 
@@ -193,16 +193,16 @@ class Session:
         with suppress(TimeoutError):
             self._release().result(_END_S)
 
-    def abandon_in_child(self) -> ChildFeeder:
+    def abandon_in_child(self) -> ChildSegments:
         """Leave everything to the parent process; return what a recording of the child uses."""
         self._detach()
         self._parts.journal.writer.abandon_in_child()
         self._recovery.close()
-        return ChildFeeder(self._parts.journal.new_writer)
+        return ChildSegments(self._parts.journal.new_writer)
 
     def stats(self) -> Stats:
         """Return the statistics of the recording at this moment."""
-        account = self._pool.account()
+        account = self._pool.counts()
         dropped = Counter(self._recording.drops)
         dropped.update(account.lost)
         return Stats(
@@ -230,7 +230,7 @@ class Session:
             self._recording.renew(follow(last, measured))
             if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
                 self._recording.append(_CLOCK_STEP, step_ns / NS_PER_S)
-            self._pool.wake()
+            self._pool.notify()
             self.journal_thread.post(self._recording.log_drops)
 
     async def _seal_and_recover(self) -> None:

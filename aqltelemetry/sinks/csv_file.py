@@ -22,7 +22,7 @@ from aqltelemetry.sinks.generation import File, Generation
 from aqltelemetry.sinks.publication import Publication, publish
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import breathe
+from aqltelemetry.system.clock import yield_gil
 
 _R = TypeVar("_R")
 _BUFFER_BYTES = 128 << 10  # less than a piece, which is then copied by the kernel alone
@@ -242,7 +242,7 @@ def _in_pieces(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
         for start in range(0, len(text), _PIECE_BYTES):
             if written >= _PIECE_BYTES:
                 written = 0
-                breathe()
+                yield_gil()
             piece = memoryview(text)[start : start + _PIECE_BYTES]
             written += len(piece)
             yield piece

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
 from aqltelemetry.observation import Batch, Column, Kind, quote_field
-from aqltelemetry.system.clock import NS_PER_S, breathe
+from aqltelemetry.system.clock import NS_PER_S, yield_gil
 from aqltelemetry.system.extensions import load
 
 compiled: Any = load(__name__)
@@ -56,8 +56,8 @@ _WriteBlocks: TypeAlias = "Callable[[Column, bytes, int, _Pace, Memory], Iterato
 class _Pace:
     """Rests after each so many rows, however many columns they are in."""
 
-    def __init__(self, rest: Callable[[], None]) -> None:
-        self._rest = rest
+    def __init__(self, yield_gil: Callable[[], None]) -> None:
+        self._yield_gil = yield_gil
         self._rows = _REST_ROWS
 
     def step(self, rows: int) -> None:
@@ -65,7 +65,7 @@ class _Pace:
         self._rows += rows
         if self._rows >= _REST_ROWS:
             self._rows = 0
-            self._rest()
+            self._yield_gil()
 
 
 class Memory:
@@ -129,20 +129,20 @@ def _piece(run: Sequence[Block]) -> memoryview:
 
 
 def format_batch(
-    batch: Batch, rest: Callable[[], None] = breathe, memory: Memory | None = None
+    batch: Batch, yield_gil: Callable[[], None] = yield_gil, memory: Memory | None = None
 ) -> dict[str, list[Block]]:
     """Return the rows of a batch by file prefix, those of a label together.
 
     They may be in `memory`, and be overwritten by the next call with it. No block is
     larger than a quarter of the batch's `max_file_bytes`, but for one of a single row.
-    The same batch always gives the same blocks. `rest` is called between pieces of the
+    The same batch always gives the same blocks. `yield_gil` is called between pieces of the
     work that hold the interpreter's lock.
     """
     texts: dict[str, list[Block]] = {}
     memory = memory or Memory()
     memory.clear(_SLACK_BYTES + sum(_max_bytes(column, batch.pid) for column in batch.columns))
     columns = sorted(batch.columns, key=lambda column: column.series)
-    pace = _Pace(rest)
+    pace = _Pace(yield_gil)
     pace.step(0)
     max_bytes = min(_GATHERED_BYTES, batch.max_file_bytes // _PIECES)
     for prefix, group in groupby(columns, key=lambda column: column.series.prefix):

@@ -22,7 +22,7 @@ from aqltelemetry.sinks.removals import (
     read_removals,
 )
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import NS_PER_S, AgeClock, breathe, epoch_ns, utc
+from aqltelemetry.system.clock import NS_PER_S, AgeClock, epoch_ns, utc, yield_gil
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import NativeFuture, start_thread
 
@@ -220,7 +220,7 @@ class Retention:
         with syscalls.scan_directory(self._directory) as entries:
             for index, entry in enumerate(entries):
                 if index % _BREATH_FILES == 0:
-                    breathe()
+                    yield_gil()
                 try:
                     if entry.name.endswith(file_names.TMP_SUFFIX):
                         self._remove_stale(entry, now_ns)

@@ -110,7 +110,7 @@ def utc(at_ns: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns // NS_PER_S))
 
 
-def breathe() -> None:
+def yield_gil() -> None:
     """Let other threads have the interpreter lock.
 
     A sleep of zero seconds would mostly take the lock back before a waiting thread has woken

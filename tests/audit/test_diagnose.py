@@ -17,7 +17,7 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.system import extensions
 from aqltelemetry.system.clock import epoch_ns
-from fakes import origin
+from fakes import writer_options
 
 
 def _faults(found: Iterable[Finding]) -> dict[str, str]:
@@ -105,7 +105,7 @@ def test_a_journal_that_others_may_write_to_is_told(directory: Path) -> None:
 def test_what_the_dead_left_is_a_fault_where_nobody_lives_to_publish_it(directory: Path) -> None:
     directory.mkdir()
     root = journal_root(str(directory))
-    writer = Writer.in_journal(root, origin(str(directory)))
+    writer = Writer.in_journal(root, writer_options(str(directory)))
     writer.new_segment()
     writer.close()
     (root / f"{writer.name}-000000.bad").touch()
@@ -128,7 +128,7 @@ def test_of_many_processes_some_are_listed(
     directory.mkdir()
     monkeypatch.setattr(diagnose, "_MAX_LISTED", 1)
     root = journal_root(str(directory))
-    writers = [Writer.in_journal(root, origin(str(directory))) for _ in range(3)]
+    writers = [Writer.in_journal(root, writer_options(str(directory))) for _ in range(3)]
     found = [each.text for each in examine(str(directory), {}) if each.matter == "recording"]
     assert len(found) == 2
     assert found[1] == "and 2 processes more"

@@ -30,7 +30,7 @@ def recorded() -> Iterator[Recorded]:
     recorder.install(session)
 
     def read() -> dict[str, float]:
-        batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+        batch = read_segment(segment.map[:], recovered=False, yield_gil=lambda: None).batch
         assert all(len(column.values) == 1 for column in batch.columns)
         return {column.series.label: column.values[0] for column in batch.columns}
 

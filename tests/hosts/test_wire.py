@@ -174,10 +174,10 @@ async def _aiohttp_mark(request: web.Request, handler: Any) -> web.StreamRespons
     try:
         response: web.StreamResponse = await handler(request)
     except web.HTTPException as exc:
-        exc.headers["X-Marked"] = "raised"
+        exc.headers["X-CounterValue"] = "raised"
         raise
     if isinstance(response, web.Response):
-        response.headers["X-Marked"] = "returned"
+        response.headers["X-CounterValue"] = "returned"
     return response
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.journal.dead_writers import Orphans, claim_orphans, find_set_aside
+from aqltelemetry.journal.dead_writers import DeadWriter, find_set_aside, lock_dead_writers
 from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Kind, Series
 from aqltelemetry.system import syscalls
-from fakes import origin
+from fakes import writer_options
 from injection import Fault, injected
 
 
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 def _dead(root: Path, segments: int) -> Path:
     """Leave what a killed writer leaves: the lock is free, the files are there."""
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     for _ in range(segments):
         writer.new_segment()
     writer.close()
@@ -38,71 +38,71 @@ def _dead(root: Path, segments: int) -> Path:
 
 def test_a_dead_writer_is_claimed_with_its_segments_in_order(root: Path) -> None:
     path = _dead(root, 3)
-    (orphans,) = claim_orphans(root)
-    assert [sealed.id for sealed in orphans.segments] == [(path.name, n) for n in (1, 2, 3)]
-    assert all(sealed.recovered for sealed in orphans.segments)
-    orphans.close()
+    (dead,) = lock_dead_writers(root)
+    assert [sealed.id for sealed in dead.segments] == [(path.name, n) for n in (1, 2, 3)]
+    assert all(sealed.recovered for sealed in dead.segments)
+    dead.close()
 
 
 def test_a_living_writer_is_left_alone(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.new_segment()
-    assert list(claim_orphans(root)) == []
+    assert list(lock_dead_writers(root)) == []
     writer.close()
 
 
 def test_what_is_claimed_can_not_be_claimed_again(root: Path) -> None:
     _dead(root, 1)
-    (orphans,) = claim_orphans(root)
-    assert list(claim_orphans(root)) == []
-    orphans.close()
-    (again,) = claim_orphans(root)
+    (dead,) = lock_dead_writers(root)
+    assert list(lock_dead_writers(root)) == []
+    dead.close()
+    (again,) = lock_dead_writers(root)
     again.close()
 
 
 def test_a_writer_goes_with_its_last_segment(root: Path) -> None:
     path = _dead(root, 2)
-    (orphans,) = claim_orphans(root)
-    for sealed in tuple(orphans.segments):
+    (dead,) = lock_dead_writers(root)
+    for sealed in tuple(dead.segments):
         assert path.exists()
-        orphans.discard(sealed)
+        dead.discard(sealed)
     assert not path.exists()
 
 
 def test_a_writer_without_segments_is_cleared_away(root: Path) -> None:
     (root / "0123456789abcdef").mkdir()
     (root / "0123456789abcdee.new").mkdir()
-    assert list(claim_orphans(root)) == []
+    assert list(lock_dead_writers(root)) == []
     assert list(root.iterdir()) == []
 
 
 def test_a_segment_that_was_being_made_is_cleared_away(root: Path) -> None:
     path = _dead(root, 1)
     (path / "000002.new").write_bytes(b"half")
-    (orphans,) = claim_orphans(root)
-    assert len(orphans.segments) == 1
+    (dead,) = lock_dead_writers(root)
+    assert len(dead.segments) == 1
     assert sorted(each.name for each in path.iterdir()) == ["000001.seg"]
-    orphans.close()
+    dead.close()
 
 
 def test_an_unreadable_segment_is_set_aside(root: Path) -> None:
     path = _dead(root, 1)
-    (orphans,) = claim_orphans(root)
-    orphans.set_aside(orphans.segments[0])
+    (dead,) = lock_dead_writers(root)
+    dead.set_aside(dead.segments[0])
     assert [each.name for each in root.iterdir()] == [f"{path.name}-000001.bad"]
-    assert list(claim_orphans(root)) == []
+    assert list(lock_dead_writers(root)) == []
 
 
 def test_what_is_no_writer_is_left_alone(root: Path) -> None:
     (root / "notes").mkdir()
     (root / "0123456789abcdef").write_text("a file")
     (root / "fedcba9876543210").symlink_to(root / "notes")
-    assert list(claim_orphans(root)) == []
+    assert list(lock_dead_writers(root)) == []
     assert len(list(root.iterdir())) == 3
 
 
 def test_a_missing_journal_holds_nothing(root: Path) -> None:
-    assert list(claim_orphans(root / "missing")) == []
+    assert list(lock_dead_writers(root / "missing")) == []
 
 
 def _with_table(path: Path) -> Path:
@@ -112,18 +112,18 @@ def _with_table(path: Path) -> Path:
 
 def test_a_label_table_goes_with_the_last_segment_and_the_writer(root: Path) -> None:
     path = _with_table(_dead(root, 2))
-    (orphans,) = claim_orphans(root)
-    for sealed in tuple(orphans.segments):
+    (dead,) = lock_dead_writers(root)
+    for sealed in tuple(dead.segments):
         assert (path / TABLE_NAME).exists()
-        orphans.discard(sealed)
+        dead.discard(sealed)
     assert not path.exists()
 
 
 def test_a_label_table_stays_for_segments_that_are_given_up(root: Path) -> None:
     path = _with_table(_dead(root, 2))
-    (orphans,) = claim_orphans(root)
-    orphans.discard(orphans.segments[0])
-    orphans.close()
+    (dead,) = lock_dead_writers(root)
+    dead.discard(dead.segments[0])
+    dead.close()
     assert sorted(each.name for each in path.iterdir()) == ["000002.seg", TABLE_NAME]
 
 
@@ -134,10 +134,10 @@ def test_a_label_table_stays_for_a_segment_that_can_not_be_removed(
         raise PermissionError(path)
 
     path = _with_table(_dead(root, 1))
-    (orphans,) = claim_orphans(root)
+    (dead,) = lock_dead_writers(root)
     with monkeypatch.context() as patch:
         patch.setattr(syscalls, "unlink", fail)
-        orphans.discard(orphans.segments[0])
+        dead.discard(dead.segments[0])
     assert sorted(each.name for each in path.iterdir()) == ["000001.seg", TABLE_NAME]
 
 
@@ -145,7 +145,7 @@ def test_a_label_table_without_segments_is_cleared_away(root: Path) -> None:
     path = _with_table(_dead(root, 1))
     (path / "000001.seg").unlink()
     (path / "labels.new").write_bytes(b"half")
-    assert list(claim_orphans(root)) == []
+    assert list(lock_dead_writers(root)) == []
     assert list(root.iterdir()) == []
 
 
@@ -154,33 +154,33 @@ def test_a_label_table_outlives_a_segment_set_aside_if_there_are_others(
     root: Path, is_last: bool
 ) -> None:
     path = _with_table(_dead(root, 1 if is_last else 2))
-    (orphans,) = claim_orphans(root)
-    orphans.set_aside(orphans.segments[0])
+    (dead,) = lock_dead_writers(root)
+    dead.set_aside(dead.segments[0])
     assert (path / TABLE_NAME).exists() is not is_last
-    orphans.close()
+    dead.close()
     assert path.exists() is not is_last
 
 
 def test_what_is_no_file_in_the_place_of_a_label_table_is_put_aside(root: Path) -> None:
     path = _dead(root, 1)
     (path / TABLE_NAME).mkdir()
-    (orphans,) = claim_orphans(root)
-    orphans.discard(orphans.segments[0])
+    (dead,) = lock_dead_writers(root)
+    dead.discard(dead.segments[0])
     assert [each.name for each in root.iterdir()] == [f"{path.name}-labels.bad"]
 
 
 def test_the_label_table_is_read_once_for_all_segments(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     table = writer.make_table()
     table.register("/a", Series("duration", "/a", Kind.NANOSECONDS))
     for _ in range(2):
         writer.new_segment()
     writer.close()
-    (orphans,) = claim_orphans(root)
-    first, second = (sealed.labels() for sealed in orphans.segments)
+    (dead,) = lock_dead_writers(root)
+    first, second = (sealed.labels() for sealed in dead.segments)
     assert first == table.labels
     assert first is second
-    orphans.close()
+    dead.close()
 
 
 def _descriptors() -> int:
@@ -195,15 +195,15 @@ def test_a_claim_that_fails_leaves_the_writer_to_be_claimed_later(root: Path, nu
     (path / "x.seg").mkdir()
     before = _descriptors()
     for nth in itertools.count(1):
-        claimed: list[Orphans] = []
+        claimed: list[DeadWriter] = []
         with injected(Fault(nth, number)) as fault, suppress(OSError):
-            claimed += claim_orphans(root)
-        for orphans in claimed:
-            orphans.close()
+            claimed += lock_dead_writers(root)
+        for dead in claimed:
+            dead.close()
         del claimed
         where = f"call {nth} failed: {fault.struck}"
         assert _descriptors() == before, where
-        (again,) = claim_orphans(root)
+        (again,) = lock_dead_writers(root)
         assert [sealed.id.sequence for sealed in again.segments] == [1, 2], where
         again.close()
         if not fault.struck:
@@ -224,15 +224,15 @@ def test_a_writer_that_can_not_be_claimed_keeps_nobody_from_the_others(
         return listed(path)
 
     monkeypatch.setattr(syscalls, "list_directory", list_directory)
-    claims = claim_orphans(root)
+    claims = lock_dead_writers(root)
     found = [next(claims), next(claims)]
-    assert {orphans.segments[0].id.writer for orphans in found} == {
+    assert {dead.segments[0].id.writer for dead in found} == {
         path.name for path in paths if path != bad
     }
     with pytest.raises(OSError, match="bad block"):
         next(claims)
-    for orphans in found:
-        orphans.close()
+    for dead in found:
+        dead.close()
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_a_writer_that_can_not_be_claimed_keeps_nobody_from_the_others(
 def test_a_file_that_no_writer_has_named_is_no_segment(root: Path, name: str) -> None:
     path = _dead(root, 1)
     (path / name).write_bytes((path / "000001.seg").read_bytes())
-    (orphans,) = claim_orphans(root)
-    assert [sealed.id.sequence for sealed in orphans.segments] == [1]
-    orphans.close()
+    (dead,) = lock_dead_writers(root)
+    assert [sealed.id.sequence for sealed in dead.segments] == [1]
+    dead.close()
 
 
 @pytest.mark.parametrize("number", ["\u00b2", "\u0661", "x", "", "\udcff"])

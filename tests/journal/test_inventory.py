@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from aqltelemetry.journal.dead_writers import claim_orphans
-from aqltelemetry.journal.inventory import census, mapped_by
+from aqltelemetry.journal.dead_writers import lock_dead_writers
+from aqltelemetry.journal.inventory import mapped_headers, take_inventory
 from aqltelemetry.journal.label_table import TABLE_BYTES
 from aqltelemetry.journal.writer import Writer
-from fakes import origin
+from fakes import writer_options
 
 
 @pytest.fixture
@@ -18,16 +18,16 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_nobody_is_where_nothing_is(root: Path) -> None:
-    assert census([root]).residents == []
+    assert take_inventory([root]).writers == []
 
 
 def test_the_living_and_the_dead_are_told_apart(root: Path) -> None:
-    alive = Writer.in_journal(root, origin("/there"))
-    dead = Writer.in_journal(root, origin("/there"))
+    alive = Writer.in_journal(root, writer_options("/there"))
+    dead = Writer.in_journal(root, writer_options("/there"))
     for writer in (alive, dead, dead):
         writer.new_segment()
     dead.close()
-    found = {each.writer: each for each in census([root]).residents}
+    found = {each.writer: each for each in take_inventory([root]).writers}
     assert found[alive.name].is_alive
     assert found[alive.name].segments == 1
     assert found[alive.name].pid == os.getpid()
@@ -35,45 +35,45 @@ def test_the_living_and_the_dead_are_told_apart(root: Path) -> None:
     assert not found[dead.name].is_alive
     assert found[dead.name].segments == 2
     assert found[dead.name].size_bytes == 2 << 20
-    assert [each.writer for each in census([root]).dead] == [dead.name]
+    assert [each.writer for each in take_inventory([root]).dead] == [dead.name]
     alive.close()
 
 
 def test_a_writer_without_a_segment_has_not_said_its_pid(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
-    assert census([root]).residents[0].pid == 0
-    assert census([root]).dead == []
+    writer = Writer.in_journal(root, writer_options())
+    assert take_inventory([root]).writers[0].pid == 0
+    assert take_inventory([root]).dead == []
     writer.close()
 
 
 def test_looking_claims_nothing(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.new_segment()
     writer.close()
-    census([root])
-    (orphans,) = claim_orphans(root)
-    orphans.close()
+    take_inventory([root])
+    (dead,) = lock_dead_writers(root)
+    dead.close()
 
 
 def test_what_is_damaged_is_no_writers_fault(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     (root / writer.name / "000001.seg").write_bytes(b"damaged")
     (root / f"{writer.name}-000000.bad").touch()
-    found = census([root])
-    assert (found.residents[0].segments, found.damaged) == (1, 1)
+    found = take_inventory([root])
+    assert (found.writers[0].segments, found.damaged) == (1, 1)
     writer.close()
 
 
 def test_a_process_is_asked_which_segments_it_has_in_memory(root: Path) -> None:
-    writer = Writer.in_journal(root, origin("/there"))
+    writer = Writer.in_journal(root, writer_options("/there"))
     segment = writer.new_segment()
-    assert segment.header in list(mapped_by(os.getpid()))
+    assert segment.header in list(mapped_headers(os.getpid()))
     writer.close()
 
 
 def test_a_process_that_there_is_not_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        list(mapped_by(1, tmp_path))
+        list(mapped_headers(1, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,17 @@ def test_a_process_that_there_is_not_is_told(tmp_path: Path) -> None:
 def test_the_segments_of_a_process_are_found_wherever_they_are(tmp_path: Path, name: bytes) -> None:
     root = tmp_path / os.fsdecode(name)
     root.mkdir()
-    writer = Writer.in_journal(root / "journal", origin(str(root)))
+    writer = Writer.in_journal(root / "journal", writer_options(str(root)))
     segment = writer.new_segment()
-    assert segment.header in list(mapped_by(os.getpid()))
+    assert segment.header in list(mapped_headers(os.getpid()))
     assert segment.header.directory == str(root)
     writer.close()
 
 
 def test_a_label_table_counts_among_what_a_writer_holds(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.new_segment()
-    before = census([root]).residents[0].size_bytes
+    before = take_inventory([root]).writers[0].size_bytes
     writer.make_table()
-    assert census([root]).residents[0].size_bytes == before + TABLE_BYTES
+    assert take_inventory([root]).writers[0].size_bytes == before + TABLE_BYTES
     writer.close()

@@ -21,18 +21,18 @@ from aqltelemetry.journal.label_table import (
 from aqltelemetry.journal.labels import MAX_LABELS
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import CUSTOM, DURATION, Kind, Series
-from fakes import origin
+from fakes import writer_options
 
 _ENTRIES_AT = TABLE_BYTES - TABLE_SLOTS * fmt.LABEL_SLOT_BYTES
 
 
-def _series(label: str) -> Series:
+def _series_of(label: str) -> Series:
     return Series(DURATION, label, Kind.NANOSECONDS)
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
-    writer = Writer.in_journal(tmp_path / "journal", origin())
+    writer = Writer.in_journal(tmp_path / "journal", writer_options())
     yield writer
     writer.close()
 
@@ -47,34 +47,34 @@ def _filled(writer: Writer, count: int = 100) -> TableLabels:
     """Make a table with labels in it; return what a reader should find."""
     table = writer.make_table()
     for number in range(count):
-        table.register(f"/{number}", _series(f"/{number}"))
+        table.register(f"/{number}", _series_of(f"/{number}"))
     return table.labels
 
 
 def test_it_has_room_for_every_label_that_a_process_may_have() -> None:
     table = LabelTable(None, random_table_base())
-    ids = [table.register(f"/{number}", _series(f"/{number}")) for number in range(MAX_LABELS)]
+    ids = [table.register(f"/{number}", _series_of(f"/{number}")) for number in range(MAX_LABELS)]
     assert None not in ids
     assert len(set(ids)) == MAX_LABELS
 
 
 def test_a_full_one_gives_out_no_id_but_knows_its_labels() -> None:
     table = LabelTable(None, random_table_base())
-    ids = [table.register(f"/{number}", _series("/")) for number in range(TABLE_SLOTS)]
-    assert table.register("one more", _series("one more")) is None
-    assert table.register("/5", _series("/")) == ids[5]
+    ids = [table.register(f"/{number}", _series_of("/")) for number in range(TABLE_SLOTS)]
+    assert table.register("one more", _series_of("one more")) is None
+    assert table.register("/5", _series_of("/")) == ids[5]
 
 
 def test_a_series_has_one_id_however_often_it_is_registered() -> None:
     table = LabelTable(None, random_table_base())
     value = Series(CUSTOM, "/a", Kind.FLOAT)
-    assert table.register("/a", _series("/a")) == table.register("/a", _series("/a"))
-    assert table.register("/a", _series("/a")) != table.register((CUSTOM, "/a"), value)
+    assert table.register("/a", _series_of("/a")) == table.register("/a", _series_of("/a"))
+    assert table.register("/a", _series_of("/a")) != table.register((CUSTOM, "/a"), value)
 
 
 def test_other_keys_of_its_series_do_not_fill_the_memory() -> None:
     table = LabelTable(None, random_table_base())
-    label_id = table.register("/a", _series("/a"))
+    label_id = table.register("/a", _series_of("/a"))
     assert label_id is not None
     for number in range(4 * TABLE_SLOTS):
         table.alias(f"alias {number}", label_id)
@@ -139,7 +139,7 @@ def test_no_damage_raises_or_makes_a_false_label(writer: Writer, directory: Path
                 case _ if dice.random() < 0.1:
                     del data[at:]
         (directory / TABLE_NAME).write_bytes(data)
-        found = read_table(directory, rest=lambda: None).series
+        found = read_table(directory, yield_gil=lambda: None).series
         assert found.items() <= labels.series.items()
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_table_names_nothing(tmp_path: Path, data: bytes) -> None:
 
 def test_an_entry_whose_id_is_none_of_a_table_names_nothing(tmp_path: Path) -> None:
     for label_id in (1, 2**31 - 1, 2**32 - 1):
-        entry = fmt.pack_label(label_id, _series("/a"))
+        entry = fmt.pack_label(label_id, _series_of("/a"))
         at = _ENTRIES_AT + 9 * fmt.LABEL_SLOT_BYTES
         (tmp_path / TABLE_NAME).write_bytes(bytes(at) + entry.ljust(fmt.LABEL_SLOT_BYTES, b"\0"))
         assert read_table(tmp_path) == NO_LABELS

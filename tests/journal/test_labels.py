@@ -42,7 +42,7 @@ def test_observations_beyond_the_limit_are_recorded_under_one_label() -> None:
             pass
         record("label 0", number)
     recorder.remove(session)
-    batch = read_segment(segment.map[:], recovered=True, rest=lambda: None).batch
+    batch = read_segment(segment.map[:], recovered=True, yield_gil=lambda: None).batch
     counts = {each.series[:2]: len(each.values) for each in batch.columns}
     assert counts == {
         **{(DURATION, f"label {number}"): 1 for number in range(2)},

@@ -12,7 +12,7 @@ import pytest
 from aqltelemetry.journal import location
 from aqltelemetry.journal.location import (
     MEMORY,
-    PlacementError,
+    UnsuitableLocationError,
     all_roots,
     file_system,
     journal_root,
@@ -96,12 +96,12 @@ def test_a_chosen_journal_directory_is_taken(data: Path, mounts: Path, tmp_path:
 def test_a_file_system_that_can_not_be_mapped_safely_is_refused(
     data: Path, tmp_path: Path, shm: Path, kind: str
 ) -> None:
-    with pytest.raises(PlacementError, match=kind):
+    with pytest.raises(UnsuitableLocationError, match=kind):
         _root(data, _mounts(tmp_path, {"/": kind}), shm)
 
 
 def test_recording_in_memory_may_be_asked_for(data: Path) -> None:
-    with pytest.raises(PlacementError, match="memory"):
+    with pytest.raises(UnsuitableLocationError, match="memory"):
         journal_root(str(data), MEMORY)
 
 
@@ -111,7 +111,7 @@ def test_a_planted_link_is_not_followed(
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
     (shm / f"aqltelemetry-{os.geteuid()}").symlink_to(victim)
-    with pytest.raises(PlacementError, match="no link"):
+    with pytest.raises(UnsuitableLocationError, match="no link"):
         _root(data, mounts, shm)
     assert list(victim.iterdir()) == []
 
@@ -122,7 +122,7 @@ def test_a_directory_that_others_may_write_to_is_refused(
     planted = shm / f"aqltelemetry-{os.geteuid()}"
     planted.mkdir()
     planted.chmod(0o777)
-    with pytest.raises(PlacementError, match="no other may write"):
+    with pytest.raises(UnsuitableLocationError, match="no other may write"):
         _root(data, mounts, shm)
 
 
@@ -131,7 +131,7 @@ def test_a_directory_of_somebody_else_is_refused(data: Path, mounts: Path, shm: 
     planted = shm / f"aqltelemetry-{os.geteuid()}"
     planted.mkdir(mode=0o700)
     os.chown(planted, 65534, 65534)
-    with pytest.raises(PlacementError, match="belong to this user"):
+    with pytest.raises(UnsuitableLocationError, match="belong to this user"):
         _root(data, mounts, shm)
 
 
@@ -239,8 +239,10 @@ def test_an_unknown_file_system_is_no_name(tmp_path: Path) -> None:
     assert file_system(tmp_path, tmp_path / "missing") == ""
 
 
-def test_a_container_is_known_by_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mark = tmp_path / ".dockerenv"
-    mark.touch()
-    monkeypatch.setattr(location, "_CONTAINER_MARKS", (mark,))
+def test_a_container_is_recognised_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".dockerenv"
+    file.touch()
+    monkeypatch.setattr(location, "_CONTAINER_FILES", (file,))
     assert location.is_container()

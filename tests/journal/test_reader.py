@@ -40,7 +40,7 @@ def _written(rows: list[tuple[str, int]], values: list[tuple[str, float]] = []) 
 
 
 def _rows(data: bytes, *, recovered: bool = False) -> list[Row]:
-    batch = read_segment(data, recovered=recovered, rest=lambda: None).batch
+    batch = read_segment(data, recovered=recovered, yield_gil=lambda: None).batch
     return [
         (column.series.prefix, column.series.label, at_ns, value)
         for column in batch.columns
@@ -65,7 +65,7 @@ def test_values_keep_every_bit() -> None:
 
 def test_a_batch_says_whose_it_is() -> None:
     data = _written([("/a", 10)])
-    reading = read_segment(data, recovered=True, rest=lambda: None)
+    reading = read_segment(data, recovered=True, yield_gil=lambda: None)
     head = fmt.unpack_header(data)
     assert reading.batch.segment == (head.writer, head.sequence)
     assert (reading.batch.pid, reading.batch.recovered) == (head.pid, True)
@@ -87,14 +87,14 @@ def test_records_behind_a_hole_are_read() -> None:
 def test_a_damaged_record_costs_itself_alone_and_is_counted() -> None:
     data = bytearray(_written([("/a", 10), ("/a", 20), ("/a", 30)]))
     data[fmt.RECORDS_AT + fmt.RECORD_BYTES + 3] ^= 0x40
-    reading = read_segment(bytes(data), recovered=True, rest=lambda: None)
+    reading = read_segment(bytes(data), recovered=True, yield_gil=lambda: None)
     assert (reading.records, reading.damaged) == (2, 1)
 
 
 def test_a_damaged_label_costs_its_records_alone() -> None:
     data = bytearray(_written([("/a", 10), ("/b", 20)]))
     data[fmt.LABELS_AT + 14] ^= 1
-    reading = read_segment(bytes(data), recovered=True, rest=lambda: None)
+    reading = read_segment(bytes(data), recovered=True, yield_gil=lambda: None)
     assert [column.series.label for column in reading.batch.columns] == ["/b"]
     assert reading.damaged == 1
 
@@ -123,7 +123,7 @@ def test_the_same_label_with_two_ids_is_one_series() -> None:
         record = struct.pack("<qqII", 1, slot, segment.header.id_base + 1 + slot, 0)
         segment.map[at : at + len(record)] = record
     assert [value for *_, value in _rows(segment.map[:])] == [0, 1]
-    batch = read_segment(segment.map[:], recovered=False, rest=lambda: None).batch
+    batch = read_segment(segment.map[:], recovered=False, yield_gil=lambda: None).batch
     assert len(batch.columns) == 1
 
 
@@ -178,7 +178,7 @@ def _shared(count: int) -> tuple[bytes, TableLabels]:
 def test_labels_of_the_table_are_read_beside_the_segments_own(recovered: bool) -> None:
     data, labels = _shared(700)
     reading = read_segment(
-        data, recovered=recovered, context=Context(labels=labels), rest=lambda: None
+        data, recovered=recovered, context=Context(labels=labels), yield_gil=lambda: None
     )
     assert (reading.records, reading.damaged) == (1400, 0)
     found = {each.series.label: list(each.values) for each in reading.batch.columns}
@@ -192,7 +192,7 @@ def test_labels_that_the_table_does_not_name_cost_their_records_alone() -> None:
     some = dict(list(labels.series.items())[30:])
     for known, lost in ((labels._replace(series=some), 30), (NO_LABELS, 100)):
         reading = read_segment(
-            data, recovered=True, context=Context(labels=known), rest=lambda: None
+            data, recovered=True, context=Context(labels=known), yield_gil=lambda: None
         )
         assert (reading.records, reading.damaged) == (200 - lost, lost)
         assert reading.batch.account is not None
@@ -203,6 +203,6 @@ def test_the_interpreter_is_let_go_of_between_many_labels() -> None:
     data, labels = _shared(1024)
     rests: list[int] = []
     read_segment(
-        data, recovered=False, context=Context(labels=labels), rest=lambda: rests.append(1)
+        data, recovered=False, context=Context(labels=labels), yield_gil=lambda: rests.append(1)
     )
     assert len(rests) > 2 * 1024 // 512

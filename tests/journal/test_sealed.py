@@ -12,12 +12,12 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import record
-from fakes import memory_segments, origin, recording
+from fakes import memory_segments, recording, writer_options
 
 
 @pytest.fixture
 def segment(tmp_path: Path) -> Segment:
-    return Writer.in_journal(tmp_path, origin()).new_segment()
+    return Writer.in_journal(tmp_path, writer_options()).new_segment()
 
 
 def _record(segment: Segment, count: int) -> None:
@@ -45,7 +45,7 @@ def test_the_room_that_is_not_used_is_given_back(segment: Segment) -> None:
     sealed = seal(segment)
     assert sealed.path is not None
     assert sealed.size_bytes == sealed.path.stat().st_size == RECORDS_AT + 3 * 24
-    assert read_segment(sealed.read(), recovered=True, rest=lambda: None).records == 3
+    assert read_segment(sealed.read(), recovered=True, yield_gil=lambda: None).records == 3
 
 
 def test_a_full_segment_keeps_its_size(segment: Segment) -> None:
@@ -58,7 +58,7 @@ def test_a_segment_in_memory_is_read_from_there() -> None:
     _record(segment, 3)
     sealed = seal(segment)
     assert sealed.path is None
-    assert read_segment(sealed.read(), recovered=False, rest=lambda: None).records == 3
+    assert read_segment(sealed.read(), recovered=False, yield_gil=lambda: None).records == 3
     sealed.discard()
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.label_table import TABLE_SLOTS, LabelTable, random_table_base
 from aqltelemetry.journal.labels import OTHER_LABELS, LabelLimit
-from aqltelemetry.journal.segment import BlankSegment, Counter, Segment
+from aqltelemetry.journal.segment import AtomicCounter, BlankSegment, Segment
 from aqltelemetry.observation import Kind, Series
 from aqltelemetry.system.clock import Anchor
 from fakes import header, memory_segments
@@ -24,7 +24,7 @@ def _repeat(call: Callable[[], None], times: int) -> None:
 
 
 def test_a_counter_loses_no_step_of_any_thread() -> None:
-    counter = Counter()
+    counter = AtomicCounter()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

@@ -15,7 +15,7 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.journal.label_table import TABLE_NAME
 from aqltelemetry.journal.writer import Writer
-from fakes import origin
+from fakes import writer_options
 from injection import Fault, injected
 
 
@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_segment_has_its_full_size_and_is_private(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     segment = writer.new_segment()
     assert segment.path is not None
     status = segment.path.stat()
@@ -40,9 +40,9 @@ def test_a_segment_has_its_full_size_and_is_private(root: Path) -> None:
 
 def test_making_a_segment_is_cut_into_pieces(root: Path) -> None:
     """Else the event loop would wait for all of it, where both have but one processor."""
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     rests: list[int] = []
-    segment = writer.new_segment(rest=lambda: rests.append(1))
+    segment = writer.new_segment(yield_gil=lambda: rests.append(1))
     touched = fmt.SEGMENT_BYTES - fmt.RECORDS_AT
     assert len(rests) >= 2 + touched // (256 << 10)
     assert segment.path is not None
@@ -51,7 +51,7 @@ def test_making_a_segment_is_cut_into_pieces(root: Path) -> None:
 
 
 def test_segments_are_numbered_and_say_where_they_belong(root: Path) -> None:
-    writer = Writer.in_journal(root, origin("/data", 4096))
+    writer = Writer.in_journal(root, writer_options("/data", 4096))
     segments = [writer.new_segment() for _ in range(3)]
     heads = [fmt.unpack_header(segment.map[:]) for segment in segments]
     assert [head.sequence for head in heads] == [1, 2, 3]
@@ -63,7 +63,7 @@ def test_segments_are_numbered_and_say_where_they_belong(root: Path) -> None:
 
 
 def test_a_living_writer_is_locked_and_a_closed_one_is_not(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     assert writer.path is not None
     writer.new_segment()
     assert lock(writer.path) is None
@@ -74,17 +74,17 @@ def test_a_living_writer_is_locked_and_a_closed_one_is_not(root: Path) -> None:
 
 
 def test_an_empty_writer_leaves_nothing_not_even_the_root(root: Path) -> None:
-    Writer.in_journal(root, origin()).close()
+    Writer.in_journal(root, writer_options()).close()
     assert not root.exists()
 
 
 def test_a_root_that_vanished_is_made_again(root: Path) -> None:
     root.rmdir()
-    Writer.in_journal(root, origin()).close()
+    Writer.in_journal(root, writer_options()).close()
 
 
 def test_closing_twice_is_harmless(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.close()
     writer.close()
 
@@ -96,7 +96,7 @@ def test_a_segment_that_can_not_be_allocated_leaves_no_file(
         os.ftruncate(fd, length)  # as ext4 does before it gives up
         raise OSError(errno.ENOSPC, "no space left")
 
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     monkeypatch.setattr(os, "posix_fallocate", fail)
     with pytest.raises(OSError, match="no space"):
         writer.new_segment()
@@ -110,7 +110,7 @@ def test_a_segment_that_can_not_be_allocated_leaves_no_file(
 def test_the_last_of_the_free_space_is_left_alone(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     full = os.statvfs_result((4096, 4096, 1 << 20, 200, 200, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _: full)
     with pytest.raises(OSError, match="free space") as caught:
@@ -125,8 +125,8 @@ def test_a_kill_frees_the_lock_while_a_forked_child_lives(root: Path, tmp_path: 
 import os, signal, sys
 from pathlib import Path
 from aqltelemetry.journal.labels import LabelLimit
-from aqltelemetry.journal.writer import Origin, Writer
-writer = Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0, LabelLimit()))
+from aqltelemetry.journal.writer import WriterOptions, Writer
+writer = Writer.in_journal(Path(sys.argv[1]), WriterOptions("/x", 4096, lambda: 0, LabelLimit()))
 segment = writer.new_segment()
 os.register_at_fork(after_in_child=writer.abandon_in_child)
 read, write = os.pipe()
@@ -152,7 +152,7 @@ os.waitpid(-1, 0)
 
 
 def test_a_writer_in_memory_needs_no_file() -> None:
-    writer = Writer.in_memory(origin())
+    writer = Writer.in_memory(writer_options())
     assert writer.path is None
     assert writer.new_segment().path is None
     writer.close()
@@ -164,16 +164,16 @@ def test_processes_that_come_and_go_at_once_do_not_disturb_each_other(root: Path
 import sys
 from pathlib import Path
 from aqltelemetry.journal.labels import LabelLimit
-from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.journal.writer import WriterOptions, Writer
 for _ in range(200):
-    Writer.in_journal(Path(sys.argv[1]), Origin("/x", 4096, lambda: 0, LabelLimit())).close()
+    Writer.in_journal(Path(sys.argv[1]), WriterOptions("/x", 4096, lambda: 0, LabelLimit())).close()
 """
     processes = [subprocess.Popen([sys.executable, "-c", program, str(root)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
 
 
 def test_segments_made_after_a_label_table_share_it(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     before = writer.new_segment()
     table = writer.make_table()
     after = writer.new_segment()
@@ -186,7 +186,7 @@ def test_segments_made_after_a_label_table_share_it(root: Path) -> None:
 
 
 def test_a_label_table_is_left_to_whoever_recovers_the_segments(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.make_table()
     writer.new_segment()
     writer.close()
@@ -200,7 +200,7 @@ def test_a_label_table_that_can_not_be_allocated_leaves_no_file(
     def fail(fd: int, offset: int, length: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", fail)
         with pytest.raises(OSError, match="no space"):
@@ -212,7 +212,7 @@ def test_a_label_table_that_can_not_be_allocated_leaves_no_file(
 
 
 def test_a_label_table_of_a_writer_in_memory_needs_no_file() -> None:
-    writer = Writer.in_memory(origin())
+    writer = Writer.in_memory(writer_options())
     table = writer.make_table()
     assert writer.table_bytes == 0
     assert writer.new_segment().table is table
@@ -220,7 +220,7 @@ def test_a_label_table_of_a_writer_in_memory_needs_no_file() -> None:
 
 
 def test_a_label_table_that_somebody_removed_is_used_no_more(root: Path) -> None:
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.make_table()
     shutil.rmtree(root)
     segment = writer.new_segment()
@@ -239,7 +239,7 @@ def test_a_writer_whose_directory_could_not_be_locked_again_does_so_later(
 ) -> None:
     """Whichever system call of the new directory and segment fails."""
     for nth in itertools.count(1):
-        writer = Writer.in_journal(root, origin())
+        writer = Writer.in_journal(root, writer_options())
         shutil.rmtree(root)
         with injected(Fault(nth, number)) as fault:
             for _ in range(3):
@@ -265,7 +265,7 @@ def test_a_lock_is_not_given_up_for_a_file_that_somebody_removed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or others would recover segments that are being recorded to."""
-    writer = Writer.in_journal(root, origin())
+    writer = Writer.in_journal(root, writer_options())
     writer.new_segment()
     assert writer.path is not None
     rename = os.rename

@@ -22,10 +22,10 @@ from aqltelemetry import record
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import Origin, Writer
+from aqltelemetry.journal.writer import Writer, WriterOptions
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.recording import recorder
-from aqltelemetry.recording.segment_pool import Keeper
+from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
@@ -63,9 +63,9 @@ class _Process:
         self.taken: dict[Any, tuple[SealedSegment, int]] = {}
         # Of today, or retention would take what is dated by it.
         self.writer = Writer.in_journal(
-            root, Origin(str(directory), 16 << 20, epoch_ns, LabelLimit())
+            root, WriterOptions(str(directory), 16 << 20, epoch_ns, LabelLimit())
         )
-        self.keeper = Keeper(inline, self.writer, self.handed.append, 8 << 20)
+        self.keeper = SegmentPool(inline, self.writer, self.handed.append, 8 << 20)
         self.recording = self.keeper.open(self.writer.new_segment(), read_anchor())
         self.sink = CsvSink(str(directory), inline, Retention(str(directory), 1 << 40, 10**9))
         recorder.install(self.recording)
@@ -170,7 +170,7 @@ class Accounting(RuleBasedStateMachine):
             mine.taken.clear()
             return
         for segment in kept:
-            mine.keeper.discard(*mine.taken.pop(segment))
+            mine.keeper.release(*mine.taken.pop(segment))
 
     @precondition(lambda self: self.process is not None)
     @rule(hours=st.sampled_from((-1, 1)))

@@ -22,7 +22,7 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.recording import recorder
-from aqltelemetry.recording.forked_child import ChildFeeder
+from aqltelemetry.recording.forked_child import ChildSegments
 from injection import forked
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -498,7 +498,7 @@ def test_a_child_that_can_have_no_journal_says_so_once(caplog: pytest.LogCapture
     def no_writer() -> Writer:
         raise PermissionError(13, "Permission denied")
 
-    recording = ChildFeeder(no_writer).begin()
+    recording = ChildSegments(no_writer).start_recording()
     recorder.install(recording)
     try:
         for _ in range(3):

@@ -23,7 +23,7 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording, record, time_block
 from aqltelemetry.system.clock import Anchor
-from fakes import FakeClock, ManualFeeder, memory_segments, recording
+from fakes import FakeClock, ManualSource, memory_segments, recording
 
 Rows = Callable[[], list[tuple[str, str, float]]]
 
@@ -34,11 +34,11 @@ def segments() -> list[Segment]:
 
 
 @pytest.fixture
-def on(segments: list[Segment]) -> Iterator[tuple[Recording, ManualFeeder]]:
+def on(segments: list[Segment]) -> Iterator[tuple[Recording, ManualSource]]:
     """Recording is on, into the first segment; the others follow."""
-    session, feeder = recording(*segments)
+    session, source = recording(*segments)
     recorder.install(session)
-    yield session, feeder
+    yield session, source
     recorder.remove(session)
 
 
@@ -51,7 +51,7 @@ def recorded(segments: list[Segment]) -> Rows:
             (column.series.prefix, column.series.label, value)
             for segment in segments
             for column in read_segment(
-                segment.map[:], recovered=True, rest=lambda: None
+                segment.map[:], recovered=True, yield_gil=lambda: None
             ).batch.columns
             for value in column.values
         ]
@@ -238,7 +238,7 @@ _PREFIXES = ("../x", "a.b", "duration", "runtime", "account", "profiler", "", No
     ],
 )
 def test_what_can_not_be_recorded_is_counted_and_raises_nothing(
-    on: tuple[Recording, ManualFeeder], recorded: Rows, measurement: Any, prefix: Any
+    on: tuple[Recording, ManualSource], recorded: Rows, measurement: Any, prefix: Any
 ) -> None:
     # The usual names are known to the segment before, as in a process that has samplers.
     on[0].append(("runtime", "x"), 1)
@@ -269,7 +269,7 @@ def test_what_is_not_a_number_by_ieee_754_is_recorded_as_that(recorded: Rows) ->
 
 
 def test_samplers_may_record_under_the_runtime_prefix(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment], recorded: Rows
+    on: tuple[Recording, ManualSource], segments: list[Segment], recorded: Rows
 ) -> None:
     segments[0].share(LabelTable(None, random_table_base()))
     for number in range(3):
@@ -280,7 +280,7 @@ def test_samplers_may_record_under_the_runtime_prefix(
 
 
 def test_each_reason_for_drops_is_logged_once_with_its_first_observation(
-    on: tuple[Recording, ManualFeeder],
+    on: tuple[Recording, ManualSource],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -302,7 +302,7 @@ def test_each_reason_for_drops_is_logged_once_with_its_first_observation(
 
 
 def test_a_prefix_that_is_refused_is_named_in_the_log(
-    on: tuple[Recording, ManualFeeder], caplog: pytest.LogCaptureFixture
+    on: tuple[Recording, ManualSource], caplog: pytest.LogCaptureFixture
 ) -> None:
     record("p", 1, "duration")
     on[0].log_drops()
@@ -310,7 +310,7 @@ def test_a_prefix_that_is_refused_is_named_in_the_log(
 
 
 def test_a_label_that_cannot_be_printed_is_dropped_and_logged(
-    on: tuple[Recording, ManualFeeder], caplog: pytest.LogCaptureFixture
+    on: tuple[Recording, ManualSource], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Label:
         def __repr__(self) -> str:
@@ -331,7 +331,7 @@ def test_any_label_is_recorded(label: str, recorded: Rows) -> None:
 
 
 def test_recording_goes_on_in_the_next_segment(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment], recorded: Rows
+    on: tuple[Recording, ManualSource], segments: list[Segment], recorded: Rows
 ) -> None:
     count = segments[0].capacity + 10
     for number in range(count):
@@ -348,7 +348,7 @@ def test_more_labels_than_a_segment_holds_go_on_in_the_next(recorded: Rows) -> N
 
 
 def test_without_a_next_segment_what_is_newest_is_dropped_and_counted(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment], recorded: Rows
+    on: tuple[Recording, ManualSource], segments: list[Segment], recorded: Rows
 ) -> None:
     room = sum(segment.capacity for segment in segments)
     for number in range(room + 25):
@@ -358,7 +358,7 @@ def test_without_a_next_segment_what_is_newest_is_dropped_and_counted(
 
 
 def test_a_fault_of_ours_is_swallowed_and_counted(
-    on: tuple[Recording, ManualFeeder], monkeypatch: pytest.MonkeyPatch
+    on: tuple[Recording, ManualSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(Segment, "id_of")
     with time_block("x"):
@@ -451,18 +451,20 @@ def test_objects_record_as_they_die(recorded: Rows) -> None:
 
 
 def test_an_anchor_ahead_turns_later_records_into_later_timepoints(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment]
+    on: tuple[Recording, ManualSource], segments: list[Segment]
 ) -> None:
     recorder.append_duration("x", 10, 1)
     on[0].renew(Anchor(20, on[0].anchor.offset_ns + 1_000))
     recorder.append_duration("x", 30, 1)
-    (column,) = read_segment(segments[0].map[:], recovered=False, rest=lambda: None).batch.columns
+    (column,) = read_segment(
+        segments[0].map[:], recovered=False, yield_gil=lambda: None
+    ).batch.columns
     before, after = column.timepoints_ns
     assert after - before == 1_020
 
 
 def test_a_segment_full_of_anchors_is_followed_by_another(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment]
+    on: tuple[Recording, ManualSource], segments: list[Segment]
 ) -> None:
     for second in range(400):
         on[0].renew(Anchor(second, 5))
@@ -473,7 +475,7 @@ def test_a_segment_full_of_anchors_is_followed_by_another(
 
 class TestOff:
     def test_nothing_is_recorded_and_no_clock_read(
-        self, on: tuple[Recording, ManualFeeder], recorded: Rows, clock: FakeClock
+        self, on: tuple[Recording, ManualSource], recorded: Rows, clock: FakeClock
     ) -> None:
         recorder.remove(on[0])
         clock.step_ns = 1
@@ -484,7 +486,7 @@ class TestOff:
         assert not recorder.is_on()
 
     def test_a_block_entered_while_off_is_not_recorded(
-        self, on: tuple[Recording, ManualFeeder], recorded: Rows
+        self, on: tuple[Recording, ManualSource], recorded: Rows
     ) -> None:
         recorder.remove(on[0])
         with time_block("x"):
@@ -492,21 +494,21 @@ class TestOff:
         assert recorded() == []
 
     def test_a_block_left_while_off_is_not_recorded(
-        self, on: tuple[Recording, ManualFeeder], recorded: Rows
+        self, on: tuple[Recording, ManualSource], recorded: Rows
     ) -> None:
         with time_block("x"):
             recorder.remove(on[0])
         assert recorded() == []
 
     def test_a_thread_late_in_advancing_does_not_switch_it_on_again(
-        self, on: tuple[Recording, ManualFeeder], segments: list[Segment]
+        self, on: tuple[Recording, ManualSource], segments: list[Segment]
     ) -> None:
         recorder.remove(on[0])
         on[0].advance(segments[0])
         assert not recorder.is_on()
 
     def test_a_thread_late_from_an_earlier_recording_leaves_the_new_one_alone(
-        self, on: tuple[Recording, ManualFeeder], segments: list[Segment]
+        self, on: tuple[Recording, ManualSource], segments: list[Segment]
     ) -> None:
         (other,) = memory_segments(1)
         newer, _ = recording(other)
@@ -518,7 +520,7 @@ class TestOff:
         assert other.taken == 1
 
     def test_removing_what_is_not_on_changes_nothing(
-        self, on: tuple[Recording, ManualFeeder]
+        self, on: tuple[Recording, ManualSource]
     ) -> None:
         newer, _ = recording(*memory_segments(1))
         recorder.remove(newer)
@@ -526,7 +528,7 @@ class TestOff:
 
 
 def test_a_segment_with_many_labels_has_a_table_asked_for(
-    on: tuple[Recording, ManualFeeder], segments: list[Segment]
+    on: tuple[Recording, ManualSource], segments: list[Segment]
 ) -> None:
     for number in range(fmt.LABEL_SLOTS // 4):
         record(f"label {number}", 1.0)
@@ -566,7 +568,7 @@ def test_a_table_may_be_shared_while_a_segment_is_recorded_to(
         segments[0].map[:],
         recovered=True,
         context=Context(labels=table.labels),
-        rest=lambda: None,
+        yield_gil=lambda: None,
     )
     assert (reading.records, reading.damaged) == (20_000, 0)
     assert len(reading.batch.columns) == 900

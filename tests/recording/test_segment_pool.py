@@ -21,11 +21,11 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording import segment_pool as keeper_module
 from aqltelemetry.recording.recorder import Recording, record
-from aqltelemetry.recording.segment_pool import Keeper
+from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.system.clock import Anchor, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread
-from fakes import EPOCH_NS, origin
+from fakes import EPOCH_NS, writer_options
 
 _T = TypeVar("_T")
 _CAPACITY = 32_597
@@ -40,7 +40,9 @@ class Kept:
         self.thread = thread
         self.writer = writer
         self.is_behind = False
-        self.keeper = Keeper(thread, writer, self.handed.append, max_bytes, lambda: self.is_behind)
+        self.keeper = SegmentPool(
+            thread, writer, self.handed.append, max_bytes, lambda: self.is_behind
+        )
         self.recording: Recording = self.on_thread(
             lambda: self.keeper.open(self.writer.new_segment(), _ANCHOR)
         )
@@ -74,7 +76,7 @@ def small(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
 
 
 def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> Iterator[Kept]:
-    kept = Kept(thread, Writer.in_journal(tmp_path, origin()), max_bytes)
+    kept = Kept(thread, Writer.in_journal(tmp_path, writer_options()), max_bytes)
     kept.settle()  # its spares are there, however busy the machine is
     yield kept
     recorder.remove(kept.recording)
@@ -85,7 +87,7 @@ def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> It
 def test_two_spares_are_the_first_that_the_thread_makes(kept: Kept) -> None:
     kept.settle()
     assert kept.files() == ["000001.seg", "000002.seg", "000003.seg"]
-    assert kept.keeper.account().journal_bytes == 3 * SEGMENT_BYTES
+    assert kept.keeper.counts().journal_bytes == 3 * SEGMENT_BYTES
 
 
 def test_a_full_segment_is_handed_on_and_replaced(kept: Kept) -> None:
@@ -94,7 +96,7 @@ def test_a_full_segment_is_handed_on_and_replaced(kept: Kept) -> None:
     kept.settle()
     assert [sealed.id.sequence for sealed in kept.handed] == [1]
     assert kept.handed[0].accepted == _CAPACITY
-    account = kept.keeper.account()
+    account = kept.keeper.counts()
     assert (account.in_journal, account.published) == (_CAPACITY + 1, 0)
     assert kept.files()[-1] >= "000004.seg"
     assert kept.recording.drops == {}
@@ -117,8 +119,8 @@ def test_what_is_kept_elsewhere_leaves_the_journal(kept: Kept) -> None:
     record("x", 1.0)
     kept.on_thread(kept.keeper.seal)
     (sealed,) = kept.handed
-    kept.on_thread(lambda: kept.keeper.discard(sealed, 1))
-    account = kept.keeper.account()
+    kept.on_thread(lambda: kept.keeper.release(sealed, 1))
+    account = kept.keeper.counts()
     assert (account.in_journal, account.published, account.lost) == (0, 1, {})
     assert sealed.path is not None
     assert not sealed.path.exists()
@@ -132,8 +134,8 @@ def test_accepted_records_that_are_not_there_are_lost_with_a_reason(
         record("x", 1.0)
     kept.on_thread(kept.keeper.seal)
     (sealed,) = kept.handed
-    kept.on_thread(lambda: kept.keeper.discard(sealed, records))
-    account = kept.keeper.account()
+    kept.on_thread(lambda: kept.keeper.release(sealed, records))
+    account = kept.keeper.counts()
     assert account.published == (records or 0)
     assert account.lost == {reason: 5 - (records or 0)}
 
@@ -148,7 +150,7 @@ def test_at_its_limit_the_newest_is_dropped_and_counted(
         record("too many", 1.0)
         small.settle()
         record("still too many", 1.0)
-    account = small.keeper.account()
+    account = small.keeper.counts()
     assert account.journal_bytes <= 4 * SEGMENT_BYTES
     assert account.in_journal == 4 * _CAPACITY
     assert small.recording.drops == {NO_SEGMENT: 2}
@@ -163,10 +165,10 @@ def test_recording_goes_on_when_there_is_room_again(small: Kept) -> None:
         small.settle()
     record("dropped", 1.0)
     first = small.handed[0]
-    small.on_thread(lambda: small.keeper.discard(first, first.accepted))
+    small.on_thread(lambda: small.keeper.release(first, first.accepted))
     record("kept", 1.0)
     assert small.recording.drops == {NO_SEGMENT: 1}
-    assert small.keeper.account().in_journal == 3 * _CAPACITY + 1
+    assert small.keeper.counts().in_journal == 3 * _CAPACITY + 1
 
 
 def test_a_journal_that_is_full_again_and_again_is_logged_once_a_minute(
@@ -184,7 +186,7 @@ def test_a_journal_that_is_full_again_and_again_is_logged_once_a_minute(
             logged.append(len(caplog.records))
             while small.handed:
                 sealed = small.handed.pop()
-                small.on_thread(partial(small.keeper.discard, sealed, sealed.accepted))
+                small.on_thread(partial(small.keeper.release, sealed, sealed.accepted))
     assert logged == [1, 1, 1, 2, 2]
 
 
@@ -199,13 +201,13 @@ def test_a_full_disk_is_told_once_and_recovered_from(
         for _ in range(2):
             record("x", 1.0)
             kept.on_thread(kept.keeper.seal)
-            kept.on_thread(kept.keeper.tend)
+            kept.on_thread(kept.keeper.refill)
         record("in the last spare", 1.0)
         kept.on_thread(kept.keeper.seal)
     assert [each.message for each in caplog.records] == [
         "no room for the journal: [Errno 28] no space; new observations are dropped once it is full"
     ]
-    kept.on_thread(kept.keeper.tend)
+    kept.on_thread(kept.keeper.refill)
     kept.on_thread(kept.keeper.seal)
     assert sum(sealed.accepted or 0 for sealed in kept.handed) == 3
     assert kept.recording.drops == {}
@@ -216,8 +218,8 @@ def test_more_spares_are_made_the_faster_they_fill(kept: Kept) -> None:
         kept.fill()
     kept.settle()
     # One or two steps were met at once, depending on when the thread came to look.
-    assert kept.keeper.account().in_journal + sum(kept.recording.drops.values()) == 3 * _CAPACITY
-    kept.on_thread(kept.keeper.tend)
+    assert kept.keeper.counts().in_journal + sum(kept.recording.drops.values()) == 3 * _CAPACITY
+    kept.on_thread(kept.keeper.refill)
     assert len(kept.files()) - len(kept.handed) <= 17
 
 
@@ -254,7 +256,7 @@ def test_many_labels_are_in_a_table_that_all_segments_share(kept: Kept) -> None:
     kept.settle()
     assert TABLE_NAME in kept.files()
     assert {segment.table for segment in kept.keeper._chain} == {kept.writer.table}
-    assert kept.keeper.account().journal_bytes == 3 * SEGMENT_BYTES + TABLE_BYTES
+    assert kept.keeper.counts().journal_bytes == 3 * SEGMENT_BYTES + TABLE_BYTES
     _record_labels(10_000)
     for _ in range(20_000):
         record("label 0", 1.0)
@@ -290,9 +292,9 @@ def test_no_label_table_is_made_beyond_the_journals_limit(
     for kept in _kept(tmp_path, thread, 4 * SEGMENT_BYTES):
         _record_labels(2_000)
         kept.settle()
-        assert kept.keeper.account().journal_bytes <= 4 * SEGMENT_BYTES
+        assert kept.keeper.counts().journal_bytes <= 4 * SEGMENT_BYTES
         assert TABLE_NAME not in kept.files()
-        assert kept.keeper.account().in_journal == 2_000
+        assert kept.keeper.counts().in_journal == 2_000
 
 
 def test_a_label_table_that_can_not_be_made_is_tried_again(
@@ -306,7 +308,7 @@ def test_a_label_table_that_can_not_be_made_is_tried_again(
         _record_labels(300)
         kept.settle()
     assert TABLE_NAME not in kept.files()
-    kept.on_thread(kept.keeper.tend)
+    kept.on_thread(kept.keeper.refill)
     assert TABLE_NAME in kept.files()
     assert kept.recording.drops == {}
 
@@ -333,7 +335,7 @@ def test_a_journal_that_is_removed_costs_its_label_table_no_record(kept: Kept) -
 
 
 def test_a_writer_in_memory_has_its_labels_there(thread: WorkerThread) -> None:
-    kept = Kept(thread, Writer.in_memory(origin()))
+    kept = Kept(thread, Writer.in_memory(writer_options()))
     _record_labels(10_000)
     kept.settle()
     assert kept.writer.table is not None
@@ -371,17 +373,17 @@ def test_it_waits_where_no_spare_is_ready(kept: Kept, monkeypatch: pytest.Monkey
     kept.settle()
     taken = _breaths(monkeypatch)
     segment = kept.recording.segment
-    kept.keeper.breathe(segment)
+    kept.keeper.throttle(segment)
     successor, segment.successor = segment.successor, None
-    kept.keeper.breathe(segment)  # which lasts
+    kept.keeper.throttle(segment)  # which lasts
     assert taken == []
     segment.successor = successor
     for _ in range(4096):
         record("x", 1.0)
-    kept.keeper.breathe(segment)
+    kept.keeper.throttle(segment)
     assert taken == []
     segment.successor = None
-    kept.keeper.breathe(segment)
+    kept.keeper.throttle(segment)
     assert len(taken) == 1
 
 
@@ -394,12 +396,12 @@ def test_moments_that_lead_nowhere_end_and_begin_again_with_the_next_step(
     kept.is_behind = True
     taken = _breaths(monkeypatch)
     for _ in range(2000):
-        kept.keeper.breathe(kept.recording.segment)
+        kept.keeper.throttle(kept.recording.segment)
     assert 0 < len(taken) < 2000
     before = len(taken)
-    kept.on_thread(lambda: kept.keeper.discard(kept.handed[0], _CAPACITY))
+    kept.on_thread(lambda: kept.keeper.release(kept.handed[0], _CAPACITY))
     for _ in range(2000):
-        kept.keeper.breathe(kept.recording.segment)
+        kept.keeper.throttle(kept.recording.segment)
     assert len(taken) == 2 * before
 
 
@@ -447,6 +449,6 @@ def test_a_segment_that_shares_a_table_of_labels_is_never_kept(
     for number in range(300):
         kept.recording.append(("runtime", f"label {number}"), 1)
     kept.settle()
-    kept.on_thread(kept.keeper.tend)
+    kept.on_thread(kept.keeper.refill)
     kept.on_thread(lambda: kept.keeper.seal(60.0))
     assert len(kept.handed) == 1

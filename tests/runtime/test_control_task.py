@@ -13,7 +13,7 @@ import pytest
 
 from aqltelemetry import Monitor, record, sync, time_block
 from aqltelemetry.errors import ProfilerError
-from aqltelemetry.journal.inventory import census
+from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording
@@ -276,7 +276,7 @@ def test_the_threads_of_a_program_without_a_loop_are_profiled(directory: Path) -
     """The caller's thread is profiled, although the monitor's event loop runs on another."""
     sync.start(directory)
     try:
-        (me,) = census(all_roots(str(directory))).residents
+        (me,) = take_inventory(all_roots(str(directory))).writers
         controls = ControlFiles(str(directory))
         controls.request_profile(me.writer, 0.3)
         while (answer := controls.profile_result(me.writer)) is None:

@@ -18,7 +18,7 @@ from aqltelemetry.recording.recorder import record
 from aqltelemetry.runtime import delivery as delivery_module
 from aqltelemetry.runtime.delivery import Delivery, Flush, SegmentQueue, read_sealed
 from aqltelemetry.system.threads import WorkerThread
-from fakes import MemorySink, memory_segments, origin, recording
+from fakes import MemorySink, memory_segments, recording, writer_options
 
 Released = list[tuple[SealedSegment, int | None]]
 
@@ -126,7 +126,7 @@ async def test_a_sink_is_flushed_at_the_age_of_what_it_took(thread: WorkerThread
 async def test_a_segment_of_a_dead_process_is_flushed_at_once(
     thread: WorkerThread, tmp_path: Path
 ) -> None:
-    writer = Writer.in_journal(tmp_path, origin())
+    writer = Writer.in_journal(tmp_path, writer_options())
     left = _sealed(writer.new_segment())
     assert left.path is not None
     orphan = SealedSegment(left.id, left.path)
@@ -182,7 +182,7 @@ async def test_a_failed_sink_is_tried_again_after_its_pause(
 async def test_a_segment_whose_file_is_gone_is_released_unread(
     thread: WorkerThread, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    writer = Writer.in_journal(tmp_path, origin())
+    writer = Writer.in_journal(tmp_path, writer_options())
     gone, there = (_sealed(writer.new_segment()) for _ in range(2))
     gone.read()  # as for a sink that failed before
     gone.discard()

@@ -34,7 +34,7 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import Batch, SegmentId
 from aqltelemetry.recording import recorder
-from aqltelemetry.recording.segment_pool import Keeper
+from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime import assembly, session
 from aqltelemetry.runtime.profiler import Profiler
@@ -585,7 +585,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path, wait_s:
         assert mine.is_running
 
 
-@pytest.mark.parametrize(("owner", "name"), [(assembly, "_open_journal"), (Keeper, "open")])
+@pytest.mark.parametrize(("owner", "name"), [(assembly, "_open_journal"), (SegmentPool, "open")])
 async def test_a_start_that_is_cancelled_while_the_journal_is_made_leaves_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:

@@ -25,7 +25,7 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.runtime.recovery import Recovery
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import syscalls
-from fakes import FakeClock, origin
+from fakes import FakeClock, writer_options
 from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -290,9 +290,9 @@ def test_row_32_after_many_dead_writers_recovery_pauses_for_nine_times_as_long(
     tmp_path: Path,
 ) -> None:
     for _ in range(40):
-        writer = Writer.in_journal(tmp_path, origin())
+        writer = Writer.in_journal(tmp_path, writer_options())
         for _ in range(2):
-            writer.new_segment(rest=lambda: None)
+            writer.new_segment(yield_gil=lambda: None)
         writer.close()
     clock, handed = FakeClock(1_000), list[SealedSegment]()
     recovery = Recovery([tmp_path], handed.append, clock)

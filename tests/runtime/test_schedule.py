@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.runtime.schedule import Schedule
 from fakes import FakeSampler
 
@@ -15,9 +15,9 @@ class Appended:
     """Collects what a schedule records."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Key, float]] = []
+        self.rows: list[tuple[SeriesKey, float]] = []
 
-    def __call__(self, key: Key, value: float) -> None:
+    def __call__(self, key: SeriesKey, value: float) -> None:
         self.rows.append((key, value))
 
 

@@ -148,7 +148,7 @@ async def test_a_start_that_fails_in_any_step_leaves_nothing_on(
         if len(steps) <= at:
             break
         at += 1
-    assert {"csv_file.py:CsvSink.__init__", "segment_pool.py:Keeper.open"} < reached
+    assert {"csv_file.py:CsvSink.__init__", "segment_pool.py:SegmentPool.open"} < reached
     assert failed > 100
     async with Monitor(directory):
         with time_block("after it"):

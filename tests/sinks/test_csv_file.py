@@ -57,7 +57,7 @@ async def test_a_large_text_is_written_completely_in_pieces(
 ) -> None:
     """The kernel may run nothing else on a processor while it copies a piece."""
     rests: list[int] = []
-    monkeypatch.setattr(csv_file, "breathe", lambda: rests.append(1))
+    monkeypatch.setattr(csv_file, "yield_gil", lambda: rests.append(1))
     await sink.write(_batch(1, rows=80_000))
     await sink.flush()
     assert len(rests) >= 4

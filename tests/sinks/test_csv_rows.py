@@ -30,7 +30,7 @@ def _column(label: str, values: list[int], prefix: str = "duration") -> Column:
 
 
 def _text(batch: Batch, prefix: str = "duration") -> str:
-    blocks = format_batch(batch, rest=lambda: None)[prefix]
+    blocks = format_batch(batch, yield_gil=lambda: None)[prefix]
     return b"".join(block.text for block in blocks).decode()
 
 
@@ -71,7 +71,7 @@ def test_values_are_read_back_to_the_bit(label: str, values: list[float]) -> Non
 
 def test_rows_are_grouped_by_prefix_and_label() -> None:
     batch = _batch(_column("/b", [1]), _column("rss", [3], "runtime"), _column("/a", [1, 2]))
-    texts = format_batch(batch, rest=lambda: None)
+    texts = format_batch(batch, yield_gil=lambda: None)
     assert sorted(texts) == ["duration", "runtime"]
     labels = [line.split(",")[2] for line in _text(batch).splitlines()]
     assert labels == ["/a", "/a", "/b"]
@@ -79,14 +79,14 @@ def test_rows_are_grouped_by_prefix_and_label() -> None:
 
 def test_a_block_has_the_first_and_last_of_its_timepoints() -> None:
     column = Column(Series("duration", "/a", Kind.NANOSECONDS), [30, 10, 20], [1, 1, 1])
-    (block,) = format_batch(_batch(column), rest=lambda: None)["duration"]
+    (block,) = format_batch(_batch(column), yield_gil=lambda: None)["duration"]
     assert (block.from_ns, block.to_ns) == (10, 30)
 
 
 @given(st.integers(4096, 10**6), _LABELS)
 def test_no_block_is_larger_than_a_quarter_of_a_file(max_file_bytes: int, label: str) -> None:
     batch = _batch(_column(label, [2**62] * 1500), max_file_bytes=max_file_bytes)
-    blocks = format_batch(batch, rest=lambda: None)["duration"]
+    blocks = format_batch(batch, yield_gil=lambda: None)["duration"]
     assert all(len(block.text) <= max_file_bytes / 4 for block in blocks)
 
 
@@ -95,14 +95,16 @@ def test_the_pure_twin_lets_go_of_the_interpreter_between_blocks(
 ) -> None:
     monkeypatch.setattr(csv_rows, "_write_blocks", csv_rows._pure_blocks)
     rests = []
-    blocks = format_batch(_batch(_column("/a", [1] * 5000)), rest=lambda: rests.append(1))
+    blocks = format_batch(_batch(_column("/a", [1] * 5000)), yield_gil=lambda: rests.append(1))
     assert len(rests) > len(blocks["duration"]) >= 9
 
 
 def test_a_long_column_is_written_in_pieces_that_leave_no_trace() -> None:
     rests = []
     values = list(range(40_000))
-    blocks = format_batch(_batch(_column("/a", values)), rest=lambda: rests.append(1))["duration"]
+    blocks = format_batch(_batch(_column("/a", values)), yield_gil=lambda: rests.append(1))[
+        "duration"
+    ]
     # The compiled twin lets go of the interpreter while it formats, too.
     assert len(rests) >= 40_000 // (512 if csv_rows.compiled is None else 16_384)
     assert sum(block.rows for block in blocks) == 40_000
@@ -113,5 +115,5 @@ def test_a_long_column_is_written_in_pieces_that_leave_no_trace() -> None:
 def test_the_interpreter_is_let_go_of_between_many_columns() -> None:
     rests = []
     columns = [_column(f"/{number}", [1]) for number in range(320)]
-    format_batch(_batch(*columns), rest=lambda: rests.append(1))
+    format_batch(_batch(*columns), yield_gil=lambda: rests.append(1))
     assert len(rests) >= 10

@@ -26,7 +26,7 @@ from aqltelemetry.journal.label_table import (
     LabelTable,
     random_table_base,
 )
-from aqltelemetry.journal.labels import Key
+from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.reader import Context, Reading
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
@@ -87,7 +87,11 @@ def test_the_environment_forces_the_pure_twin(environment: str) -> None:
 
 
 def test_both_twins_have_the_same_names(compiled: ModuleType) -> None:
-    for name in ("append_duration", "connect", "current", "enter", "is_on", "record", "set_clock"):
+    names = (
+        *("append_duration", "current_segment", "is_on", "record"),
+        *("set_clock", "set_segment", "set_slow_path"),
+    )
+    for name in names:
         docs = [str(getattr(twin, name).__doc__).split() for twin in (compiled, hot_path)]
         assert docs[0] == docs[1]
     assert compiled.time_block.__text_signature__ == "(label)"
@@ -112,9 +116,9 @@ class _Slow:
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self.calls: list[tuple[Key, int, float, Layout]] = []
+        self.calls: list[tuple[SeriesKey, int, float, Layout]] = []
 
-    def __call__(self, key: Key, at_ns: int, value: float, layout: Layout) -> None:
+    def __call__(self, key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
         try:
             label_id = self.segment.ids[key]
             body = layout.pack(at_ns, value, label_id)
@@ -141,15 +145,15 @@ class _On:
         self.clock = FakeClock(step_ns=7)
 
     def __enter__(self) -> Self:
-        self.twin.connect(self.slow)
+        self.twin.set_slow_path(self.slow)
         self.twin.set_clock(self.clock)
-        self.twin.enter(self.segment)
+        self.twin.set_segment(self.segment)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.twin.enter(None)
+        self.twin.set_segment(None)
         self.twin.set_clock(None)
-        self.twin.connect(recorder._append)
+        self.twin.set_slow_path(recorder._append)
 
 
 _LABELS = st.sampled_from(["a", "b", "c", "new", None, 3, ["list"], "x" * 300, ("custom", "a")])
@@ -186,7 +190,7 @@ def _run(on: _On, steps: list[tuple[object, ...]]) -> None:
                 raise error
             assert caught.value is error
         else:
-            on.twin.enter(on.segment if name == "on" else None)
+            on.twin.set_segment(on.segment if name == "on" else None)
 
 
 @settings(deadline=None)
@@ -232,16 +236,16 @@ def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
     segment.slots = slots
     segment.register("a")
     slow = _Slow(segment)
-    compiled.connect(slow)
-    compiled.enter(segment)
+    compiled.set_slow_path(slow)
+    compiled.set_segment(segment)
     stored: list[int] = []
     slow_append = slow.__call__
 
-    def noted(key: Key, at_ns: int, value: float, layout: Layout) -> None:
+    def noted(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
         stored.append(segment.taken)
         slow_append(key, at_ns, value, layout)
 
-    compiled.connect(noted)
+    compiled.set_slow_path(noted)
     try:
         for _ in range(9_000):
             compiled.append_duration("a", 1, 1)
@@ -249,8 +253,8 @@ def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
         for _ in range(20):
             compiled.append_duration("a", 1, 1)
     finally:
-        compiled.enter(None)
-        compiled.connect(recorder._append)
+        compiled.set_segment(None)
+        compiled.set_slow_path(recorder._append)
     assert stored == [4096, 8192, 9010]
     assert segment.taken == 9_020
 
@@ -295,7 +299,7 @@ def test_both_twins_read_the_same_from_any_segment(
     (segment,) = memory_segments(1)
     for at_ns, offset_ns in anchors:
         segment.append_anchor(Anchor(at_ns, offset_ns))
-    keys: list[Key] = ["a", "b", ("custom", "a"), ("custom", "b")]
+    keys: list[SeriesKey] = ["a", "b", ("custom", "a"), ("custom", "b")]
     ids = [*(segment.register(key) for key in keys), segment.header.id_base + 900]
     table = LabelTable(None, random_table_base())
     segment.share(table)
@@ -315,7 +319,7 @@ def test_both_twins_read_the_same_from_any_segment(
             found = [
                 _plain(
                     reader.read_segment(
-                        segment.map[:], recovered=check, context=context, rest=lambda: None
+                        segment.map[:], recovered=check, context=context, yield_gil=lambda: None
                     )
                 )
                 for _ in _both()
@@ -344,7 +348,7 @@ def _columns(draw: st.DrawFn) -> Column:
 
 
 def _blocks(batch: Batch) -> dict[str, list[tuple[bytes, int, int]]]:
-    texts = csv_rows.format_batch(batch, rest=lambda: None)
+    texts = csv_rows.format_batch(batch, yield_gil=lambda: None)
     for blocks in texts.values():
         assert b"".join(csv_rows.joined(blocks)) == b"".join(block.text for block in blocks)
     return {

@@ -305,10 +305,10 @@ def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhi
     requests = _requests(InFlight(), with_ttfb=True)
     story = _story(starts=[("404 No", [])])
     with recorded():
-        hot_path.connect(slow)
+        hot_path.set_slow_path(slow)
         try:
             trace = _answered(requests, story)
         finally:
-            hot_path.connect(recorder._append)
+            hot_path.set_slow_path(recorder._append)
     assert appended == ["/x/{y} [GET]", "/x/{y} [GET] ttfb", "/x/{y} [GET] 4xx"]
     assert trace[-1] == ("close", SystemExit)
