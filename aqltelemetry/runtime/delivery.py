@@ -140,18 +140,16 @@ class Delivery:
         """
         while True:
             item = await self._next()
-            settle = item.settle if isinstance(item, Flush) else _nothing
             try:
                 await self._serve_all(item)
-            except Exception as exc:  # noqa: BLE001 - or nothing would be published any more
-                self._count(exc)
-                settle(exc)
-                await asyncio.sleep(_PAUSE_S)
             except BaseException as exc:
-                settle(exc)
-                raise
-            else:
-                settle(None)
+                if isinstance(item, Flush):
+                    item.settle(exc)
+                if not isinstance(exc, Exception):
+                    raise
+                # Or nothing would be published any more.
+                self._count(exc)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _next(self) -> SealedSegment | Flush | None:
         """Wait for an item; return None when a sink is due before that."""
@@ -175,6 +173,8 @@ class Delivery:
         for cursor in self._cursors:
             await self._serve(cursor, flush=is_flush, urgent=urgent)
         self.write_ns += monotonic_ns() - started_ns
+        if isinstance(item, Flush):
+            item.settle(None)
 
     def _count(self, exc: Exception) -> None:
         self.errors += 1
@@ -234,10 +234,6 @@ class Delivery:
             if not pending.missing:
                 del self._pending[segment]
                 self._release(pending.sealed, pending.records)
-
-
-def _nothing(exc: BaseException | None) -> None:
-    del exc
 
 
 def _is_being_cancelled() -> bool:

@@ -98,6 +98,7 @@ class Session:
 
     def __init__(self, parts: Parts, undo: ExitStack) -> None:
         """Start to record, and register in `undo` how to undo each step."""
+        self.journal_thread = parts.journal_thread
         self._parts = parts
         self._pool = parts.journal.pool
         self._recording = parts.journal.recording
@@ -122,11 +123,6 @@ class Session:
             task = self._start(work())
             undo.callback(task.cancel)
             self._tasks.append(task)
-
-    @property
-    def journal_thread(self) -> WorkerThread:
-        """The thread that works on the journal."""
-        return self._parts.journal_thread
 
     @property
     def is_usable(self) -> bool:
@@ -293,7 +289,6 @@ class Session:
         While the sinks' thread may still publish, no other process may get its segments.
         """
         released: Future[None] = NativeFuture()
-        thread = self.journal_thread
 
         def release() -> None:
             try:
@@ -303,8 +298,8 @@ class Session:
                 released.set_result(None)
 
         def last() -> None:
-            thread.post(release)
-            thread.shutdown(wait=False)
+            self.journal_thread.post(release)
+            self.journal_thread.shutdown(wait=False)
 
         self._parts.sink_thread.post(last)
         self._parts.sink_thread.shutdown(wait=False)

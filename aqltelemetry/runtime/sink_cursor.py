@@ -119,7 +119,8 @@ class SinkCursor:
             return ()
         kept = []
         for segment in tuple(said):  # first, because a generator may raise
-            if not isinstance(segment, tuple) or not _is_id(segment):
+            is_id = isinstance(segment, tuple) and [type(each) for each in segment] == [str, int]
+            if not is_id:
                 rule = f"{method}() must return segments, and returned one that is none: %r"
                 self._log_once("no segment", rule, segment)
             elif segment in self._taken:
@@ -134,7 +135,3 @@ class SinkCursor:
         if what not in self._logged:
             self._logged.add(what)
             log.error("sink %r " + message, self.sink, detail)
-
-
-def _is_id(segment: tuple[object, ...]) -> bool:
-    return [type(each) for each in segment] == [str, int]
