@@ -1,8 +1,8 @@
-"""Runs the benchmarks and writes what they found: README.md, results.json, results.svg.
+"""Runs the benchmarks and writes their results: README.md, results.json, results.svg.
 
-Every file here without a leading underscore is one, but for the rigs of faults; what it shows by
-`_table.show` becomes a table of the report, and what it prints by itself is quoted.
-`_collect.py loading` runs one of them, and leaves what is known of the others.
+Every file here without a leading underscore is a benchmark, except those that look for losses.
+What a benchmark shows by `_table.show` becomes a table of the report, and what it prints
+otherwise is quoted. `_collect.py loading` runs one of them and keeps the results of the others.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from _table import KEPT_IN
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-HEAD = """# What it costs, beside its peers
+HEAD = """# Benchmarks: what it costs, compared with other packages
 
-Written by `make bench`; `make bench ARGS="loading import_cost"` measures these anew. All
-figures of a table are of one run, in which the contenders took turns; ratios travel, times
-do not.
+Written by `make bench`; `make bench ARGS="loading import_cost"` repeats some of them. All figures
+of a table are of one run, in which the contenders took turns. Ratios travel to other machines,
+times do not.
 
 ![Ratios of the contenders, as in the tables below](results.svg)
 """
@@ -34,10 +34,10 @@ _OURS = (
     *("with time_block", "async with time_block", "timed()", "record("),
     *("formatting, ", "the sink, "),
 )
-"""How the names of what is ours begin."""
+"""How the names of contenders of aqltelemetry begin."""
 _CURVE_LINES = 8
 _RIGS = {"compare", "fault_matrix", "storm"}
-"""What measures no cost."""
+"""These are no part of the report."""
 Results: TypeAlias = dict[str, dict[str, Any]]
 
 
@@ -61,7 +61,7 @@ def run(name: str) -> dict[str, Any] | None:
     machine = [line for fact in facts for line in fact.get("machine", ())]
     tables = [fact for fact in facts if "title" in fact]
     quoted = "" if tables else "".join(printed)
-    return {"about": _docstring(name), "machine": machine, "tables": tables, "printed": quoted}
+    return {"machine": machine, "tables": tables, "printed": quoted}
 
 
 def render(results: Results) -> str:
@@ -69,7 +69,7 @@ def render(results: Results) -> str:
     parts = [HEAD]
     for name, found in sorted(results.items()):
         parts.append(f"## {name}\n")
-        parts.append(f"{found['about']}\n")
+        parts.append(f"{_docstring(name)}\n")
         if found["tables"]:
             parts += [f"{line}  " for line in found["machine"][:-1]]
             parts.append(f"{found['machine'][-1]}\n")
@@ -165,7 +165,7 @@ def main() -> int:
         (HERE / "README.md").write_text(render(results))
         draw(results, HERE / "results.svg")
     if failed:
-        print(f"failed: {', '.join(failed)}; what was known of them is kept", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; their earlier results are kept", file=sys.stderr)
     return len(failed)
 
 

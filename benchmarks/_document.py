@@ -1,4 +1,4 @@
-"""Puts what a command found between two markers of a document."""
+"""Puts the result of a command between two markers of a document."""
 
 from __future__ import annotations
 

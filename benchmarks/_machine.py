@@ -1,4 +1,4 @@
-"""What every benchmark prints first: where and with what it ran."""
+"""What every benchmark prints first: the machine, and the versions that it ran with."""
 
 from __future__ import annotations
 

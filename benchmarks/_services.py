@@ -1,7 +1,7 @@
-"""The services that `http_hosts.py` puts under load: of each host, bare and with each contender.
+"""The services that `http_hosts.py` keeps busy: of each host, bare and with each contender.
 
-Each answers `/users/{user}` by a line of text. The peers are set up as their documents
-show it, and in their cheapest form: spans end in an exporter that does nothing.
+Each answers `/users/{user}` with a line of text. The packages compared are set up as their
+documentation shows, and in their cheapest form: spans end in an exporter that does nothing.
 """
 
 from __future__ import annotations

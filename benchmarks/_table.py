@@ -1,4 +1,4 @@
-"""How every benchmark shows what it found: as a table, printed, and kept for the report."""
+"""How every benchmark shows its results: as a table, printed, and kept for the report."""
 
 from __future__ import annotations
 

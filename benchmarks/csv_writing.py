@@ -1,11 +1,11 @@
-"""How fast rows of CSV are written, on one core, beside the standard library's ways.
+"""How fast one core writes rows of CSV, compared with the standard library.
 
-All write the same million durations of one label, to a memory file system, so that no
-disk is measured. "Formatting" is from columns of integers to text, "the sink" all that
-the recording does: formatting, files under temporary names, their publication. The
-limit is writing the finished text by one call of the operating system. Both twins take
-turns with the others in one process; a figure is the median over the rounds of the
-processor time that all threads took, which is what one core can do.
+All contenders write the same million durations of one label to a memory file system, so that no
+disk is measured. "Formatting" turns columns of integers into text. "The sink" is all that a
+recording does: formatting, files under temporary names, and their publication. The limit is one
+system call that writes the finished text. The compiled and the pure code take turns with the
+others in one process. A figure is the median over the rounds of the processor time of all
+threads, which is what one core can do.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
-"""How long the event loop is held at 50,000 observations per second, with us and without.
+"""How long recording holds the event loop at 50,000 observations per second.
 
-A load task times 500 blocks every 10 ms; between, the loop is free. Every ms a
-probe notes how late it is, and of that, at most how much was ours: the processor
-time that other threads than the loop's took meanwhile. What is late beyond that
-was the load's, the operating system's, or the machine's host's. With the
-recording on, the segments are formatted, written and published meanwhile, and
-the samplers run ten times as often as usual. "Without" is the same load and the
-same probe with the recording off. With and without take turns.
+A load task times 500 blocks every 10 ms; between them, the loop is free. Every ms a probe notes
+how late it is, and how much of that recording can have caused at most: the processor time that
+threads other than the loop's took meanwhile. The rest was caused by the load, the operating
+system, or the machine's host. With the recording on, segments are formatted, written and
+published meanwhile, and the samplers run ten times as often as usual. "Without" is the same load
+and the same probe with the recording off. Both take turns.
 
-Then, by themselves, the longest steps that our threads take between two moments at
-which they let go of the interpreter's lock, in processor time, which neither other
-threads nor the machine's host add to.
+The last table shows the longest steps that the recording's threads take without releasing the
+interpreter's lock, in processor time, which neither other threads nor the machine's host add to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the fault matrix, prints its table, and puts that of `--long` into docs/reliability.md."""
+"""Runs the fault matrix, prints its table, and writes that of `--long` into docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _COLUMNS = (
 
 
 class Row(NamedTuple):
-    """A fault, how it is brought about, what is wanted, and the tests that hold it.
+    """A fault, how it is caused, what is wanted, and the tests of it.
 
-    `counted` is what its tests count, and fail for if there is any.
+    The tests count what `counted` names, and fail if there is any.
     """
 
     number: str
@@ -57,8 +57,8 @@ ROWS = (
     Row(
         "1, 2, 4",
         "SIGKILL of writers and of recoverers",
-        "storm, witness in shared memory; samplers and collector callbacks on",
-        "lost 0, duplicated 0, damaged 0, one more than told per thread at most",
+        "the storm, with a witness in shared memory; samplers and garbage collector callbacks on",
+        "lost 0, duplicated 0, damaged 0, at most one extra record per thread",
         (
             "test_row_01_02_04",
             "test_a_killed_process_loses",
@@ -70,7 +70,7 @@ ROWS = (
     Row(
         "2",
         "drops, then SIGKILL",
-        "values that are no numbers, then SIGKILL",
+        "values that are not numbers, then SIGKILL",
         "drop count exact, with its time",
         ("test_row_02",),
     ),
@@ -114,7 +114,7 @@ ROWS = (
     Row(
         "10",
         "SIGKILL of Gunicorn's master",
-        "SIGKILL under load, a second master beside its workers",
+        "SIGKILL under load, a second master while its workers live",
         "no file touched by both, lost 0",
         ("test_row_10",),
     ),
@@ -151,7 +151,7 @@ ROWS = (
     Row(
         "16",
         "restarts within a second",
-        "50 starts in a row, each other one an hour back",
+        "50 starts in a row, every other one an hour back",
         "0 files replaced",
         ("test_row_16",),
     ),
@@ -164,9 +164,9 @@ ROWS = (
     ),
     Row(
         "20",
-        "a segment cut by others",
+        "a segment truncated by others",
         "modes of all files in the journal",
-        "nobody else may",
+        "only the owner may",
         ("test_row_20",),
         counted=(),
     ),
@@ -181,7 +181,7 @@ ROWS = (
         "22",
         "directory or journal removed, replaced",
         "`rm -rf` while recording",
-        "publishing goes on within 5 s; what was unpublished is not lost",
+        "publishing continues within 5 s; the unpublished is not lost",
         ("test_row_22", "test_a_directory_removed", "test_a_journal_removed"),
     ),
     Row("23", "read-only file system", "remount", "lost 0, application unaware", ("test_row_23",)),
@@ -195,7 +195,7 @@ ROWS = (
     Row(
         "25",
         "a write that hangs",
-        "held up by a gate, as long as 1,000 observations take",
+        "blocked by a gate, as long as 1,000 observations take",
         "only the publisher waits; the p99 of a record at most 1 ms longer",
         ("test_row_25",),
     ),
@@ -238,7 +238,7 @@ ROWS = (
     ),
     Row(
         "32",
-        "orphans of thousands at a start",
+        "thousands of segments of dead processes at a start",
         "segments of killed processes, four each; then a start",
         "ready at most 50 ms later, memory of 2 segments more, 10 % of a processor",
         ("test_row_32",),
@@ -246,7 +246,7 @@ ROWS = (
     ),
     Row(
         "33",
-        "a sink that is stuck",
+        "a stuck sink",
         "never returns; full rate",
         "journal within its limit, RSS within 16 MiB more, drops exact",
         ("test_row_33",),
@@ -256,12 +256,12 @@ ROWS = (
         "34",
         "nobody deletes",
         "ten times the bytes to keep",
-        "total within the limit, removal told",
+        "total within the limit, removals accounted",
         ("test_row_34",),
     ),
     Row(
         "35",
-        "recording amid recording",
+        "recording during recording",
         "collector callbacks, signal handlers, `__del__`, weak references",
         "0 hangs, lost 0",
         ("test_row_35", "test_collector_callbacks", "test_signal_handlers", "test_objects_record"),
@@ -311,7 +311,7 @@ ROWS = (
     ),
     Row(
         "41",
-        "labels without end",
+        "unlimited labels",
         "110,000 labels",
         "memory within 4 MiB, count exact",
         ("test_row_41", "test_observations_beyond"),
@@ -321,7 +321,7 @@ ROWS = (
         "42",
         "faults in the hot path",
         "a segment that raises",
-        "swallowed, counted",
+        "caught, counted",
         ("test_a_fault_of_ours",),
         counted=(),
     ),
@@ -329,7 +329,7 @@ ROWS = (
         "43",
         "wall clock steps",
         "an hour, both ways",
-        "order kept, a row tells",
+        "order kept, a row shows the step",
         ("test_a_step_of_the_wall_clock", "test_timepoints_never"),
         counted=(),
     ),
@@ -349,7 +349,7 @@ ROWS = (
     Row(
         "45",
         "power loss",
-        "a copy of a loop mount's image amid the recording, after `sync`",
+        "a copy of a loop mount's image during the recording, after `sync`",
         "each file readable, a start works",
         ("test_row_45",),
         counted=("damaged",),
@@ -383,7 +383,7 @@ def _cases(path: str) -> Iterator[_Case]:
 
 
 def matching(row: Row, names: Iterable[str]) -> list[str]:
-    """Return those of the names of tests that belong to a row."""
+    """Return the names of tests that belong to a row."""
     return [name for name in names if name.startswith(tuple(row.tests))]
 
 
@@ -393,7 +393,7 @@ def _cells(row: Row, cases: Sequence[_Case]) -> list[str]:
     runs = sum(int(case.properties.get("runs", "1")) for case in mine if case.passed)
     failed = [case.name for case in mine if not case.passed and not case.skipped]
     skipped = sorted({case.skipped for case in mine if case.skipped})
-    got = "; ".join([*_told(mine), *skipped]) or "as wanted"
+    got = "; ".join([*_results(mine), *skipped]) or "as wanted"
     if failed:
         got = f"**failed: {', '.join(failed)}**"
     passed = bool(runs and not failed)
@@ -402,8 +402,8 @@ def _cells(row: Row, cases: Sequence[_Case]) -> list[str]:
     return [row.number, fault, f"{runs:,}", *zeros, "0" if passed else "-", row.wanted, got]
 
 
-def _told(cases: Sequence[_Case]) -> Iterator[str]:
-    """Return what tests got, and the sums of what several of them count."""
+def _results(cases: Sequence[_Case]) -> Iterator[str]:
+    """Yield the results of tests, and the sums of what several of them count."""
     yield from (case.properties["got"] for case in cases if "got" in case.properties)
     sums: Counter[str] = Counter()
     for case in cases:
@@ -414,7 +414,7 @@ def _told(cases: Sequence[_Case]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run all tests of the rows, each of which fails at any loss; show the table."""
+    """Run all tests of the rows and show the table; a test fails at any loss."""
     environment = {**(_LONG if "--long" in sys.argv else {}), **os.environ}
     names = sorted({name for row in ROWS for name in row.tests})
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:

@@ -1,20 +1,20 @@
-"""What recording every request costs a service, beside its peers, with one worker saturated.
+"""What recording every request costs a busy service, compared with other packages.
 
-aiohttp on uvloop, FastAPI under uvicorn (uvloop, httptools), and Flask under Gunicorn's
-gthread with four threads. Each contender is a service of its own in a process of its own,
-alive all the time, on one processor; `wrk` (the Debian package) keeps it busy from another,
-for a second at a time, in rounds of random order, and a bare service before and after
-each. Requests per second and p99 are medians over the rounds of the ratio to the mean of
-these two, with quartiles. All samplers are on.
+aiohttp runs on uvloop, FastAPI under uvicorn (uvloop, httptools), and Flask under Gunicorn's
+gthread with four threads; each has one worker. Each contender is a service in a process of its
+own, and all processes live throughout, on one processor. `wrk` (the Debian package) keeps a
+contender busy from another processor for a second at a time, in rounds of random order, and a
+bare service before and after it. Requests per second and p99 are medians over the rounds of the
+ratio to the mean of these two, with quartiles. All samplers are on.
 
-A machine whose speed changes from second to second disturbs these. So each contender is
-also kept busy at once with the bare service, on that same processor, and the processor
-time that each takes for a request, of all its threads, tells how many it answers in a
-second of its own; what a contender does once a second weighs twice there. The contender
-called bare is a second bare service: what it differs from the first by is the error.
+A machine whose speed changes from second to second disturbs these figures. So each contender is
+also kept busy together with the bare service, on the same processor. The processor time of all
+its threads for a request says how many requests it answers in a second of processor time; work
+that a contender does once a second counts twice there. The contender called bare is a second
+bare service: its difference from the first is the error.
 
-A "pure host" is the host in Python, with all else compiled. A compiled twin of a host stays
-only if it saves 0.02 of the bare service's requests per CPU second.
+A "pure host" is the host in Python, with all else compiled. An extension of a host stays only if it
+saves 0.02 of the bare service's requests per CPU second.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Service:
             re.search(r"/sec: +([\d.]+)", found),
         )
         p99 = re.search(r"99% +([\d.]+)(us|ms|s)", found)
-        assert requests and per_s and p99, found  # noqa: PT018 - the output tells which
+        assert requests and per_s and p99, found  # noqa: PT018 - the output says which
         cpu_s = (self._cpu_ns() - self._before_ns) / 1e9 / int(requests[1])
         return Figures(float(per_s[1]), float(p99[1]) * _UNITS[p99[2]], cpu_s)
 

@@ -1,11 +1,10 @@
-"""What importing costs a worker that has imported asyncio, and starting a monitor there.
+"""What the import costs a worker that has imported asyncio, and the start of a monitor.
 
-Each figure is the median of new processes, taking turns. The time of a start is until
-recording is on; its memory is looked at after a second, when all that is loaded and
-mapped has been used, three segments of the journal included. A process that has imported
-nothing but asyncio is one thing, a worker that has its server and framework another,
-since those import some of the same modules. All are compiled to bytecode before, as an
-installation does it.
+Each figure is the median of new processes, which take turns. The time of a start ends when
+recording is on. Its memory is measured a second later, when everything that is loaded and mapped
+has been used, including three segments of the journal. Two cases are measured: a process that
+has imported only asyncio, and a worker that has imported its server and framework, which need
+some of the same modules. All modules are compiled to bytecode before, as an installation does.
 """
 
 from __future__ import annotations

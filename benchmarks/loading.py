@@ -1,11 +1,10 @@
 """How fast a million observations in many files are loaded into pandas.
 
-The files are as the recording writes them: 1,000 of 1,000 rows, 20,000 of 50. Beside
-`TelemetryDB`, with pyarrow and with pandas alone, stand one `read_csv` per file, plain,
-and with a converter of the time in each row, as loaders of such files usually begin; and
-pyarrow, polars and duckdb over the whole directory, as their documentation shows it. All
-take turns and give the same frame: times as datetime64[ns], labels categorical. The
-slowest take part in some of the rounds only.
+The files are as a recording writes them: 1,000 of 1,000 rows, and 20,000 of 50. The contenders
+are `TelemetryDB` with pyarrow and with pandas alone; one `read_csv` per file, plain and with a
+time converter per row, as loaders of such files usually begin; and pyarrow, polars and duckdb
+over the whole directory, as their documentation shows. All take turns and return the same frame:
+times as datetime64[ns], categorical labels. The slowest take part in some of the rounds only.
 """
 
 from __future__ import annotations
@@ -189,7 +188,7 @@ def measure(directories: dict[str, str]) -> dict[str, dict[str, list[float]]]:
 
 
 def measure_limited(directory: str, files: int) -> list[list[str | float]]:
-    """Return rows of: what is asked for, and the milliseconds that contenders take."""
+    """Return rows: which part is loaded, and the milliseconds of each contender."""
     rows: list[list[str | float]] = []
     for part, contenders in limited(files).items():
         wanted = contenders["TelemetryDB"](directory)

@@ -1,9 +1,9 @@
-"""Whether an observation costs the same however many labels, threads and observations there are.
+"""Whether the cost of an observation depends on the number of labels, threads and observations.
 
-Each row is a process of its own that records 500,000 blocks per second and publishes them
-as it goes; the pauses between its turns do not count. A cost is processor time of the
-recording thread per block, beyond an empty loop's, the median over the turns; the ratio
-is to the least of its table.
+Each row is a process that records 500,000 blocks per second and publishes them meanwhile; the
+pauses between its turns do not count. A cost is the processor time of the recording thread per
+block, minus that of an empty loop; the median over the turns. The ratio is to the smallest cost
+of the table.
 
 Arguments: the power of ten of the most observations (8).
 """

@@ -1,6 +1,6 @@
-"""Runs the services of tests/services.py, prints their table, and puts it into the docs.
+"""Runs the services of tests/services.py, and writes the table of their results into the docs.
 
-The table is that of docs/reliability.md; it is only replaced if each cell was tested.
+The table in docs/reliability.md is only replaced if each cell was tested.
 """
 
 from __future__ import annotations

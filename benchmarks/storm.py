@@ -1,11 +1,11 @@
 """Kills recording processes and their recoverers at random, and counts what is lost.
 
-Each writer records at full rate on several threads, with the samplers on, and counts
-in memory that outlives it what it was told to be recorded: the witness. It is killed
-by SIGKILL at a random moment. Recoverers run all the while, and are killed too. After
-each round what is left is recovered in peace and held against the witness: by value,
-so that a lost, repeated or made-up observation is seen; and `verify` has to find all
-of it explained. What was dropped at a limit is no loss where it is counted exactly.
+Each writer records at full rate on several threads, with the samplers on, and counts what it has
+recorded in shared memory that survives it: the witness. It is killed by SIGKILL at a random
+moment. Recoverers run meanwhile and are killed, too. After each round the rest is recovered
+undisturbed and compared with the witness by value, so that a lost, repeated or invented
+observation is noticed; and `verify` must find all of it explained. An observation that was
+dropped at a limit is not lost if it is counted exactly.
 
     benchmarks/storm.py --kills 1000 /dev/shm /var/tmp
     benchmarks/storm.py --minutes 30
@@ -52,7 +52,7 @@ HANG_S = 60
 
 @dataclass
 class Result:
-    """What a storm has come to; `extra` are observations that nobody was told of."""
+    """The result of a storm; `extra` are stored observations that the witness does not count."""
 
     file_system: str
     threads: int
@@ -97,7 +97,7 @@ def write(place: Place, witness: memoryview, number: int, threads: int) -> None:
             record(label, count)
             count += 1
             witness[slot] = count
-            knot: list[object] = []  # garbage: the collector calls back amid records
+            knot: list[object] = []  # garbage: the collector calls back during records
             knot.append(knot)
 
     async def main() -> None:
@@ -221,20 +221,20 @@ def check(
     for slot, number in rows(place):
         found.setdefault(slot, Counter())[number] += 1
     for pid, numbers in owners.items():
-        told = got = 0
+        recorded = got = 0
         for slot in (each * threads + thread for each in numbers for thread in range(threads)):
             seen, count = found.get(slot, Counter()), witness[slot]
-            told += count
+            recorded += count
             got += sum(number < count for number in seen)
             extra = sum(number >= count for number in seen)
             result.extra += extra
             result.most_extra = max(result.most_extra, extra)
             result.duplicated += sum(times - 1 for times in seen.values())
         dropped = _dropped(verdicts, pid)
-        result.accepted += told
+        result.accepted += recorded
         result.rows += got
-        result.dropped += told - got
-        result.lost += max(0, told - got - dropped)
+        result.dropped += recorded - got
+        result.lost += max(0, recorded - got - dropped)
     result.collections += _collections(place)
     result.damaged += sum(len(each.problems) + each.damaged_segments for each in verdicts)
     result.left_over += sum(1 for root in place.roots() for _ in root.rglob("*"))
@@ -297,9 +297,9 @@ def render(machine: Sequence[str], results: Sequence[Result]) -> str:
     """Return what was found as Markdown, a column for each file system."""
     columns = ["", *(result.file_system for result in results)]
     lines = [
-        [told.replace("_", " "), *(f"{getattr(result, told):,}" for result in results)]
-        for told in asdict(results[0])
-        if told != "file_system"
+        [name.replace("_", " "), *(f"{getattr(result, name):,}" for result in results)]
+        for name in asdict(results[0])
+        if name != "file_system"
     ]
     when = time.strftime("%d %B %Y", time.gmtime())
     return f"{'; '.join(machine)}; {when}.\n\n{table(columns, lines)}"

@@ -1,12 +1,11 @@
-"""Whether 500,000 observations per second are kept up for a minute, in one process and in four.
+"""Whether one process, and four, keep up 500,000 observations per second for a minute.
 
-Each process runs an event loop on which a task times, every millisecond, the blocks that
-are due. Another process sends it the time, some 900 times a second, and the lag of its loop
-is how old that is once it was handled: what a request would wait. First without recording,
-which tells what is the load's and the machine's own, then with it, then in four processes
-at a time.
-Files are on a memory file system and are removed as a full directory's are. A rate that
-the machine can't do even without recording tells nothing of recording.
+Each process runs an event loop on which a task times, every millisecond, the blocks that are
+due. Another process sends it the time some 900 times a second. The lag of the loop is the age of
+that time when it is handled: what a request would wait. The load runs first without recording,
+which shows the share of the load and the machine, then with it, then in four processes at a
+time. Files are on a memory file system and are removed by retention. If the machine can't reach
+a rate even without recording, that rate says nothing about recording.
 
 Arguments: seconds (60), observations per second and process (500,000).
 """
@@ -73,7 +72,7 @@ async def load(rate: int, until_s: float) -> int:
 
 
 async def probe(until_s: float) -> list[int]:
-    """Have the time sent to us; return how old each was once it was handled, in ns."""
+    """Receive the time from another process; return its age when it was handled, in ns."""
     loop = asyncio.get_running_loop()
     lags_ns: list[int] = []
     sender, receiver = socket.socketpair(type=socket.SOCK_DGRAM)

@@ -1,13 +1,13 @@
-"""What timing a block costs, beside a context manager that does nothing and peers.
+"""What timing a block costs, compared with an empty context manager and other packages.
 
-Two processes take turns, one with the compiled twin of the hot path, one with the pure
-one; in each, all contenders take turns in rounds. A figure is the median over the
-rounds of what one statement takes beyond an empty loop, and a ratio is one of figures
-of the same process. Ours ends in the crash-proof journal on a memory file system, from
-where it is published to CSV files between rounds; theirs end in memory. The histogram
-is without labels and with one, as theirs have to be for what our label does; spans are
-of a tracer without any processor, and with the batching one that the documentation
-recommends, whose exporter does nothing.
+Two processes take turns, one with the compiled hot path, one with the pure one; in each, all
+contenders take turns in rounds. A figure is the median over the rounds of the time of one
+statement minus that of an empty loop; a ratio compares figures of the same process. A block of
+aqltelemetry ends in the crash-proof journal on a memory file system, from where it is published
+to CSV files between rounds. Those of the other packages end in memory. The histogram is measured
+without labels and with one, which corresponds to a label of aqltelemetry; spans with a tracer
+that has no processor, and with the batching processor that the documentation recommends, whose
+exporter does nothing.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ CONTENDERS: dict[str, Contender] = {
     "the same, batched for export": with_batched_span,
 }
 DEAR = set(list(CONTENDERS)[-3:])
-"""What takes so long that fewer iterations tell."""
+"""Contenders that take so long that fewer iterations are enough."""
 
 
 async def one_round(monitor: Monitor | None) -> dict[str, float]:
@@ -246,7 +246,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
     }
 
 
-def tell(title: str, times_ns: dict[str, float]) -> None:
+def show_table(title: str, times_ns: dict[str, float]) -> None:
     """Show a table."""
     empty_ns = times_ns.pop(EMPTY)
     costs_ns = {name: time_ns - empty_ns for name, time_ns in times_ns.items()}
@@ -263,8 +263,8 @@ def main() -> None:
     """Show two tables for each twin."""
     describe("prometheus-client", "opentelemetry-sdk")
     for twin, (off, on) in measure().items():
-        tell(f"One block or value, {twin} twin, recording", on)
-        tell(f"One block or value, {twin} twin, off", off)
+        show_table(f"One block or value, {twin} twin, recording", on)
+        show_table(f"One block or value, {twin} twin, off", off)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""By how much recording delays the graceful exit of a Gunicorn worker, of each class.
+"""By how much recording delays the graceful exit of a Gunicorn worker of each class.
 
-A server with one worker answers some requests and is told to stop. The exit lasts
-from SIGTERM to the end of the worker. Three take turns: without recording, with
-it, and with it and 90,000 blocks recorded just before. A delay is the difference
-to the run without of the same round. What was recorded must be in the files.
+A server with one worker answers some requests and is then stopped. The exit lasts from SIGTERM
+to the end of the worker. Three cases take turns: without recording, with it, and with it and
+90,000 blocks recorded just before. A delay is the difference from the case without recording in
+the same round. All recorded observations must be in the files.
 
-Some workers look once a second, from their beginning on, whether to stop. So all
-get SIGTERM at the same time after it. In aiohttp's workers and Gunicorn's own for ASGI
-a recording starts before the first of these looks, so its start is in the delay too.
+Some workers check once a second, from their start on, whether to stop. So all get SIGTERM at the
+same time after that. In aiohttp's workers and Gunicorn's own for ASGI a recording starts before
+the first of these checks, so that its start is in the delay, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = 9
 REQUESTS = 20
 BLOCKS = 90_000
 BOOT_S = 60
-# In seconds since the worker's beginning: when it is told to record the blocks, and to stop.
+# In seconds since the worker's start: when it has to record the blocks, and when to stop.
 BLOCKS_AT_S = 0.4
 STOP_AT_S = 0.6
 CONFIG = """

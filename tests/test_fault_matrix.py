@@ -876,7 +876,7 @@ asyncio.run(main())
     assert found in (Counter(range(told)), Counter(range(told + 1)))
     _verdicts(directory, journal)
     shutil.rmtree(shm, ignore_errors=True)
-    record_property("got", f"journal on {place}: {told:,} told, all there")
+    record_property("got", f"journal on {place}: {told:,} recorded, all there")
 
 
 @pytest.mark.timeout(900)

@@ -40,5 +40,5 @@ def test_row_01_02_04_kills_at_random_lose_and_duplicate_nothing(
         "got",
         f"{result['file_system']}, {threads} threads: {result['accepted']:,} observations, "
         f"{result['recoverer_kills']} recoverers killed, at most {result['most_extra']} "
-        "more per thread than told",
+        "extra per thread",
     )

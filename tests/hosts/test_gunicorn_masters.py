@@ -94,7 +94,7 @@ async def test_row_10_a_killed_masters_workers_and_those_of_the_next_share_no_fi
     _check_files(directory)
     after = sum(clients.answered[pid] for pid in orphans) - before
     record_property("sum requests answered", clients.answered.total())
-    record_property("sum of them by orphans", after)
+    record_property("sum of them by workers without a master", after)
 
 
 def _all_answer(master: subprocess.Popen[bytes], clients: Clients) -> bool:
