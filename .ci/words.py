@@ -25,6 +25,8 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "aqltelemetry/sinks",
     "aqltelemetry/views",
     "benchmarks",
+    "docs",
+    "notebooks",
     "pyproject.toml",
     "setup.py",
     "tests/audit",

@@ -34,7 +34,7 @@ class _Request(NamedTuple):
     body: object = None
 
 
-# In turn, so that how many there are of each follows from the total.
+# Sent in this order again and again, so that the total gives the number of each.
 _MIX = (
     _Request("/version [GET]", "GET", "/version", 200),
     _Request("/users/{id} [GET]", "GET", "/users/{n}", 200),
@@ -60,7 +60,7 @@ def run(
     """Run the demo; return how many requests were sent, by label.
 
     `progress` is called with the number of requests just answered. Raises
-    DemoError where something is not as it should be.
+    DemoError if the service does not start, answer or stop as it should.
     """
     return asyncio.run(_run(directory.absolute(), workers, requests, connections, progress))
 
@@ -80,7 +80,7 @@ async def _run(
         await asyncio.wait((driving, ended), return_when=asyncio.FIRST_COMPLETED)
         if not driving.done():
             driving.cancel()
-            msg = f"the service ended amid the requests, with exit code {ended.result()}"
+            msg = f"the service ended during the requests, with exit code {ended.result()}"
             raise DemoError(msg)
         ended.cancel()
         sent[_MIX[0].label] += await driving
@@ -99,7 +99,7 @@ async def _drive(
     timeout = aiohttp.ClientTimeout(total=_READY_S)
     try:
         async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
-            extra = await _meet_all(session, workers)
+            extra = await _reach_all(session, workers)
             numbered = enumerate(todo)
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(connections, len(todo))):
@@ -110,7 +110,7 @@ async def _drive(
     return extra
 
 
-async def _meet_all(session: aiohttp.ClientSession, workers: int) -> int:
+async def _reach_all(session: aiohttp.ClientSession, workers: int) -> int:
     """Send requests until each worker has answered one; return how many.
 
     The kernel holds the first ones until a worker is there to take them.

@@ -72,7 +72,7 @@ def test_the_command_ends_with_three_commands_that_work(tmp_path: Path) -> None:
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
 
 
-def test_a_second_run_spares_what_is_there_and_reports_on_itself(
+def test_a_second_run_keeps_earlier_files_and_reports_on_itself(
     tmp_path: Path, directory: Path, counts: Counts
 ) -> None:
     command = [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "20"]
@@ -90,15 +90,17 @@ def test_a_second_run_spares_what_is_there_and_reports_on_itself(
         assert line.split("│")[2].strip() == "2"
 
 
-def test_a_service_that_does_not_start_is_told(
+def test_a_service_that_does_not_start_is_an_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(DemoError, match="the service ended amid the requests, with exit code 1"):
+    with pytest.raises(DemoError, match="the service ended during the requests, with exit code 1"):
         run(directory, workers=1, requests=1, connections=1)
 
 
-def test_an_unexpected_answer_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_response_is_an_error(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = drive._Request("x", "GET", "/version", 404)
     monkeypatch.setattr(drive, "_MIX", (wrong,))
     with pytest.raises(DemoError, match="status 200, not 404"):
