@@ -47,7 +47,7 @@ HOSTS = {
         *PEERS,
     ),
     "FastAPI": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
-    "Flask": ("bare", "aqltelemetry", *PEERS),
+    "Flask": ("bare", "aqltelemetry", "aqltelemetry, pure host", *PEERS),
 }
 ROUNDS = 10
 SECONDS = 1

@@ -19,6 +19,7 @@ _CLASSES = {
     "a2wsgi.asgi.ASGIMiddleware": WSGI,
     "a2wsgi.wsgi.WSGIMiddleware": ASGI,
     "aqltelemetry.hosts.asgi.middleware.TelemetryMiddleware": ASGI,
+    "aqltelemetry.hosts.wsgi._request_record.RecordedApplication": WSGI,
     "aqltelemetry.hosts.wsgi.request_record.RecordedApplication": WSGI,
     "asgiref.wsgi.WsgiToAsgi": ASGI,
     "bottle.Bottle": WSGI,

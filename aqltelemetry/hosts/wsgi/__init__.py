@@ -1,1 +1,1 @@
-"""RecordedApplication to WSGI applications."""
+"""Requests to WSGI applications."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
 from aqltelemetry.hosts.kinds import WSGI, check_kind
 from aqltelemetry.hosts.labels import WSGI_MIDDLEWARE_EXISTS, safe_template
 from aqltelemetry.hosts.lifecycle import HostRecording, log_failed_start
 from aqltelemetry.hosts.templates import chosen_template, with_fallback
-from aqltelemetry.hosts.wsgi.request_record import Application, RecordedApplication, Template
+from aqltelemetry.hosts.wsgi.request_record import Application, Template
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import Options
+from aqltelemetry.system.extensions import choose
 from aqltelemetry.system.loop_thread import import_ahead
+
+if TYPE_CHECKING:
+    from aqltelemetry.hosts.wsgi.request_record import RecordedApplication
+else:
+    RecordedApplication = choose("aqltelemetry.hosts.wsgi.request_record").RecordedApplication
 
 
 class TelemetryMiddleware(RecordedApplication):

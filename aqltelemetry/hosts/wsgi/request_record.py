@@ -1,4 +1,7 @@
-"""Times a request to a WSGI application, and records how it ends."""
+"""Times a request to a WSGI application, and records how it ends.
+
+The compiled twin, `_request_record.pyx`, does the same.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A WSGI request is recorded, whatever happens meanwhile."""
+"""The pure and the compiled twin record the same of a WSGI request, whatever happens meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +46,12 @@ class _Sized(_Body):
         return len(self._chunks)
 
 
+class _Text(str):
+    """A subclass of text."""
+
+    __slots__ = ()
+
+
 class _Broken:
     """A request whose rule can't be read."""
 
@@ -70,9 +76,9 @@ def _in_environ(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
     return environ["application"](environ, start)
 
 
-def _requests(in_flight: InFlight, *, with_ttfb: bool) -> Any:
+def _requests(twin: ModuleType, in_flight: InFlight, *, with_ttfb: bool) -> Any:
     template: Any = safe_template(wsgi_template)
-    return request_record.RecordedApplication(
+    return twin.RecordedApplication(
         _in_environ, template, in_flight, with_ttfb=with_ttfb, by_rule=True
     )
 
@@ -130,11 +136,18 @@ _HEADERS = st.lists(
             ("content-type", "text/event-stream"),
             ("Content-Type", "text/html"),
             ("X-Content-Type", "text/event-stream"),
+            ("CONTENT-TYPE", _Text("text/event-stream")),
+            ("Content-Type", None),
+            (b"Content-Type", "text/event-stream"),
+            ("content-\u0442ype", "text/event-stream"),
+            ("content-typ\udc80", "text/event-stream"),
         ]
     ),
     max_size=3,
 )
-_STATUSES = st.sampled_from(["200 OK", "404 Not Found", "503 Busy", "200", "5030 x", "weird", ""])
+_STATUSES = st.sampled_from(
+    ["200 OK", "404 Not Found", "503 Busy", "200", "5030 x", "9" * 30, "-4 x", "weird", ""]
+)
 _STARTS = st.tuples(_STATUSES, _HEADERS) | st.tuples(_STATUSES, _HEADERS, st.just(("exc", "info")))
 _STORIES = st.fixed_dictionaries(
     {
@@ -156,9 +169,25 @@ _DISCONNECT = "/x/{y} [GET] disconnect"
 
 @settings(deadline=None)
 @given(st.lists(_STORIES, min_size=1, max_size=4))
-def test_a_recorded_application_answers_as_a_bare_one(stories: list[dict[str, Any]]) -> None:
+def test_both_twins_record_the_same(compiled: ModuleType, stories: list[dict[str, Any]]) -> None:
+    results = []
+    for twin in (request_record, compiled):
+        in_flight = InFlight()
+        requests = _requests(twin, in_flight, with_ttfb=True)
+        with recorded() as found:
+            traces = [_answered(requests, story) for story in stories]
+        results.append((traces, found, in_flight.gauge.value))
+    assert results[0] == results[1]
+    assert results[0][2] == 0
+
+
+@settings(deadline=None)
+@given(st.lists(_STORIES, min_size=1, max_size=4))
+def test_a_recorded_application_answers_as_a_bare_one(
+    twin: ModuleType, stories: list[dict[str, Any]]
+) -> None:
     in_flight = InFlight()
-    requests = _requests(in_flight, with_ttfb=False)
+    requests = _requests(twin, in_flight, with_ttfb=False)
     with recorded() as found:
         traces = [_answered(requests, story) for story in stories]
     assert traces == [_answered(_in_environ, story) for story in stories]
@@ -173,11 +202,11 @@ def test_a_recorded_application_answers_as_a_bare_one(stories: list[dict[str, An
     [("2", "exit", []), ("3", "exit", [_DISCONNECT]), ("2", "gone", [_DISCONNECT])],
 )
 def test_a_worker_that_quits_when_all_was_sent_records_no_disconnect(
-    length: str, gone_by: str, outcome: list[str]
+    twin: ModuleType, length: str, gone_by: str, outcome: list[str]
 ) -> None:
     story = _story(starts=[("200 OK", [("Content-Length", length)])], gone_after=1, gone_by=gone_by)
     with recorded() as found:
-        _answered(_of(), story)
+        _answered(_of(twin), story)
     assert found == [(label, 1) for label in ["/x/{y} [GET]", *outcome]]
 
 
@@ -186,9 +215,11 @@ def test_a_worker_that_quits_when_all_was_sent_records_no_disconnect(
     [([b"one"], 1), ((b"one",), 1), ([], 0), ([b"one", b"two"], 2), (iter([b"one"]), None)],
     ids=["list", "tuple", "empty", "two", "iterator"],
 )
-def test_a_body_has_a_length_where_the_applications_has_one(body: Any, length: int | None) -> None:
+def test_a_body_has_a_length_where_the_applications_has_one(
+    twin: ModuleType, body: Any, length: int | None
+) -> None:
     """Waitress and wsgiref derive Content-Length from a single chunk."""
-    requests = _of()
+    requests = _of(twin)
     with recorded() as found:
         given = requests({"application": lambda environ, start: body}, None)
         assert (len(given) if hasattr(given, "__len__") else None) == length
@@ -198,16 +229,16 @@ def test_a_body_has_a_length_where_the_applications_has_one(body: Any, length: i
 
 
 @pytest.mark.parametrize("body", [b"whole", "text"])
-def test_a_body_that_is_not_iterable_is_passed_to_the_server(body: Any) -> None:
-    requests = _of()
+def test_a_body_that_is_not_iterable_is_passed_to_the_server(twin: ModuleType, body: Any) -> None:
+    requests = _of(twin)
     with recorded() as found:
         assert requests({"application": lambda environ, start: body}, None) is body
     assert ("unmatched", 1) in found
 
 
-def test_a_file_is_passed_to_a_server_whose_wrapper_is_a_function() -> None:
+def test_a_file_is_passed_to_a_server_whose_wrapper_is_a_function(twin: ModuleType) -> None:
     """UWSGI compares the returned body with its wrapper's object by identity."""
-    requests = _of()
+    requests = _of(twin)
     file = SimpleNamespace(fileno=lambda: 3)
     environ = {"application": lambda environ, start: file, "wsgi.file_wrapper": lambda file: file}
     with recorded() as found:
@@ -216,16 +247,16 @@ def test_a_file_is_passed_to_a_server_whose_wrapper_is_a_function() -> None:
 
 
 @pytest.mark.parametrize("chunk", [5, "text", None])
-def test_a_chunk_that_is_not_bytes_reaches_the_server(chunk: object) -> None:
-    requests = _of()
+def test_a_chunk_that_is_not_bytes_reaches_the_server(twin: ModuleType, chunk: object) -> None:
+    requests = _of(twin)
     with recorded():
         given = requests({"application": lambda environ, start: [chunk]}, None)
         assert [*given] == [chunk]
         given.close()
 
 
-def test_a_rule_has_its_template_each_time() -> None:
-    requests = _of()
+def test_a_rule_has_its_template_each_time(twin: ModuleType) -> None:
+    requests = _of(twin)
     events = [("200 OK", [("Content-Type", "text/event-stream")])]
     with recorded() as found:
         for _ in range(2):
@@ -244,10 +275,30 @@ def test_a_rule_has_its_template_each_time() -> None:
     ]
 
 
-def test_a_user_defined_template_is_called_each_time() -> None:
+@pytest.mark.parametrize(("template", "calls"), [("/x", 1), (None, 3)])
+def test_the_template_of_a_rule_is_looked_up_until_it_is_known(
+    twin: ModuleType, template: str | None, calls: int
+) -> None:
+    looked_up: list[object] = []
+
+    def look_up(environ: dict[str, Any]) -> str | None:
+        looked_up.append(environ["werkzeug.request"])
+        return template
+
+    requests = twin.RecordedApplication(
+        _in_environ, look_up, InFlight(), with_ttfb=False, by_rule=True
+    )
+    with recorded() as found:
+        for _ in range(3):
+            _answered(requests, _story())
+    assert looked_up == [_REQUESTS["x"]] * calls
+    assert found == [("/x [GET]" if template else "unmatched", 3)]
+
+
+def test_a_user_defined_template_is_called_each_time(twin: ModuleType) -> None:
     """Even where Flask has the same rule for all requests."""
     templates = iter(["/a", "/b"])
-    requests = request_record.RecordedApplication(
+    requests = twin.RecordedApplication(
         _in_environ, lambda environ: next(templates), InFlight(), with_ttfb=False
     )
     with recorded() as found:
@@ -256,8 +307,8 @@ def test_a_user_defined_template_is_called_each_time() -> None:
     assert found == [("/a [GET]", 1), ("/b [GET]", 1)]
 
 
-def test_of_two_middlewares_the_outer_one_records() -> None:
-    outer, inner = _of(), _of()
+def test_of_two_middlewares_the_outer_one_records(twin: ModuleType) -> None:
+    outer, inner = _of(twin), _of(twin)
     in_outer: list[object] = []
 
     def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
@@ -273,8 +324,8 @@ def test_of_two_middlewares_the_outer_one_records() -> None:
     assert in_outer
 
 
-def _of() -> Any:
-    return _requests(InFlight(), with_ttfb=False)
+def _of(twin: ModuleType) -> Any:
+    return _requests(twin, InFlight(), with_ttfb=False)
 
 
 def _story(**changes: Any) -> dict[str, Any]:
@@ -292,7 +343,9 @@ def _story(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhile() -> None:
+def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhile(
+    twin: ModuleType,
+) -> None:
     """Signal handlers may run while a request is recorded."""
     hot_path = choose("aqltelemetry.recording.hot_path")
     appended: list[object] = []
@@ -302,7 +355,7 @@ def test_all_durations_of_a_request_are_recorded_though_its_worker_quits_meanwhi
         if len(appended) == 1:
             raise SystemExit
 
-    requests = _requests(InFlight(), with_ttfb=True)
+    requests = _requests(twin, InFlight(), with_ttfb=True)
     story = _story(starts=[("404 No", [])])
     with recorded():
         hot_path.set_slow_path(slow)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -21,7 +21,6 @@ from werkzeug.wrappers import Request
 
 from aqltelemetry.hosts.labels import safe_template
 from aqltelemetry.hosts.request_record import InFlight
-from aqltelemetry.hosts.wsgi import request_record
 from aqltelemetry.hosts.wsgi.mounts import MountTree
 from aqltelemetry.hosts.wsgi.routes import (
     WsgiRoutes,
@@ -33,12 +32,10 @@ from aqltelemetry.hosts.wsgi.routes import (
 from twinned import recorded
 
 
-def _timed(app: Any) -> Any:
+def _timed(twin: ModuleType, app: Any) -> Any:
     routes = WsgiRoutes(app)
     template = safe_template(routes.template)
-    made = request_record.RecordedApplication(
-        app, template, InFlight(), with_ttfb=False, by_rule=True
-    )
+    made = twin.RecordedApplication(app, template, InFlight(), with_ttfb=False, by_rule=True)
     made.routes = routes
     return made
 
@@ -55,9 +52,9 @@ def _call(app: Any, path: str, **environ: Any) -> None:
             body.close()
 
 
-def _labels(app: Any, *paths: str, **environ: Any) -> dict[str, int]:
+def _labels(twin: ModuleType, app: Any, *paths: str, **environ: Any) -> dict[str, int]:
     """Return the recorded labels without methods and results."""
-    timed = _timed(app)
+    timed = _timed(twin, app)
     with recorded() as found:
         for path in paths:
             _call(timed, path, **environ)
@@ -131,17 +128,19 @@ _AROUND: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("around", _AROUND)
-def test_each_application_below_a_dispatcher_has_its_own_labels(around: str) -> None:
+def test_each_application_below_a_dispatcher_has_its_own_labels(
+    twin: ModuleType, around: str
+) -> None:
     tree = DispatcherMiddleware(_flask("c"), {"/a": _flask("a"), "/b": _Layer(_flask("b"))})
-    assert _labels(_AROUND[around](tree), *_ITEMS) == _EXPECTED
+    assert _labels(twin, _AROUND[around](tree), *_ITEMS) == _EXPECTED
 
 
-def test_dispatchers_may_be_nested_and_an_application_mounted_twice() -> None:
+def test_dispatchers_may_be_nested_and_an_application_mounted_twice(twin: ModuleType) -> None:
     twice = _flask()
     inner = DispatcherMiddleware(twice, {"/deep": twice, "/deep/er": _flask("deeper")})
     tree = DispatcherMiddleware(_plain, {"/v1": inner, "/v2": _closure(twice)})
     paths = ("/v1/items/1", "/v1/deep/items/1", "/v1/deep/er/items/1", "/v2/items/1", "/items/1")
-    assert _labels(tree, *paths, *paths) == {
+    assert _labels(twin, tree, *paths, *paths) == {
         "/v1/items/{i}": 2,
         "/v1/deep/items/{i}": 2,
         "/v1/deep/er/items/{i}": 2,
@@ -150,15 +149,15 @@ def test_dispatchers_may_be_nested_and_an_application_mounted_twice() -> None:
     }
 
 
-def test_a_dispatcher_inside_an_application_is_found() -> None:
+def test_a_dispatcher_inside_an_application_is_found(twin: ModuleType) -> None:
     app = _flask("outer")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/b": _flask("b")})  # type: ignore[method-assign]
-    assert _labels(app, "/items/1", "/b/items/1") == {"/items/{i}": 1, "/b/items/{i}": 1}
+    assert _labels(twin, app, "/items/1", "/b/items/1") == {"/items/{i}": 1, "/b/items/{i}": 1}
 
 
-def test_an_application_that_is_mounted_later_is_found() -> None:
+def test_an_application_that_is_mounted_later_is_found(twin: ModuleType) -> None:
     tree = DispatcherMiddleware(_flask("a"), {})
-    timed = _timed(tree)
+    timed = _timed(twin, tree)
     with recorded() as found:
         _call(timed, "/items/1")
         tree.mounts["/b"] = _flask("b")
@@ -168,11 +167,13 @@ def test_an_application_that_is_mounted_later_is_found() -> None:
 
 @pytest.mark.parametrize("around", ["nothing", "ProxyFix", "a header"])
 @pytest.mark.parametrize("is_mounted", [True, False])
-def test_a_thousand_spellings_of_a_prefix_make_no_label(around: str, is_mounted: bool) -> None:
+def test_a_thousand_spellings_of_a_prefix_make_no_label(
+    twin: ModuleType, around: str, is_mounted: bool
+) -> None:
     tree: Any = _flask()
     if is_mounted:
         tree = DispatcherMiddleware(_plain, {"/api": tree})
-    timed = _timed(_AROUND[around](tree))
+    timed = _timed(twin, _AROUND[around](tree))
     with recorded() as found:
         for number in range(1_000):
             prefix = f"/p{number}/api"
@@ -181,35 +182,35 @@ def test_a_thousand_spellings_of_a_prefix_make_no_label(around: str, is_mounted:
     assert found == [("/api" * is_mounted + "/items/{i} [GET]", 1_000)]
 
 
-def test_an_exception_out_of_a_mounted_flask_has_its_route() -> None:
+def test_an_exception_out_of_a_mounted_flask_has_its_route(twin: ModuleType) -> None:
     app = _flask()
     app.testing = True
     app.add_url_rule("/broken/<name>", "broken", view_func=lambda name: str(1 // 0))
     for tree in (DispatcherMiddleware(_plain, {"/a": _Layer(app)}), _Layer(app)):
         path = "/a" * isinstance(tree, DispatcherMiddleware) + "/broken/x"
-        timed = _timed(tree)
+        timed = _timed(twin, tree)
         with recorded() as found, pytest.raises(ZeroDivisionError):
             _call(timed, path)
         label = path.replace("x", "{name}") + " [GET]"
         assert found == [(label, 1), (f"{label} 5xx", 1)]
 
 
-def test_an_application_root_is_the_prefix_where_no_mount_is_found() -> None:
+def test_an_application_root_is_the_prefix_where_no_mount_is_found(twin: ModuleType) -> None:
     apps = [_flask(name) for name in ("one", "two")]
     for app in apps:
         app.config["APPLICATION_ROOT"] = f"/{app.name}"
     for app in apps:
-        assert _labels(app, "/items/1", "/items/2") == {f"/{app.name}/items/{{i}}": 2}
+        assert _labels(twin, app, "/items/1", "/items/2") == {f"/{app.name}/items/{{i}}": 2}
     tree = DispatcherMiddleware(_plain, {"/seen": apps[0]})
-    assert _labels(tree, "/seen/items/1") == {"/seen/items/{i}": 1}
+    assert _labels(twin, tree, "/seen/items/1") == {"/seen/items/{i}": 1}
 
 
-def test_hosts_of_flask_are_part_of_the_label_as_they_are_written() -> None:
+def test_hosts_of_flask_are_part_of_the_label_as_they_are_written(twin: ModuleType) -> None:
     app = flask.Flask("hosts", host_matching=True, static_host="static.example.com")
     for host in ("a.example.com", "<tenant>.example.org"):
         view = lambda **_: "x"  # noqa: E731
         app.add_url_rule("/items/<int:i>", endpoint=host, host=host, view_func=view)
-    timed = _timed(app)
+    timed = _timed(twin, app)
     with recorded() as found:
         for host in ("a.example.com", "x.example.org", "y.example.org", "other"):
             _call(timed, "/items/1", HTTP_HOST=host)
@@ -220,13 +221,13 @@ def test_hosts_of_flask_are_part_of_the_label_as_they_are_written() -> None:
     assert found[-1] == ("{tenant}.example.org/items/{i} [GET]", 2)
 
 
-def test_subdomains_of_flask_are_part_of_the_label() -> None:
+def test_subdomains_of_flask_are_part_of_the_label(twin: ModuleType) -> None:
     app = flask.Flask("subdomains", subdomain_matching=True)
     app.config["SERVER_NAME"] = "example.com"
     for subdomain in ("api", "", "<tenant>"):
         view = lambda **_: "x"  # noqa: E731
         app.add_url_rule("/items", endpoint=subdomain + "x", subdomain=subdomain, view_func=view)
-    timed = _timed(app)
+    timed = _timed(twin, app)
     with recorded() as found:
         for host in ("api.example.com", "example.com", "x.example.com", "y.example.com"):
             _call(timed, "/items", HTTP_HOST=host)
@@ -237,13 +238,13 @@ def test_subdomains_of_flask_are_part_of_the_label() -> None:
     ]
 
 
-def test_blueprints_and_static_files_of_flask_are_routes() -> None:
+def test_blueprints_and_static_files_of_flask_are_routes(twin: ModuleType) -> None:
     app = flask.Flask("blueprints", static_folder="/none", static_url_path="/static")
     blueprint = flask.Blueprint("b", "b", url_prefix="/b/<tenant>")
     blueprint.add_url_rule("/items/<int:i>", view_func=lambda **_: "x")
     app.register_blueprint(blueprint, url_prefix="/outer/<tenant>")
     paths = ("/outer/x/items/1", "/static/a.css", "/static/b/c.css")
-    assert _labels(app, *paths) == {
+    assert _labels(twin, app, *paths) == {
         "/outer/{tenant}/items/{i}": 1,
         "/static/{filename}": 2,
     }
@@ -265,17 +266,17 @@ def test_flask_rules_are_templates(rule: str, template: str) -> None:
     assert wsgi_template(environ) == template
 
 
-def test_a_request_object_of_a_middleware_is_not_mistaken_for_flasks() -> None:
+def test_a_request_object_of_a_middleware_is_not_mistaken_for_flasks(twin: ModuleType) -> None:
     def authenticated(environ: Any, start_response: Any) -> Any:
         assert Request(environ).path
         return app(environ, start_response)
 
     app = bottle.Bottle()
     app.route("/users/<name>", callback=lambda name: name)
-    assert _labels(authenticated, "/users/x") == {"/users/{name}": 1}
+    assert _labels(twin, authenticated, "/users/x") == {"/users/{name}": 1}
 
 
-def test_the_route_of_an_application_that_did_not_answer_is_ignored() -> None:
+def test_the_route_of_an_application_that_did_not_answer_is_ignored(twin: ModuleType) -> None:
     """Such as an application that was tried first: the last one responds."""
     first: Any = _flask()
     last = bottle.Bottle()
@@ -291,22 +292,22 @@ def test_the_route_of_an_application_that_did_not_answer_is_ignored() -> None:
         body.close()
         return last(environ, start_response)
 
-    assert _labels(cascade, "/users/x") == {"/users/{name}": 1}
+    assert _labels(twin, cascade, "/users/x") == {"/users/{name}": 1}
 
 
-def test_requests_to_an_unknown_framework_are_unmatched() -> None:
-    assert _labels(_plain, "/x") == {"unmatched": 1}
+def test_requests_to_an_unknown_framework_are_unmatched(twin: ModuleType) -> None:
+    assert _labels(twin, _plain, "/x") == {"unmatched": 1}
     assert wsgi_template({"PATH_INFO": "/x"}) is None
 
 
-def test_bottles_rules_are_the_labels() -> None:
+def test_bottles_rules_are_the_labels(twin: ModuleType) -> None:
     app, inner = bottle.Bottle(), bottle.Bottle()
     app.route("/wiki/<page>/<number:int>", callback=lambda page, number: "x")
     inner.route("/items/<i:re:[0-9]+>", callback=lambda i: i)
     app.mount("/in/", inner)
     app.mount("/flask/", _flask())
     paths = ("/wiki/a/1", "/wiki/b/2", "/in/items/1", "/none", "/flask/items/1")
-    assert _labels(app, *paths) == {
+    assert _labels(twin, app, *paths) == {
         "/wiki/{page}/{number}": 2,
         "/in/items/{i}": 1,
         "/flask/{path}": 1,
@@ -336,15 +337,15 @@ class _Resource:
             raise falcon.HTTPNotFound
 
 
-def test_falcons_templates_are_the_labels_below_a_dispatcher_too() -> None:
+def test_falcons_templates_are_the_labels_below_a_dispatcher_too(twin: ModuleType) -> None:
     app = falcon.App()
     app.add_route("/users/{user:int}", _Resource())
     app.add_route("/version", _Resource())
     paths = ("/users/1", "/users/2", "/users/13", "/version", "/none")
     expected = {"/users/{user}": 3, "/version": 1, "unmatched": 1}
-    assert _labels(app, *paths) == expected
+    assert _labels(twin, app, *paths) == expected
     tree = DispatcherMiddleware(_plain, {"/f": _Layer(app)})
-    found = _labels(tree, *(f"/f{path}" for path in paths))
+    found = _labels(twin, tree, *(f"/f{path}" for path in paths))
     assert found == {"/f/users/{user}": 3, "/f/version": 1, "unmatched": 1}
 
 
@@ -370,11 +371,11 @@ def _pyramid() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_pyramids_patterns_and_names_of_views_are_the_labels() -> None:
+def test_pyramids_patterns_and_names_of_views_are_the_labels(twin: ModuleType) -> None:
     """Even where it has its own page for unknown paths, which are the client's text."""
     paths = ("/users/1", "/users/22", "/rest/a/b", "/folder/edit", "/folder/folder/edit")
     unmatched = [f"/folder/{number}" for number in range(100)]
-    assert _labels(_pyramid(), *paths, "/", *unmatched) == {
+    assert _labels(twin, _pyramid(), *paths, "/", *unmatched) == {
         "/users/{id}": 2,
         "/rest/{subpath}": 1,
         "/{traversal}/edit": 2,

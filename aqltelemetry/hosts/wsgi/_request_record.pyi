@@ -1,0 +1,1 @@
+from aqltelemetry.hosts.wsgi.request_record import RecordedApplication as RecordedApplication
