@@ -8,9 +8,12 @@ class TelemetryError(Exception):
 
 
 class OptionError(TelemetryError, ValueError):
-    """Raised when an option has a value that breaks its rule.
+    """Raised when an option has a value that breaks its rule, or is unknown.
 
-    Attributes: `option` (its name), `value` (as given), `rule` (what it must be).
+    Attributes:
+        option: The name of the option, or of the environment variable.
+        value: The value as it was given.
+        rule: What the value must be, in words.
     """
 
     def __init__(self, option: str, value: object, rule: str) -> None:
@@ -21,7 +24,7 @@ class OptionError(TelemetryError, ValueError):
 
 
 class MomentError(OptionError, TypeError):
-    """Raised for what is not a time.
+    """Raised when a value is not a time.
 
     It is a ValueError and a TypeError, and has the attributes of OptionError.
     """
@@ -30,7 +33,9 @@ class MomentError(OptionError, TypeError):
 class MonitoringDirectoryError(TelemetryError, OSError):
     """Raised when a monitoring directory can't be used.
 
-    Attributes: `directory` (as given), `rule` (what it must be).
+    Attributes:
+        directory: The directory as it was given.
+        rule: What the directory must be, in words.
     """
 
     def __init__(self, directory: str, rule: str) -> None:
@@ -40,13 +45,14 @@ class MonitoringDirectoryError(TelemetryError, OSError):
 
 
 class StateError(TelemetryError, RuntimeError):
-    """Raised when a monitor is asked for what its state does not allow."""
+    """Raised when the state of a monitor does not allow a call."""
 
 
 class AlreadyRunningError(StateError):
     """Raised by `start` when a monitor of this process is recording already.
 
-    Attribute: `directory` (where that monitor records).
+    Attributes:
+        directory: The directory that the other monitor records into.
     """
 
     def __init__(self, directory: str) -> None:
@@ -58,17 +64,18 @@ class AlreadyRunningError(StateError):
 
 
 class AlreadySetUpError(StateError):
-    """Raised by `setup` for an application that is recorded already."""
+    """Raised by `setup` when the application is recorded already."""
 
     def __init__(self) -> None:
         super().__init__("setup was called for this application before")
 
 
 class WrongApplicationError(TelemetryError, TypeError):
-    """Raised by a host for an application of another kind, which it can't record.
+    """Raised when a host gets an application of another kind, which it can't record.
 
-    Attributes: `kind` ("aiohttp", "ASGI" or "WSGI"; None if unknown), `line` (the line to
-    write instead; None if unknown).
+    Attributes:
+        kind: "aiohttp", "ASGI" or "WSGI"; None if unknown.
+        line: The line to write instead; None if unknown.
     """
 
     def __init__(self, name: str, expected: str, kind: str | None, line: str | None) -> None:
@@ -82,18 +89,18 @@ class WrongApplicationError(TelemetryError, TypeError):
 
 
 class NotRunningError(StateError):
-    """Raised by what only a running monitor can do."""
+    """Raised when a call needs a running monitor, and the monitor is not running."""
 
     def __init__(self) -> None:
         super().__init__("the monitor is not running: start it first")
 
 
 class ProfilerError(TelemetryError, RuntimeError):
-    """Raised by `start` when a profiler is asked for while another one is active."""
+    """Raised when a profile can't start because another profiler is active."""
 
 
 class FreeThreadingError(TelemetryError, RuntimeError):
-    """Raised by `start` in a free-threaded Python that runs without the interpreter lock."""
+    """Raised by `start` when Python is free-threaded and runs without the interpreter lock."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -103,16 +110,17 @@ class FreeThreadingError(TelemetryError, RuntimeError):
 
 
 class DeliveryError(StateError):
-    """Raised by `flush` where the sinks were not given everything; it stays in the journal."""
+    """Raised by `flush` when not everything reached the sinks; the rest stays in the journal."""
 
     def __init__(self, reason: BaseException) -> None:
         super().__init__(f"not everything was given to the sinks: {reason!r}")
 
 
 class PrefixError(TelemetryError, ValueError):
-    """Raised for a file prefix that is not 1 to 40 letters, digits, `_` and `-`, or is reserved.
+    """Raised when a file prefix is not 1 to 40 letters, digits, `_` and `-`, or is reserved.
 
-    Attribute: `prefix` (as given).
+    Attributes:
+        prefix: The prefix as it was given.
     """
 
     def __init__(self, prefix: object) -> None:
@@ -128,9 +136,11 @@ class SegmentError(TelemetryError, ValueError):
 
 
 class SeriesError(TelemetryError, LookupError):
-    """Raised when recorded data hold no series as asked for.
+    """Raised when recorded data contain no series of a name.
 
-    Attributes: `name` (as given), `similar` (names that are there, the most similar first).
+    Attributes:
+        name: The name as it was given.
+        similar: Existing names, the most similar first.
     """
 
     def __init__(self, what: str, name: str, similar: tuple[str, ...]) -> None:
@@ -141,13 +151,15 @@ class SeriesError(TelemetryError, LookupError):
 
 
 class CompressedFileError(TelemetryError, OSError):
-    """Raised when a compressed file is damaged, or what decompresses it is not installed."""
+    """Raised when a compressed file is damaged, or the package to decompress it is missing."""
 
 
 class CommandError(TelemetryError, OSError):
     """Raised when a command can't be run.
 
-    Attributes: `command` (its program), `exit_code` (what a shell would return).
+    Attributes:
+        command: The program of the command.
+        exit_code: The exit code that a shell would return: 126 or 127.
     """
 
     def __init__(self, command: str, reason: OSError) -> None:

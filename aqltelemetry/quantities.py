@@ -82,7 +82,7 @@ def bytes_text(value: int) -> str:
     for unit in "tgmk":
         if value >= _FACTORS[unit] and value % _FACTORS[unit] == 0:
             return f"{value // _FACTORS[unit]} {unit.upper()}iB"
-    return str(value)
+    return f"{value} bytes"
 
 
 def seconds_text(value: float) -> str:

@@ -241,6 +241,12 @@ OPTIONS: Mapping[str, Option] = {
     each.name: Option(each.name, each.default, **each.metadata) for each in fields(Settings)
 }
 """All options by name, in the order of their declaration."""
+for _class in (Settings, Options):
+    _class.__doc__ = f"{_class.__doc__}\n\n    Options:\n" + "\n".join(
+        f"        {option.keyword}: {option.help} Default: {option.default_text}."
+        for option in OPTIONS.values()
+        if _class is Settings or option.name != "directory"
+    )
 TEXT_OPTIONS: Mapping[str, Option] = {
     name: option for name, option in OPTIONS.items() if option.metavar
 }

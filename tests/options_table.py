@@ -1,4 +1,4 @@
-"""The options of a recording as a table of the documentation.
+"""The options of a recording as the table of `docs/reference/options.md`.
 
 Run it to see the table: `python tests/options_table.py`.
 """
@@ -13,13 +13,11 @@ from aqltelemetry.settings import OPTIONS
 
 def options_table() -> Iterator[str]:
     """Yield the lines of a Markdown table with a row for each option."""
-    yield "| Option | Environment variable | Default | Must be | Meaning |"
-    yield "|---|---|---|---|---|"
+    yield "| Option | Default | Must be | Meaning |"
+    yield "|---|---|---|---|"
     for option in OPTIONS.values():
-        variable, default = (
-            (f"`{option.variable}`", f"`{option.default_text}`") if option.metavar else ("", "none")
-        )
-        yield f"| `{option.keyword}` | {variable} | {default} | {option.rule} | {option.help} |"
+        default = f"`{option.default_text}`" if option.metavar else "none"
+        yield f"| `{option.keyword}` | {default} | {option.rule} | {option.help} |"
 
 
 if __name__ == "__main__":

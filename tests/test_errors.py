@@ -10,7 +10,7 @@ _ALL = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
 
 
 @pytest.mark.parametrize("error", _ALL)
-def test_every_error_can_be_caught_as_ours(error: type[Exception]) -> None:
+def test_every_error_is_a_telemetry_error(error: type[Exception]) -> None:
     assert issubclass(error, errors.TelemetryError)
 
 
@@ -28,7 +28,7 @@ def test_an_unusable_directory_is_an_os_error_that_names_it() -> None:
     assert "'/x'" in str(error)
 
 
-def test_a_second_start_tells_where_the_first_one_records() -> None:
+def test_the_error_of_a_second_start_names_the_first_directory() -> None:
     error = errors.AlreadyRunningError("/data")
     assert error.directory == "/data"
     assert "/data" in str(error)

@@ -69,14 +69,23 @@ def test_the_command_run_has_each_option_that_a_text_can_give(option: Option) ->
     assert option.flag in names
 
 
+@pytest.mark.parametrize("documented", [Settings, Options])
+def test_help_lists_each_option_with_its_default(documented: type) -> None:
+    text = documented.__doc__ or ""
+    assert "keep_s: Age in seconds above which files are removed. Default: 7 days." in text
+    names = re.findall(r"^        (\w+): ", text, re.MULTILINE)
+    assert names == [OPTIONS[name].keyword for name in OPTIONS][-len(names) :]
+    assert len(names) >= len(OPTIONS) - 1
+
+
 def test_the_table_of_options_has_a_row_for_each_option() -> None:
     _, _, *rows = options_table()
     assert len(rows) == len(OPTIONS)
     assert (
-        "| `interval_s` | `AQLTELEMETRY_INTERVAL_S` | `1 s` | "
-        "a number of seconds, at least 0.01 | Seconds between two samples. |"
+        "| `interval_s` | `1 s` | a number of seconds, at least 0.01 | "
+        "Seconds between two samples. |"
     ) in rows
-    assert rows[0].startswith("| `monitoring_dir` | `AQLTELEMETRY_DIR` | `_monitoring` | a path |")
+    assert rows[0].startswith("| `monitoring_dir` | `_monitoring` | a path |")
 
 
 def test_defaults_are_as_documented() -> None:

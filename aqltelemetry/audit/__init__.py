@@ -1,4 +1,4 @@
-"""What the files of a recording say, and whether it adds up: proof, recovery, diagnosis.
+"""Proof, recovery and diagnosis of a recording, from its files and its journal.
 
 May import: reading, hosts, runtime, sinks, journal, system.
 """

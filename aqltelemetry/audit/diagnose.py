@@ -33,7 +33,7 @@ _MIB = 1 << 20
 _MIN_FREE_BYTES = 64 * _MIB
 _MAX_LISTED = 20
 EXTRAS = {
-    "uvloop": "a faster event loop; recording under gevent or eventlet needs it",
+    "uvloop": "a faster event loop; needed under gevent and eventlet",
     "yappi": "profiles of threads and coroutines",
     "pandas": "reading into pandas",
     "rich": "the report",

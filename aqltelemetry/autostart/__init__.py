@@ -1,4 +1,4 @@
-"""What Python runs at its start in the processes below `aqltelemetry run`.
+"""The start-up hook that Python runs in the processes below `aqltelemetry run`.
 
 May import: nothing.
 """

@@ -1,8 +1,7 @@
-"""Has a process below `aqltelemetry run` instrumented, as far as it serves requests.
+"""Starts the recording of a process below `aqltelemetry run`, or patches what it serves with.
 
-It knows the standard library alone, and imports no more than it needs to: the process
-may be of another environment, without us, and its own imports must come in the order
-they would without us.
+It uses the standard library only and imports as little as possible: the process may run in an
+environment without aqltelemetry, and the order of its own imports must stay the same.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ try:
 except ImportError:  # imported as a part of the package
     from aqltelemetry.autostart import aqltelemetry_notes as notes
 
-# What `typing` has, at the cost of importing it in each process.
+# As `typing` has it, without importing `typing` in each process.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MODE = "AQLTELEMETRY_RUN"
-"""Environment variable: `program` for the first Python process; for those below it, the PID
-of the one above, and whether that is a `program` or a `server`."""
+"""Environment variable: `program` for the first Python process; for the processes below it, the
+PID of the parent and the parent's kind, `program` or `server`."""
 HOSTS = {
     "aiohttp.web_runner": ("aiohttp", "AppRunner"),
     "bottle": ("WSGI", "Bottle"),
@@ -52,14 +51,14 @@ SERVERS = frozenset(
         *("uvicorn", "waitress-serve"),
     }
 )
-"""Programs whose first process only starts others, or is recorded once it serves."""
+"""Programs whose first process only starts others, or is recorded when it serves."""
 WORKERS = frozenset(
     {
         *("arq", "celery", "dramatiq", "huey_consumer", "huey_consumer.py", "procrastinate"),
         *("rq", "saq", "taskiq"),
     }
 )
-"""Programs that do work in the background: recorded wherever they are started."""
+"""Programs that work in the background; recorded in every process of the run."""
 _PACKAGE = "aqltelemetry"
 _WITH_ARGUMENT = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 _FORK_SERVER = "multiprocessing.forkserver"
@@ -67,20 +66,20 @@ _SPAWNED = "--multiprocessing-fork"
 
 
 class ImportWatch:
-    """Finds modules as the other finders do, and has them instrumented when imported."""
+    """A finder that patches the modules of `HOSTS` when they are imported."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._waiting = set(names)
 
     def add(self, name: str) -> None:
-        """Watch for one more module, unless it was imported."""
+        """Watch for another module, unless it is imported already."""
         if name not in sys.modules:
             self._waiting.add(name)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Have the other finders find a module, and put a loader of ours before theirs."""
+        """Return the spec that the other finders return, with the loader wrapped."""
         if fullname not in self._waiting:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
@@ -91,15 +90,16 @@ class ImportWatch:
         return spec
 
     def imported(self, module: ModuleType) -> None:
-        """Have a module instrumented, once."""
+        """Patch a module, once."""
         if module.__name__ in self._waiting:
             self._waiting.discard(module.__name__)
             if module.__name__ == _PACKAGE:
-                # All of it is imported: our threads, which import parts of it, need not wait.
+                # The package is complete: the threads of the recording, which import parts of
+                # it, must not wait for the import lock.
                 module.__spec__._initializing = False  # type: ignore[union-attr]  # noqa: SLF001
                 _record()
             else:
-                # What we import is not imported by the program.
+                # The patch imports the package, which does not count as an import by the program.
                 is_watched = _PACKAGE in self._waiting
                 self._waiting.discard(_PACKAGE)
                 _call("patch", module)
@@ -108,7 +108,7 @@ class ImportWatch:
 
 
 class _Loader:
-    """Loads a module as another loader does."""
+    """Loads a module with another loader, and then patches it."""
 
     def __init__(self, loader: Any, watch: ImportWatch) -> None:
         self._loader = loader
@@ -123,7 +123,7 @@ class _Loader:
         return made
 
     def exec_module(self, module: ModuleType) -> None:
-        if module.__spec__ is not None:  # nobody is to see ours afterwards
+        if module.__spec__ is not None:  # the program sees its own loader only
             module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         self._watch.imported(module)
@@ -143,10 +143,10 @@ def program_name(arguments: Sequence[str]) -> str:
 
 
 def is_program(mode: str, pid: int, arguments: Sequence[str]) -> bool:
-    """Say whether a process is to be recorded though it may serve nothing.
+    """Return whether a process is recorded even if it serves no requests.
 
-    That is the first one, also after it has replaced itself by another program,
-    what `multiprocessing` starts for such a one, and any that does work in the background.
+    True for the first process of the run, also after an `exec`, for the workers that
+    `multiprocessing` starts for such a process, and for programs in `WORKERS`.
     """
     above, _, kind = mode.partition("/")
     if mode == "program" or above == str(pid):
@@ -158,7 +158,7 @@ def is_program(mode: str, pid: int, arguments: Sequence[str]) -> bool:
 
 
 def begin() -> None:
-    """Watch what this process imports, and record it at once if it is a program; once."""
+    """Watch the imports of this process, and record it at once if it is a program; once."""
     mode, pid = os.environ.get(MODE), os.getpid()
     if mode is None or any(isinstance(each, ImportWatch) for each in sys.meta_path):
         return
@@ -174,10 +174,10 @@ def begin() -> None:
 
 
 def is_watched(mode: str, arguments: Sequence[str]) -> bool:
-    """Say whether a process is to be recorded once it imports this package.
+    """Return whether a process is recorded when it imports this package.
 
-    Then it has something to record. A server does so while it loads an application, and is
-    recorded once it serves; and so does what `multiprocessing` starts for a server.
+    Not a server, which imports it while it loads an application and is recorded when it
+    serves, nor a process that `multiprocessing` starts for a server.
     """
     is_of_server = mode.endswith("/server") and _SPAWNED in arguments
     return program_name(arguments) not in SERVERS and not is_of_server
@@ -198,7 +198,7 @@ def _call(function: str, *arguments: object) -> bool:
         return False
     try:
         return getattr(autopatch, function)(*arguments) is not False
-    except Exception as exc:  # noqa: BLE001 - the program runs, whatever fails in its telemetry
+    except Exception as exc:  # noqa: BLE001 - the program runs even if its telemetry fails
         notes.note("failed", repr(exc))
         sys.stderr.write(f"aqltelemetry: process {os.getpid()} is not recorded: {exc!r}\n")
         return False

@@ -1,6 +1,6 @@
-"""What Python runs at its start in every process below `aqltelemetry run`.
+"""Python runs this module at its start in every process below `aqltelemetry run`.
 
-Any Python can run it, however old, and whatever fails here, the program runs.
+Every version of Python can run it, and the program runs even if this module fails.
 """
 
 import importlib
@@ -8,9 +8,9 @@ import os
 import sys
 
 if __name__ == "sitecustomize":
-    _ours = sys.modules.pop("sitecustomize", None)
+    _own = sys.modules.pop("sitecustomize", None)
     try:
-        if sys.version_info >= (3, 11):  # noqa: UP036 - whichever runs below
+        if sys.version_info >= (3, 11):  # noqa: UP036 - any version may run it
             importlib.import_module("aqltelemetry_autostart").begin()
         elif "AQLTELEMETRY_RUN" in os.environ:
             importlib.import_module("aqltelemetry_notes").note(
@@ -19,7 +19,7 @@ if __name__ == "sitecustomize":
             )
     except Exception as exc:  # noqa: BLE001 - as above
         sys.stderr.write("aqltelemetry: process %d is not recorded: %r\n" % (os.getpid(), exc))  # noqa: UP031
-    # The environment's own, which ours stands before.
+    # This module hides the `sitecustomize` of the environment: run that one, too.
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != _here]
     try:
@@ -28,5 +28,5 @@ if __name__ == "sitecustomize":
         if getattr(exc, "name", "sitecustomize") != "sitecustomize":
             raise
     finally:
-        if _ours is not None:
-            sys.modules.setdefault("sitecustomize", _ours)
+        if _own is not None:
+            sys.modules.setdefault("sitecustomize", _own)

@@ -41,7 +41,7 @@ def report(
     \b
     TIME is one of
       5m, 1h30m, "2 days ago"        before now
-      14:30, yesterday               of today; midnight of the day before
+      14:30, yesterday               today at 14:30; yesterday at 0:00
       2026-11-24, "2026-11-24 10:00", 2026-11-24T10:00:00+01:00
       1795489012                     seconds or nanoseconds since the epoch
     in the local time zone, unless it names one: Z, UTC, +01:00, Europe/Berlin.

@@ -18,15 +18,13 @@ from aqltelemetry.commands.descendants import Descendants, unrecorded, with_note
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
 from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.journal.location import all_roots
-from aqltelemetry.quantities import counted, processes
+from aqltelemetry.quantities import bytes_text, counted, processes, seconds_text
 from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import TEXT_OPTIONS, Settings, settings, variables
 from aqltelemetry.sinks import file_names
 
 _SIGNAL_BASE = 128
-_MIB = 1 << 20
-_DAY_S = 86400
 
 
 def _checked_template(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
@@ -173,8 +171,8 @@ def _say(text: str) -> None:
 
 def _limits(chosen: Settings) -> str:
     return (
-        f"keeping {chosen.keep_bytes / _MIB:,.0f} MiB or {chosen.keep_s / _DAY_S:g} days, "
-        f"journal at most {chosen.journal_bytes / _MIB:,.0f} MiB a process"
+        f"keeping {bytes_text(chosen.keep_bytes)} or {seconds_text(chosen.keep_s)}, "
+        f"journal at most {bytes_text(chosen.journal_bytes)} a process"
     )
 
 

@@ -99,14 +99,15 @@ def _sum(verdicts: Sequence[Verdict]) -> str:
         return sum(getattr(verdict, name) for verdict in verdicts)
 
     dropped = sum(dropped.total for verdict in verdicts for dropped in verdict.dropped)
-    parts = (
-        counted(total("rows"), "row"),
-        f"{total('in_journal'):,} in the journal",
-        f"{total('removed') - total('unaccounted'):,} in files that retention removed",
-        f"{_unaccounted(verdicts)} in files that are gone without an account",
-        f"{total('torn') + total('unreadable'):,} torn or unreadable",
-    )
-    return f"{total('accepted'):,} accepted: {', '.join(parts)}; {dropped:,} dropped"
+    parts = {
+        "in the journal": f"{total('in_journal'):,}",
+        "in files that retention removed": f"{total('removed') - total('unaccounted'):,}",
+        "in files that are gone without an account": _unaccounted(verdicts),
+        "torn or unreadable": f"{total('torn') + total('unreadable'):,}",
+    }
+    shown = "".join(f", {number} {what}" for what, number in parts.items() if number != "0")
+    rows = counted(total("rows"), "row")
+    return f"{total('accepted'):,} accepted: {rows}{shown}; {dropped:,} dropped"
 
 
 def _unaccounted(verdicts: Sequence[Verdict]) -> str:

@@ -1,4 +1,4 @@
-"""The service of the demo: some routes that wait, compute, make garbage and stream."""
+"""The service of the demo: routes that wait, compute, produce garbage and stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNKS = 8
 
 
 async def create_app() -> web.Application:
-    """Make the application; its options are in the environment."""
+    """Return the application; the options of the recording are in the environment."""
     app = web.Application()
     app.router.add_get("/version", _version)
     app.router.add_get("/users/{id}", _user)
@@ -45,7 +45,7 @@ async def _graph(request: web.Request) -> web.Response:
 @time_it(label="make_graph()")
 def _make_graph(size: int) -> int:
     nodes: list[list[object]] = [[] for _ in range(size)]
-    for index, node in enumerate(nodes):  # cycles, so the collector has work
+    for index, node in enumerate(nodes):  # cycles, which the garbage collector must find
         node.append(nodes[index - 1])
     return len(nodes)
 

@@ -28,41 +28,41 @@ def _texts(found: Iterable[Finding]) -> dict[str, str]:
     return {each.matter: each.text for each in found}
 
 
-async def test_a_recording_that_is_well_has_no_fault(directory: Path) -> None:
+async def test_a_working_recording_has_no_fault(directory: Path) -> None:
     async with Monitor(directory):
         found = list(examine(str(directory), {}))
     assert _faults(found) == {}
-    told = _texts(found)
-    assert f"process {os.getpid()}, writer " in told["recording"]
-    assert told["switch"] == "on"
-    assert str(directory) in told["journal"]
-    assert told["published"].startswith("no file yet")
+    shown = _texts(found)
+    assert f"process {os.getpid()}, writer " in shown["recording"]
+    assert shown["switch"] == "on"
+    assert str(directory) in shown["journal"]
+    assert shown["published"].startswith("no file yet")
 
 
-async def test_what_was_published_is_told_with_its_age(
+async def test_the_age_of_the_newest_file_is_shown(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Monitor(directory):
         pass
     now_ns = epoch_ns()
     monkeypatch.setattr("aqltelemetry.audit.diagnose.epoch_ns", lambda: now_ns + 100_000_000_000)
-    told = _texts(examine(str(directory), {}))
-    assert re.fullmatch(r"2 files, the newest 10[01] s ago", told["published"])
-    assert told["recording"] == "no process records now"
+    shown = _texts(examine(str(directory), {}))
+    assert re.fullmatch(r"2 files, the newest 10[01] s ago", shown["published"])
+    assert shown["recording"] == "no process records now"
 
 
-def test_a_directory_that_is_not_there_is_not_made(directory: Path) -> None:
-    told = _faults(examine(str(directory), {}))
-    assert told["directory"] == f"{directory} does not exist; nothing was recorded there"
+def test_a_missing_directory_is_a_fault_and_is_not_created(directory: Path) -> None:
+    shown = _faults(examine(str(directory), {}))
+    assert shown["directory"] == f"{directory} does not exist; nothing was recorded there"
     assert not directory.exists()
 
 
-def test_a_file_in_its_place_is_told(directory: Path) -> None:
+def test_a_file_instead_of_the_directory_is_a_fault(directory: Path) -> None:
     directory.touch()
     assert "is a file" in _faults(examine(str(directory), {}))["directory"]
 
 
-def test_a_directory_that_cannot_be_written_to_is_told(
+def test_a_directory_that_cannot_be_written_to_is_a_fault(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory.mkdir()
@@ -74,27 +74,25 @@ def test_a_directory_that_cannot_be_written_to_is_told(
     assert "can write to (Permission denied)" in _faults(examine(str(directory), {}))["directory"]
 
 
-def test_a_disk_that_is_nearly_full_is_told(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nearly_full_disk_is_a_fault(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.mkdir()
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 1 << 20}))
     assert "1 MiB free" in _faults(examine(str(directory), {}))["directory"]
 
 
-def test_a_wrong_option_of_the_environment_is_told(directory: Path) -> None:
-    told = _faults(examine(str(directory), {"AQLTELEMETRY_KEEP_S": "long"}))
-    assert told["options"].startswith("AQLTELEMETRY_KEEP_S='long': must be a number of seconds")
-    assert len(told) == 1
+def test_a_wrong_option_in_the_environment_is_a_fault(directory: Path) -> None:
+    shown = _faults(examine(str(directory), {"AQLTELEMETRY_KEEP_S": "long"}))
+    assert shown["options"].startswith("AQLTELEMETRY_KEEP_S='long': must be a number of seconds")
+    assert len(shown) == 1
 
 
-def test_a_journal_in_memory_is_told(directory: Path) -> None:
+def test_a_journal_in_memory_is_a_fault(directory: Path) -> None:
     directory.mkdir()
-    told = _faults(examine(str(directory), {"AQLTELEMETRY_JOURNAL_DIR": "memory"}))
-    assert "in memory only" in told["journal"]
+    shown = _faults(examine(str(directory), {"AQLTELEMETRY_JOURNAL_DIR": "memory"}))
+    assert "in memory only" in shown["journal"]
 
 
-def test_a_journal_that_others_may_write_to_is_told(directory: Path) -> None:
+def test_a_journal_that_other_users_may_write_to_is_a_fault(directory: Path) -> None:
     directory.mkdir()
     root = journal_root(str(directory), str(directory.parent / "journal"))
     root.chmod(0o777)
@@ -102,19 +100,19 @@ def test_a_journal_that_others_may_write_to_is_told(directory: Path) -> None:
     assert "no other may write to it" in _faults(examine(str(directory), environ))["journal"]
 
 
-def test_what_the_dead_left_is_a_fault_where_nobody_lives_to_publish_it(directory: Path) -> None:
+def test_segments_that_were_set_aside_are_a_fault(directory: Path) -> None:
     directory.mkdir()
     root = journal_root(str(directory))
     writer = Writer.in_journal(root, writer_options(str(directory)))
     writer.new_segment()
     writer.close()
     (root / f"{writer.name}-000000.bad").touch()
-    told = _faults(examine(str(directory), {}))
-    assert told["damaged"] == "1 segment set aside"
-    assert "unpublished" not in told  # it recorded nothing
+    shown = _faults(examine(str(directory), {}))
+    assert shown["damaged"] == "1 segment set aside"
+    assert "unpublished" not in shown  # it recorded nothing
 
 
-def test_a_switch_that_is_off_is_told_with_the_way_back(directory: Path) -> None:
+def test_a_recording_that_is_switched_off_is_a_fault_that_names_the_remedy(directory: Path) -> None:
     directory.mkdir()
     ControlFiles(str(directory)).switch(on=False)
     assert _faults(examine(str(directory), {}))["switch"] == (
@@ -122,7 +120,7 @@ def test_a_switch_that_is_off_is_told_with_the_way_back(directory: Path) -> None
     )
 
 
-def test_of_many_processes_some_are_listed(
+def test_only_some_of_many_processes_are_listed(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory.mkdir()
@@ -138,10 +136,10 @@ def test_of_many_processes_some_are_listed(
 
 async def test_a_process_that_records_is_examined_with_its_directory(directory: Path) -> None:
     async with Monitor(directory):
-        told = _texts(examine_process(os.getpid()))
-    assert told["process"].startswith(f"{os.getpid()}: ")
-    assert str(directory) in told["directory"]
-    assert told["switch"] == "on"
+        shown = _texts(examine_process(os.getpid()))
+    assert shown["process"].startswith(f"{os.getpid()}: ")
+    assert str(directory) in shown["directory"]
+    assert shown["switch"] == "on"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ async def test_a_process_that_records_is_examined_with_its_directory(directory: 
         ),
     ],
 )
-def test_a_process_that_does_not_record_is_told_why(
+def test_a_process_that_does_not_record_is_a_fault_with_a_reason(
     tmp_path: Path, command: tuple[str, ...], environ: dict[str, str], why: str
 ) -> None:
     """And what it would record into, as it sees it."""
@@ -173,23 +171,23 @@ def test_a_process_that_does_not_record_is_told_why(
     assert is_python == (str(tmp_path / "there") in _texts(found).get("directory", ""))
 
 
-def test_a_process_that_there_is_not_raises(tmp_path: Path) -> None:
+def test_a_missing_process_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(examine_process(1, tmp_path))
 
 
-def test_the_environment_is_told() -> None:
-    told = _texts(examine_environment())
-    assert sys.executable in told["python"]
-    assert told["hot path"] == extensions.in_use()
-    assert told["yappi"].startswith("installed")
+def test_the_environment_is_shown() -> None:
+    shown = _texts(examine_environment())
+    assert sys.executable in shown["python"]
+    assert shown["hot path"] == extensions.in_use()
+    assert shown["yappi"].startswith("installed")
 
 
 @pytest.mark.parametrize("version", ["3.14.0", "4.0.0a2"])
-def test_an_aiohttp_that_is_not_known_is_told_in_one_line(
+def test_an_unknown_version_of_aiohttp_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr("aiohttp.__version__", version)
-    told = [each for each in examine_environment() if each.matter == "aiohttp"]
-    assert len(told) == (version == "4.0.0a2")
-    assert all("4.0.0a2 is not known" in each.text and not each.is_fault for each in told)
+    shown = [each for each in examine_environment() if each.matter == "aiohttp"]
+    assert len(shown) == (version == "4.0.0a2")
+    assert all("4.0.0a2 is not known" in each.text and not each.is_fault for each in shown)

@@ -16,7 +16,7 @@ def _write(directory: Path, prefix: str, writer: str, *rows: str) -> str:
     return name
 
 
-async def test_what_was_recorded_is_counted_by_prefix_and_process(directory: Path) -> None:
+async def test_observations_are_counted_by_prefix_and_process(directory: Path) -> None:
     async with Monitor(directory, with_runtime=False):
         for _ in range(3):
             with time_block('a label with ","'):
@@ -42,7 +42,7 @@ def test_drops_are_totals_of_each_process_and_reason(tmp_path: Path) -> None:
 
 
 def test_drops_of_a_forked_child_count_once(tmp_path: Path) -> None:
-    """Each of its segments has a writer of its own, and all tell the same totals."""
+    """Each of its segments has its own writer, and all report the same totals."""
     for writer, drops in ("a", 3), ("b", 5):
         rows = ("2,9,accepted", "2,77,child", f"2,{drops},dropped no segment")
         _write(tmp_path, "account", writer, *rows)
@@ -55,7 +55,7 @@ def test_a_damaged_account_counts_nothing(tmp_path: Path) -> None:
     assert published.count(str(tmp_path), published.names(str(tmp_path))).dropped == 0
 
 
-def test_files_of_others_and_vanished_ones_do_not_count(tmp_path: Path) -> None:
+def test_foreign_and_missing_files_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("a\nb\n")
     name = _write(tmp_path, "duration", "a", "1,1.0,x")
     assert published.names(str(tmp_path)) == [name]
@@ -63,5 +63,5 @@ def test_files_of_others_and_vanished_ones_do_not_count(tmp_path: Path) -> None:
     assert published.count(str(tmp_path), [name, "notes.csv"]).rows == Counter()
 
 
-def test_a_directory_that_is_not_there_holds_no_names(tmp_path: Path) -> None:
+def test_a_missing_directory_has_no_names(tmp_path: Path) -> None:
     assert published.names(str(tmp_path / "none")) == []

@@ -46,7 +46,7 @@ def _left(directory: Path) -> list[Path]:
     return [path for root in all_roots(str(directory)) for path in root.rglob("*")]
 
 
-def test_a_dry_run_says_what_there_is_and_changes_nothing(directory: Path) -> None:
+def test_a_dry_run_counts_and_changes_nothing(directory: Path) -> None:
     _kill(directory, 100)
     before = _left(directory)
     done = _recover(directory, "--dry-run")
@@ -54,7 +54,7 @@ def test_a_dry_run_says_what_there_is_and_changes_nothing(directory: Path) -> No
     assert "with 100 observations\n0 recording processes" in done.output
 
 
-def test_all_is_published_once_and_a_second_run_has_nothing_to_do(
+def test_everything_is_published_once_and_a_second_run_finds_nothing(
     directory: Path, counts: Counts
 ) -> None:
     for _ in range(3):
@@ -78,9 +78,7 @@ def test_row_04_many_recoverers_at_once_publish_once(directory: Path, counts: Co
     assert (counts(), _left(directory)) == ({"x": 4_000}, [])
 
 
-def test_what_living_processes_record_is_waited_for_if_asked(
-    directory: Path, counts: Counts
-) -> None:
+def test_the_option_wait_recovers_processes_that_still_run(directory: Path, counts: Counts) -> None:
     command = [sys.executable, "-c", _PROGRAM, str(directory), "10", "alive"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -104,7 +102,7 @@ def test_what_living_processes_record_is_waited_for_if_asked(
     assert counts() == {"x": 10}
 
 
-def test_a_directory_that_can_not_be_written_to_keeps_the_journal(
+def test_the_journal_is_kept_if_the_directory_is_not_writable(
     directory: Path, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
@@ -134,7 +132,7 @@ def test_a_damaged_segment_is_set_aside_and_ends_the_command_with_status_3(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_as_root_it_becomes_the_owner_if_asked_and_else_does_nothing(
+def test_root_becomes_the_owner_with_as_owner_and_is_refused_without(
     directory: Path, tmp_path: Path
 ) -> None:
     directory.mkdir()

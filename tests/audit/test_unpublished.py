@@ -1,4 +1,4 @@
-"""That what is still in the journal is counted, and named where figures lack it."""
+"""The observations in the journal are counted, and shown where figures lack them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def crashed(directory: Path) -> Path:
     return directory
 
 
-def test_a_report_after_a_crash_says_what_it_lacks_until_it_is_recovered(crashed: Path) -> None:
+def test_a_report_counts_the_unpublished_observations_of_a_killed_process(crashed: Path) -> None:
     assert count(str(crashed)) == Unpublished(of_killed=236, killed=1)
     line = (
         "not in these figures: 236 observations of 1 killed process "
@@ -67,7 +67,7 @@ def test_a_report_after_a_crash_says_what_it_lacks_until_it_is_recovered(crashed
     assert "unpublished" not in _run("doctor", str(crashed)).output
 
 
-def test_a_report_says_what_running_processes_have_not_published(directory: Path) -> None:
+def test_a_report_counts_the_unpublished_observations_of_running_processes(directory: Path) -> None:
     process = _start(directory, 962, "running")
     try:
         result = _run("report", str(directory))
@@ -100,7 +100,7 @@ def test_the_description_is_one_line(found: Unpublished, text: str) -> None:
     assert "\n" not in describe(found, "a b")
 
 
-def test_the_description_ends_with_what_running_processes_have_not_published() -> None:
+def test_the_description_ends_with_the_running_processes() -> None:
     text = describe(Unpublished(1000, 2, 1, 3), "a b")
     assert text.endswith(
         " and 1 observation of 3 running processes (published within about a minute)"

@@ -1,4 +1,4 @@
-"""What is missing without a reason, or there twice, is told; what has a reason is not."""
+"""Observations that are missing or duplicated without a reason are found."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _dropped(verdict: Verdict) -> dict[str, int]:
     return {dropped.reason: dropped.total for dropped in verdict.dropped}
 
 
-async def test_what_was_recorded_is_what_is_in_the_files(directory: Path) -> None:
+async def test_the_files_contain_what_was_recorded(directory: Path) -> None:
     async with Monitor(directory, interval_s=0.01) as mine:
         for _ in range(1_000):
             with time_block("x"):
@@ -89,7 +89,7 @@ async def test_what_was_recorded_is_what_is_in_the_files(directory: Path) -> Non
     assert (verdict.state, verdict.problems, verdict.pid) == ("stopped", [], os.getpid())
 
 
-async def test_of_a_running_process_the_journal_tells_the_rest(directory: Path) -> None:
+async def test_the_journal_of_a_running_process_counts(directory: Path) -> None:
     async with Monitor(directory, with_runtime=False) as mine:
         for _ in range(10):
             with time_block("x"):
@@ -118,7 +118,7 @@ async def test_row_02_drops_outlive_a_kill_and_so_does_their_time(directory: Pat
     assert verdict.dropped[0].last_ns < max(name.to_ns for name in names if name)
 
 
-def test_a_file_that_a_reader_removed_is_told_with_its_rows(
+def test_the_rows_of_a_file_that_a_reader_removed_are_unaccounted(
     directory: Path, stopped: Verdict
 ) -> None:
     _files(directory, "duration")[1].unlink()
@@ -129,7 +129,7 @@ def test_a_file_that_a_reader_removed_is_told_with_its_rows(
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_run_of_segments_that_is_gone_is_told_by_the_next_account(
+def test_the_next_account_shows_a_missing_run_of_segments(
     directory: Path, stopped: Verdict, number: int
 ) -> None:
     gone = parse(_files(directory, "account")[number].name)
@@ -141,20 +141,20 @@ def test_a_run_of_segments_that_is_gone_is_told_by_the_next_account(
     assert verdict.removed == verdict.unaccounted == stopped.rows - verdict.rows > 0
 
 
-def test_without_its_own_account_the_next_one_tells(directory: Path, stopped: Verdict) -> None:
+def test_the_next_account_stands_in_for_a_missing_one(directory: Path, stopped: Verdict) -> None:
     _files(directory, "account")[1].unlink()
     verdict = _the_one(directory)
     assert (verdict.problems, verdict.rows) == ([], stopped.rows)
 
 
-def test_a_row_that_is_gone_from_a_file_is_a_problem(directory: Path, stopped: Verdict) -> None:
+def test_a_row_missing_from_a_file_is_a_problem(directory: Path, stopped: Verdict) -> None:
     path = _files(directory, "duration")[1]
     path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
     assert len(_the_one(directory).problems) == 1
     assert "1 row missing in duration" in _the_one(directory).problems[0]
 
 
-def test_a_row_that_is_there_twice_is_a_problem(directory: Path, stopped: Verdict) -> None:
+def test_a_duplicate_row_is_a_problem(directory: Path, stopped: Verdict) -> None:
     path = _files(directory, "duration")[1]
     path.write_bytes(path.read_bytes() + path.read_bytes().split(b"\n")[-2] + b"\n")
     assert "1 row too many in duration" in _the_one(directory).problems[0]
@@ -184,7 +184,7 @@ def test_a_segment_that_is_published_twice_is_a_problem(
     assert _the_one(directory).problems
 
 
-def test_an_end_that_is_gone_is_a_problem(directory: Path, stopped: Verdict) -> None:
+def test_missing_last_files_are_a_problem(directory: Path, stopped: Verdict) -> None:
     last = parse(_files(directory, "account")[-1].name)
     assert last is not None
     for path in directory.glob(f"*.{last.first:06d}-{last.last:06d}-*.csv"):
@@ -220,7 +220,7 @@ async def test_a_segment_that_became_unreadable_is_counted(directory: Path) -> N
     assert (verdict.rows, verdict.unreadable, verdict.problems) == (2, 1, [])
 
 
-def test_a_forked_childs_drops_are_told_once(directory: Path) -> None:
+def test_the_drops_of_a_forked_child_count_once(directory: Path) -> None:
     program = """
 import asyncio, os, sys
 from aqltelemetry import Monitor, record, time_block
@@ -249,7 +249,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "link", "endless line"])
-def test_what_is_no_file_of_ours_is_damaged_and_never_waited_for_or_followed(
+def test_a_foreign_file_counts_as_damaged_and_is_neither_waited_for_nor_followed(
     directory: Path, stopped: Verdict, tmp_path: Path, kind: str
 ) -> None:
     path = _files(directory, "duration")[1]
@@ -272,7 +272,7 @@ def test_what_is_no_file_of_ours_is_damaged_and_never_waited_for_or_followed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
-def test_root_reads_the_journal_of_another_user_as_it_is(directory: Path, tmp_path: Path) -> None:
+def test_root_can_verify_the_recording_of_another_user(directory: Path, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     program = _PROGRAM.replace(
         "interval_s=0.01,", f"interval_s=0.01, journal_dir={str(journal)!r},", 1
@@ -287,19 +287,17 @@ def test_root_reads_the_journal_of_another_user_as_it_is(directory: Path, tmp_pa
     assert "killed, not yet recovered" in found.output
 
 
-def test_a_directory_without_a_recording_is_no_proof(directory: Path) -> None:
+def test_a_directory_without_a_recording_is_reported(directory: Path) -> None:
     directory.mkdir()
     (directory / "data.csv").write_text("foreign")
     found = CliRunner().invoke(main, ["verify", str(directory)])
     assert (found.exit_code, found.output) == (0, f"{directory}: nothing is recorded there\n")
 
 
-def test_the_command_ends_with_1_for_what_it_can_not_explain(
-    directory: Path, stopped: Verdict
-) -> None:
+def test_the_command_ends_with_status_1_for_problems(directory: Path, stopped: Verdict) -> None:
     good = CliRunner().invoke(main, ["verify", str(directory)])
     assert (good.exit_code, good.output.splitlines()[-1]) == (0, "all is explained")
-    assert f"{stopped.rows:,} rows" in good.output
+    assert f"{stopped.rows:,} rows; 5 dropped" in good.output
     assert "5 invalid" in good.output
     path = _files(directory, "duration")[1]
     path.write_bytes(path.read_bytes()[:-5])
@@ -313,7 +311,7 @@ def _run_verify(*arguments: object) -> Result:
 
 
 def _sweep(directory: Path, *, gone: int) -> None:
-    """Have retention remove the files of so many of the oldest generations."""
+    """Let retention remove the files of the oldest `gone` generations."""
     accounts = _files(directory, "account")
     last = parse(accounts[gone - 1].name)
     assert last is not None
@@ -323,7 +321,7 @@ def _sweep(directory: Path, *, gone: int) -> None:
 
 
 @pytest.mark.parametrize("gone", [1, 2, 3])
-def test_what_retention_removed_is_told_apart_and_is_a_proof(
+def test_files_that_retention_removed_are_accounted_for(
     directory: Path, stopped: Verdict, gone: int
 ) -> None:
     _sweep(directory, gone=gone)
@@ -339,7 +337,7 @@ def test_what_retention_removed_is_told_apart_and_is_a_proof(
 
 @pytest.mark.parametrize("which", ["data", "data and account"])
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_what_is_gone_beside_what_retention_removed_is_counted_exactly(
+def test_other_missing_files_are_counted_exactly(
     directory: Path, stopped: Verdict, gone: int, which: str
 ) -> None:
     lost = _files(directory, "duration")[3]
@@ -363,15 +361,13 @@ def test_what_is_gone_beside_what_retention_removed_is_counted_exactly(
     assert (accepted.exit_code, accepted.output.splitlines()[-1]) == (0, "all is explained")
 
 
-def test_contradictions_are_not_accepted_where_readers_delete(
-    directory: Path, stopped: Verdict
-) -> None:
+def test_readers_delete_does_not_accept_problems(directory: Path, stopped: Verdict) -> None:
     path = _files(directory, "duration")[1]
     path.write_bytes(path.read_bytes()[:-5])
     assert _run_verify("--readers-delete", directory).exit_code == 1
 
 
-def test_what_an_earlier_version_did_not_tell_is_said_to_be_unknown(
+def test_accounts_of_an_earlier_version_leave_the_removed_files_unknown(
     directory: Path, stopped: Verdict
 ) -> None:
     """Its accounts count the files that retention removed, and do not name them."""
@@ -384,9 +380,7 @@ def test_what_an_earlier_version_did_not_tell_is_said_to_be_unknown(
     assert "an account of an earlier version counts 1 file that retention removed" in found.output
 
 
-def test_removals_that_another_process_wrote_or_took_over_count(
-    directory: Path, stopped: Verdict
-) -> None:
+def test_removals_by_other_processes_count(directory: Path, stopped: Verdict) -> None:
     _sweep(directory, gone=1)
     (first,) = (path for path in _files(directory, "account") if ".000000-000000-" in path.name)
     last = parse(_files(directory, "account")[-2].name)
@@ -407,13 +401,13 @@ def test_a_damaged_account_of_removals_explains_nothing(
     directory: Path, stopped: Verdict, rubbish: bytes
 ) -> None:
     _sweep(directory, gone=1)
-    (told,) = (path for path in _files(directory, "account") if ".000000-000000-" in path.name)
-    told.write_bytes(rubbish)
+    (account,) = (path for path in _files(directory, "account") if ".000000-000000-" in path.name)
+    account.write_bytes(rubbish)
     assert _run_verify(directory).exit_code == 3
 
 
-def test_readers_of_one_observation_each_are_told_exactly(directory: Path) -> None:
-    """A segment of a lost batch between others, as a sink that lies may have it."""
+def test_missing_segments_between_accounts_are_counted_exactly(directory: Path) -> None:
+    """As if a sink had lost a batch between others."""
     writer, at_ns = "1" * 16, epoch_ns()
 
     def publish(first: int, last: int, before: int) -> None:

@@ -1,4 +1,4 @@
-"""What Python runs at its start below us: nothing that the program could notice."""
+"""The start-up hook below `aqltelemetry run` changes nothing that a program could notice."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def test_each_watched_module_is_of_a_kind_that_can_be_patched() -> None:
         ("python", ""),
     ],
 )
-def test_the_program_is_found_among_the_options(command: str, name: str) -> None:
+def test_the_name_of_the_program_is_found_behind_the_options(command: str, name: str) -> None:
     assert autostart.program_name(command.split()) == name
 
 
-def test_a_process_that_serves_nothing_imports_nothing_of_ours(tmp_path: Path) -> None:
+def test_a_process_that_serves_nothing_does_not_import_aqltelemetry(tmp_path: Path) -> None:
     """And not asyncio either, which has to come after gevent's patches."""
     program = "import sys; print({'asyncio', 'aqltelemetry'} & {*sys.modules})"
     assert _run(program, tmp_path).stdout == "set()\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_environments_own_is_run_and_is_what_the_program_sees(tmp_path: Path) -> None:
+def test_the_sitecustomize_of_the_environment_runs_and_is_imported(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text("print('own')")
     path = environment("", {}, {"PYTHONPATH": str(tmp_path / "own")})["PYTHONPATH"]
@@ -70,7 +70,7 @@ def test_the_environments_own_is_run_and_is_what_the_program_sees(tmp_path: Path
     assert str(Path(autostart.__file__).parent) not in paths
 
 
-def test_a_python_without_us_runs_as_ever(tmp_path: Path) -> None:
+def test_a_python_without_aqltelemetry_runs_its_program(tmp_path: Path) -> None:
     (tmp_path / "flask").mkdir()
     (tmp_path / "flask" / "__init__.py").touch()
     (tmp_path / "flask" / "app.py").write_text("class Flask: pass")
@@ -84,7 +84,7 @@ print(flask.app.Flask.__module__)
     assert (done.stdout, done.stderr) == ("flask.app\n", "")
 
 
-def test_a_host_that_is_not_as_it_was_runs_unrecorded_and_that_is_told(tmp_path: Path) -> None:
+def test_an_unknown_version_of_a_host_runs_unrecorded_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "flask").mkdir()
     (tmp_path / "flask" / "__init__.py").touch()
     (tmp_path / "flask" / "app.py").write_text("Flask = None")
@@ -93,7 +93,7 @@ def test_a_host_that_is_not_as_it_was_runs_unrecorded_and_that_is_told(tmp_path:
     assert "is not recorded: AttributeError" in done.stderr
 
 
-def test_without_our_variable_nothing_is_watched(tmp_path: Path) -> None:
+def test_nothing_is_watched_without_the_environment_variable(tmp_path: Path) -> None:
     environ = environment(str(tmp_path), {}, os.environ)
     del environ["AQLTELEMETRY_RUN"]
     program = "import sys; print(type(sys.meta_path[0]).__name__)"
@@ -115,20 +115,20 @@ def test_without_our_variable_nothing_is_watched(tmp_path: Path) -> None:
         ("42/server", "python job.py", True),
     ],
 )
-def test_a_program_is_the_first_process_and_what_multiprocessing_starts_for_it(
+def test_the_first_process_and_its_multiprocessing_workers_are_programs(
     mode: str, command: str, is_program: bool
 ) -> None:
     """Also when the first has replaced itself, as `poetry run` does: the PID is the same."""
     assert autostart.is_program(mode, 42, command.split(" ")) == is_program
 
 
-def test_the_first_process_is_recorded_and_says_what_it_is(tmp_path: Path) -> None:
+def test_the_first_process_is_recorded_and_sets_its_kind(tmp_path: Path) -> None:
     program = "import os; print(os.environ['AQLTELEMETRY_RUN'] == f'{os.getpid()}/program')"
     assert _run(program, tmp_path, mode="program").stdout == "True\n"
     assert list((tmp_path / "monitoring").glob("runtime.*.csv"))
 
 
-def test_to_be_found_is_not_to_be_imported(tmp_path: Path) -> None:
+def test_finding_the_spec_of_a_module_does_not_patch_it(tmp_path: Path) -> None:
     program = """
 import importlib.util
 importlib.util.find_spec("starlette.applications")
@@ -139,7 +139,7 @@ print(hasattr(Starlette.__call__, "__wrapped__"))
 
 
 @pytest.mark.parametrize("slots", ["__slots__ = ()", ""])
-def test_loaders_of_any_kind_are_left_as_they_are(tmp_path: Path, slots: str) -> None:
+def test_any_kind_of_loader_is_left_unchanged(tmp_path: Path, slots: str) -> None:
     program = f"""
 import sys
 from importlib.machinery import ModuleSpec
@@ -162,7 +162,7 @@ print(type(flask.app.__spec__.loader).__name__, hasattr(flask.app.Flask.__call__
     assert (done.stdout, done.stderr) == ("Loader True\n", "")
 
 
-def test_modules_of_one_loader_are_each_instrumented_once(tmp_path: Path) -> None:
+def test_modules_of_the_same_loader_are_patched_once(tmp_path: Path) -> None:
     """As those of a zip file."""
     archive = tmp_path / "packages.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -173,8 +173,8 @@ def test_modules_of_one_loader_are_each_instrumented_once(tmp_path: Path) -> Non
     assert _run(program, tmp_path).stderr == ""
 
 
-def test_a_python_that_is_older_runs_its_program_and_its_own_sitecustomize(tmp_path: Path) -> None:
-    """Ours is run here, told that this is one."""
+def test_an_older_python_runs_its_program_and_its_own_sitecustomize(tmp_path: Path) -> None:
+    """The version is changed for this process."""
     (tmp_path / "sitecustomize.py").write_text("print('own')")
     ours = Path(autostart.__file__).with_name("sitecustomize.py")
     program = f"""

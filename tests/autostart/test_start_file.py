@@ -21,7 +21,7 @@ _RECORDS = "from aqltelemetry import time_block\nwith time_block('mine'): pass\n
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment as an installation leaves it: our start-up file beside the packages."""
+    """An environment with the start-up file next to the packages, as installed."""
     path = tmp_path_factory.mktemp("environment")
     venv.create(path, symlinks=True)
     (site,) = path.glob("lib/python*/site-packages")
@@ -48,7 +48,7 @@ def _run(
 
 
 @pytest.mark.parametrize("name", ["sitecustomize", "usercustomize"])
-def test_a_module_of_the_same_name_before_ours_hides_nothing(
+def test_a_module_of_the_same_name_does_not_prevent_recording(
     python: Path, tmp_path: Path, directory: Path, name: str
 ) -> None:
     (tmp_path / "before").mkdir()
@@ -59,14 +59,14 @@ def test_a_module_of_the_same_name_before_ours_hides_nothing(
     assert next(directory.glob("duration.*.csv")).read_text().count(",mine,") == 1
 
 
-def test_a_python_path_without_ours_hides_nothing(
+def test_another_python_path_does_not_prevent_recording(
     python: Path, tmp_path: Path, directory: Path
 ) -> None:
     assert _run(python, "-c", _RECORDS, cwd=tmp_path, PYTHONPATH="/nowhere").stderr == ""
     assert next(directory.glob("duration.*.csv")).read_text().count(",mine,") == 1
 
 
-def test_opentelemetry_instrument_hides_nothing(
+def test_opentelemetry_instrument_does_not_prevent_recording(
     python: Path, tmp_path: Path, directory: Path
 ) -> None:
     (tmp_path / "program.py").write_text(_RECORDS)
@@ -84,10 +84,10 @@ def test_opentelemetry_instrument_hides_nothing(
         (("-E",), {}),
     ],
 )
-def test_the_start_up_file_does_nothing_where_it_must_not(
+def test_the_start_up_file_does_nothing_outside_a_run(
     python: Path, tmp_path: Path, words: tuple[str, ...], changes: dict[str, str]
 ) -> None:
-    """As after our removal, or where the environment is to be ignored."""
+    """As after an uninstallation, or if Python ignores the environment."""
     program = "import sys; print('aqltelemetry_autostart' in sys.modules, len(sys.path))"
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("AQLTELEMETRY", "PYTHON"))}
     wanted = subprocess.run(

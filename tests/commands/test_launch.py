@@ -1,4 +1,4 @@
-"""A command run by us is as it would be alone: its signals, its end, its children."""
+"""A command below `run` behaves as it does alone: its signals, its end, its children."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_the_exit_code_passes_through(code: int) -> None:
     assert subprocess.run(command, check=False).returncode == code
 
 
-def test_the_death_of_a_signal_is_told_as_shells_do() -> None:
+def test_the_exit_status_for_a_signal_is_that_of_a_shell() -> None:
     command = _command("sh", "-c", "kill -KILL $$")
     assert subprocess.run(command, check=False).returncode == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 def test_a_command_that_a_signal_stopped_ends_run_by_the_same_signal(name: str) -> None:
-    """So that systemd takes it for a clean stop, as it does without us."""
+    """So that systemd treats it as a clean stop, as without `run`."""
     done = subprocess.run(_command("sh", "-c", f"kill -{name} $$"), check=False)
     assert done.returncode == -getattr(signal, f"SIG{name}")
 
@@ -70,7 +70,7 @@ def test_each_signal_reaches_the_command_once(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_what_a_terminal_sends_to_both_reaches_the_command_once(tmp_path: Path) -> None:
+def test_a_signal_of_the_terminal_reaches_the_command_once(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     pid, terminal = pty.fork()
     if not pid:
@@ -88,8 +88,8 @@ def test_what_a_terminal_sends_to_both_reaches_the_command_once(tmp_path: Path) 
     os.close(terminal)
 
 
-def test_a_command_ends_though_nobody_is_told_of_it() -> None:
-    """Since what started us ignores it, as supervisors may."""
+def test_the_end_of_a_command_is_noticed_though_sigchld_was_ignored() -> None:
+    """As a supervisor may do."""
     program = (
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -98,7 +98,7 @@ def test_a_command_ends_though_nobody_is_told_of_it() -> None:
     assert subprocess.run(command, check=False, timeout=60).returncode == 3
 
 
-def test_a_broken_pipe_ends_what_is_in_it() -> None:
+def test_a_broken_pipe_ends_the_command() -> None:
     """Python ignores it for itself, and what it starts would too."""
     script = "yes | head -1; echo ${PIPESTATUS[0]}"
     done = subprocess.run(
@@ -116,19 +116,21 @@ def test_no_signal_is_blocked_in_the_command() -> None:
 
 
 @pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126)])
-def test_a_command_that_cannot_be_run_is_told(tmp_path: Path, mode: int | None, code: int) -> None:
+def test_a_command_that_cannot_be_run_is_an_error(
+    tmp_path: Path, mode: int | None, code: int
+) -> None:
     path = tmp_path / "command"
     if mode is not None:
         path.write_text("#!/bin/sh\n")
         path.chmod(mode)
-    with pytest.raises(CommandError) as told:
+    with pytest.raises(CommandError) as caught:
         launch.run([str(path)], os.environ)
-    assert told.value.exit_code == code
-    assert str(path) in str(told.value)
+    assert caught.value.exit_code == code
+    assert str(path) in str(caught.value)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
-def test_as_first_process_of_a_container_it_reaps_what_is_left_to_it(
+def test_the_first_process_of_a_container_reaps_orphans(
     namespaces: Callable[..., list[str]],
 ) -> None:
     """A grandchild whose parent has ended becomes the first process's, and a zombie at its end."""
@@ -140,7 +142,7 @@ def test_as_first_process_of_a_container_it_reaps_what_is_left_to_it(
     assert done.stdout.strip()
 
 
-def test_the_environment_is_the_callers_with_ours_before(tmp_path: Path) -> None:
+def test_the_environment_extends_that_of_the_caller(tmp_path: Path) -> None:
     found = launch.environment(
         "/there", {"interval_s": "0.5"}, {"PYTHONPATH": "/mine", "HOME": "/root"}
     )

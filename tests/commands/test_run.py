@@ -132,7 +132,7 @@ _CASES = {
         "hypercorn -k trio app:app --bind 127.0.0.1:{port}", PROGRAMS["starlette"]
     ),
     "hypercorn quart": Case("hypercorn app:app --bind 127.0.0.1:{port}", _QUART),
-    "uvicorn, a template of one's own": Case(
+    "uvicorn with a user's template": Case(
         "uvicorn app:app --port {port}",
         f"{_RAW_ASGI}def route(scope): return '/mine/{{id}}'\n",
         label="/mine/{id} [GET]",
@@ -196,7 +196,7 @@ def port(free_port: Callable[[], int]) -> int:
 
 
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
-def test_each_request_that_was_answered_is_in_the_files_once(
+def test_each_answered_request_is_in_the_files_once(
     tmp_path: Path, directory: Path, rows: Rows, port: int, case: Case
 ) -> None:
     (tmp_path / "app.py").write_text(case.program)
@@ -217,19 +217,19 @@ def test_each_request_that_was_answered_is_in_the_files_once(
         output, errors = process.communicate(timeout=60)
     assert process.returncode == case.code, errors
     found = Counter(int(row["PID"]) for row in rows() if row["Label"] == case.label)
-    # What the signal kills may have answered a request and not recorded it yet.
+    # A process that the signal kills may have answered a request and not recorded it yet.
     unsure = int(case.in_a_shell or case.code == _KILLED)
     assert answered.total() - unsure <= found.total() <= answered.total(), errors
     assert found <= answered
-    # Of what the signal kills, there may not have been a sample yet.
+    # A process that the signal kills may not have sampled yet.
     assert unsure or set(answered) <= {int(row["PID"]) for row in rows("runtime")}
-    assert _told(errors) == len(rows()) + len(rows("runtime"))
+    assert _published(errors) == len(rows()) + len(rows("runtime"))
     assert "recording into" in errors.splitlines()[0]
     assert output.count("aqltelemetry") == 0
 
 
-def _told(errors: str) -> int:
-    """Return how many observations a summary tells of."""
+def _published(errors: str) -> int:
+    """Return the number of observations in a summary."""
     (line,) = [line for line in errors.splitlines() if " observations (" in line]
     assert " 0 dropped" in line
     return int(line.split("published: ")[1].split()[0].replace(",", ""))
@@ -264,7 +264,7 @@ asyncio.run(work())
         "from aqltelemetry import sync; mark(); sync.start('own'); mark(); sync.stop()",
     ],
 )
-def test_a_program_that_starts_a_recording_has_it(
+def test_a_recording_that_the_program_starts_replaces_the_automatic_one(
     tmp_path: Path, rows: Rows, directory: Path, begin: str
 ) -> None:
     """Ours ends for it; what was recorded before is in our files, the rest in its own."""
@@ -336,7 +336,7 @@ sync.stop()
 """
 
 
-def test_a_recording_that_the_program_fails_to_start_ends_nothing(
+def test_a_recording_that_the_program_fails_to_start_replaces_nothing(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     """The one that was started for it goes on, and ends for the next that does start."""
@@ -349,7 +349,7 @@ def test_a_recording_that_the_program_fails_to_start_ends_nothing(
     assert list((tmp_path / "own").glob("runtime.*.csv"))
 
 
-def test_what_a_killed_process_left_is_published_at_the_end(
+def test_the_journal_of_a_killed_process_is_published_at_the_end(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     program = """
@@ -376,7 +376,7 @@ def test_options_reach_the_processes(tmp_path: Path, directory: Path, rows: Rows
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         (("--interval-s", "often"), "--interval-s often: must be a number"),
         (("--keep-s", "0"), "--keep-s 0: must be"),
@@ -385,13 +385,13 @@ def test_options_reach_the_processes(tmp_path: Path, directory: Path, rows: Rows
         ((), "Missing argument 'COMMAND...'"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_runs(
-    tmp_path: Path, options: tuple[str, ...], told: str
+def test_wrong_options_are_reported_before_the_command_runs(
+    tmp_path: Path, options: tuple[str, ...], text: str
 ) -> None:
     command = ("--", "touch", "ran") if options else ()
     done = _run(*options, *command, cwd=tmp_path)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert text in done.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -399,7 +399,7 @@ def test_what_is_wrong_is_told_before_anything_runs(
     ("directory_name", "reason"),
     [("file", "must be a directory, not a file"), ("file/below", "Not a directory")],
 )
-def test_a_command_runs_unrecorded_where_its_directory_cannot_be_had(
+def test_a_command_runs_unrecorded_if_its_directory_cannot_be_used(
     tmp_path: Path, directory_name: str, reason: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -419,7 +419,7 @@ def test_a_command_runs_unrecorded_where_its_directory_cannot_be_had(
     ("name", "value"),
     [("KEEP_BYTES", "2XB"), ("INTERVAL_S", "often"), ("WITH_RUNTIME", "perhaps")],
 )
-def test_a_bad_value_of_the_environment_is_said_and_the_default_taken(
+def test_a_bad_value_in_the_environment_is_reported_and_the_default_used(
     tmp_path: Path, rows: Rows, name: str, value: str
 ) -> None:
     environ = {f"AQLTELEMETRY_{name}": value}
@@ -433,7 +433,7 @@ def test_a_bad_value_of_the_environment_is_said_and_the_default_taken(
     assert (done.stdout, done.returncode) == ("", 2)
 
 
-def test_python_processes_that_are_not_recorded_are_named_with_the_reason(
+def test_unrecorded_python_processes_are_listed_with_the_reason(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     program = """
@@ -465,7 +465,7 @@ subprocess.run([sys.executable, "child.py"], check=True)
     assert [row["Label"] for row in rows()] == ["child"]
 
 
-def test_what_others_publish_meanwhile_is_not_counted(
+def test_observations_of_other_runs_are_not_counted(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     program = """
@@ -483,19 +483,19 @@ subprocess.run([sys.executable, "-c", other], env=environ, check=True)
     assert "published: 1 observation (1 duration) of 1 process, 0 dropped, in 1 file" in done.stderr
 
 
-def test_a_command_that_there_is_not_is_told(tmp_path: Path) -> None:
+def test_a_missing_command_is_an_error(tmp_path: Path) -> None:
     done = _run("no-such-command", cwd=tmp_path)
     assert done.returncode == 127
     assert "aqltelemetry: no-such-command: No such file or directory" in done.stderr
 
 
-def test_a_command_that_records_nothing_is_told(tmp_path: Path, directory: Path) -> None:
+def test_a_command_that_records_nothing_is_reported(tmp_path: Path, directory: Path) -> None:
     done = _run("true", cwd=tmp_path)
     assert done.returncode == 0
     assert "no observations: it started no Python process" in done.stderr
 
 
-def test_a_directory_that_is_switched_off_is_told(tmp_path: Path, directory: Path) -> None:
+def test_a_directory_that_is_switched_off_is_reported(tmp_path: Path, directory: Path) -> None:
     directory.mkdir()
     ControlFiles(str(directory)).switch(on=False)
     done = _run("python", "-c", "pass", cwd=tmp_path)
@@ -503,7 +503,7 @@ def test_a_directory_that_is_switched_off_is_told(tmp_path: Path, directory: Pat
     assert "no observations: recordings there are switched off" in done.stderr
 
 
-def test_what_was_there_before_is_kept_as_long_as_was_said(tmp_path: Path, directory: Path) -> None:
+def test_earlier_files_are_kept_as_long_as_the_options_say(tmp_path: Path, directory: Path) -> None:
     """Also when what a killed process left is published."""
     directory.mkdir()
     stamps = "20200101T000000000000-20200101T000100000000"
@@ -539,7 +539,7 @@ if __name__ == "__main__":
         assert len(rows()) == number * 100, way
 
 
-def test_a_program_that_gevent_patches_says_nothing_of_us(
+def test_a_program_patched_by_gevent_prints_no_exception(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     program = """
@@ -557,7 +557,7 @@ for _ in range(2):
     assert len(rows()) == 1
 
 
-def test_nothing_is_missed_while_one_recording_makes_way_for_another(
+def test_nothing_is_lost_while_one_recording_replaces_another(
     tmp_path: Path, directory: Path, rows: Rows
 ) -> None:
     program = """
@@ -587,7 +587,7 @@ print(made)
     assert found == Counter(range(int(done.stdout)))
 
 
-def test_what_the_command_prints_is_its_own(tmp_path: Path) -> None:
+def test_the_standard_streams_belong_to_the_command(tmp_path: Path) -> None:
     done = _run("sh", "-c", "cat; echo out; echo err >&2; exit 4", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("out\n", 4)
     assert "err\n" in done.stderr
