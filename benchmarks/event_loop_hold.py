@@ -30,7 +30,6 @@ from aqltelemetry import Monitor, time_block
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import Writer, WriterOptions
-from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording, install, remove
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.sinks.account import AccountBuilder
@@ -163,7 +162,7 @@ def _works() -> Iterator[tuple[str, Callable[[Steps], object]]]:
         )
         yield "making a segment", writer.new_segment
         segment = writer.new_segment()
-        recording = Recording(ChildSegments(lambda: writer), segment, read_anchor())
+        recording = Recording(segment, read_anchor())
         install(recording)
         for _ in range(segment.capacity):
             with time_block("/version [GET]"):

@@ -112,7 +112,9 @@ def memory_segments(count: int) -> list[Segment]:
 def recording(*segments: Segment) -> tuple[Recording, ManualSource]:
     """Begin a recording into the given segments."""
     source = ManualSource(*segments[1:])
-    return Recording(source, segments[0], Anchor(0, EPOCH_NS)), source
+    return Recording(
+        segments[0], Anchor(0, EPOCH_NS), pool=source, make_segment=source.next_segment
+    ), source
 
 
 def header(**changes: object) -> Header:

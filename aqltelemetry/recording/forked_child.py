@@ -49,18 +49,9 @@ class ChildSegments:
     def start_recording(self) -> Recording:
         """Return a recording whose first segment is made by its first record."""
         blank = BlankSegment(Header("0" * 16, 0, os.getpid(), 1, 0, 0, ""))
-        return Recording(self, blank, read_anchor())
+        return Recording(blank, read_anchor(), make_segment=self.make_next)
 
-    def notify(self) -> None:
-        """Wake nobody: no thread of ours survives a fork."""
-
-    def request_label_table(self) -> None:
-        """Provide none: each segment has a writer of its own."""
-
-    def throttle(self, segment: Segment) -> None:
-        """Wait for nobody."""
-
-    def next_segment(self, full: Segment) -> Segment | None:
+    def make_next(self, full: Segment) -> Segment | None:
         """Make the segment after `full`; None where that fails, or is being done."""
         try:
             turn = self._turn.pop()

@@ -9,7 +9,7 @@ chosen, and here the rest of the package gets it from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
@@ -39,31 +39,40 @@ now_ns = hot.now_ns
 set_decorator = hot.set_decorator
 
 
-class SegmentSource(Protocol):
-    """Provides a recording with segments."""
+class Pool(Protocol):
+    """Makes segments ahead, on a thread of its own; its methods may be called in any context."""
 
     def notify(self) -> None:
-        """Be told, on any thread and in any context, that a segment is full."""
+        """Note that a segment is full."""
         ...
 
     def request_label_table(self) -> None:
-        """Be told, in the same way, that a segment has many labels, and no table of them."""
-        ...
-
-    def next_segment(self, full: Segment) -> Segment | None:
-        """Return the segment after `full`, which has none, if it can be had at once."""
+        """Note that a segment has many labels, and no table of them."""
         ...
 
     def throttle(self, segment: Segment) -> None:
-        """Wait for a moment if what comes after `segment` is late; amid a record."""
+        """Wait for a moment if the segment after `segment` is late; called during a record."""
         ...
+
+
+MakeSegment = Callable[[Segment], Segment | None]
+"""Makes the segment after a full one at once; None where that fails, or is in progress."""
 
 
 class Recording:
     """What one start of recording owns of the hot path: segment, anchor, drops."""
 
-    def __init__(self, source: SegmentSource, first: Segment, anchor: Anchor) -> None:
-        self.source = source
+    def __init__(
+        self,
+        first: Segment,
+        anchor: Anchor,
+        *,
+        pool: Pool | None = None,
+        make_segment: MakeSegment | None = None,
+    ) -> None:
+        """Begin in the segment `first`; `pool` makes the next ones, else `make_segment` does."""
+        self.pool = pool
+        self._make_segment = make_segment
         self.anchor = anchor
         self.segment = first
         self.dropping = Drops()
@@ -79,8 +88,8 @@ class Recording:
         number = self.dropping.count(reason)
         # Of the segment that is current after the count: `advance` carries on the others.
         self.dropping.keep(reason, number, self.segment)
-        if reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
-            self.source.throttle(self.segment)
+        if self.pool is not None and reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
+            self.pool.throttle(self.segment)
 
     def log_drops(self) -> None:
         """Log each reason for which something was dropped, once; on a thread that may wait."""
@@ -105,7 +114,9 @@ class Recording:
         how many do nor when: one that comes late sets back to a segment that is
         full too, from where the next record goes forward again.
         """
-        successor = full.successor or self.source.next_segment(full)
+        successor = full.successor
+        if successor is None and self._make_segment is not None:
+            successor = self._make_segment(full)
         if successor is None:
             return False
         successor.append_anchor(self.anchor)
@@ -114,7 +125,8 @@ class Recording:
         hot.set_segment(successor)
         if _recording is not self:  # switched off, or over, since this began
             hot.set_segment(_recording.segment if _recording else None)
-        self.source.notify()
+        if self.pool is not None:
+            self.pool.notify()
         return True
 
     def append(self, key: tuple[str, str], value: float) -> None:
@@ -162,8 +174,9 @@ def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
             if segment is None or recording is None:
                 return
             label_id = segment.id_of(key)
-            if segment.has_many_labels:
-                recording.source.request_label_table()
+            pool = recording.pool
+            if pool is not None and segment.has_many_labels:
+                pool.request_label_table()
             if label_id is not None:
                 # Packed before a slot is taken: a value that can't be must not leave a hole.
                 body = _packed(layout, at_ns, value, label_id)
@@ -173,7 +186,8 @@ def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
                 at = next(segment.slots, None)
                 if at is not None:
                     layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
-                    recording.source.throttle(segment)
+                    if pool is not None:
+                        pool.throttle(segment)
                     return
             if not recording.advance(segment):
                 break

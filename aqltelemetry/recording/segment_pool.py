@@ -97,7 +97,7 @@ class SegmentPool:
         first.store_counter(CounterName.ACCEPTED_BEFORE, 0)
         with self._lock:
             self._chain.append(first)
-        recording = self._recording = Recording(self, first, anchor)
+        recording = self._recording = Recording(first, anchor, pool=self)
         self.notify()  # for spares, which recording need not wait for
         return recording
 
@@ -134,11 +134,6 @@ class SegmentPool:
         if next(self._breaths, None) is not None:
             native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
             segment.stop_after(_RECORDS_A_BREATH)
-
-    def next_segment(self, full: Segment) -> Segment | None:
-        """Return None: making a segment takes longer than a recorder may wait."""
-        del full
-        return None
 
     def refill(self) -> None:
         """Hand on the segments that recording has left, and provide new ones."""
