@@ -23,8 +23,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "aqltelemetry/sinks",
     "aqltelemetry/views",
     "benchmarks",
-    "docs",
-    "notebooks",
     "pyproject.toml",
     "setup.py",
     "tests/conftest.py",
