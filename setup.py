@@ -1,8 +1,8 @@
-"""Adds to what pyproject.toml says a file that it can't name.
+"""Installs a file that pyproject.toml can't describe.
 
-`zz_aqltelemetry.pth` lies beside the package, where Python runs it at each start, last of its
-kind, so that all packages can be imported: below
-`aqltelemetry run` it starts the recording, whichever `sitecustomize` comes first.
+`zz_aqltelemetry.pth` is installed next to the package. Python runs it at each start, after the
+other `.pth` files, so that all packages can be imported. In the processes of `aqltelemetry run`
+it starts the recording, whether or not another `sitecustomize` comes first.
 """
 
 import os
@@ -17,7 +17,7 @@ _NAME = "zz_aqltelemetry.pth"
 class _BuildWithStart(build_py):
     def run(self) -> None:
         super().run()
-        # What is editable has no build directory, but goes right into the wheel.
+        # An editable installation has no build directory.
         install = self.get_finalized_command("install")
         target = install.install_purelib if self.editable_mode else self.build_lib
         self.mkpath(target)

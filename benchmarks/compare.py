@@ -1,6 +1,6 @@
 """Compares this checkout with another revision: `compare.py REVISION [--rounds N]`.
 
-Both are built anew, with their compiled modules. Each workload is a process of its own; the two
+Both are built with their compiled modules. Each workload is a process of its own; the two
 revisions take turns, and whichever begins changes with each round. A ratio above 1 says that
 this checkout takes longer. What changes between two builds of one revision is the error of the
 measurement: compare a revision with itself to see it.
@@ -86,7 +86,7 @@ def main() -> None:
             rows.append([workload, *medians, middle, low, high])
             print(workload, f"{middle:.3f}", file=sys.stderr, flush=True)
     show(
-        f"This checkout beside {chosen.revision}, {chosen.rounds} rounds",
+        f"This checkout compared with {chosen.revision}, {chosen.rounds} rounds",
         {
             "Workload": "",
             "ns before": ",.0f",

@@ -26,7 +26,7 @@ _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def pytest_report_header() -> str:
-    """Say whether tests may skip for want of a Debian package, and what is tested."""
+    """Return whether tests without their Debian package fail, and which hot path is tested."""
     return (
         f"AQLTELEMETRY_CI={os.environ.get('AQLTELEMETRY_CI', '0')}, hot path: {extensions.in_use()}"
     )
@@ -50,7 +50,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
-    """Each test ends with recording off and without a thread of ours."""
+    """Check that each test ends with recording off and without a thread of the recording."""
     yield
     assert not recorder.is_on()
     ours = [each for each in threading.enumerate() if each.name.startswith("aqltelemetry")]
@@ -72,7 +72,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock() -> Iterator[FakeClock]:
-    """A clock that the hot path reads in the place of the monotonic one."""
+    """Return a clock that the hot path reads instead of the monotonic one."""
     fake = FakeClock()
     recorder.set_clock(fake)
     yield fake

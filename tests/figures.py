@@ -1,4 +1,4 @@
-"""Figures that tests of faults tell beside their claims: how long, how much, how many."""
+"""Figures that tests of faults report in addition to their claims."""
 
 from __future__ import annotations
 

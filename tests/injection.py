@@ -31,7 +31,7 @@ _WRITES: tuple[Any, str] = (CsvSink, "_write_chunk")  # by aiofiles, whose calls
 
 
 class Fault:
-    """What befalls the n-th call: an error, once or from then on, or the process's end."""
+    """What happens at the n-th call: an error, once or from then on, or the end of the process."""
 
     def __init__(self, nth: int, number: int = errno.EIO, *, lasting: bool = False) -> None:
         self.nth = nth
@@ -60,7 +60,7 @@ class Kill(Fault):
 
 @contextlib.contextmanager
 def injected(fault: Fault) -> Iterator[Fault]:
-    """Have a fault befall this process's calls."""
+    """Inject a fault into the calls of this process."""
 
     def meeting(real: Any, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:

@@ -29,10 +29,10 @@ _WORKERS = 2
 _THREADS = 4
 _MAX_REQUESTS = 100
 _SOME = 100
-# Ends at which Gunicorn itself answers 500 for what the application was amid.
+# Ends at which Gunicorn itself answers 500 to requests in progress.
 _CUTS = ("INT", "QUIT")
-# What Gunicorn does not stop is in the way of what runs next; so in C where it must be,
-# that is where other threads would tell the master that all is well.
+# Blocks a worker for ever; in C where other threads would otherwise report to Gunicorn's master
+# that the worker is alive.
 _BLOCKS = {
     "sync": "import time; time.sleep(600)",
     "gthread": "import ctypes; ctypes.PyDLL(None).sleep(600)",
@@ -144,26 +144,26 @@ def _ask_to_block(port: int) -> None:
 
 def _kill(service: Service) -> None:
     killed = min(children(service.master.pid))
-    _may_be_amid_a_request(service, {killed})
+    _may_be_answering(service, {killed})
     os.kill(killed, signal.SIGKILL)
     service.wait_for_others_than({killed})
 
 
 def _interrupt(service: Service) -> None:
     ended = min(children(service.master.pid))
-    _may_be_amid_a_request(service, {ended})
+    _may_be_answering(service, {ended})
     os.kill(ended, signal.SIGINT)
     service.wait_for_others_than({ended})
 
 
 def _quit(service: Service) -> None:
-    _may_be_amid_a_request(service, children(service.master.pid))
+    _may_be_answering(service, children(service.master.pid))
     service.master.send_signal(signal.SIGQUIT)
     service.master.wait(60)
 
 
 def _be_stuck(service: Service) -> None:
-    """Stop amid a request that never ends: its worker is killed after the time of grace."""
+    """Stop during a request that never ends: its worker is killed after the graceful timeout."""
     old = children(service.master.pid)
     stuck = threading.Thread(target=_ask_to_block, args=(service.port,))
     stuck.start()
@@ -176,7 +176,7 @@ def _be_stuck(service: Service) -> None:
     stuck.join()
 
 
-def _may_be_amid_a_request(service: Service, workers: set[int]) -> None:
+def _may_be_answering(service: Service, workers: set[int]) -> None:
     service.cell.killed |= workers
     service.cell.unsure = _THREADS if service.worker in ("gthread", "gevent") else 1
 
@@ -229,9 +229,9 @@ def run(worker: str, end: str, cwd: Path) -> Cell:
     return service.cell
 
 
-def _is_cut(told: str) -> bool:
-    # Gunicorn answers 500 to what it breaks off, amid an answer that had begun too.
-    return told.startswith("500 ") or "HTTP/1." in told
+def _is_cut(answer: str) -> bool:
+    # Gunicorn answers 500 to an interrupted request, also after a part of the response.
+    return answer.startswith("500 ") or "HTTP/1." in answer
 
 
 def check(cell: Cell, found: Counter[int]) -> None:

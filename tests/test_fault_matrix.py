@@ -1,6 +1,6 @@
 """Faults around a recording process, by the rows of the matrix in docs/reliability.md.
 
-Rows that are claims of one module are tested beside it; `benchmarks/fault_matrix.py` knows
+Rows that are claims of one module are tested with that module; `benchmarks/fault_matrix.py` knows
 where each is.
 """
 
@@ -159,8 +159,8 @@ async def main():
     await mine.stop()
 asyncio.run(main())
 """
-    told = _run(program, directory, _FORKS).split()
-    pid, recorded, more_ns, without_ns = map(int, told)
+    reported = _run(program, directory, _FORKS).split()
+    pid, recorded, more_ns, without_ns = map(int, reported)
     record_property(
         "got", f"a fork takes {without_ns / 1e6:.2f} ms, {more_ns / 1e6:+.2f} ms while recording"
     )
@@ -524,7 +524,7 @@ async def test_row_29_files_on_another_file_system_than_the_journal(
     shutil.rmtree("/dev/shm/aqltelemetry-test")
 
 
-_AMID_ORPHANS = """
+_AMONG_DEAD_WRITERS = """
 import asyncio, sys
 from time import perf_counter, process_time
 from aqltelemetry import Monitor, record
@@ -550,7 +550,7 @@ asyncio.run(main())
 def test_row_32_a_start_is_not_held_up_by_what_thousands_left(
     directory: Path, tmp_path: Path, rows: Rows, record_property: Property
 ) -> None:
-    """Recovery goes on beside, some segments at a time; ORPHANS=50000 for the long run."""
+    """Recovery works meanwhile, some segments at a time; ORPHANS=50000 for the long run."""
     journal, seconds = tmp_path / "journal", 1 if _ORPHANS < 1_000 else 20
     bare = _start_with_dead_writers(tmp_path / "other", tmp_path / "empty", 1)
     root = all_roots(str(directory), str(journal))[0]
@@ -571,7 +571,14 @@ def test_row_32_a_start_is_not_held_up_by_what_thousands_left(
 
 def _start_with_dead_writers(directory: Path, journal: Path, seconds: float) -> list[float]:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", _AMID_ORPHANS, str(directory), str(journal), str(seconds)]
+    command = [
+        sys.executable,
+        "-c",
+        _AMONG_DEAD_WRITERS,
+        str(directory),
+        str(journal),
+        str(seconds),
+    ]
     done = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, env=environ)
     return [float(each) for each in done.stdout.split()]
 
@@ -615,23 +622,23 @@ async def test_row_33_a_stuck_sink_costs_a_bounded_journal_and_an_exact_count(
     )
     await mine.start()
     loop = asyncio.get_running_loop()
-    until, told, most = loop.time() + _SECONDS, 0, 0
+    until, reported, most = loop.time() + _SECONDS, 0, 0
     before = rss_bytes()
     while loop.time() < until or not mine.stats().dropped:
         for number in range(5_000):
             record("x", number)
-        told += 5_000
+        reported += 5_000
         most = max(most, _bytes_below(directory.parent))
         await asyncio.sleep(0)
     grown = rss_bytes() - before
     stats = await mine.stop()
-    assert stats.recorded == told
-    assert stats.published + stats.in_journal + sum(stats.dropped.values()) == told
+    assert stats.recorded == reported
+    assert stats.published + stats.in_journal + sum(stats.dropped.values()) == reported
     assert most <= limit + SEGMENT_BYTES
     assert grown < limit + (16 << 20)
     (verdict,) = _verdicts(directory)
     assert sum(each.total for each in verdict.dropped) == stats.dropped["no segment"]
-    got = f"{told:,} in {_SECONDS:.0f} s ({told / _SECONDS:,.0f} per second), "
+    got = f"{reported:,} in {_SECONDS:.0f} s ({reported / _SECONDS:,.0f} per second), "
     got += f"{stats.dropped['no segment']:,} dropped, all counted; "
     got += f"RSS grew by {grown / 2**20:.1f} MiB, the journal to {most / 2**20:.1f} of 8 MiB"
     record_property("got", got)
@@ -740,7 +747,7 @@ def test_row_07_an_exit_without_a_stop_loses_nothing(directory: Path, rows: Rows
 
 
 async def test_row_37_time_goes_on_as_a_sink_is_cancelled(directory: Path, rows: Rows) -> None:
-    """The drain is cancelled amid a write: what was in it is published by the next start."""
+    """The drain is cancelled during a write: what it contained is published by the next start."""
     mine = Monitor(directory, with_runtime=False, stop_timeout_s=0)
     await mine.start()
     for number in range(100):
@@ -845,7 +852,7 @@ def _memory_limit(limit_bytes: int) -> Iterator[Path]:
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("place", ["memory", "disk"])
-async def test_row_05_the_kernels_kill_for_want_of_memory_loses_nothing(
+async def test_row_05_the_kernels_kill_without_memory_loses_nothing(
     directory: Path, tmp_path: Path, rows: Rows, place: str, record_property: Property
 ) -> None:
     program = """
@@ -866,21 +873,21 @@ asyncio.run(main())
     shm = Path("/dev/shm") / f"aqltelemetry-test-{os.getpid()}"
     journal = tmp_path / "journal" if place == "disk" else shm
     with _memory_limit(80 << 20) as group:
-        told = len(_run(program, directory, journal, group, code=-signal.SIGKILL))
+        reported = len(_run(program, directory, journal, group, code=-signal.SIGKILL))
     async with Monitor(directory, with_runtime=False, journal_dir=journal) as mine:
         async with asyncio.timeout(60):
-            while mine.stats().recovered < told:
+            while mine.stats().recovered < reported:
                 await asyncio.sleep(0.01)
-    assert told > 100
+    assert reported > 100
     found = _numbers(rows)
-    assert found in (Counter(range(told)), Counter(range(told + 1)))
+    assert found in (Counter(range(reported)), Counter(range(reported + 1)))
     _verdicts(directory, journal)
     shutil.rmtree(shm, ignore_errors=True)
-    record_property("got", f"journal on {place}: {told:,} recorded, all there")
+    record_property("got", f"journal on {place}: {reported:,} recorded, all there")
 
 
 @pytest.mark.timeout(900)
-def test_row_35_recording_amid_recording_hangs_nobody_and_loses_nothing(
+def test_row_35_recording_during_recording_hangs_nobody_and_loses_nothing(
     directory: Path, record_property: Property
 ) -> None:
     """From collector callbacks, signal handlers, `__del__`, weak references; CALLS=10000000."""
@@ -890,18 +897,18 @@ from collections import Counter
 from aqltelemetry import Monitor, record
 class Dying:
     def __del__(self):
-        told["death"] += 1
+        reported["death"] += 1
         record("death", 1)
 def callback(phase, info):
-    told["collection"] += 1
+    reported["collection"] += 1
     record("collection", 1)
 def handler(number, frame):
-    told["signal"] += 1
+    reported["signal"] += 1
     record("signal", 1)
 def gone(reference):
-    told["reference"] += 1
+    reported["reference"] += 1
     record("reference", 1)
-told = Counter()
+reported = Counter()
 async def main():
     calls = int(sys.argv[2])
     async with Monitor(sys.argv[1], with_runtime=False, keep_bytes=64 << 20) as mine:
@@ -909,10 +916,10 @@ async def main():
         gc.set_threshold(100)
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
-        while told["call"] < calls:
+        while reported["call"] < calls:
             for _ in range(1_000):
                 record("call", 1)
-                told["call"] += 1
+                reported["call"] += 1
                 dying = Dying()
                 reference = weakref.ref(dying, gone)
                 del dying
@@ -923,19 +930,19 @@ async def main():
         gc.callbacks.remove(callback)
     del reference
     stats = mine.stats()
-    assert stats.recorded == told.total(), (stats, told)
-    print(told.total(), sum(stats.dropped.values()), *sorted(told.values()))
+    assert stats.recorded == reported.total(), (stats, reported)
+    print(reported.total(), sum(stats.dropped.values()), *sorted(reported.values()))
 asyncio.run(main())
 """
     command = [sys.executable, "-c", program, str(directory), str(_CALLS)]
     done = subprocess.run(command, check=True, timeout=800, stdout=subprocess.PIPE)
-    told, dropped, *kinds = map(int, done.stdout.split())
+    reported, dropped, *kinds = map(int, done.stdout.split())
     assert len(kinds) == 5
     assert all(kinds)
     (verdict,) = _verdicts(directory)
-    assert verdict.accepted + sum(each.total for each in verdict.dropped) == told
+    assert verdict.accepted + sum(each.total for each in verdict.dropped) == reported
     record_property("runs", _CALLS)
-    record_property("got", f"{told:,} recorded, {dropped:,} dropped and counted, 0 lost")
+    record_property("got", f"{reported:,} recorded, {dropped:,} dropped and counted, 0 lost")
 
 
 _HOSTILE = (',"', "\r\n", "\0\t", "\ud800\udfff", "\ufeff", "=cmd()", "\u2028\x85", "'\\", "é😀")

@@ -82,9 +82,9 @@ def _await_our_threads() -> None:
 async def _check(directory: Path, rows: Rows, witness: Witness, where: str) -> None:
     """Check that all is there once after one recovery, and that a second has nothing to do."""
     await recover_all(directory)
-    found, told = _numbers(rows), set(range(witness.value))
-    assert told <= set(found), f"lost, {where}"
-    assert len(found) <= len(told) + 1, f"never recorded, {where}"
+    found, expected = _numbers(rows), set(range(witness.value))
+    assert expected <= set(found), f"lost, {where}"
+    assert len(found) <= len(expected) + 1, f"never recorded, {where}"
     assert not found or max(found.values()) == 1, f"twice, {where}"
     problems = [
         problem for each in verify(directory, roots_of(directory)) for problem in each.problems
@@ -187,7 +187,7 @@ async def test_row_24_an_error_of_each_call_loses_and_duplicates_nothing(
                 stats = await _record(directory, witness, labels)
             except OSError:
                 assert witness.value == 0, f"the application saw call {nth} fail: {fault.struck}"
-        # They give up what was begun behind an error, and hold the journal while a disk is slow.
+        # They give up the work started after an error, and hold the journal while a disk is slow.
         _await_our_threads()
         where = f"call {nth} failed: {fault.struck}"
         assert stats.recorded == witness.value, where
