@@ -20,8 +20,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_YET_CLEAN: tuple[str, ...] = (
     "aqltelemetry/journal",
     "aqltelemetry/recording",
-    "aqltelemetry/sinks",
-    "aqltelemetry/views",
     "benchmarks",
     "pyproject.toml",
     "setup.py",

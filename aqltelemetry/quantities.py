@@ -1,11 +1,12 @@
 """Quantities as text: parses what people write, and formats what messages say.
 
 Parses and formats sizes, times and switches: "2g", "1.5 MiB", "90s", "1h30m", "yes".
-Formats counts and ages: "1 file", "2,000 files", "3 hours ago".
+Formats counts, ages, times and sizes: "2,000 files", "3 hours ago", "0.001234", "7.5".
 """
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 
@@ -25,6 +26,8 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), 86400),
     **dict.fromkeys(("w", "week", "weeks"), 7 * 86400),
 }
+_FINE_MS = 0.01
+_UNKNOWN = "-"
 _PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.ASCII)
 
 
@@ -113,3 +116,29 @@ def ago(seconds: float) -> str:
             return f"{seconds / unit_s:.0f} {unit} ago"
     hours = round(seconds / 3600)
     return f"{hours} hours ago" if hours < 48 else f"{hours // 24:,} days ago"  # noqa: PLR2004
+
+
+def number(value: float, digits: int) -> str:
+    """Return a number with a fixed number of decimals, or `-` for NaN: `1,234.50`."""
+    return _UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def milliseconds(seconds: float, digits: int | None = None) -> str:
+    """Return a time in milliseconds, without the unit.
+
+    By default with three decimals, or with six, to the nanosecond, below 0.01 ms.
+    """
+    value = seconds * 1000
+    return number(value, (3 if value >= _FINE_MS else 6) if digits is None else digits)
+
+
+def mebibytes(size_bytes: float) -> str:
+    """Return a size in MiB with one decimal, without the unit."""
+    return number(size_bytes / (1 << 20), 1)
+
+
+def rate(per_second: float) -> str:
+    """Return a rate with one decimal, or with two significant digits below 1."""
+    if math.isnan(per_second) or per_second >= 1 or per_second <= 0:
+        return number(per_second, 1)
+    return f"{per_second:.{1 - math.floor(math.log10(per_second))}f}"

@@ -37,7 +37,7 @@ SINGLE_HOMES = {
             "reading.frames",
             "views.recorded_time",
             "reading.database",
-            "views.report",
+            "views.summary",
         ),
     },
     r"^ *(import|from) pyarrow": {"reading.parsers"},

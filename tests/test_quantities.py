@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from aqltelemetry.quantities import ago, counted, processes
+from aqltelemetry.quantities import (
+    ago,
+    counted,
+    mebibytes,
+    milliseconds,
+    number,
+    processes,
+    rate,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +37,22 @@ def test_a_noun_may_have_a_plural_of_its_own() -> None:
 )
 def test_an_age_is_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert ago(seconds) == text
+
+
+def test_numbers_have_their_decimals_and_unknown_ones_a_dash() -> None:
+    assert [number(1234.5, 2), number(2, 0), number(math.nan, 1)] == ["1,234.50", "2", "-"]
+    assert [mebibytes(3 << 19), mebibytes(math.nan)] == ["1.5", "-"]
+
+
+def test_milliseconds_are_exact_to_the_nanosecond_where_they_are_few() -> None:
+    assert [milliseconds(1.5), milliseconds(0.00001), milliseconds(0.000001234)] == [
+        *("1,500.000", "0.010", "0.001234"),
+    ]
+    assert [milliseconds(1.5, 1), milliseconds(math.nan)] == ["1,500.0", "-"]
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"), [(1234.56, "1,234.6"), (1, "1.0"), (0.00667, "0.0067"), (0, "0.0")]
+)
+def test_a_rate_has_two_significant_digits_however_small(per_second: float, text: str) -> None:
+    assert rate(per_second) == text

@@ -1,8 +1,7 @@
-"""From columns of observations to CSV text, with integers all the way.
+"""Formats columns of observations as CSV text, with integer arithmetic only.
 
-One template for a whole block of rows, filled by one `%`, is several times as
-fast as a statement per row, and holds the interpreter lock only for as long as
-a block takes.
+In pure Python, one template for a block of rows, filled by one `%`, is several times as fast as
+a statement per row. The interpreter lock is released after each block.
 """
 
 from __future__ import annotations
@@ -22,25 +21,26 @@ compiled: Any = load(__name__)
 """The compiled twin, or None."""
 
 _BLOCK_ROWS = 512
-# Between two rests; to begin a column takes as long as some rows of it.
-_REST_ROWS = 256
-# Whoever has a block to do with each column would have thousands of them.
+# Rows between two releases of the interpreter lock; starting a column takes as long as
+# `_COLUMN_ROWS` rows.
+_YIELD_ROWS = 256
+# Small blocks are joined to this size, since a batch may have thousands of columns.
 _GATHERED_BYTES = 32 << 10
 _COLUMN_ROWS = 8
-# What the compiled twin writes in some 0.2 ms, in which it leaves the interpreter lock to
-# others, and how many of its rows take as long as one of the pure twin's in what holds it.
+# Blocks that the extension formats at a time, in about 0.2 ms and without the interpreter lock;
+# and how many of its rows hold that lock as long as one row in pure Python does.
 _COMPILED_BLOCKS = 16
 _COMPILED_SPEED = 64
 _SLACK_BYTES = 64
-# A timepoint of 20 characters and a float of 25, with their commas.
+# A timepoint of 20 characters and a float of 25, with commas.
 _NUMBERS_BYTES = 48
 _PIECES = 4
 
 
 class Block(NamedTuple):
-    """Some rows as text, how many, and the first and last of their timepoints.
+    """Rows as CSV text, their number, and the first and last of their timepoints.
 
-    `at` is where in a `Memory` the text is, None where it is by itself.
+    `at` is the offset of the text in a `Memory`, or None if it is not in one.
     """
 
     text: bytes | memoryview
@@ -54,24 +54,24 @@ _WriteBlocks: TypeAlias = "Callable[[Column, bytes, int, _Pace, Memory], Iterato
 
 
 class _Pace:
-    """Rests after each so many rows, however many columns they are in."""
+    """Calls `yield_gil` after each `_YIELD_ROWS` rows, across columns."""
 
     def __init__(self, yield_gil: Callable[[], None]) -> None:
         self._yield_gil = yield_gil
-        self._rows = _REST_ROWS
+        self._rows = _YIELD_ROWS
 
     def step(self, rows: int) -> None:
-        """Have some rows done."""
+        """Count some formatted rows."""
         self._rows += rows
-        if self._rows >= _REST_ROWS:
+        if self._rows >= _YIELD_ROWS:
             self._rows = 0
             self._yield_gil()
 
 
 class Memory:
-    """Holds the text of one batch after the other: new pages cost more than the text.
+    """A buffer for the text of one batch, which is reused for the next one.
 
-    Text that is in it is overwritten by the next batch's.
+    Allocating new pages would cost more than formatting the text.
     """
 
     def __init__(self) -> None:
@@ -79,18 +79,18 @@ class Memory:
         self._end = 0
 
     def clear(self, size: int) -> None:
-        """Begin anew, with room for so many bytes."""
+        """Discard the text, and make room for `size` bytes."""
         self._end = 0
         if size > len(self._view):
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             self._view = memoryview(mmap.mmap(-1, size, flags=flags))
 
     def release(self) -> None:
-        """Give the pages back, once no text in them is used any more."""
+        """Free the memory; its text must not be in use."""
         self._view = memoryview(b"")
 
     def write(self, column: Column, tail: bytes, rows: int) -> Sequence[Block] | None:
-        """Return a column in blocks; None where only the pure twin can write them."""
+        """Format a column with the extension; None if only pure Python can do it."""
         typecode = "q" if column.series.kind is Kind.NANOSECONDS else "d"
         try:
             timepoints, values = _array("q", column.timepoints_ns), _array(typecode, column.values)
@@ -108,7 +108,7 @@ class Memory:
 
 
 def joined(blocks: Iterable[Block]) -> Iterator[bytes | memoryview]:
-    """Yield the texts of some blocks, those that follow each other in a memory in one piece."""
+    """Yield the texts of blocks; adjacent texts in a memory are yielded as one."""
     run: list[Block] = []
     for block in blocks:
         if run and (block.at is None or block.at != (run[-1].at or 0) + len(run[-1].text)):
@@ -131,12 +131,11 @@ def _piece(run: Sequence[Block]) -> memoryview:
 def format_batch(
     batch: Batch, yield_gil: Callable[[], None] = yield_gil, memory: Memory | None = None
 ) -> dict[str, list[Block]]:
-    """Return the rows of a batch by file prefix, those of a label together.
+    """Format a batch: return its rows by file prefix, sorted by label.
 
-    They may be in `memory`, and be overwritten by the next call with it. No block is
-    larger than a quarter of the batch's `max_file_bytes`, but for one of a single row.
-    The same batch always gives the same blocks. `yield_gil` is called between pieces of the
-    work that hold the interpreter's lock.
+    The text may be in `memory`, where the next call overwrites it. A block is not larger than
+    a quarter of the batch's `max_file_bytes`, unless it is a single row. The same batch always
+    gives the same blocks. `yield_gil` is called often, to release the interpreter lock.
     """
     texts: dict[str, list[Block]] = {}
     memory = memory or Memory()
@@ -152,7 +151,7 @@ def format_batch(
 
 
 def _gathered(blocks: Iterable[Block], max_bytes: int) -> Iterator[Block]:
-    """Yield the same text, with small blocks that follow each other as one."""
+    """Yield the same text, with small adjacent blocks joined."""
     run: list[Block] = []
     size = 0
     for block in blocks:
@@ -224,7 +223,7 @@ def _pieces(column: Column, rows: int) -> Iterator[Column]:
 
 @lru_cache(16_384)
 def _tail(label: str, pid: int) -> bytes:
-    """Return the end of each row of a series, which is the same for all of its batches."""
+    """Return the end of each row of a series: label and PID."""
     return f",{quote_field(label)},{pid}\n".encode()
 
 
@@ -232,7 +231,7 @@ def _array(typecode: str, numbers: Sequence[float]) -> array[Any]:
     if isinstance(numbers, array) and numbers.typecode == typecode:
         return numbers
     if typecode == "d" and any(number.__class__ is not float for number in numbers):
-        raise TypeError(typecode)  # an integer among floats is written as one
+        raise TypeError(typecode)  # an integer among floats is written as an integer
     return array(typecode, numbers)
 
 
@@ -242,7 +241,7 @@ def _floats(timepoints: Sequence[int], values: Sequence[float], tail: str) -> st
 
 def _durations(timepoints: Sequence[int], values: Sequence[float], tail: str) -> str:
     if min(values) < 0:
-        # No monotonic clock makes one; a value that a program made up may be.
+        # A monotonic clock gives none, but a program may record one.
         signs = ["-" if value < 0 else "" for value in values]
         whole, rest = _split([abs(value) for value in values])
         return _fill("%d,%s%d.%09d" + tail, timepoints, signs, whole, rest)

@@ -1,4 +1,4 @@
-"""How long was recorded: the time in which at least one process recorded."""
+"""Computes how long was recorded: the time in which at least one process recorded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
 from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.system.clock import NS_PER_S
 
-# Of these there is one at each interval, unlike those that tell of single events.
+# Labels with one observation per sampling interval, unlike those of single events.
 _SAMPLED = ("gc collections", "user time")
 MIN_RECORDED_S = 1.0
-"""What is taken for the time recorded where it is shorter: a rate of less says nothing."""
+"""The shortest time recorded, in seconds: rates over less time mean nothing."""
 
 
 def recorded_s(durations: pd.DataFrame, runtime: pd.DataFrame, since_ns: int | None) -> float:
-    """Return the seconds in which processes recorded; time that several share counts once.
+    """Return the seconds in which at least one process recorded.
 
-    A process records from its start to its last sample or duration. It started one sampling
-    interval before its first sample, or when its first duration began, if that is earlier.
-    Where nothing was sampled, the durations alone count. Nothing before `since_ns` counts.
-    The result is `MIN_RECORDED_S` at least, and NaN where nothing was recorded. The frames
-    are those of `TelemetryFrame.data_by_process`.
+    A process records from its start to its last sample or duration. Its start is one sampling
+    interval before its first sample, or the start of its first duration, if that is earlier.
+    Time before `since_ns` does not count. The result is at least `MIN_RECORDED_S`, and NaN if
+    there are no observations. The frames are results of `TelemetryFrame.data_by_process`.
     """
     length_s = durations[MEASUREMENT].to_numpy()
     length_ns = np.where(np.isfinite(length_s), np.maximum(length_s, 0), 0) * NS_PER_S
@@ -48,7 +47,7 @@ def recorded_s(durations: pd.DataFrame, runtime: pd.DataFrame, since_ns: int | N
 
 
 def _before_first(samples: pd.DataFrame) -> Any:
-    """Return the time of each sample less the interval between two of its process and label."""
+    """Return each sample's time minus the sampling interval of its process and label, in ns."""
     times = pd.Series(_ns(samples), index=pd.RangeIndex(len(samples)))
     keys = [samples[name].to_numpy() for name in (PID, WRITER, LABEL)]
     in_order = times.sort_values(kind="stable")
