@@ -159,38 +159,101 @@ class TelemetryDB:
         return sorted({name.split(".", 1)[0] for name in self._list().values()} - {ACCOUNT})
 
     def duration(self) -> TelemetryFrame:
-        """Return the durations of blocks, functions and requests, in seconds."""
+        """Return the durations of blocks, functions and requests.
+
+        Returns:
+            The observations of the prefix `duration`, in seconds. A label is that of the block,
+            or the route and method of a request, such as `/orders/{id} [GET]`. It is empty if
+            nothing was recorded.
+
+        Example:
+            >>> db.duration().time_series("/orders/{id} [GET]").data().quantile(0.99)
+        """
         return self.frame(DURATION)
 
     def runtime(self) -> TelemetryFrame:
-        """Return the measurements of the built-in samplers, in the units of their labels.
+        """Return the measurements of the built-in samplers.
 
-        docs/reference/labels.md lists them: seconds, bytes, counts.
+        Returns:
+            The observations of the prefix `runtime`. Their unit depends on the label: `rss` is
+            in bytes, `event loop lag` and `gc pause` in seconds; docs/reference/labels.md lists
+            all. It is empty if nothing was sampled.
+
+        Example:
+            >>> db.runtime().time_series("rss").data().max()
         """
         return self.frame(RUNTIME)
 
     def gc_collections(self) -> TelemetrySeries:
-        """Return the number of garbage collections since the start of each interpreter."""
+        """Return the number of garbage collections.
+
+        Returns:
+            The time series of all processes, counted from the start of each interpreter.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.gc_collections().data(by_pid=4123).diff().sum()
+        """
         return self._sampled("gc collections")
 
     def gc_collected(self) -> TelemetrySeries:
-        """Return the number of collected objects since the start of each interpreter."""
+        """Return the number of objects that the garbage collector has freed.
+
+        Returns:
+            The time series of all processes, counted from the start of each interpreter.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.gc_collected().data(by_pid=4123).diff().sum()
+        """
         return self._sampled("gc collected")
 
     def gc_uncollectable(self) -> TelemetrySeries:
-        """Return the number of uncollectable objects since the start of each interpreter."""
+        """Return the number of objects that the garbage collector could not free.
+
+        Returns:
+            The time series of all processes, counted from the start of each interpreter.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.gc_uncollectable().data().max()
+        """
         return self._sampled("gc uncollectable")
 
     def max_rss(self) -> TelemetrySeries:
-        """Return the largest resident set size so far: kilobytes on Linux, bytes on macOS."""
+        """Return the largest resident set size of each process so far.
+
+        Returns:
+            The time series of all processes, in kilobytes on Linux and in bytes on macOS.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.max_rss().data().max()
+        """
         return self._sampled("max rss")
 
     def system_time(self) -> TelemetrySeries:
-        """Return the CPU time in kernel mode since the start of each process, in seconds."""
+        """Return the CPU time in kernel mode.
+
+        Returns:
+            The time series of all processes, in seconds from the start of each process.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.system_time().data(by_pid=4123).max()
+        """
         return self._sampled("system time")
 
     def user_time(self) -> TelemetrySeries:
-        """Return the CPU time in user mode since the start of each process, in seconds."""
+        """Return the CPU time in user mode.
+
+        Returns:
+            The time series of all processes, in seconds from the start of each process.
+            It is empty if nothing was sampled.
+
+        Example:
+            >>> db.user_time().data(by_pid=4123).max()
+        """
         return self._sampled("user time")
 
     def _sampled(self, label: str) -> TelemetrySeries:
