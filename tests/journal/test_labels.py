@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.journal.labels import MAX_LABELS, OTHER_LABELS, LabelLimit
 from aqltelemetry.journal.reader import read_segment
@@ -52,6 +54,7 @@ def test_observations_beyond_the_limit_are_recorded_under_one_label() -> None:
     assert len(segment.ids) == 4
 
 
+@pytest.mark.system
 async def test_row_41_a_million_labels_cost_bounded_memory_and_are_all_counted(
     directory: Path,
     counts: Callable[[str], Counter[str]],

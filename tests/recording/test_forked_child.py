@@ -111,6 +111,7 @@ _WORKS = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("work", _WORKS)
 @pytest.mark.parametrize("stop", _STOPS)
 def test_a_clean_stop_publishes_what_ended_children_recorded(

@@ -77,6 +77,7 @@ def _check(reported: Counter[str], found: Counter[str], threads: int) -> None:
     assert max(found.values()) == 1
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("lines", [1, 10, 1_000, 20_000])
 async def test_a_killed_process_loses_and_duplicates_nothing(
     directory: Path, rows: Rows, lines: int
@@ -90,6 +91,7 @@ async def test_a_killed_process_loses_and_duplicates_nothing(
     assert all(parse(path.name) or path.suffix == ".tmp" for path in directory.rglob("*"))
 
 
+@pytest.mark.system
 async def test_many_threads_that_are_killed_repeatedly_lose_nothing(
     directory: Path, rows: Rows
 ) -> None:
@@ -147,6 +149,7 @@ asyncio.run(main())
     assert sorted(row["Label"] for row in rows()) == ["mine", "other"]
 
 
+@pytest.mark.system
 async def test_two_simultaneous_recoveries_publish_once(directory: Path, rows: Rows) -> None:
     reported: Counter[str] = Counter()
     for _ in range(3):
@@ -228,6 +231,7 @@ async def test_row_44_foreign_entries_of_the_journal_are_not_followed(
     assert os.path.lexists(root / f"{writer.name}-000099{BAD_SUFFIX}")
 
 
+@pytest.mark.system
 async def test_what_a_killed_recovery_left_is_recovered(directory: Path, rows: Rows) -> None:
     _, reported = _kill_after(directory, 5_000)
     program = """

@@ -650,6 +650,7 @@ def test_django_routes_are_templates(tmp_path: Path, directory: Path, counts: Co
             assert found[f"{label} ttfb"] == total
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("worker", ["uvicorn_worker.UvicornWorker", "asgi"])
 def test_each_request_to_django_is_one_observation_of_a_worker(
     tmp_path: Path, directory: Path, counts: Counts, worker: str

@@ -469,6 +469,7 @@ sync.stop()
     assert {row["PID"] for row in rows("runtime") if row["Label"] == "rss"} == pids
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("program", [_FLASK, _DJANGO], ids=["flask", "django"])
 @pytest.mark.parametrize(
     "arguments",
