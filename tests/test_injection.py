@@ -33,6 +33,8 @@ from injection import (
     roots_of,
 )
 
+pytestmark = pytest.mark.system
+
 Rows = Callable[[str], list[dict[str, str]]]
 Property = Callable[[str, object], None]
 

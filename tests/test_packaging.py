@@ -195,7 +195,7 @@ def test_the_files_of_a_release_pass_the_check_of_the_index(wheel: zipfile.ZipFi
 
 def test_a_commit_is_checked_by_the_commands_of_make_lint() -> None:
     lint = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/lint", "lint"],
+        ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/lint", "lint"],
         cwd=ROOT,
         capture_output=True,
         text=True,

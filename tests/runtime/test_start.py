@@ -125,6 +125,7 @@ async def _check_nothing_on(directory: Path, monitor: Monitor, callbacks: list[A
     )
 
 
+@pytest.mark.system
 async def test_a_start_that_fails_in_any_step_leaves_nothing_on(
     directory: Path, counts: Counts
 ) -> None:
