@@ -21,19 +21,9 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "aqltelemetry/journal",
     "aqltelemetry/recording",
     "benchmarks",
-    "pyproject.toml",
-    "setup.py",
-    "tests/conftest.py",
     "tests/fakes.py",
-    "tests/figures.py",
-    "tests/injection.py",
     "tests/journal",
-    "tests/matrix.py",
     "tests/recording",
-    "tests/system/test_extensions.py",
-    "tests/test_fault_matrix.py",
-    "tests/test_injection.py",
-    "tests/test_storm.py",
 )
 
 # A pattern's spaces match line ends and underscores too.

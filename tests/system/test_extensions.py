@@ -225,7 +225,7 @@ def test_slots_of_the_compiled_twin_stay_within_the_segment(compiled: ModuleType
             _extension("journal._records").Slots(segment.map, segment.ids, positions)
 
 
-def test_the_compiled_twin_has_a_record_go_the_slow_way_where_it_is_told(
+def test_the_compiled_twin_has_a_record_go_the_slow_way_if_the_segment_requires_it(
     compiled: ModuleType,
 ) -> None:
     """So that the recorder may wait for a moment there, once in thousands of records or often."""
