@@ -1,42 +1,74 @@
-"""The way of an observation: the functions of the package that it passes, in their order.
+"""The way of an observation: the functions of the package that move it, in their order.
 
-Run it to see the way, in pure Python: `python tests/way.py`.
+Its bytes are moved when a record is packed, a segment or a row is handed to a thread or a queue,
+a file is read, written, linked or removed, or rows are parsed. The way consists of the functions
+that are being called at such a moment. With `--all` it has every function that is called in the
+meantime, also for what is done at the same time: accounts, spare segments, retention.
+
+Run it to see the way, in pure Python: `python tests/way.py [--all]`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-Profile = Callable[[FrameType, str, Any], None]
+MOVES = {
+    *("pack_into", "unpack_from", "iter_unpack", "put", "put_nowait", "call_soon_threadsafe"),
+    *("read", "readv", "preadv", "write", "link", "rename", "unlink", "read_csv"),
+}
+"""Functions, most of them built in, that move bytes of an observation."""
 
 
 class Way:
-    """Collects the functions of a package that are called, in the order of their first calls."""
+    """Collects functions of a package, in the order of their first calls.
 
-    def __init__(self, package: str) -> None:
+    With `is_whole` these are all that are called, otherwise only those that are being called
+    when one of `MOVES` is.
+    """
+
+    def __init__(self, package: str, *, is_whole: bool) -> None:
         self._package = package
         self._inside = f"{os.sep}{package}{os.sep}"
+        self._is_whole = is_whole
         self.functions: dict[str, None] = {}
         self.is_on = False
 
-    def profile(self, frame: FrameType, event: str, _argument: object) -> None:
-        """Note a call; a profile function for `threading.setprofile`."""
+    def profile(self, frame: FrameType, event: str, argument: object) -> None:
+        """Add the functions of a call; a profile function for `threading.setprofile`."""
+        if not self.is_on or event not in ("call", "c_call"):
+            return
+        if self._is_whole:
+            if event == "call":
+                self._add(frame)
+            return
+        called = argument if event == "c_call" else frame.f_code
+        name = getattr(called, "__name__", None) or getattr(called, "co_name", None)
+        if name in MOVES:
+            self._add_callers(frame)
+
+    def _add_callers(self, frame: FrameType | None) -> None:
+        stack = []
+        while frame is not None:
+            stack.append(frame)
+            frame = frame.f_back
+        for each in reversed(stack):
+            self._add(each)
+
+    def _add(self, frame: FrameType) -> None:
         code = frame.f_code
-        if self.is_on and event == "call" and self._inside in code.co_filename:
-            name = str(frame.f_globals.get("__name__"))
-            if not code.co_name.startswith("<"):  # a module, a comprehension, a lambda
-                self.functions.setdefault(
-                    f"{name.removeprefix(self._package + '.')}: {code.co_qualname}"
-                )
+        # Neither a module nor a comprehension is a function.
+        if self._inside in code.co_filename and not code.co_name.startswith("<"):
+            module = str(frame.f_globals.get("__name__")).removeprefix(f"{self._package}.")
+            self.functions.setdefault(f"{module}: {code.co_qualname}")
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -50,9 +82,9 @@ class Way:
             self.is_on = False
 
 
-async def follow(directory: str) -> Way:
+async def follow(directory: str, *, is_whole: bool) -> Way:
     """Record a block, publish and read it, and return the way of its observation."""
-    way = Way("aqltelemetry")
+    way = Way("aqltelemetry", is_whole=is_whole)
     threading.setprofile(way.profile)
     from aqltelemetry import Monitor, TelemetryDB, time_block
 
@@ -77,12 +109,15 @@ def main() -> None:
     if os.environ.get("AQLTELEMETRY_NO_EXTENSIONS") != "1":
         os.environ["AQLTELEMETRY_NO_EXTENSIONS"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--all", action="store_true", help="show all functions that are called")
+    is_whole = parser.parse_args().all
     with tempfile.TemporaryDirectory() as directory:
-        way = asyncio.run(follow(str(Path(directory) / "monitoring")))
+        way = asyncio.run(follow(str(Path(directory) / "monitoring"), is_whole=is_whole))
     lines = [*way.functions]
-    modules = [line.partition(":")[0] for line in lines]
+    modules = {line.partition(":")[0] for line in lines}
     sys.stdout.write("\n".join(lines))
-    sys.stdout.write(f"\n{len(lines)} functions of {len({*modules})} modules\n")
+    sys.stdout.write(f"\n{len(lines)} functions of {len(modules)} modules\n")
 
 
 if __name__ == "__main__":
