@@ -29,7 +29,7 @@ class FakeClock:
 
 
 class MemorySink:
-    """Keeps batches in a list, as a sink of one's own would; `fail` has calls raise."""
+    """Keeps batches in a list, as a user-defined sink would; `fail` has calls raise."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -113,7 +113,10 @@ def recording(*segments: Segment) -> tuple[Recording, ManualSource]:
     """Begin a recording into the given segments."""
     source = ManualSource(*segments[1:])
     return Recording(
-        segments[0], Anchor(0, EPOCH_NS), pool=source, make_segment=source.next_segment
+        segments[0],
+        Anchor(0, EPOCH_NS),
+        pool=source,
+        make_segment=source.next_segment,
     ), source
 
 

@@ -1,7 +1,8 @@
-"""Finds what dead writers left in the journal, and claims it.
+"""Finds the segments of dead writers in the journal, and locks them for recovery.
 
-A writer is dead when its directory's lock is free. Whoever gets the lock owns
-the segments until it closes, so many may look at once, and be killed themselves.
+A writer is dead when its directory's lock is free. The process that gets the lock owns the
+segments until it closes the lock. So several processes may search at once, and be killed while
+they do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SET_ASIDE = re.compile(r"([0-9a-f]{16})-([0-9]+)\.bad")
 
 
 class DeadWriter:
-    """A dead writer's segments, claimed; `close` gives up what is not discarded by then."""
+    """A dead writer's segments, locked; `close` leaves those not yet discarded to others."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self._path = path
@@ -39,12 +40,12 @@ class DeadWriter:
         self._labels: TableLabels | None = None
         self.segments: list[SealedSegment] = []
         try:
-            self._take_stock()
+            self._list_segments()
         except BaseException:
             self._unlock()  # or nobody could recover it while this process lives
             raise
 
-    def _take_stock(self) -> None:
+    def _list_segments(self) -> None:
         paths = dict(self._find())
         last, pid = _last_entered(paths), _pid(paths)
         for number in sorted(paths):
@@ -54,15 +55,15 @@ class DeadWriter:
             self.segments.append(sealed)
 
     def discard(self, sealed: SealedSegment) -> None:
-        """Remove a segment that is published; the writer's directory goes with its last."""
-        with suppress(OSError):  # then somebody publishes it again, to no effect
+        """Remove a published segment, and the writer's directory with the last one."""
+        with suppress(OSError):  # it is published again then, to no effect
             sealed.discard()
         self.segments.remove(sealed)
         if not self.segments:
             self.close()
 
     def set_aside(self, sealed: SealedSegment) -> None:
-        """Keep a segment that is damaged out of the way, for a person to look at."""
+        """Rename a damaged segment so that it is kept for inspection and not read again."""
         if sealed.path is not None:
             self._put_aside(sealed.path)
         self.discard(sealed)
@@ -76,7 +77,7 @@ class DeadWriter:
                 syscalls.unlink(root / name)
 
     def close(self) -> None:
-        """Release the claim."""
+        """Release the lock; remove the directory if nothing is left in it."""
         if self._lock_fd >= 0:
             if self._has_table and not self.segments:
                 remove_table(self._path)
@@ -103,7 +104,7 @@ class DeadWriter:
                     self._has_table = self._has_table or is_table
                     if number is not None:
                         yield number, path
-                else:  # a directory, a pipe, a link: put there by somebody else
+                else:  # a directory, a pipe or a link, which no writer makes
                     self._put_aside(path)
             elif path.suffix == NEW_SUFFIX:
                 # Its writer was killed before any record could be in it.
@@ -112,9 +113,9 @@ class DeadWriter:
 
 
 def lock_dead_writers(root: Path) -> Iterator[DeadWriter]:
-    """Claim one dead writer after the other; those without segments are cleared away.
+    """Lock one dead writer after the other; remove the directories of those without segments.
 
-    Raises OSError once all others were claimed where one can't be.
+    If one can't be locked, raises its OSError after all others were yielded.
     """
     failed: OSError | None = None
     for path in find_writers(root, NEW_SUFFIX):
@@ -149,7 +150,7 @@ def _claim(path: Path) -> DeadWriter | None:
 
 
 def find_writers(root: Path, suffix: str = "") -> Sequence[Path]:
-    """Return the directories of writers, dead or alive; those named `suffix` at the end too."""
+    """Return the directories of writers, dead or alive, with or without `suffix` in the name."""
     try:
         names = syscalls.list_directory(root)
     except FileNotFoundError:
@@ -158,7 +159,7 @@ def find_writers(root: Path, suffix: str = "") -> Sequence[Path]:
 
 
 def find_set_aside(root: Path) -> Iterator[tuple[str, int]]:
-    """Return writer and number of each segment that was set aside."""
+    """Yield writer and number of each segment that was set aside."""
     with suppress(FileNotFoundError):
         for name in syscalls.list_directory(root):
             match = _SET_ASIDE.fullmatch(name)
@@ -171,18 +172,18 @@ def _is_writer(name: str) -> bool:
 
 
 def _last_entered(paths: Mapping[int, Path]) -> int | None:
-    """Return the highest number of a segment that was recorded to, and is no mere spare."""
+    """Return the highest number of a segment that was recorded to; later ones are spares."""
     for number in sorted(paths, reverse=True):
         with suppress(OSError, SegmentError):
             data = read_file(paths[number], ANCHORS_AT + RECORD_BYTES)
-            # One that is damaged may have been; at least it is no spare.
+            # A damaged one counts as recorded to, since it is no intact spare.
             if any(data[ANCHORS_AT:]) or not data.startswith(MAGIC):
                 return number
     return None
 
 
 def _pid(paths: Mapping[int, Path]) -> int:
-    """Return whose segments they are, as the first tells that can; 0 where none does."""
+    """Return the PID in the first intact header; 0 if there is none."""
     for path in paths.values():
         with suppress(OSError, SegmentError):
             return unpack_header(read_file(path, RECORDS_AT)).pid

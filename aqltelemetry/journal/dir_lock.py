@@ -1,4 +1,4 @@
-"""The lock on a writer's directory, by which others know whether its process lives."""
+"""The lock on a writer's directory, which shows other processes that its process lives."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OUTER_MODE = 0o750
 
 
 def make_locked(path: Path) -> int:
-    """Make a directory, locked before it has its name; return the lock."""
+    """Make a directory and lock it before it gets its name; return the lock's descriptor."""
     made = path.with_name(path.name + NEW_SUFFIX)
     for number in range(_TRIES):
-        if number:  # whoever is in the way may wait for a processor
+        if number:  # the process in the way may wait for a processor
             pause(_FIRST_WAIT_S * 2 ** (number - 1))
-        # A recoverer may have it removed before it is locked, and another process
-        # that stops its root while that is empty.
+        # A recovering process may remove it before it is locked, and a stopping one may
+        # remove its parent while that is empty.
         with suppress(FileExistsError, FileNotFoundError):
             syscalls.make_directories(path.parent.parent, _OUTER_MODE)
             with suppress(FileExistsError):
@@ -69,7 +69,7 @@ def lock(directory: Path) -> int | None:
 
 
 def remove_empty(directory: Path) -> None:
-    """Remove a directory if nothing is in it."""
+    """Remove a directory if it is empty."""
     with suppress(OSError):
         syscalls.remove_directory(directory)
 

@@ -1,4 +1,4 @@
-"""Who is in the journal: the writers of a monitoring directory, alive or dead."""
+"""Lists the writers in the journal of a monitoring directory, alive or dead."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aqltelemetry.system import syscalls
 
 
 class WriterInfo(NamedTuple):
-    """A writer that has a place in the journal.
+    """A writer with a directory in the journal.
 
-    `pid` is what the writer's own PID namespace calls it, and 0 where no segment tells;
+    `pid` is what the writer's own PID namespace calls it, and 0 if no segment header is intact;
     `directory` is where it publishes; `segments` and `size_bytes` are what it holds.
     """
 
@@ -32,19 +32,19 @@ class WriterInfo(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Who is in the journal, and how many damaged segments were set aside there."""
+    """The writers in the journal, and how many damaged segments were set aside there."""
 
     writers: Sequence[WriterInfo]
     damaged: int
 
     @property
     def dead(self) -> Sequence[WriterInfo]:
-        """Those who left something that is not yet published."""
+        """The dead writers whose segments are not all published."""
         return [each for each in self.writers if not each.is_alive and each.segments]
 
 
 def take_inventory(roots: Iterable[Path], uid: int | None = None) -> Inventory:
-    """Look through the journal of a user, by default this process's; raises OSError."""
+    """Return the writers in the journal of a user, by default this process's; raises OSError."""
     writers: list[WriterInfo] = []
     damaged = 0
     for root in roots:
@@ -72,7 +72,7 @@ def mapped_headers(pid: int, proc: Path = Path("/proc")) -> Iterator[fmt.Header]
 
 
 def host_path(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
-    """Return where we see what a process sees as `path`, which may be in a container."""
+    """Return the path under which this process sees `path` of a process, maybe in a container."""
     there = proc / str(pid) / "root" / path.lstrip("/")
     try:
         is_here = os.path.samefile(there, path)

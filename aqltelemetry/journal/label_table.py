@@ -1,8 +1,8 @@
-"""A writer's label table: what a process with many labels calls them, in all of its segments.
+"""The label table of a writer: the ids of a process's many labels, for all of its segments.
 
-A segment has room for 1,024 labels of its own. Were there more in use, each segment would
-end with these, and each label be registered in each segment. So once a process shows that
-it has many, its writer gets a table beside its segments, of which all of them use the ids.
+A segment has room for 1,024 labels of its own. If more were in use, each segment would end when
+these are used up, and each label would be registered in each segment. So once a segment has many
+labels, its writer makes a table next to its segments, and all of them use its ids.
 
 | bytes | what |
 |---|---|
@@ -43,7 +43,7 @@ TABLE_BYTES = _ENTRIES_AT + TABLE_SLOTS * fmt.LABEL_SLOT_BYTES
 # The ids of a segment's counters follow those of its labels.
 _MIN_ID_BASE = 2**31 + fmt.LABEL_SLOTS
 _ID_BASES = range(_MIN_ID_BASE, 2**32 - TABLE_SLOTS)
-# Texts that are cleaned to the same label have an id each in memory; of these there is no end.
+# Several texts may be cleaned to the same label; the number of keys needs a limit too.
 _MAX_KEYS = 2 * TABLE_SLOTS
 _PIECE_LABELS = 64
 
@@ -74,7 +74,7 @@ class LabelTable:
         self.labels = TableLabels(id_base, self._series)
 
     def register(self, key: SeriesKey, series: Series) -> int | None:
-        """Return the id of a series, given now if need be; None when the table is full."""
+        """Return the id of a series, registered if it is new; None if the table is full."""
         label_id = self.ids.get(key)
         if label_id is None:
             slot = next(self._slots, None)
@@ -90,7 +90,7 @@ class LabelTable:
         return label_id
 
     def alias(self, key: SeriesKey, label_id: int) -> None:
-        """Have a series looked up by another key too, if there is room for one."""
+        """Let another key give the same id, if there is room for it."""
         if len(self.ids) < _MAX_KEYS:
             self.ids[key] = label_id
 
@@ -109,10 +109,10 @@ def pack_table_header(writer: str, id_base: int) -> bytes:
 def read_table(
     directory: Path, yield_gil: Callable[[], None] = yield_gil, *, uid: int | None = None
 ) -> TableLabels:
-    """Return the labels in a writer's table, as far as they are there and whole.
+    """Return the intact labels in a writer's table.
 
-    Never raises: what is missing or damaged costs the records that use it. `yield_gil` is
-    called between pieces of the work.
+    Never raises: without its label, a record can't be read. `yield_gil` is called between
+    pieces of the work.
     """
     try:
         data = read_file(directory / TABLE_NAME, TABLE_BYTES, uid)
@@ -130,7 +130,7 @@ def read_table(
 def _entries(
     data: bytes, yield_gil: Callable[[], None]
 ) -> Iterator[tuple[int, tuple[int, Series]]]:
-    """Yield the entries that are whole, by slot."""
+    """Yield the intact entries, by slot."""
     last = len(data) - fmt.LABEL_SLOT_BYTES + 1
     for slot, at in enumerate(range(_ENTRIES_AT, last, fmt.LABEL_SLOT_BYTES)):
         entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
@@ -141,11 +141,11 @@ def _entries(
 
 
 def _id_base(data: bytes, writer: str, entries: Mapping[int, tuple[int, Series]]) -> int:
-    """Return the id base, by the header, or by most of the entries where that is damaged."""
+    """Return the id base from the header, or, if that is damaged, from most of the entries."""
     head = data[: _HEADER.size]
     if len(data) >= _ENTRIES_AT and _CRC.unpack_from(data, _HEADER.size)[0] == crc32(head):
-        magic, told, id_base = _HEADER.unpack(head)
-        # That of another writer has other ids; here they would name nothing.
-        return int(id_base) if (magic, told.hex()) == (_MAGIC, writer) else 0
-    told_by = Counter(entry[0] - slot for slot, entry in entries.items())
-    return told_by.most_common(1)[0][0] if told_by else 0
+        magic, named, id_base = _HEADER.unpack(head)
+        # The table of another writer has other ids, which no record here uses.
+        return int(id_base) if (magic, named.hex()) == (_MAGIC, writer) else 0
+    votes = Counter(entry[0] - slot for slot, entry in entries.items())
+    return votes.most_common(1)[0][0] if votes else 0

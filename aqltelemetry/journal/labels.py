@@ -17,11 +17,11 @@ OTHER_LABELS = "other labels"
 
 
 class LabelLimit:
-    """Lets the first labels of a process be recorded, and has all others share one.
+    """Limits the number of labels of a process; all further ones share one label.
 
-    So a label with an ID in it costs a bounded amount of memory and of journal, and
-    its observations are still there, and counted. Threads that come at once with a
-    new label each may exceed the limit by their number.
+    So labels with an ID in them cost a bounded amount of memory and journal, and their
+    observations are still recorded and counted. Threads that bring a new label at the same
+    moment may exceed the limit by their number.
     """
 
     def __init__(self, max_labels: int = MAX_LABELS) -> None:

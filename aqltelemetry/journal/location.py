@@ -2,7 +2,7 @@
 
 A store to a mapped page of a disk file can wait for the disk; one to a memory
 file system can't. But a container's memory file systems die with the container,
-so there the journal stays beside the CSV files, which are on a volume.
+so there the journal stays next to the CSV files, which are on a volume.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def all_roots(
     """
     if journal_dir not in (AUTO, MEMORY):
         return (_below(Path(journal_dir), directory),)
-    return (_below(_shared(shm, uid), directory), _beside(directory))
+    return (_below(_shared(shm, uid), directory), _next_to(directory))
 
 
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
@@ -126,10 +126,10 @@ def _choose(
     if journal_dir != AUTO:
         return _below(Path(journal_dir), directory)
     if file_system(Path(directory), mounts) in _MEMORY_FILE_SYSTEMS:
-        return _beside(directory)
+        return _next_to(directory)
     in_container = is_container() if container is None else container
     if in_container or file_system(shared.parent, mounts) not in _MEMORY_FILE_SYSTEMS:
-        return _beside(directory)
+        return _next_to(directory)
     return _below(shared, directory)
 
 
@@ -148,7 +148,7 @@ def _shared(shm: Path, uid: int | None = None) -> Path:
     return shm / f"aqltelemetry-{os.geteuid() if uid is None else uid}"
 
 
-def _beside(directory: str) -> Path:
+def _next_to(directory: str) -> Path:
     return Path(directory) / ".journal"
 
 

@@ -1,8 +1,8 @@
-"""What can be had of a segment whose header is damaged: every record that is whole.
+"""Reads every intact record of a segment whose header is damaged.
 
-The header only says things once for all that are also elsewhere: the id base is in
-each label's entry and in each anchor, writer and number are in the segment's name, and
-the process is in the headers of the writer's other segments.
+All that the header holds is also elsewhere: the id base is in each label's entry and in each
+anchor, writer and number are in the segment's name, and the PID is in the headers of the
+writer's other segments.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def read_recovered(
     at_ns: int,
     labels: TableLabels = NO_LABELS,
 ) -> Reading:
-    """Read a dead writer's segment, whatever befell it; never raises.
+    """Read a dead writer's segment, intact or damaged; never raises.
 
-    `pid` and `at_ns` are the process and a time of it, for what has lost its header;
-    `labels` are those of the writer's table.
+    `pid` and `at_ns` (nanoseconds since the epoch) are used if the header is damaged; `labels`
+    are those of the writer's table.
     """
     try:
         reading = read_segment(data, recovered=True, context=Context(labels=labels))
@@ -56,7 +56,7 @@ def as_last(reading: Reading) -> Reading:
 
 def _salvage(data: bytes, segment: SegmentId, pid: int, at_ns: int, labels: TableLabels) -> Reading:
     id_base = _id_base(data)
-    # Without any of its own that is told, the table may still name what is in it.
+    # Even if no label of its own is intact, the writer's table may name its records.
     if id_base is not None or (labels.series and len(data) > fmt.RECORDS_AT):
         header = fmt.Header(
             segment.writer, segment.sequence, pid, id_base or 0, _MAX_FILE_BYTES, at_ns, ""
@@ -70,18 +70,18 @@ def _salvage(data: bytes, segment: SegmentId, pid: int, at_ns: int, labels: Tabl
 
 
 def _id_base(data: bytes) -> int | None:
-    """Return the id base that most labels' entries and anchors tell; None where none does."""
+    """Return the id base in most label entries and anchors; None if there is none."""
     if len(data) <= fmt.RECORDS_AT:
         return None
-    told: Counter[int] = Counter()
+    votes: Counter[int] = Counter()
     for slot in range(fmt.LABEL_SLOTS):
         at = fmt.LABELS_AT + slot * fmt.LABEL_SLOT_BYTES
         entry = fmt.unpack_label(data[at : at + fmt.LABEL_SLOT_BYTES])
         if entry is not None and entry[0] > slot + 1:
-            told[entry[0] - 1 - slot] += 1
+            votes[entry[0] - 1 - slot] += 1
     for at in range(fmt.ANCHORS_AT, fmt.COUNTERS_AT - fmt.RECORD_BYTES + 1, fmt.RECORD_BYTES):
         record = data[at : at + fmt.RECORD_BYTES]
         label_id = fmt.unpack_duration(record)[2]
         if 0 < label_id <= fmt.MAX_ID_BASE and fmt.is_intact(record, at):
-            told[label_id] += 1
-    return told.most_common(1)[0][0] if told else None
+            votes[label_id] += 1
+    return votes.most_common(1)[0][0] if votes else None

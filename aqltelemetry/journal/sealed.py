@@ -22,8 +22,8 @@ class SealedSegment:
 
     `path` is its file, None where it is in memory only; `live` the segment as it
     was recorded to, which is needed until the file was read once. `accepted` is
-    how many records it was given; None for one found after its writer's death,
-    when nothing but the file is left to tell.
+    how many records it was given; None for one found after its writer's death, when
+    only the file is left.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class AtomicCounter:
 class Segment:
     """A mapped segment that takes records from any thread, without locks.
 
-    `slots` yields the positions of free record slots: whoever gets one owns it.
+    `slots` yields the positions of free record slots; the caller that gets one owns it.
     `ids` names the series known to this segment, or, once it shares its writer's
     `table`, to all of them. `successor` is the segment that recording goes on in once
     this one is full; set before it is needed.
@@ -145,14 +145,14 @@ class Segment:
         return self.table is None and free < fmt.LABEL_SLOTS - MANY_LABELS
 
     def holds_only(self, prefix: str) -> bool:
-        """Return whether all series of the segment are of one prefix, as far as it can tell."""
+        """Return whether all series have this prefix; False if the label table is in use."""
         if self.table is not None:
             return False
         # A list, as others may register series meanwhile.
         return all(isinstance(key, tuple) and key[0] == prefix for key in list(self._own_ids))
 
     def share(self, table: LabelTable) -> None:
-        """Use the ids of its writer's table from here on, beside those in use; once.
+        """Use the ids of its writer's table from now on, in addition to those in use; once.
 
         May be called while the segment is recorded to.
         """
@@ -161,7 +161,7 @@ class Segment:
         self.ids = table.ids
 
     def register(self, key: SeriesKey) -> int | None:
-        """Give a series an id, the table's or this segment's; None when both are full."""
+        """Return a new id for a series, from the table or this segment; None if both are full."""
         wanted = _series_of(key)
         series = self._limit.admit(wanted)
         known = _key_of(series)

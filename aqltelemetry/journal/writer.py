@@ -1,7 +1,7 @@
 """A process's own place in the journal: a locked directory, and the segments in it.
 
-The writer lives for as long as the directory's `flock` is held. The kernel frees
-it at the process's death however that comes about, and no PID is ever compared.
+The writer lives for as long as the directory's `flock` is held. The kernel releases it when the
+process dies, for any reason, and no PID is ever compared.
 The lock is on an open of its own, closed in a forked child, so neither a mapping
 nor a child can keep it.
 """
@@ -167,7 +167,7 @@ class Writer:
 
     def _lock_again(self, path: Path) -> None:
         """Make and lock the directory that was removed; where that fails, try at the next call."""
-        # The old lock, which is on nothing any more, tells until then that it has to be made.
+        # Until then the old lock, on the removed directory, shows that it has to be made.
         lock_fd = make_locked(path)
         lock_fd, self._lock_fd = self._lock_fd, lock_fd
         with suppress(OSError):

@@ -65,7 +65,7 @@ cdef object _decorate = None
 
 
 def set_slow_path(slow):
-    """Say how what is not usual is recorded."""
+    """Set the function that records what the hot path can't."""
     global _slow
     _slow = slow
 
@@ -77,13 +77,13 @@ def set_decorator(decorate):
 
 
 def set_clock(clock):
-    """Read another clock than the monotonic one, in nanoseconds; None for that again."""
+    """Set the clock, which returns nanoseconds; None for the monotonic clock."""
     global _clock
     _clock = clock
 
 
 def set_segment(segment):
-    """Record into a segment from here on; None switches recording off."""
+    """Record into a segment from now on; None switches recording off."""
     global _segment, _slots
     cdef Slots slots = None if segment is None else segment.slots
     # Nothing is freed before both are set, so no other code sees one without the other.
@@ -94,12 +94,12 @@ def set_segment(segment):
 
 
 def current_segment():
-    """Return what is recorded into."""
+    """Return the segment that is recorded into; None if recording is off."""
     return _segment
 
 
 def is_on():
-    """Say whether observations are recorded."""
+    """Return whether observations are recorded."""
     return _slots is not None
 
 
@@ -174,9 +174,22 @@ def append_duration(label, end_ns, duration_ns):
 
 
 def record(label, measurement, prefix=CUSTOM):
-    """Record a value of one's own, taken now, for the files `<prefix>.*.csv`.
+    """Record a value with the current time, for the files `<prefix>.*.csv`.
 
-    Never raises: what can't be recorded is counted as dropped.
+    Nothing is recorded while recording is off.
+
+    Args:
+        label: Names the time series; at most 200 bytes of UTF-8 are kept.
+        measurement: The value, in any unit; an int or a float that fits into 64 bits.
+        prefix: Starts the names of the files: 1 to 40 letters, digits, `_` and `-`, not starting
+            with `-`, and none of `duration`, `runtime`, `account` and `profiler`.
+
+    Returns:
+        None. Never raises: an observation that can't be recorded is counted as dropped.
+
+    Example:
+        record("queue length", len(queue))
+        record("order value", 12.5, prefix="shop")
     """
     if _slots is not None:
         _append_value((prefix, label), measurement)
@@ -226,11 +239,26 @@ cdef enum:
 cdef class time_block:
     """time_block(label)\n--\n\nTime a block of code: `with time_block(label):` or `async with time_block(label):`.
 
-    The duration is recorded when the block is left, in whatever way, and what it
-    raises passes through. An object may be entered again while it is entered,
-    from other tasks and threads too: each entry is measured by itself.
-    Nothing is recorded for a block that was entered while recording was off.
-    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
+    The duration, in seconds with nanosecond resolution, is recorded when the block ends, also if
+    an exception ends it; the exception is not changed. The object may be entered again before
+    it is left, by other tasks and threads too: each entry is timed separately. Nothing is
+    recorded for a block that was entered while recording was off.
+
+    Args:
+        label: Names the time series in `duration.*.csv`; at most 200 bytes of UTF-8 are kept.
+
+    Returns:
+        A context manager for `with` and `async with`, which gives None. As a decorator,
+        `@time_block(label)` times a function, as `@time_it(label=label)` does.
+
+    Raises:
+        TypeError: If it decorates an object that is no function.
+
+    Example:
+        with time_block("parse"):
+            parse(text)
+        async with time_block("db query"):
+            await query()
     """
 
     cdef object _label

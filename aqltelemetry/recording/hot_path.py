@@ -1,8 +1,7 @@
 """The hot path: a timed block becomes a record in the current segment.
 
-This is the pure twin; `_hot_path.pyx` is the compiled one, and does the same. What
-is not usual goes the slow way, which the recorder connects: a label that is new, a
-segment that is full, a fault of ours.
+This is the pure twin; `_hot_path.pyx` is the compiled one, and does the same. A new label, a full
+segment or a fault takes the slow path, which the recorder sets.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from aqltelemetry.system import clock as clocks
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 SlowPath: TypeAlias = Callable[[SeriesKey, int, float, Layout], None]
-"""Records what the hot path leaves alone, and raises nothing."""
+"""Records what the hot path can't, and raises nothing."""
 
 
 class Decorate(Protocol):
@@ -42,7 +41,7 @@ _decorate: Decorate
 
 
 def set_slow_path(slow: SlowPath) -> None:
-    """Say how what is not usual is recorded."""
+    """Set the function that records what the hot path can't."""
     global _slow  # noqa: PLW0603 - a global is what the hot path reads fastest
     _slow = slow
 
@@ -54,7 +53,7 @@ def set_decorator(decorate: Decorate) -> None:
 
 
 def set_clock(clock: Callable[[], int] | None) -> None:
-    """Read another clock than the monotonic one, in nanoseconds; None for that again."""
+    """Set the clock, which returns nanoseconds; None for the monotonic clock."""
     global _monotonic_ns  # noqa: PLW0603 - as above
     _monotonic_ns = clock or clocks.monotonic_ns
 
@@ -65,18 +64,18 @@ def now_ns() -> int:
 
 
 def set_segment(segment: Segment | None) -> None:
-    """Record into a segment from here on; None switches recording off."""
+    """Record into a segment from now on; None switches recording off."""
     global _segment  # noqa: PLW0603 - as above
     _segment = segment
 
 
 def current_segment() -> Segment | None:
-    """Return what is recorded into."""
+    """Return the segment that is recorded into; None if recording is off."""
     return _segment
 
 
 def is_on() -> bool:
-    """Say whether observations are recorded."""
+    """Return whether observations are recorded."""
     return _segment is not None
 
 
@@ -90,14 +89,27 @@ def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
         body = _pack_duration(end_ns, duration_ns, label_id)
         at = next(segment.slots)
         _store_duration(segment.map, at, end_ns, duration_ns, label_id, crc32(body, at))
-    except Exception:  # noqa: BLE001 - the application must never see a fault of ours
+    except Exception:  # noqa: BLE001 - the application must never see a fault in aqltelemetry
         _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
 
 
 def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
-    """Record a value of one's own, taken now, for the files `<prefix>.*.csv`.
+    """Record a value with the current time, for the files `<prefix>.*.csv`.
 
-    Never raises: what can't be recorded is counted as dropped.
+    Nothing is recorded while recording is off.
+
+    Args:
+        label: Names the time series; at most 200 bytes of UTF-8 are kept.
+        measurement: The value, in any unit; an int or a float that fits into 64 bits.
+        prefix: Starts the names of the files: 1 to 40 letters, digits, `_` and `-`, not starting
+            with `-`, and none of `duration`, `runtime`, `account` and `profiler`.
+
+    Returns:
+        None. Never raises: an observation that can't be recorded is counted as dropped.
+
+    Example:
+        record("queue length", len(queue))
+        record("order value", 12.5, prefix="shop")
     """
     segment = _segment
     if segment is None:
@@ -130,11 +142,26 @@ def append_value(key: SeriesKey, measurement: float) -> None:
 class time_block:  # noqa: N801 - used as a statement's word, like a function
     """Time a block of code: `with time_block(label):` or `async with time_block(label):`.
 
-    The duration is recorded when the block is left, in whatever way, and what it
-    raises passes through. An object may be entered again while it is entered,
-    from other tasks and threads too: each entry is measured by itself.
-    Nothing is recorded for a block that was entered while recording was off.
-    `@time_block(label)` decorates a function, as `@time_it(label=label)` does.
+    The duration, in seconds with nanosecond resolution, is recorded when the block ends, also if
+    an exception ends it; the exception is not changed. The object may be entered again before
+    it is left, by other tasks and threads too: each entry is timed separately. Nothing is
+    recorded for a block that was entered while recording was off.
+
+    Args:
+        label: Names the time series in `duration.*.csv`; at most 200 bytes of UTF-8 are kept.
+
+    Returns:
+        A context manager for `with` and `async with`, which gives None. As a decorator,
+        `@time_block(label)` times a function, as `@time_it(label=label)` does.
+
+    Raises:
+        TypeError: If it decorates an object that is no function.
+
+    Example:
+        with time_block("parse"):
+            parse(text)
+        async with time_block("db query"):
+            await query()
     """
 
     # None while not entered; the start of a single entry; all entries once there

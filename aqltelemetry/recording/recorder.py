@@ -1,27 +1,29 @@
-"""Around the hot path: what one recording owns, and the slow way of a record.
+"""A recording: its current segment, its drops, and the slow path of a record.
 
-Nothing here waits, but for moments while a table for many new labels is made, and nothing
-locks, logs or raises into the application: it may run on any thread, in a signal handler or
-collector callback, and in the middle of itself.
-The hot path itself is in `hot_path`, of which there is a compiled twin; here it is
-chosen, and here the rest of the package gets it from.
+Nothing here blocks, apart from short waits while segments are late, and nothing takes a lock,
+logs or raises into the application: all of it may run on any thread, in a signal handler or
+collector callback, and interrupt itself. `log_drops` is the exception.
+
+The hot path is in `hot_path`, which has a compiled twin. This module chooses between them; all
+other modules import the hot path's functions from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from aqltelemetry.errors import PrefixError
-from aqltelemetry.journal.counters import ERROR, INVALID, NO_SEGMENT
+from aqltelemetry.journal.counters import DROP_COUNTERS, ERROR, INVALID, NO_SEGMENT
 from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.labels import SeriesKey
-from aqltelemetry.journal.segment import Segment
+from aqltelemetry.journal.segment import AtomicCounter, Segment
 from aqltelemetry.observation import RUNTIME, Kind, Series
-from aqltelemetry.recording.drops import Drops
-from aqltelemetry.system.clock import Anchor
+from aqltelemetry.system.clock import Anchor, monotonic_ns
 from aqltelemetry.system.extensions import choose
+from aqltelemetry.system.logs import log
 
 if TYPE_CHECKING:
     from aqltelemetry.recording import hot_path as hot
@@ -29,7 +31,8 @@ else:
     hot = choose("aqltelemetry.recording.hot_path")
 
 _TRIES = 4
-_DROPS_A_BREATH = 256
+_DROPS_PER_WAIT = 256
+_MAX_CHARS = 200
 append_duration = hot.append_duration
 record = hot.record
 time_block = hot.time_block
@@ -40,27 +43,31 @@ set_decorator = hot.set_decorator
 
 
 class Pool(Protocol):
-    """Makes segments ahead, on a thread of its own; its methods may be called in any context."""
+    """The threads that make a recording's segments ahead and write them out."""
 
     def notify(self) -> None:
-        """Note that a segment is full."""
+        """Look for filled segments soon; called on any thread and in any context."""
         ...
 
     def request_label_table(self) -> None:
-        """Note that a segment has many labels, and no table of them."""
+        """Make a label table soon; called like `notify`, for each label while there is none."""
         ...
 
-    def throttle(self, segment: Segment) -> None:
-        """Wait for a moment if the segment after `segment` is late; called during a record."""
+    def throttle(self, segment: Segment, /) -> None:
+        """Wait for a moment if segments are late; called while a record is made."""
         ...
-
-
-MakeSegment = Callable[[Segment], Segment | None]
-"""Makes the segment after a full one at once; None where that fails, or is in progress."""
 
 
 class Recording:
-    """What one start of recording owns of the hot path: segment, anchor, drops."""
+    """One recording from its start to its end, as the hot path uses it.
+
+    Args:
+        first: The segment to start in.
+        anchor: Turns the times of records into timepoints.
+        pool: The threads that work for it; None in a forked child, which has none.
+        make_segment: Makes the segment after a full one that has no successor yet; returns
+            None if it can't. By default nothing is made while the application waits.
+    """
 
     def __init__(
         self,
@@ -68,38 +75,63 @@ class Recording:
         anchor: Anchor,
         *,
         pool: Pool | None = None,
-        make_segment: MakeSegment | None = None,
+        make_segment: Callable[[Segment], Segment | None] | None = None,
     ) -> None:
-        """Begin in the segment `first`; `pool` makes the next ones, else `make_segment` does."""
-        self.pool = pool
-        self._make_segment = make_segment
         self.anchor = anchor
         self.segment = first
-        self.dropping = Drops()
+        self.pool = pool
+        self._make_segment = make_segment
+        self._drops: dict[str, AtomicCounter] = {}
+        self._last_drop_ns: dict[str, int] = {}
+        self._causes: dict[str, str] = {}
+        self._logged: set[str] = set()
         first.append_anchor(anchor)
 
     @property
     def drops(self) -> Mapping[str, int]:
         """How many observations were dropped since the start, by reason."""
-        return self.dropping.totals
+        return {reason: counter.value for reason, counter in list(self._drops.items())}
 
-    def drop(self, reason: str) -> None:
-        """Count an observation that is not kept."""
-        number = self.dropping.count(reason)
-        # Of the segment that is current after the count: `advance` carries on the others.
-        self.dropping.keep(reason, number, self.segment)
-        if self.pool is not None and reason is NO_SEGMENT and number % _DROPS_A_BREATH == 0:
+    def drop(self, reason: str, key: object = None, cause: object = "") -> None:
+        """Count a dropped observation, in the current segment too, where a kill can't undo it.
+
+        `key` names its series; `cause` is a text or an exception. Both are kept for the log, for
+        the first drop of each reason.
+        """
+        if reason not in self._causes:
+            self._causes[reason] = _describe(key, cause)
+        self._last_drop_ns[reason] = monotonic_ns()
+        number = self._drops.setdefault(reason, AtomicCounter()).step() + 1
+        # Read after the count: `advance` stores all earlier totals in the segment it enters.
+        self._store_drop(reason, number, self.segment)
+        if reason is NO_SEGMENT and number % _DROPS_PER_WAIT == 0 and self.pool is not None:
             self.pool.throttle(self.segment)
+
+    def store_drops(self, segment: Segment) -> None:
+        """Store the number of drops, by reason, in a segment."""
+        for reason, total in self.drops.items():
+            self._store_drop(reason, total, segment)
+
+    def _store_drop(self, reason: str, total: int, segment: Segment) -> None:
+        with suppress(Exception):
+            segment.store_counter(DROP_COUNTERS[reason], total, self._last_drop_ns[reason])
 
     def log_drops(self) -> None:
         """Log each reason for which something was dropped, once; on a thread that may wait."""
-        self.dropping.log()
+        for reason, cause in list(self._causes.items()):
+            if reason not in self._logged:
+                self._logged.add(reason)
+                log.warning(
+                    "an observation was dropped (%s): %s; later ones are counted only, as "
+                    "`telemetry dropped %s`",
+                    *(reason, cause, reason),
+                )
 
     def renew(self, anchor: Anchor) -> None:
         """Turn the times of later records into timepoints by another anchor.
 
-        A segment entered in between must not set time back: an anchor that is
-        ahead of the last is announced before it is stored, one behind after.
+        A segment entered in between must not set time back. So an anchor that is ahead of the
+        last one is set before it is stored, one that is behind it after.
         """
         if anchor.offset_ns >= self.anchor.offset_ns:
             self.anchor = anchor
@@ -108,11 +140,11 @@ class Recording:
         self.anchor = anchor
 
     def advance(self, full: Segment) -> bool:
-        """Go on in the segment after `full`; False when there is none.
+        """Continue in the segment after `full`; return False if there is none.
 
-        Every thread that finds a segment full does the same, so it matters neither
-        how many do nor when: one that comes late sets back to a segment that is
-        full too, from where the next record goes forward again.
+        Each thread that finds a segment full calls this, in any number and at any time. One that
+        comes late sets the recording back to a segment that is full too; from there the next
+        record moves forward again.
         """
         successor = full.successor
         if successor is None and self._make_segment is not None:
@@ -121,24 +153,63 @@ class Recording:
             return False
         successor.append_anchor(self.anchor)
         self.segment = successor
-        self.dropping.carry(successor)
+        self.store_drops(successor)
         hot.set_segment(successor)
-        if _recording is not self:  # switched off, or over, since this began
+        if _recording is not self:  # it was switched off or replaced meanwhile
             hot.set_segment(_recording.segment if _recording else None)
-        if self.pool is not None:
-            self.pool.notify()
         return True
 
     def append(self, key: tuple[str, str], value: float) -> None:
-        """Record a value of a series, by its prefix and label, taken now.
+        """Record a value of a series, given by prefix and label, with the current time.
 
-        Unlike `record`, it takes the prefix of the samplers' own series.
+        Unlike `record`, it accepts the prefix of the built-in samplers' series.
         """
         if _recording is self:
             prefix, label = key
             hot.append_value(
                 Series(RUNTIME, label, Kind.FLOAT) if prefix == RUNTIME else key, value
             )
+
+    def append_slowly(self, key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
+        """Record what the hot path could not, or count it as dropped; raises nothing."""
+        dropped: tuple[str, object] | None
+        try:
+            dropped = self._append(key, at_ns, value, layout)
+        except Exception as exc:  # noqa: BLE001 - a fault here must not reach the application
+            dropped = INVALID if isinstance(exc, PrefixError) else ERROR, exc
+        if dropped is not None:
+            reason, cause = dropped
+            self.drop(reason, key, cause)
+
+    def _append(
+        self, key: SeriesKey, at_ns: int, value: float, layout: Layout
+    ) -> tuple[str, str] | None:
+        """Record a value; return why it is dropped, as reason and cause, if it is."""
+        pool = self.pool
+        for _ in range(_TRIES):
+            segment = hot.current_segment()
+            if segment is None or _recording is not self:  # switched off or replaced
+                return None
+            label_id = segment.id_of(key)
+            if pool is not None and segment.has_many_labels:
+                pool.request_label_table()
+            if label_id is not None:
+                # Packed before a slot is taken, since a value that can't be packed must not
+                # leave an empty slot.
+                body = _packed(layout, at_ns, value, label_id)
+                if body is None:
+                    return INVALID, f"{type(value).__name__} is no number, or is too large"
+                at = next(segment.slots, None)
+                if at is not None:
+                    layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
+                    if pool is not None:
+                        pool.throttle(segment)
+                    return None
+            if not self.advance(segment):
+                break
+            if pool is not None:
+                pool.notify()
+        return NO_SEGMENT, "the journal is full, or the next segment was not made in time"
 
 
 _recording: Recording | None = None
@@ -152,7 +223,7 @@ def install(recording: Recording) -> None:
 
 
 def remove(recording: Recording) -> None:
-    """Switch recording off, if it is this one that is on."""
+    """Switch recording off, if `recording` is the one that is on."""
     global _recording  # noqa: PLW0603 - as above
     if _recording is recording:
         _recording = None
@@ -160,7 +231,7 @@ def remove(recording: Recording) -> None:
 
 
 def switch_off() -> bool:
-    """Switch recording off, whichever it is; say whether it was on."""
+    """Switch any recording off; return whether one was on."""
     global _recording
     was_on, _recording = is_on(), None
     hot.set_segment(None)
@@ -168,46 +239,26 @@ def switch_off() -> bool:
 
 
 def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
-    try:
-        for _ in range(_TRIES):
-            segment, recording = hot.current_segment(), _recording
-            if segment is None or recording is None:
-                return
-            label_id = segment.id_of(key)
-            pool = recording.pool
-            if pool is not None and segment.has_many_labels:
-                pool.request_label_table()
-            if label_id is not None:
-                # Packed before a slot is taken: a value that can't be must not leave a hole.
-                body = _packed(layout, at_ns, value, label_id)
-                if body is None:
-                    _drop(INVALID, key, f"{type(value).__name__} is no number, or is too large")
-                    return
-                at = next(segment.slots, None)
-                if at is not None:
-                    layout.store(segment.map, at, at_ns, value, label_id, crc32(body, at))
-                    if pool is not None:
-                        pool.throttle(segment)
-                    return
-            if not recording.advance(segment):
-                break
-        _drop(NO_SEGMENT, key, "the journal is full, or the next segment was not made in time")
-    except Exception as exc:  # noqa: BLE001 - as above
-        _drop(INVALID if isinstance(exc, PrefixError) else ERROR, key, exc)
+    recording = _recording
+    if recording is not None:
+        recording.append_slowly(key, at_ns, value, layout)
 
 
 def _packed(layout: Layout, at_ns: int, value: float, label_id: int) -> bytes | None:
     try:
         return layout.pack(at_ns, value, label_id)
-    except Exception:  # noqa: BLE001 - what a value's own `__float__` raises, too
+    except Exception:  # noqa: BLE001 - a value's own `__float__` may raise anything
         return None
 
 
-def _drop(reason: str, key: SeriesKey, cause: object) -> None:
-    recording = _recording
-    if recording is not None:
-        recording.dropping.note(reason, key, cause)
-        recording.drop(reason)
+def _describe(key: object, cause: object) -> str:
+    """Return a text for the log; never raises."""
+    prefix, label = key[:2] if isinstance(key, tuple) else ("duration", key)
+    try:
+        text = f"{prefix!s:.50} {label!r:.{_MAX_CHARS}}: {cause!s:.{_MAX_CHARS}}"
+    except Exception as exc:  # noqa: BLE001 - a label's or exception's own method raised
+        text = f"a series without a printable name ({type(exc).__name__})"
+    return text
 
 
 hot.set_slow_path(_append)

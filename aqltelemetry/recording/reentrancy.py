@@ -1,4 +1,4 @@
-"""What both twins of a timed block share: its awaitable, and its entries when it has many."""
+"""Parts of both twins of a timed block: its awaitable, and its entries if several overlap."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ next(FINISHED, None)  # type: ignore[call-overload]
 
 
 async def awaited(awaitable: Awaitable[_T]) -> _T:
-    """Return what an awaitable comes to; as a coroutine of Python's, whatever that is."""
+    """Return the result of an awaitable of any kind; itself a Python coroutine."""
     return await awaitable
 
 
 class OverlappingEntries:
     """The entries of a block that is or was entered more than once at a time.
 
-    The first was made without noting by whom; whoever leaves and owns no other
-    entry is its owner. An owner's entries are left last in, first out.
+    The owner of the first entry is not known: a task that leaves the block and owns no other
+    entry is its owner. An owner leaves its last entry first.
     """
 
     __slots__ = ("_starts_ns", "first_ns")

@@ -1,56 +1,46 @@
-"""Keeps the recorder in segments: spares ahead, the full ones handed on behind.
+"""Provides a recording with spare segments, and hands on the filled ones.
 
-All of it happens on one thread of ours: neither the event loop nor a thread of
-the application ever makes, maps or removes a file.
+All of it runs on one thread of aqltelemetry: neither the event loop nor a thread of the
+application ever creates, maps or removes a file.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
-from aqltelemetry.journal.counters import TORN, UNREADABLE, CounterName
+from aqltelemetry.journal.counters import CounterName
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import RUNTIME
+from aqltelemetry.recording.accounting import Accounting
 from aqltelemetry.recording.recorder import Recording
+from aqltelemetry.recording.throttle import Throttle
 from aqltelemetry.system.clock import NS_PER_S, Anchor, monotonic_ns
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
-from aqltelemetry.system.unpatched import native
 
 _SPARES = 2
 _SPARES_PER_FILLED = 4
 _MAX_SPARES = 16
-_BREATH_S = 50e-6
-_LABELS_A_BREATH = 32
-_MAX_BREATHS = 32
-_RECORDS_A_STOP = 4096  # of the compiled twin's slots
-_RECORDS_A_BREATH = 256
-_BREATHS_A_STEP = 512
 _MANY_RECORDS = 4096
 _WARNING_EVERY_NS = 60_000_000_000
 
 
-class RecordCounts(NamedTuple):
-    """Where the records accepted by a writer are, at one moment."""
-
-    in_journal: int
-    published: int
-    lost: Mapping[str, int]
-    journal_bytes: int
-
-
 class SegmentPool:
-    """Feeds a recording with segments and hands on the full ones, in order.
+    """Keeps spare segments ready for a recording and hands on filled ones, in order.
 
-    `hand_on` is called on the keeper's thread, `is_behind`, whether those handed on are
-    late to be written, on any. `max_bytes` bounds the segments
-    of this writer, those handed on and not yet discarded included; at the bound
-    no segment is made, and the recorder drops what is newest.
+    `notify`, `request_label_table` and `throttle` may be called on any thread; all other
+    methods run on `thread`.
+
+    Args:
+        thread: The thread that creates and removes segments.
+        writer: Makes the segments.
+        hand_on: Called on `thread` with each sealed segment that holds records.
+        max_bytes: Limits the size of the writer's segments, including those handed on and not
+            yet released. At the limit no segment is made, and new observations are dropped.
+        is_behind: Returns whether several segments wait to be written; called on any thread.
     """
 
     def __init__(
@@ -61,220 +51,170 @@ class SegmentPool:
         max_bytes: int,
         is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.accounting = Accounting()
+        self.throttle = Throttle(is_behind)
         self._thread = thread
         self._writer = writer
         self._hand_on = hand_on
-        self._is_behind = is_behind
         self._max_bytes = max_bytes
-        self._lock = native("_thread", "allocate_lock")()
-        self._chain: list[Segment] = []
-        self._sealed: dict[SealedSegment, int] = {}
-        self._done_with: list[SealedSegment] = []
-        self._accepted = 0
-        self._published = 0
-        self._lost: Counter[str] = Counter()
+        self._released: list[SealedSegment] = []
         self._recording: Recording | None = None
-        self._begun_ns = monotonic_ns()
-        self._refused = False
+        self._sealed_ns = monotonic_ns()
+        self._is_full = False
         self._warned_ns: int | None = None
-        self._has_many_labels = False
-        self._waiting_labels = iter(range(_MAX_BREATHS * _LABELS_A_BREATH))
-        self._breaths = iter(range(_BREATHS_A_STEP))
+        self._needs_label_table = False
 
-    def counts(self) -> RecordCounts:
-        """Say where every record is that was accepted; consistent at any moment."""
-        with self._lock:
-            live = sum(segment.taken for segment in self._chain)
-            return RecordCounts(
-                in_journal=live + sum(self._sealed.values()),
-                published=self._published,
-                lost=dict(self._lost),
-                journal_bytes=self._journal_bytes(),
-            )
+    @property
+    def journal_bytes(self) -> int:
+        """Size of the writer's segments and of its label table, in bytes."""
+        table = 0 if self._writer.table is None else self._writer.table_bytes
+        return table + self.accounting.counts().segment_bytes
 
     def open(self, first: Segment, anchor: Anchor) -> Recording:
-        """Make the recording, which begins in the writer's first segment."""
+        """Return a recording that starts in the writer's first segment."""
         first.store_counter(CounterName.ACCEPTED_BEFORE, 0)
-        with self._lock:
-            self._chain.append(first)
+        self.accounting.add(first)
         recording = self._recording = Recording(first, anchor, pool=self)
-        self.notify()  # for spares, which recording need not wait for
+        self.notify()  # makes the spares, which recording need not wait for
         return recording
 
     def notify(self) -> None:
-        """Be told, on any thread and in any context, that a segment is full."""
+        """Make the pool's thread look for filled segments; may be called in any context."""
         self._thread.post(self.refill)
 
     def request_label_table(self) -> None:
-        """Be told, as above, that a segment has many labels, and no table of them.
-
-        Thousands of new labels within a few milliseconds would fill all spares before
-        the thread has had its turns at the interpreter; so it is let have some, by a
-        moment for every so many labels, and a few of these in all of a process's life.
-        """
-        if not self._has_many_labels:
-            self._has_many_labels = True
+        """Make the pool's thread make a label table; may be called in any context."""
+        if not self._needs_label_table:
+            self._needs_label_table = True
             self.notify()
-        number = next(self._waiting_labels, None)
-        if number is not None and number % _LABELS_A_BREATH == 0:
-            native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
-
-    def throttle(self, segment: Segment) -> None:
-        """Let our threads have a turn at the interpreter, if they are behind; amid a record.
-
-        An event loop whose turns only compute lets go of the interpreter for a microsecond
-        in each, whereupon a thread that waits for it begins anew to wait for the 5 ms after
-        which it may ask for it, so that one turn may take seconds to come, and a segment
-        takes tens of turns. Where these lead nowhere, as with a disk that hangs, they end.
-        """
-        # A segment just begun lasts, and the first one of a process has no successor yet.
-        is_late = segment.successor is None and segment.taken >= _RECORDS_A_STOP
-        if not is_late and not self._is_behind():
-            return
-        if next(self._breaths, None) is not None:
-            native("time", "sleep")(_BREATH_S)  # in which no greenlet runs
-            segment.stop_after(_RECORDS_A_BREATH)
+        self.throttle.for_new_label()
 
     def refill(self) -> None:
-        """Hand on the segments that recording has left, and provide new ones."""
-        self._refill(sealed=0)
-
-    def _refill(self, *, sealed: int) -> None:
-        recording = self._recording
-        if recording is None:
-            return
-        self._clear()
-        self._share_table()
-        # By number, since a late thread may set the recorder back for a moment.
-        current = recording.segment.header.sequence
-        filled = -sealed
-        while self._chain[0].header.sequence < current:
-            self._retire(self._chain[0])
-            filled += 1
-        # The more were filled since the last look, the more will be by the next, which
-        # may come late: a busy interpreter lets a thread wait, and so does a busy machine.
-        wanted = min(_SPARES + _SPARES_PER_FILLED * max(filled, 0), _MAX_SPARES)
-        while len(self._chain) <= wanted and self._extend():
-            pass
+        """Hand on the filled segments and make new spares."""
+        if self._recording is not None:
+            filled = self._hand_on_filled(self._recording)
+            self._make_spares(filled)
 
     def seal(self, quiet_s: float = 0.0) -> None:
-        """Have the current segment handed on if anything was recorded in it.
+        """Hand on the current segment if anything was recorded in it.
 
-        One that holds nothing but samples, and not many, is kept for `quiet_s` seconds.
+        A segment that holds only samples, and not many, is kept for `quiet_s` seconds.
         """
         recording = self._recording
         if recording is None:
             return
         segment, now_ns = recording.segment, monotonic_ns()
         is_quiet = segment.taken < _MANY_RECORDS and segment.holds_only(RUNTIME)
-        if is_quiet and now_ns - self._begun_ns < quiet_s * NS_PER_S:
+        if is_quiet and now_ns - self._sealed_ns < quiet_s * NS_PER_S:
             return
-        self._begun_ns = now_ns
+        self._sealed_ns = now_ns
         if segment.taken:
-            recording.advance(segment)
-            self._refill(sealed=1)
+            has_left = recording.advance(segment)
+            filled = self._hand_on_filled(recording)
+            self._make_spares(filled - 1 if has_left else filled)  # that one was not full
 
     def close(self) -> None:
-        """Hand on all that is left; recording must be off."""
+        """Hand on all segments that hold records; recording must be off."""
         recording, self._recording = self._recording, None
         if recording is not None:
-            self._end(recording)
-        while self._chain:
-            self._retire(self._chain[0])
-
-    def _end(self, recording: Recording) -> None:
-        """Have the last segment say that it is the last, if there is anything to account for."""
-        current = recording.segment.header.sequence
-        while self._chain[0].header.sequence < current:
-            self._retire(self._chain[0])
-        last = self._chain[0]
-        if last.taken or self._accepted or recording.drops:
-            recording.dropping.carry(last)
-            last.store_counter(CounterName.ENDED, 1)
-            self._retire(last, is_end=True)
+            self._hand_on_filled(recording)
+            last = self.accounting.live[0]
+            if last.taken or self.accounting.accepted or recording.drops:
+                recording.store_drops(last)
+                last.store_counter(CounterName.ENDED, 1)
+                self._retire(last, is_end=True)
+        while self.accounting.live:
+            self._retire(self.accounting.live[0])
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
-        """Remove a segment of which `records` are kept elsewhere; None: it can't be read."""
-        self._done_with.append(sealed)
-        self._clear()
-        self._breaths = iter(range(_BREATHS_A_STEP))
-        with self._lock:
-            accepted = self._sealed.pop(sealed)
-            self._published += records or 0
-            if lost := accepted - (records or 0):
-                self._lost[UNREADABLE if records is None else TORN] += lost
+        """Remove a segment of which `records` are published; None if it can't be read."""
+        self._released.append(sealed)
+        self._remove_released()
+        self.throttle.reset()
+        self.accounting.release(sealed, records)
         self._store_totals()
         self.refill()
 
-    def _clear(self) -> None:
-        """Remove the files of what is done with; one that can't be is tried again later."""
-        for sealed in tuple(self._done_with):
-            with suppress(OSError):
-                sealed.discard()
-                self._done_with.remove(sealed)
+    def _hand_on_filled(self, recording: Recording) -> int:
+        """Seal and hand on the segments that recording has left; return how many."""
+        self._remove_released()
+        self._share_label_table()
+        # By number, since a late thread may set the recording back for a moment.
+        current = recording.segment.header.sequence
+        filled = 0
+        while self.accounting.live[0].header.sequence < current:
+            self._retire(self.accounting.live[0])
+            filled += 1
+        return filled
 
     def _retire(self, segment: Segment, *, is_end: bool = False) -> None:
         sealed = seal(segment)
-        accepted = segment.taken
-        with self._lock:
-            del self._chain[0]
-            if accepted or is_end:
-                self._sealed[sealed] = accepted
-        self._accepted += accepted
+        keep = bool(sealed.accepted) or is_end
+        self.accounting.move(sealed, keep=keep)
         self._store_totals()
-        if accepted or is_end:
+        if keep:
             self._hand_on(sealed)
         else:
-            self._done_with.append(sealed)
-            self._clear()
+            self._released.append(sealed)
+            self._remove_released()
+
+    def _remove_released(self) -> None:
+        """Remove the files of released segments; one that can't be is tried again later."""
+        for sealed in tuple(self._released):
+            with suppress(OSError):
+                sealed.discard()
+                self._released.remove(sealed)
 
     def _store_totals(self) -> None:
-        """Have the next segment to be handed on tell what became of those before."""
-        if self._chain:
-            self._chain[0].store_counter(CounterName.ACCEPTED_BEFORE, self._accepted)
-            if unreadable := self._lost[UNREADABLE]:
-                self._chain[0].store_counter(CounterName.UNREADABLE, unreadable, monotonic_ns())
+        """Store the running totals in the next segment to be handed on."""
+        if self.accounting.live:
+            first = self.accounting.live[0]
+            first.store_counter(CounterName.ACCEPTED_BEFORE, self.accounting.accepted)
+            if unreadable := self.accounting.unreadable:
+                first.store_counter(CounterName.UNREADABLE, unreadable, monotonic_ns())
 
-    def _journal_bytes(self) -> int:
-        table = 0 if self._writer.table is None else self._writer.table_bytes
-        live = table + sum(segment.size_bytes for segment in self._chain)
-        return live + sum(sealed.size_bytes for sealed in self._sealed)
+    def _make_spares(self, filled: int) -> None:
+        # The more were filled since the last call, the more will be by the next one, which may
+        # come late: a busy interpreter makes a thread wait, and so does a busy machine.
+        wanted = min(_SPARES + _SPARES_PER_FILLED * max(filled, 0), _MAX_SPARES)
+        while len(self.accounting.live) <= wanted and self._make_spare():
+            pass
 
-    def _share_table(self) -> None:
-        """Have all segments use the writer's label table, once one has many labels."""
-        writer = self._writer
-        if not self._has_many_labels or writer.table is not None:
-            return
-        if self._journal_bytes() + writer.table_bytes > self._max_bytes:
-            return  # segments have room for labels of their own
-        with suppress(OSError):
-            table = writer.make_table()
-            for segment in self._chain:
-                # Those made before somebody removed the journal have the table from before.
-                if segment.table is None:
-                    segment.share(table)
-
-    def _extend(self) -> bool:
-        last = self._chain[-1]
-        self._share_table()
-        if self._journal_bytes() + last.size_bytes > self._max_bytes:
-            return self._refuse("the journal is at its limit of %d bytes", self._max_bytes)
+    def _make_spare(self) -> bool:
+        last = self.accounting.live[-1]
+        self._share_label_table()
+        if self.journal_bytes + last.size_bytes > self._max_bytes:
+            return self._warn("the journal is at its limit of %d bytes", self._max_bytes)
         try:
             last.successor = self._writer.new_segment()
         except OSError as exc:
-            return self._refuse("no room for the journal: %s", exc)
-        with self._lock:
-            self._chain.append(last.successor)
-        self._breaths = iter(range(_BREATHS_A_STEP))
-        self._refused = False
+            return self._warn("no room for the journal: %s", exc)
+        self.accounting.add(last.successor)
+        self.throttle.reset()
+        self._is_full = False
         return True
 
-    def _refuse(self, reason: str, detail: object) -> bool:
-        if not self._refused:
-            self._refused = True
+    def _warn(self, reason: str, detail: object) -> bool:
+        """Log why no segment can be made, at most once a minute; return False."""
+        if not self._is_full:
+            self._is_full = True
             now_ns = monotonic_ns()
             # A saturated program gets one segment and is refused the next, many times a second.
             if self._warned_ns is None or now_ns - self._warned_ns >= _WARNING_EVERY_NS:
                 self._warned_ns = now_ns
                 log.warning(reason + "; new observations are dropped once it is full", detail)
         return False
+
+    def _share_label_table(self) -> None:
+        """Make all segments use the writer's label table, once one segment has many labels."""
+        writer = self._writer
+        if not self._needs_label_table or writer.table is not None:
+            return
+        if self.journal_bytes + writer.table_bytes > self._max_bytes:
+            return  # segments have room for labels of their own
+        with suppress(OSError):
+            table = writer.make_table()
+            for segment in self.accounting.live:
+                # Those made before the journal was removed keep the table that went with it.
+                if segment.table is None:
+                    segment.share(table)

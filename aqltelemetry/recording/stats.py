@@ -1,4 +1,4 @@
-"""What a monitor tells of itself."""
+"""The statistics that a monitor returns."""
 
 from __future__ import annotations
 

@@ -39,18 +39,34 @@ def time_it(
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Time each run of a function: `@time_it`, `@time_it("label")` or `@time_it(label="label")`.
 
-    `label` is `module.qualified_name` by default. The duration of a coroutine
-    function is its run to completion, that of a generator or async generator
-    function from the first item asked for to its end or closing. The function
-    stays of its kind, with its signature and type.
+    The duration, in seconds with nanosecond resolution, is recorded in `duration.*.csv`: of a
+    coroutine function until it has completed; of a generator or async generator function from
+    the first item requested until it ends or is closed.
 
-    Any other function is timed until it returns, or until what it returns has ended: a
-    coroutine, generator or other awaitable object when it has run, a context manager from
-    its entry to its exit, a future or task from the call until it is done. A function that
-    prepares one of the first three is timed too; the pause until that begins is not. What is
-    returned and never awaited, entered or iterated is not recorded.
+    Any other function is timed until it returns, or until the object that it returns has ended:
+    a coroutine, generator or other awaitable when it has run, a context manager from its entry
+    to its exit, a future or task from the call until it is done. For the first three, the time
+    of the call counts too, and the pause until they start does not. A returned object that is
+    never awaited, entered or iterated is not recorded.
 
-    Raises TypeError for what is not a function, a static or a class method.
+    Args:
+        function: The function to time, or its label as a string.
+        label: Names the time series; by default `module.qualified_name`.
+
+    Returns:
+        The timed function, of the same kind and with the same signature; or, if only a label is
+        given, a decorator that returns it.
+
+    Raises:
+        TypeError: If the object is no function, static method or class method, or if two labels
+            are given.
+
+    Example:
+        @time_it
+        def parse(text): ...
+
+        @time_it("db query")
+        async def query(): ...
     """
     if isinstance(function, str):
         if label is not None:

@@ -1,7 +1,7 @@
 """Stand-ins for awaitable objects and asynchronous context managers that are timed.
 
 A stand-in does what its object does and has its class, as `isinstance` and all of its
-methods see it; only `is` and `type` tell the two apart.
+methods see it; only `is` and `type` show the difference.
 """
 
 from __future__ import annotations

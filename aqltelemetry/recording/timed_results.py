@@ -31,7 +31,7 @@ PLAIN_TYPES: dict[int, type] = {
 
 
 def follow(result: Any, label: str, block: time_block) -> Any:
-    """Have a result timed to its end, if it has one; return what the caller is to get.
+    """Time a result until it ends, if it is of a kind that does; return the result or its wrapper.
 
     `block` was entered before the function was called. Left as it is, it records the call.
     """
@@ -198,7 +198,7 @@ def _follow_context_manager(result: Any, label: str, block: time_block) -> Any:
 
 
 def _follow_future(result: Any, label: str, block: time_block) -> Any:
-    """Time from the call to when the future is done, whoever cancels or settles it."""
+    """Time from the call to when the future is done, also if it is cancelled."""
     done = getattr(result, "done", None)
     if done is not None and done():
         return result

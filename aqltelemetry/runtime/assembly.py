@@ -69,7 +69,7 @@ def assemble(
         _releaser(journal_thread, journal.pool, recovery),
         settings.max_file_age_s,
         # Before the limit is reached, so that there is room for what is recorded meanwhile.
-        lambda: journal.pool.counts().journal_bytes > settings.journal_bytes // 2,
+        lambda: journal.pool.journal_bytes > settings.journal_bytes // 2,
     )
     samplers = built_in_samplers(settings, stats, journal_thread, sink_thread)
     _announce(settings, journal.writer.path)

@@ -198,16 +198,16 @@ class Session:
 
     def stats(self) -> Stats:
         """Return the statistics of the recording at this moment."""
-        account = self._pool.counts()
+        counts = self._pool.accounting.counts()
         dropped = Counter(self._recording.drops)
-        dropped.update(account.lost)
+        dropped.update(counts.lost)
         return Stats(
-            recorded=account.published + account.in_journal + dropped.total(),
-            published=account.published,
-            in_journal=account.in_journal,
+            recorded=counts.published + counts.in_journal + dropped.total(),
+            published=counts.published,
+            in_journal=counts.in_journal,
             dropped=MappingProxyType(dropped),
             recovered=self._recovery.records,
-            journal_bytes=account.journal_bytes,
+            journal_bytes=self._pool.journal_bytes,
             is_crash_proof=self._parts.journal.writer.path is not None,
             is_off=self._parts.control.is_off,
             queue_depth=self._delivery.depth,

@@ -161,7 +161,7 @@ def test_a_label_table_outlives_a_segment_set_aside_if_there_are_others(
     assert path.exists() is not is_last
 
 
-def test_what_is_no_file_in_the_place_of_a_label_table_is_put_aside(root: Path) -> None:
+def test_a_directory_named_like_a_label_table_is_set_aside(root: Path) -> None:
     path = _dead(root, 1)
     (path / TABLE_NAME).mkdir()
     (dead,) = lock_dead_writers(root)

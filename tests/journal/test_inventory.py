@@ -21,7 +21,7 @@ def test_nobody_is_where_nothing_is(root: Path) -> None:
     assert take_inventory([root]).writers == []
 
 
-def test_the_living_and_the_dead_are_told_apart(root: Path) -> None:
+def test_living_and_dead_writers_are_distinguished(root: Path) -> None:
     alive = Writer.in_journal(root, writer_options("/there"))
     dead = Writer.in_journal(root, writer_options("/there"))
     for writer in (alive, dead, dead):
@@ -71,7 +71,7 @@ def test_a_process_is_asked_which_segments_it_has_in_memory(root: Path) -> None:
     writer.close()
 
 
-def test_a_process_that_there_is_not_is_told(tmp_path: Path) -> None:
+def test_a_process_that_does_not_exist_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(mapped_headers(1, tmp_path))
 

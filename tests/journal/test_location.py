@@ -73,7 +73,7 @@ def test_in_a_container_the_journal_is_on_the_volume(data: Path, mounts: Path, s
     assert _root(data, mounts, shm, container=True) == data / ".journal"
 
 
-def test_a_directory_in_memory_has_its_journal_beside(
+def test_a_directory_in_memory_has_its_journal_next_to_it(
     tmp_path: Path, mounts: Path, shm: Path
 ) -> None:
     directory = shm / "monitoring"
@@ -81,7 +81,7 @@ def test_a_directory_in_memory_has_its_journal_beside(
     assert _root(directory, mounts, shm) == directory / ".journal"
 
 
-def test_a_machine_without_a_memory_file_system_has_the_journal_beside(
+def test_without_a_memory_file_system_the_journal_is_next_to_the_files(
     data: Path, tmp_path: Path, shm: Path
 ) -> None:
     assert _root(data, _mounts(tmp_path, {"/": "ext4"}), shm) == data / ".journal"

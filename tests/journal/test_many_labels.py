@@ -51,7 +51,7 @@ asyncio.run(main())
 
 
 def _compared(found: Counter[str]) -> tuple[Counter[str], Counter[str]]:
-    """Return what is missing, and what there is beside it."""
+    """Return what is missing, and what else there is."""
     return _EXPECTED - found, found - _EXPECTED
 
 

@@ -175,7 +175,7 @@ def _shared(count: int) -> tuple[bytes, TableLabels]:
 
 
 @pytest.mark.parametrize("recovered", [False, True])
-def test_labels_of_the_table_are_read_beside_the_segments_own(recovered: bool) -> None:
+def test_labels_of_the_table_are_read_with_those_of_the_segment(recovered: bool) -> None:
     data, labels = _shared(700)
     reading = read_segment(
         data, recovered=recovered, context=Context(labels=labels), yield_gil=lambda: None

@@ -176,7 +176,7 @@ def test_a_segment_has_many_labels_when_a_quarter_of_its_table_is_full() -> None
     assert [*found, segment.has_many_labels] == [False, True, False]
 
 
-def test_the_limit_of_labels_holds_beside_a_table() -> None:
+def test_the_limit_of_labels_holds_with_a_table() -> None:
     (made,) = memory_segments(1)
     segment = Segment(made.map, made.header, None, LabelLimit(3))
     table = LabelTable(None, random_table_base())

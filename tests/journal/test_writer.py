@@ -185,7 +185,7 @@ def test_segments_made_after_a_label_table_share_it(root: Path) -> None:
     assert not root.exists()
 
 
-def test_a_label_table_is_left_to_whoever_recovers_the_segments(root: Path) -> None:
+def test_a_label_table_is_left_for_the_recovery_of_the_segments(root: Path) -> None:
     writer = Writer.in_journal(root, writer_options())
     writer.make_table()
     writer.new_segment()

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, each observation is somewhere, and told to be there."""
+"""After any sequence of events, each observation is in one place, and counted there."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class _Process:
         self.writer = Writer.in_journal(
             root, WriterOptions(str(directory), 16 << 20, epoch_ns, LabelLimit())
         )
-        self.keeper = SegmentPool(inline, self.writer, self.handed.append, 8 << 20)
-        self.recording = self.keeper.open(self.writer.new_segment(), read_anchor())
+        self.pool = SegmentPool(inline, self.writer, self.handed.append, 8 << 20)
+        self.recording = self.pool.open(self.writer.new_segment(), read_anchor())
         self.sink = CsvSink(str(directory), inline, Retention(str(directory), 1 << 40, 10**9))
         recorder.install(self.recording)
 
@@ -141,7 +141,7 @@ class Accounting(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         assert self.process is not None
-        self.process.keeper.seal()
+        self.process.pool.seal()
 
     @precondition(lambda self: self.process is not None)
     @rule()
@@ -170,7 +170,7 @@ class Accounting(RuleBasedStateMachine):
             mine.taken.clear()
             return
         for segment in kept:
-            mine.keeper.release(*mine.taken.pop(segment))
+            mine.pool.release(*mine.taken.pop(segment))
 
     @precondition(lambda self: self.process is not None)
     @rule(hours=st.sampled_from((-1, 1)))
@@ -192,7 +192,7 @@ class Accounting(RuleBasedStateMachine):
         mine = self.process
         assert mine is not None
         recorder.remove(mine.recording)
-        mine.keeper.close()
+        mine.pool.close()
         while mine.handed and not self.is_full:
             self.write()
         self.flush()

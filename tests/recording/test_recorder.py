@@ -220,7 +220,7 @@ def test_values_are_recorded_under_their_prefix(recorded: Rows) -> None:
 
 
 class Odd:
-    """A number whose value can't be had."""
+    """A number whose value can't be read."""
 
     def __float__(self) -> float:
         raise ZeroDivisionError
@@ -357,7 +357,7 @@ def test_without_a_next_segment_what_is_newest_is_dropped_and_counted(
     assert [value for *_, value in recorded()] == list(range(room))
 
 
-def test_a_fault_of_ours_is_swallowed_and_counted(
+def test_a_fault_in_aqltelemetry_is_swallowed_and_counted(
     on: tuple[Recording, ManualSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(Segment, "id_of")
@@ -387,7 +387,7 @@ def test_eight_threads_lose_and_repeat_nothing(recorded: Rows) -> None:
     assert len(set(rows)) == 80_000
 
 
-def test_collector_callbacks_record_amid_records(recorded: Rows) -> None:
+def test_collector_callbacks_record_during_records(recorded: Rows) -> None:
     class Node:
         """An object that the collector counts when it is made."""
 
@@ -414,7 +414,7 @@ def test_collector_callbacks_record_amid_records(recorded: Rows) -> None:
     assert labels.count("collection start") + labels.count("collection stop") == calls
 
 
-def test_signal_handlers_record_amid_records(recorded: Rows) -> None:
+def test_signal_handlers_record_during_records(recorded: Rows) -> None:
     received = 0
 
     def handler(number: int, frame: object) -> None:

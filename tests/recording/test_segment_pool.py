@@ -18,8 +18,7 @@ from aqltelemetry.journal.salvage import read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
-from aqltelemetry.recording import recorder
-from aqltelemetry.recording import segment_pool as keeper_module
+from aqltelemetry.recording import recorder, segment_pool, throttle
 from aqltelemetry.recording.recorder import Recording, record
 from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.runtime.delivery import read_sealed
@@ -32,19 +31,19 @@ _CAPACITY = 32_597
 _ANCHOR = Anchor(0, EPOCH_NS)
 
 
-class Kept:
-    """A keeper with its recording on; what it hands on is in `handed`."""
+class Pooled:
+    """A pool with its recording on; what it hands on is in `handed`."""
 
     def __init__(self, thread: WorkerThread, writer: Writer, max_bytes: int = 64 << 20) -> None:
         self.handed: list[SealedSegment] = []
         self.thread = thread
         self.writer = writer
         self.is_behind = False
-        self.keeper = SegmentPool(
+        self.pool = SegmentPool(
             thread, writer, self.handed.append, max_bytes, lambda: self.is_behind
         )
         self.recording: Recording = self.on_thread(
-            lambda: self.keeper.open(self.writer.new_segment(), _ANCHOR)
+            lambda: self.pool.open(self.writer.new_segment(), _ANCHOR)
         )
         recorder.install(self.recording)
 
@@ -66,82 +65,82 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
-    yield from _kept(tmp_path, thread)
+def pooled(tmp_path: Path, thread: WorkerThread) -> Iterator[Pooled]:
+    yield from _pooled(tmp_path, thread)
 
 
 @pytest.fixture
-def small(tmp_path: Path, thread: WorkerThread) -> Iterator[Kept]:
-    yield from _kept(tmp_path, thread, 4 * SEGMENT_BYTES)
+def small(tmp_path: Path, thread: WorkerThread) -> Iterator[Pooled]:
+    yield from _pooled(tmp_path, thread, 4 * SEGMENT_BYTES)
 
 
-def _kept(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> Iterator[Kept]:
-    kept = Kept(thread, Writer.in_journal(tmp_path, writer_options()), max_bytes)
-    kept.settle()  # its spares are there, however busy the machine is
-    yield kept
-    recorder.remove(kept.recording)
-    kept.on_thread(kept.keeper.close)
-    kept.writer.close()
+def _pooled(tmp_path: Path, thread: WorkerThread, max_bytes: int = 64 << 20) -> Iterator[Pooled]:
+    pooled = Pooled(thread, Writer.in_journal(tmp_path, writer_options()), max_bytes)
+    pooled.settle()  # its spares are there, however busy the machine is
+    yield pooled
+    recorder.remove(pooled.recording)
+    pooled.on_thread(pooled.pool.close)
+    pooled.writer.close()
 
 
-def test_two_spares_are_the_first_that_the_thread_makes(kept: Kept) -> None:
-    kept.settle()
-    assert kept.files() == ["000001.seg", "000002.seg", "000003.seg"]
-    assert kept.keeper.counts().journal_bytes == 3 * SEGMENT_BYTES
+def test_two_spares_are_the_first_that_the_thread_makes(pooled: Pooled) -> None:
+    pooled.settle()
+    assert pooled.files() == ["000001.seg", "000002.seg", "000003.seg"]
+    assert pooled.pool.journal_bytes == 3 * SEGMENT_BYTES
 
 
-def test_a_full_segment_is_handed_on_and_replaced(kept: Kept) -> None:
-    kept.fill()
+def test_a_full_segment_is_handed_on_and_replaced(pooled: Pooled) -> None:
+    pooled.fill()
     record("one more", 1.0)
-    kept.settle()
-    assert [sealed.id.sequence for sealed in kept.handed] == [1]
-    assert kept.handed[0].accepted == _CAPACITY
-    account = kept.keeper.counts()
-    assert (account.in_journal, account.published) == (_CAPACITY + 1, 0)
-    assert kept.files()[-1] >= "000004.seg"
-    assert kept.recording.drops == {}
+    pooled.settle()
+    assert [sealed.id.sequence for sealed in pooled.handed] == [1]
+    assert pooled.handed[0].accepted == _CAPACITY
+    counts = pooled.pool.accounting.counts()
+    assert (counts.in_journal, counts.published) == (_CAPACITY + 1, 0)
+    assert pooled.files()[-1] >= "000004.seg"
+    assert pooled.recording.drops == {}
 
 
-def test_sealing_hands_on_what_was_recorded_in_a_file_of_its_size(kept: Kept) -> None:
+def test_sealing_hands_on_what_was_recorded_in_a_file_of_its_size(pooled: Pooled) -> None:
     record("x", 1.0)
-    kept.on_thread(kept.keeper.seal)
-    (sealed,) = kept.handed
+    pooled.on_thread(pooled.pool.seal)
+    (sealed,) = pooled.handed
     assert sealed.accepted == 1
     assert sealed.size_bytes < SEGMENT_BYTES // 3
 
 
-def test_an_unused_segment_is_not_sealed(kept: Kept) -> None:
-    kept.on_thread(kept.keeper.seal)
-    assert kept.handed == []
+def test_an_unused_segment_is_not_sealed(pooled: Pooled) -> None:
+    pooled.on_thread(pooled.pool.seal)
+    assert pooled.handed == []
 
 
-def test_what_is_kept_elsewhere_leaves_the_journal(kept: Kept) -> None:
+def test_what_is_kept_elsewhere_leaves_the_journal(pooled: Pooled) -> None:
     record("x", 1.0)
-    kept.on_thread(kept.keeper.seal)
-    (sealed,) = kept.handed
-    kept.on_thread(lambda: kept.keeper.release(sealed, 1))
-    account = kept.keeper.counts()
-    assert (account.in_journal, account.published, account.lost) == (0, 1, {})
+    pooled.on_thread(pooled.pool.seal)
+    (sealed,) = pooled.handed
+    pooled.on_thread(lambda: pooled.pool.release(sealed, 1))
+    counts = pooled.pool.accounting.counts()
+    assert (counts.in_journal, counts.published, counts.lost) == (0, 1, {})
     assert sealed.path is not None
     assert not sealed.path.exists()
 
 
 @pytest.mark.parametrize(("records", "reason"), [(2, TORN), (None, UNREADABLE)])
 def test_accepted_records_that_are_not_there_are_lost_with_a_reason(
-    kept: Kept, records: int | None, reason: str
+    pooled: Pooled, records: int | None, reason: str
 ) -> None:
     for _ in range(5):
         record("x", 1.0)
-    kept.on_thread(kept.keeper.seal)
-    (sealed,) = kept.handed
-    kept.on_thread(lambda: kept.keeper.release(sealed, records))
-    account = kept.keeper.counts()
-    assert account.published == (records or 0)
-    assert account.lost == {reason: 5 - (records or 0)}
+    pooled.on_thread(pooled.pool.seal)
+    (sealed,) = pooled.handed
+    pooled.on_thread(lambda: pooled.pool.release(sealed, records))
+    counts = pooled.pool.accounting.counts()
+    assert counts.published == (records or 0)
+    assert counts.lost == {reason: 5 - (records or 0)}
 
 
 def test_at_its_limit_the_newest_is_dropped_and_counted(
-    small: Kept, caplog: pytest.LogCaptureFixture
+    small: Pooled, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "aqltelemetry"):
         for _ in range(4):
@@ -150,33 +149,33 @@ def test_at_its_limit_the_newest_is_dropped_and_counted(
         record("too many", 1.0)
         small.settle()
         record("still too many", 1.0)
-    account = small.keeper.counts()
-    assert account.journal_bytes <= 4 * SEGMENT_BYTES
-    assert account.in_journal == 4 * _CAPACITY
+    counts = small.pool.accounting.counts()
+    assert small.pool.journal_bytes <= 4 * SEGMENT_BYTES
+    assert counts.in_journal == 4 * _CAPACITY
     assert small.recording.drops == {NO_SEGMENT: 2}
     assert [each.message for each in caplog.records] == [
         "the journal is at its limit of 4194304 bytes; new observations are dropped once it is full"
     ]
 
 
-def test_recording_goes_on_when_there_is_room_again(small: Kept) -> None:
+def test_recording_goes_on_when_there_is_room_again(small: Pooled) -> None:
     for _ in range(4):
         small.fill()
         small.settle()
     record("dropped", 1.0)
     first = small.handed[0]
-    small.on_thread(lambda: small.keeper.release(first, first.accepted))
-    record("kept", 1.0)
+    small.on_thread(lambda: small.pool.release(first, first.accepted))
+    record("pooled", 1.0)
     assert small.recording.drops == {NO_SEGMENT: 1}
-    assert small.keeper.counts().in_journal == 3 * _CAPACITY + 1
+    assert small.pool.accounting.counts().in_journal == 3 * _CAPACITY + 1
 
 
 def test_a_journal_that_is_full_again_and_again_is_logged_once_a_minute(
-    small: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small: Pooled, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     times_ns = (0, 1_000_000_000, 59_999_999_999, 60_000_000_000, 60_000_000_001)
     now_ns = [0]
-    monkeypatch.setattr(keeper_module, "monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr(segment_pool, "monotonic_ns", lambda: now_ns[0])
     logged = []
     with caplog.at_level(logging.WARNING, "aqltelemetry"):
         for now_ns[0] in times_ns:
@@ -186,56 +185,59 @@ def test_a_journal_that_is_full_again_and_again_is_logged_once_a_minute(
             logged.append(len(caplog.records))
             while small.handed:
                 sealed = small.handed.pop()
-                small.on_thread(partial(small.keeper.release, sealed, sealed.accepted))
+                small.on_thread(partial(small.pool.release, sealed, sealed.accepted))
     assert logged == [1, 1, 1, 2, 2]
 
 
-def test_a_full_disk_is_told_once_and_recovered_from(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_full_disk_is_logged_once_and_recovered_from(
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full() -> Segment:
         raise OSError(errno.ENOSPC, "no space")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "aqltelemetry"):
-        patch.setattr(kept.writer, "new_segment", full)
+        patch.setattr(pooled.writer, "new_segment", full)
         for _ in range(2):
             record("x", 1.0)
-            kept.on_thread(kept.keeper.seal)
-            kept.on_thread(kept.keeper.refill)
+            pooled.on_thread(pooled.pool.seal)
+            pooled.on_thread(pooled.pool.refill)
         record("in the last spare", 1.0)
-        kept.on_thread(kept.keeper.seal)
+        pooled.on_thread(pooled.pool.seal)
     assert [each.message for each in caplog.records] == [
         "no room for the journal: [Errno 28] no space; new observations are dropped once it is full"
     ]
-    kept.on_thread(kept.keeper.refill)
-    kept.on_thread(kept.keeper.seal)
-    assert sum(sealed.accepted or 0 for sealed in kept.handed) == 3
-    assert kept.recording.drops == {}
+    pooled.on_thread(pooled.pool.refill)
+    pooled.on_thread(pooled.pool.seal)
+    assert sum(sealed.accepted or 0 for sealed in pooled.handed) == 3
+    assert pooled.recording.drops == {}
 
 
-def test_more_spares_are_made_the_faster_they_fill(kept: Kept) -> None:
+def test_more_spares_are_made_the_faster_they_fill(pooled: Pooled) -> None:
     for _ in range(3):
-        kept.fill()
-    kept.settle()
+        pooled.fill()
+    pooled.settle()
     # One or two steps were met at once, depending on when the thread came to look.
-    assert kept.keeper.counts().in_journal + sum(kept.recording.drops.values()) == 3 * _CAPACITY
-    kept.on_thread(kept.keeper.refill)
-    assert len(kept.files()) - len(kept.handed) <= 17
+    assert (
+        pooled.pool.accounting.counts().in_journal + sum(pooled.recording.drops.values())
+        == 3 * _CAPACITY
+    )
+    pooled.on_thread(pooled.pool.refill)
+    assert len(pooled.files()) - len(pooled.handed) <= 17
 
 
-def test_sealing_a_segment_makes_no_more_spares(kept: Kept) -> None:
+def test_sealing_a_segment_makes_no_more_spares(pooled: Pooled) -> None:
     record("x", 1.0)
-    kept.on_thread(kept.keeper.seal)
-    kept.settle()
-    assert kept.files() == ["000001.seg", "000002.seg", "000003.seg", "000004.seg"]
+    pooled.on_thread(pooled.pool.seal)
+    pooled.settle()
+    assert pooled.files() == ["000001.seg", "000002.seg", "000003.seg", "000004.seg"]
 
 
-def test_closing_hands_on_everything(kept: Kept) -> None:
+def test_closing_hands_on_everything(pooled: Pooled) -> None:
     record("x", 1.0)
-    recorder.remove(kept.recording)
-    kept.on_thread(kept.keeper.close)
-    assert [sealed.accepted for sealed in kept.handed] == [1]
-    assert kept.files() == ["000001.seg"]
+    recorder.remove(pooled.recording)
+    pooled.on_thread(pooled.pool.close)
+    assert [sealed.accepted for sealed in pooled.handed] == [1]
+    assert pooled.files() == ["000001.seg"]
 
 
 def _record_labels(count: int) -> None:
@@ -243,91 +245,91 @@ def _record_labels(count: int) -> None:
         record(f"label {number}", 1.0)
 
 
-def test_a_process_with_few_labels_makes_no_label_table(kept: Kept) -> None:
+def test_a_process_with_few_labels_makes_no_label_table(pooled: Pooled) -> None:
     _record_labels(256)
-    kept.on_thread(kept.keeper.seal)
-    kept.settle()
-    assert TABLE_NAME not in kept.files()
-    assert kept.writer.table is None
+    pooled.on_thread(pooled.pool.seal)
+    pooled.settle()
+    assert TABLE_NAME not in pooled.files()
+    assert pooled.writer.table is None
 
 
-def test_many_labels_are_in_a_table_that_all_segments_share(kept: Kept) -> None:
+def test_many_labels_are_in_a_table_that_all_segments_share(pooled: Pooled) -> None:
     _record_labels(300)
-    kept.settle()
-    assert TABLE_NAME in kept.files()
-    assert {segment.table for segment in kept.keeper._chain} == {kept.writer.table}
-    assert kept.keeper.counts().journal_bytes == 3 * SEGMENT_BYTES + TABLE_BYTES
+    pooled.settle()
+    assert TABLE_NAME in pooled.files()
+    assert {segment.table for segment in pooled.pool.accounting.live} == {pooled.writer.table}
+    assert pooled.pool.journal_bytes == 3 * SEGMENT_BYTES + TABLE_BYTES
     _record_labels(10_000)
     for _ in range(20_000):
         record("label 0", 1.0)
-    assert kept.recording.segment.header.sequence == 1
-    assert kept.recording.drops == {}
+    assert pooled.recording.segment.header.sequence == 1
+    assert pooled.recording.drops == {}
 
 
-def test_no_later_segment_registers_a_label_again(kept: Kept) -> None:
+def test_no_later_segment_registers_a_label_again(pooled: Pooled) -> None:
     _record_labels(300)
-    kept.settle()
+    pooled.settle()
     for _ in range(3):
         _record_labels(300)
-        kept.on_thread(kept.keeper.seal)
-    kept.settle()
-    assert kept.recording.segment.header.sequence == 4
-    assert kept.writer.table is not None
-    assert len(kept.writer.table.labels.series) == 300
-    for sealed in kept.handed[1:]:
+        pooled.on_thread(pooled.pool.seal)
+    pooled.settle()
+    assert pooled.recording.segment.header.sequence == 4
+    assert pooled.writer.table is not None
+    assert len(pooled.writer.table.labels.series) == 300
+    for sealed in pooled.handed[1:]:
         data = sealed.read()
         assert not any(data[LABELS_AT:RECORDS_AT])
         assert read_sealed(sealed).records == 300
 
 
-def test_a_burst_of_new_labels_is_kept_whole(kept: Kept) -> None:
+def test_a_burst_of_new_labels_is_kept_whole(pooled: Pooled) -> None:
     """Though no other thread gets the interpreter lock but what is given away."""
     _record_labels(10_000)
-    assert kept.recording.drops == {}
+    assert pooled.recording.drops == {}
 
 
 def test_no_label_table_is_made_beyond_the_journals_limit(
     tmp_path: Path, thread: WorkerThread
 ) -> None:
-    for kept in _kept(tmp_path, thread, 4 * SEGMENT_BYTES):
+    for pooled in _pooled(tmp_path, thread, 4 * SEGMENT_BYTES):
         _record_labels(2_000)
-        kept.settle()
-        assert kept.keeper.counts().journal_bytes <= 4 * SEGMENT_BYTES
-        assert TABLE_NAME not in kept.files()
-        assert kept.keeper.counts().in_journal == 2_000
+        pooled.settle()
+        assert pooled.pool.journal_bytes <= 4 * SEGMENT_BYTES
+        assert TABLE_NAME not in pooled.files()
+        assert pooled.pool.accounting.counts().in_journal == 2_000
 
 
 def test_a_label_table_that_can_not_be_made_is_tried_again(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full() -> LabelTable:
         raise OSError(errno.ENOSPC, "no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept.writer, "make_table", full)
+        patch.setattr(pooled.writer, "make_table", full)
         _record_labels(300)
-        kept.settle()
-    assert TABLE_NAME not in kept.files()
-    kept.on_thread(kept.keeper.refill)
-    assert TABLE_NAME in kept.files()
-    assert kept.recording.drops == {}
+        pooled.settle()
+    assert TABLE_NAME not in pooled.files()
+    pooled.on_thread(pooled.pool.refill)
+    assert TABLE_NAME in pooled.files()
+    assert pooled.recording.drops == {}
 
 
-def test_a_journal_that_is_removed_costs_its_label_table_no_record(kept: Kept) -> None:
+def test_a_journal_that_is_removed_costs_its_label_table_no_record(pooled: Pooled) -> None:
     _record_labels(300)
-    kept.settle()
-    before = kept.writer.table
-    assert kept.writer.path is not None
-    shutil.rmtree(kept.writer.path)
+    pooled.settle()
+    before = pooled.writer.table
+    assert pooled.writer.path is not None
+    shutil.rmtree(pooled.writer.path)
     for _ in range(6):
         _record_labels(300)
-        kept.on_thread(kept.keeper.seal)
-    kept.settle()
-    assert kept.writer.table is not before
-    assert TABLE_NAME in kept.files()
-    assert [read_sealed(sealed).records for sealed in kept.handed] == [600] + 5 * [300]
-    on_disk = [sealed for sealed in kept.handed if sealed.path and sealed.path.exists()]
-    labels = read_table(kept.writer.path)
+        pooled.on_thread(pooled.pool.seal)
+    pooled.settle()
+    assert pooled.writer.table is not before
+    assert TABLE_NAME in pooled.files()
+    assert [read_sealed(sealed).records for sealed in pooled.handed] == [600] + 5 * [300]
+    on_disk = [sealed for sealed in pooled.handed if sealed.path and sealed.path.exists()]
+    labels = read_table(pooled.writer.path)
     for sealed in on_disk:
         reading = read_recovered(sealed.read(), sealed.id, pid=1, at_ns=EPOCH_NS, labels=labels)
         assert (reading.records, reading.damaged) == (300, 0)
@@ -335,73 +337,73 @@ def test_a_journal_that_is_removed_costs_its_label_table_no_record(kept: Kept) -
 
 
 def test_a_writer_in_memory_has_its_labels_there(thread: WorkerThread) -> None:
-    kept = Kept(thread, Writer.in_memory(writer_options()))
+    pooled = Pooled(thread, Writer.in_memory(writer_options()))
     _record_labels(10_000)
-    kept.settle()
-    assert kept.writer.table is not None
-    recorder.remove(kept.recording)
-    kept.on_thread(kept.keeper.close)
-    assert sum(read_sealed(sealed).records for sealed in kept.handed) == 10_000
-    assert kept.recording.drops == {}
+    pooled.settle()
+    assert pooled.writer.table is not None
+    recorder.remove(pooled.recording)
+    pooled.on_thread(pooled.pool.close)
+    assert sum(read_sealed(sealed).records for sealed in pooled.handed) == 10_000
+    assert pooled.recording.drops == {}
 
 
 def _breaths(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(keeper_module, "native", lambda module, name: taken.append)
+    monkeypatch.setattr(throttle, "yield_gil", lambda: taken.append(0.0))
     return taken
 
 
 def test_a_recorder_waits_for_a_moment_only_where_the_threads_are_behind(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept.settle()
+    pooled.settle()
     taken = _breaths(monkeypatch)
-    kept.fill()  # its spares are there
-    kept.settle()
+    pooled.fill()  # its spares are there
+    pooled.settle()
     assert taken == []
-    kept.is_behind = True
+    pooled.is_behind = True
     record("x", 1.0)  # new to its segment, so it goes the slow way
     assert len(taken) == 1
     record("x", 1.0)  # the usual way
     assert len(taken) == 1
-    kept.is_behind = False
+    pooled.is_behind = False
     record("new", 1.0)
     assert len(taken) == 1
 
 
-def test_it_waits_where_no_spare_is_ready(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.settle()
+def test_it_waits_where_no_spare_is_ready(pooled: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
+    pooled.settle()
     taken = _breaths(monkeypatch)
-    segment = kept.recording.segment
-    kept.keeper.throttle(segment)
+    segment = pooled.recording.segment
+    pooled.pool.throttle(segment)
     successor, segment.successor = segment.successor, None
-    kept.keeper.throttle(segment)  # which lasts
+    pooled.pool.throttle(segment)  # which lasts
     assert taken == []
     segment.successor = successor
     for _ in range(4096):
         record("x", 1.0)
-    kept.keeper.throttle(segment)
+    pooled.pool.throttle(segment)
     assert taken == []
     segment.successor = None
-    kept.keeper.throttle(segment)
+    pooled.pool.throttle(segment)
     assert len(taken) == 1
 
 
 def test_moments_that_lead_nowhere_end_and_begin_again_with_the_next_step(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept.fill()
+    pooled.fill()
     record("x", 1.0)
-    kept.settle()
-    kept.is_behind = True
+    pooled.settle()
+    pooled.is_behind = True
     taken = _breaths(monkeypatch)
     for _ in range(2000):
-        kept.keeper.throttle(kept.recording.segment)
+        pooled.pool.throttle(pooled.recording.segment)
     assert 0 < len(taken) < 2000
     before = len(taken)
-    kept.on_thread(lambda: kept.keeper.release(kept.handed[0], _CAPACITY))
+    pooled.on_thread(lambda: pooled.pool.release(pooled.handed[0], _CAPACITY))
     for _ in range(2000):
-        kept.keeper.throttle(kept.recording.segment)
+        pooled.pool.throttle(pooled.recording.segment)
     assert len(taken) == 2 * before
 
 
@@ -412,43 +414,46 @@ def _block() -> None:
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The keeper's clock, in seconds, as its only element."""
+    """The pool's clock, in seconds, as its only element."""
     now = [monotonic_ns() / 1e9]
-    monkeypatch.setattr(keeper_module, "monotonic_ns", lambda: int(now[0] * 1e9))
+    monkeypatch.setattr(segment_pool, "monotonic_ns", lambda: int(now[0] * 1e9))
     return now
 
 
 @pytest.mark.parametrize(
     ("observe", "is_kept"),
     [
-        (lambda kept: kept.recording.append(("runtime", "rss"), 1), True),
+        (lambda pooled: pooled.recording.append(("runtime", "rss"), 1), True),
         (lambda _: record("x", 1.0), False),
         (lambda _: _block(), False),
-        (lambda kept: [kept.recording.append(("runtime", "rss"), 1) for _ in range(5_000)], False),
+        (
+            lambda pooled: [pooled.recording.append(("runtime", "rss"), 1) for _ in range(5_000)],
+            False,
+        ),
     ],
     ids=["samples", "a value", "a duration", "many samples"],
 )
 def test_a_segment_with_a_few_samples_alone_is_kept_for_a_while(
-    kept: Kept, seconds: list[float], observe: Callable[[Kept], object], is_kept: bool
+    pooled: Pooled, seconds: list[float], observe: Callable[[Pooled], object], is_kept: bool
 ) -> None:
-    kept.on_thread(lambda: kept.keeper.seal(60.0))
-    kept.on_thread(kept.keeper.seal)  # from now on
+    pooled.on_thread(lambda: pooled.pool.seal(60.0))
+    pooled.on_thread(pooled.pool.seal)  # from now on
     seconds[0] += 5
-    kept.recording.append(("runtime", "threads"), 1)
-    observe(kept)
-    kept.on_thread(lambda: kept.keeper.seal(60.0))
-    assert len(kept.handed) == (not is_kept)
+    pooled.recording.append(("runtime", "threads"), 1)
+    observe(pooled)
+    pooled.on_thread(lambda: pooled.pool.seal(60.0))
+    assert len(pooled.handed) == (not is_kept)
     seconds[0] += 56
-    kept.on_thread(lambda: kept.keeper.seal(60.0))
-    assert len(kept.handed) == 1
+    pooled.on_thread(lambda: pooled.pool.seal(60.0))
+    assert len(pooled.handed) == 1
 
 
 def test_a_segment_that_shares_a_table_of_labels_is_never_kept(
-    kept: Kept, seconds: list[float]
+    pooled: Pooled, seconds: list[float]
 ) -> None:
     for number in range(300):
-        kept.recording.append(("runtime", f"label {number}"), 1)
-    kept.settle()
-    kept.on_thread(kept.keeper.refill)
-    kept.on_thread(lambda: kept.keeper.seal(60.0))
-    assert len(kept.handed) == 1
+        pooled.recording.append(("runtime", f"label {number}"), 1)
+    pooled.settle()
+    pooled.on_thread(pooled.pool.refill)
+    pooled.on_thread(lambda: pooled.pool.seal(60.0))
+    assert len(pooled.handed) == 1

@@ -311,14 +311,14 @@ def test_a_generator_is_timed_while_it_runs(clock: FakeClock, recorded: Rows) ->
     next(closed)
     clock.now_ns += 2
     closed.close()
-    time_it("x")(_wrapped(items))(1).close()  # never begun
+    time_it("x")(_wrapped(items))(1).close()  # never started
     assert recorded() == [("x", 6), ("x", 2)]
 
 
 def test_a_generator_that_has_begun_is_left_alone(clock: FakeClock, recorded: Rows) -> None:
-    begun = iter(number for number in range(3))
-    next(begun)
-    assert time_it("x")(lambda: begun)() is begun
+    started = iter(number for number in range(3))
+    next(started)
+    assert time_it("x")(lambda: started)() is started
     assert len(recorded()) == 1
 
 
@@ -431,17 +431,17 @@ async def test_a_coroutine_of_another_type_is_timed_as_a_task_too(
     assert recorded() == [("x", 5), ("x", 5)]
 
 
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("started", [False, True])
 def test_a_coroutine_of_another_type_is_closed_without_a_warning(
-    clock: FakeClock, recorded: Rows, begun: bool
+    clock: FakeClock, recorded: Rows, started: bool
 ) -> None:
     within = Compiled(clock)
     made = time_it("x")(lambda: within)()
-    if begun:
+    if started:
         made.send(None)
     made.close()
     assert within.is_closed
-    assert len(recorded()) == begun
+    assert len(recorded()) == started
 
 
 async def test_an_async_context_manager_object_is_timed_from_entry_to_exit(
@@ -564,7 +564,7 @@ async def test_while_recording_is_off_all_of_it_works_and_nothing_is_recorded(
     assert await time_it("x")(_wrapped(make))(clock) == 5
 
 
-def test_a_fault_of_ours_returns_the_result_as_it_is(
+def test_a_fault_in_aqltelemetry_returns_the_result_as_it_is(
     clock: FakeClock, recorded: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timed_results, "proxied", None)
