@@ -19,7 +19,7 @@ import pytest
 
 from aqltelemetry import Monitor, record
 from aqltelemetry.audit.verify import verify
-from aqltelemetry.journal.label_table import TABLE_NAME
+from aqltelemetry.journal.labels import TABLE_NAME
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.sinks.file_names import is_temporary, parse
 from injection import (

@@ -17,7 +17,7 @@ from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.dead_writers import find_set_aside, find_writers
 from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.journal.files import read_file, segment_number
-from aqltelemetry.journal.label_table import TableLabels, read_table
+from aqltelemetry.journal.labels import TableLabels, read_table
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, SegmentAccount
 from aqltelemetry.reading.compression import read_text

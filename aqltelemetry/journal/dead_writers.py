@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry.errors import SegmentError
-from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, lock, remove_empty
+from aqltelemetry.journal.dir_lock import NEW_SUFFIX, lock, remove_empty
 from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
-from aqltelemetry.journal.label_table import NO_LABELS, TABLE_NAME, TableLabels, read_table
+from aqltelemetry.journal.labels import NO_LABELS, TABLE_NAME, TableLabels, read_table
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import remove_table
 from aqltelemetry.observation import SegmentId
@@ -133,14 +133,6 @@ def lock_dead_writers(root: Path) -> Iterator[DeadWriter]:
 def _claim(path: Path) -> DeadWriter | None:
     lock_fd = lock(path)
     if lock_fd is None:
-        return None
-    try:
-        is_there = is_locked_by(lock_fd, path)
-    except BaseException:
-        syscalls.close(lock_fd)
-        raise
-    if not is_there:  # somebody else removed it in between
-        syscalls.close(lock_fd)
         return None
     dead = DeadWriter(path, lock_fd)
     if dead.segments:

@@ -57,15 +57,25 @@ def lock(directory: Path) -> int | None:
         fd = syscalls.open_file(directory, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    is_ours = False
     try:
         syscalls.lock(fd)
+        is_ours = is_locked_by(fd, directory)  # else another process removed it meanwhile
     except BlockingIOError:
-        syscalls.close(fd)
-        return None
-    except BaseException:
-        syscalls.close(fd)
-        raise
-    return fd
+        pass
+    finally:
+        if not is_ours:
+            syscalls.close(fd)
+    return fd if is_ours else None
+
+
+def is_alive(directory: Path) -> bool:
+    """Return whether a process holds the lock of a writer's directory."""
+    fd = lock(directory)
+    if fd is None:
+        return directory.is_dir()
+    syscalls.close(fd)
+    return False
 
 
 def remove_empty(directory: Path) -> None:

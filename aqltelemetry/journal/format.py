@@ -7,7 +7,7 @@ A segment is a file of fixed parts, none of which ever moves:
 | 0-511 | header: magic, writer, sequence, PID, id base, sizes, directory, CRC-32 |
 | 512-3327 | anchors: records whose id is the id base and whose value is an offset in ns |
 | 3328-4095 | counters, such as what was dropped, see `counters` |
-| 4096-266239 | 1,024 label entries of 256 bytes; others may be in the writer's `label_table` |
+| 4096-266239 | 1,024 label entries of 256 bytes; others may be in the table, see `labels` |
 | 266240-end | records of 24 bytes |
 
 A record is time (int64, monotonic ns), value (int64 ns or float64, as its label

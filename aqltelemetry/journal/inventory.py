@@ -10,10 +10,9 @@ from typing import NamedTuple
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dead_writers import find_set_aside, find_writers
-from aqltelemetry.journal.dir_lock import lock
+from aqltelemetry.journal.dir_lock import is_alive
 from aqltelemetry.journal.files import SEGMENT_SUFFIX, read_file
-from aqltelemetry.journal.label_table import TABLE_NAME
-from aqltelemetry.system import syscalls
+from aqltelemetry.journal.labels import TABLE_NAME
 
 
 class WriterInfo(NamedTuple):
@@ -82,16 +81,14 @@ def host_path(pid: int, path: str, proc: Path = Path("/proc")) -> Path:
 
 
 def _writer_info(path: Path, uid: int | None) -> WriterInfo:
-    fd = lock(path)
-    if fd is not None:
-        syscalls.close(fd)
+    alive = is_alive(path)
     segments = sorted(path.glob(f"*{SEGMENT_SUFFIX}"))
     headers = (_header(each, uid) for each in segments)
     header = next((each for each in headers if each is not None), None)
     return WriterInfo(
         path.name,
         header.pid if header else 0,
-        fd is None,
+        alive,
         header.directory if header else "",
         len(segments),
         sum(_size_bytes(each) for each in (*segments, path / TABLE_NAME)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.counters import DROP_COUNTERS, CounterName, read_counters
-from aqltelemetry.journal.label_table import NO_LABELS, TABLE_SLOTS, TableLabels
+from aqltelemetry.journal.labels import NO_LABELS, TABLE_SLOTS, TableLabels
 from aqltelemetry.observation import (
     Batch,
     Column,

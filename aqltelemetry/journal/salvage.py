@@ -11,7 +11,7 @@ from collections import Counter
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
+from aqltelemetry.journal.labels import NO_LABELS, TableLabels
 from aqltelemetry.journal.reader import Context, Reading, read_segment
 from aqltelemetry.observation import Batch, SegmentAccount, SegmentId
 

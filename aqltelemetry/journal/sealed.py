@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry.journal.files import read_file
-from aqltelemetry.journal.label_table import NO_LABELS, TableLabels
+from aqltelemetry.journal.labels import NO_LABELS, TableLabels
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system import syscalls

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.counters import CounterName, store_counter
-from aqltelemetry.journal.label_table import LabelTable
-from aqltelemetry.journal.labels import LabelLimit, SeriesKey
+from aqltelemetry.journal.labels import LabelLimit, LabelTable, SeriesKey
 from aqltelemetry.observation import (
     DURATION,
     RUNTIME,

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
 from aqltelemetry.journal.files import SEGMENT_SUFFIX
-from aqltelemetry.journal.label_table import (
+from aqltelemetry.journal.labels import (
     TABLE_BYTES,
     TABLE_NAME,
+    LabelLimit,
     LabelTable,
     pack_table_header,
     random_table_base,
 )
-from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.segment import MANY_LABELS, Segment, random_id_base
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import yield_gil

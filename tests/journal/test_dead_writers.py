@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal.dead_writers import DeadWriter, find_set_aside, lock_dead_writers
-from aqltelemetry.journal.label_table import TABLE_NAME
+from aqltelemetry.journal.labels import TABLE_NAME
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import Kind, Series
 from aqltelemetry.system import syscalls

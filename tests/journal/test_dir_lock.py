@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal import dir_lock
-from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, lock, make_locked
+from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_alive, is_locked_by, lock, make_locked
 
 
 def test_a_recoverer_in_the_way_of_a_new_writer_is_waited_for(
@@ -44,3 +44,13 @@ def test_a_lock_is_on_the_directory_that_has_the_name_now(tmp_path: Path) -> Non
     assert lock(path) is None
     os.close(other)
     os.close(fd)
+
+
+def test_a_writer_is_alive_while_its_directory_is_locked(tmp_path: Path) -> None:
+    path = tmp_path / "root" / "writer"
+    fd = make_locked(path)
+    assert is_alive(path)
+    os.close(fd)
+    assert not is_alive(path)
+    path.rmdir()
+    assert not is_alive(path)

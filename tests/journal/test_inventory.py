@@ -7,7 +7,7 @@ import pytest
 
 from aqltelemetry.journal.dead_writers import lock_dead_writers
 from aqltelemetry.journal.inventory import mapped_headers, take_inventory
-from aqltelemetry.journal.label_table import TABLE_BYTES
+from aqltelemetry.journal.labels import TABLE_BYTES
 from aqltelemetry.journal.writer import Writer
 from fakes import writer_options
 

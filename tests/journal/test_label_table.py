@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import (
+from aqltelemetry.journal.labels import (
+    MAX_LABELS,
     NO_LABELS,
     TABLE_BYTES,
     TABLE_NAME,
@@ -18,7 +19,6 @@ from aqltelemetry.journal.label_table import (
     random_table_base,
     read_table,
 )
-from aqltelemetry.journal.labels import MAX_LABELS
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import CUSTOM, DURATION, Kind, Series
 from fakes import writer_options

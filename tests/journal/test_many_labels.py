@@ -15,8 +15,13 @@ import pytest
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.format import LABEL_SLOT_BYTES
-from aqltelemetry.journal.label_table import TABLE_BYTES, TABLE_NAME, TABLE_SLOTS
-from aqltelemetry.journal.labels import MAX_LABELS, OTHER_LABELS
+from aqltelemetry.journal.labels import (
+    MAX_LABELS,
+    OTHER_LABELS,
+    TABLE_BYTES,
+    TABLE_NAME,
+    TABLE_SLOTS,
+)
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.sinks.file_names import parse
 from servers import recover

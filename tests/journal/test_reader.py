@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import (
+from aqltelemetry.journal.labels import (
     NO_LABELS,
     LabelTable,
     TableLabels,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import LabelTable, TableLabels, random_table_base
+from aqltelemetry.journal.labels import LabelTable, TableLabels, random_table_base
 from aqltelemetry.journal.salvage import as_last, read_recovered
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.recording import recorder

@@ -6,8 +6,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import TABLE_SLOTS, LabelTable, random_table_base
-from aqltelemetry.journal.labels import OTHER_LABELS, LabelLimit
+from aqltelemetry.journal.labels import (
+    OTHER_LABELS,
+    TABLE_SLOTS,
+    LabelLimit,
+    LabelTable,
+    random_table_base,
+)
 from aqltelemetry.journal.segment import AtomicCounter, BlankSegment, Segment
 from aqltelemetry.observation import Kind, Series
 from aqltelemetry.system.clock import Anchor

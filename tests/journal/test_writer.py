@@ -13,7 +13,7 @@ import pytest
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import lock
-from aqltelemetry.journal.label_table import TABLE_NAME
+from aqltelemetry.journal.labels import TABLE_NAME
 from aqltelemetry.journal.writer import Writer
 from fakes import writer_options
 from injection import Fault, injected

@@ -17,7 +17,7 @@ import pytest
 
 from aqltelemetry.journal import counters
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.label_table import LabelTable, random_table_base
+from aqltelemetry.journal.labels import LabelTable, random_table_base
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.recording import recorder

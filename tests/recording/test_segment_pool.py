@@ -13,7 +13,7 @@ import pytest
 from aqltelemetry import time_block
 from aqltelemetry.journal.counters import NO_SEGMENT, TORN, UNREADABLE
 from aqltelemetry.journal.format import LABELS_AT, RECORDS_AT, SEGMENT_BYTES
-from aqltelemetry.journal.label_table import TABLE_BYTES, TABLE_NAME, LabelTable, read_table
+from aqltelemetry.journal.labels import TABLE_BYTES, TABLE_NAME, LabelTable, read_table
 from aqltelemetry.journal.salvage import read_recovered
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.segment import Segment

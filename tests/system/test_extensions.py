@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal import reader, records
 from aqltelemetry.journal.format import Layout
-from aqltelemetry.journal.label_table import (
+from aqltelemetry.journal.labels import (
     NO_LABELS,
     TABLE_SLOTS,
     LabelTable,
+    SeriesKey,
     random_table_base,
 )
-from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.reader import Context, Reading
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import Batch, Column, Kind, SegmentId, Series
