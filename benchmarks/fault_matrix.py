@@ -62,9 +62,9 @@ ROWS = (
         (
             "test_row_01_02_04",
             "test_a_killed_process_loses",
-            "test_kill_after_kill",
+            "test_many_threads_that_are_killed",
             "test_row_04",
-            "test_two_recoverers",
+            "test_two_simultaneous_recoveries",
         ),
     ),
     Row(
@@ -101,7 +101,7 @@ ROWS = (
         "stop, reload, max_requests, timeout, SIGKILL, SIGINT, SIGQUIT, a stuck request; "
         "seven classes, requests counted outside",
         "answered = in the files, in every cell",
-        ("test_what_was_answered",),
+        ("test_each_answered_request",),
     ),
     Row(
         "7",
@@ -182,7 +182,7 @@ ROWS = (
         "directory or journal removed, replaced",
         "`rm -rf` while recording",
         "publishing continues within 5 s; the unpublished is not lost",
-        ("test_row_22", "test_a_directory_removed", "test_a_journal_removed"),
+        ("test_row_22", "test_a_directory_that_is_removed", "test_a_journal_that_is_removed"),
     ),
     Row("23", "read-only file system", "remount", "lost 0, application unaware", ("test_row_23",)),
     Row(
@@ -190,7 +190,7 @@ ROWS = (
         "errors of each system call",
         "the n-th fails, once (EIO) or from then on (ENOSPC)",
         "100 % of points: lost 0, duplicated 0; the application sees none",
-        ("test_row_24", "test_whatever_call_fails"),
+        ("test_row_24", "test_a_failing_system_call"),
     ),
     Row(
         "25",
@@ -279,7 +279,7 @@ ROWS = (
         "the sink's task cancelled",
         "at each await",
         "lost 0, no half file",
-        ("test_row_37", "test_cancelled_at_any_await", "test_cancelled_while"),
+        ("test_row_37", "test_a_write_cancelled"),
         counted=_ROWS,
     ),
     Row(
@@ -287,7 +287,7 @@ ROWS = (
         "loop blocked, second loop",
         "`time.sleep` in it, two runs",
         "a lag of that length, lost 0",
-        ("test_row_38", "test_a_loop_that_ended"),
+        ("test_row_38", "test_an_event_loop_that_ended"),
     ),
     Row(
         "39",
@@ -305,7 +305,7 @@ ROWS = (
         (
             "test_row_40",
             "test_any_label_is",
-            "test_no_label_is_taken",
+            "test_a_label_that_looks_like",
             "test_durations_are_read_back",
         ),
     ),
