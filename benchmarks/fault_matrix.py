@@ -322,7 +322,7 @@ ROWS = (
         "faults in the hot path",
         "a segment that raises",
         "caught, counted",
-        ("test_a_fault_of_ours",),
+        ("test_a_fault_in_aqltelemetry",),
         counted=(),
     ),
     Row(

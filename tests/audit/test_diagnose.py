@@ -18,6 +18,7 @@ from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.system import extensions
 from aqltelemetry.system.clock import epoch_ns
 from fakes import writer_options
+from servers import wait_until
 
 
 def _faults(found: Iterable[Finding]) -> dict[str, str]:
@@ -162,6 +163,8 @@ def test_a_process_that_does_not_record_is_a_fault_with_a_reason(
     environ = {**os.environ, "AQLTELEMETRY_DIR": "there", **environ}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path, env=environ)
     try:
+        command_line = Path(f"/proc/{process.pid}/cmdline")
+        wait_until(lambda: bool(command_line.read_bytes()), "a program that runs")
         found = list(examine_process(process.pid))
     finally:
         process.kill()

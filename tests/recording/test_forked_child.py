@@ -120,7 +120,7 @@ def test_a_clean_stop_publishes_what_ended_children_recorded(
     program = f"""
 import asyncio, concurrent.futures, multiprocessing, os, sys
 from aqltelemetry import Monitor, sync, time_block
-directory, options = sys.argv[1], {{"flush_interval_s": 60}}
+directory, options = sys.argv[1], {{"flush_interval_s": 60, "stop_timeout_s": 50}}
 def child(number):
     with time_block("child"):
         return number
