@@ -23,7 +23,7 @@ from types import FrameType
 
 MOVES = {
     *("pack_into", "unpack_from", "iter_unpack", "put", "put_nowait", "call_soon_threadsafe"),
-    *("read", "readv", "preadv", "write", "link", "rename", "unlink", "read_csv"),
+    *("read", "readv", "preadv", "write", "link", "unlink", "read_csv"),
 }
 """Functions, most of them built in, that move bytes of an observation."""
 

@@ -145,9 +145,23 @@ class Session:
         )
         return (await asyncio.wrap_future(done)).result()
 
-    async def flush(self) -> None:
-        """Wait until the sinks keep all that was recorded before; raises DeliveryError."""
-        await self._flush(self._pool.seal)
+    async def flush(self, seal: Callable[[], None] | None = None) -> None:
+        """Wait until the sinks keep all that was recorded before.
+
+        `seal` hands on the segments; by default it is the pool's `seal`. Raises DeliveryError.
+        """
+        if self._delivering.done():
+            # A program may cancel all tasks of its event loop.
+            log.warning("delivery to the sinks was cancelled, and begins again")
+            self._delivering = self._start(self._delivery.run())
+        flush = Flush()
+        await self._on_journal_thread(seal or self._pool.seal)
+        self._parts.queue.put(flush)
+        await asyncio.wait((flush.done, self._delivering), return_when=asyncio.FIRST_COMPLETED)
+        await self._on_journal_thread(int)  # what was released before this is discarded now
+        if not flush.done.done():
+            raise DeliveryError(asyncio.CancelledError("the delivery was cancelled"))
+        flush.done.result()
 
     async def close(self, timeout_s: float) -> bool:
         """End the recording; return whether all of it was published within the time."""
@@ -236,23 +250,9 @@ class Session:
             await asyncio.sleep(self._parts.settings.flush_interval_s)
             self.journal_thread.post(partial(self._pool.seal, self._delivery.quiet_s))
 
-    async def _flush(self, seal: Callable[[], None]) -> None:
-        if self._delivering.done():
-            # A program may cancel all tasks of its event loop.
-            log.warning("delivery to the sinks was cancelled, and begins again")
-            self._delivering = self._start(self._delivery.run())
-        flush = Flush()
-        await self._on_journal_thread(seal)
-        self._parts.queue.put(flush)
-        await asyncio.wait((flush.done, self._delivering), return_when=asyncio.FIRST_COMPLETED)
-        await self._on_journal_thread(int)  # what was released before this is discarded now
-        if not flush.done.done():
-            raise DeliveryError(asyncio.CancelledError("the delivery was cancelled"))
-        flush.done.result()
-
     async def _try_to_flush(self, seal: Callable[[], None]) -> None:
         try:
-            await self._flush(seal)
+            await self.flush(seal)
         except DeliveryError as exc:
             log.error("%s", exc)
 

@@ -19,7 +19,7 @@ from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.account import AccountBuilder
 from aqltelemetry.sinks.csv_rows import Block, Memory, format_batch, joined
 from aqltelemetry.sinks.generation import File, Generation
-from aqltelemetry.sinks.publication import Publication, publish
+from aqltelemetry.sinks.publication import publish
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import yield_gil
@@ -176,14 +176,12 @@ class CsvSink:
             await file.file.close()
         publications = generation.publications()
         self._suspects.update(generation.segments)
-        size_bytes = await self._run(lambda: self._name(publications))
+        name = partial(publish, self._directory, publications, with_fsync=self._with_fsync)
+        size_bytes = await self._run(name)
         self._retention.added(size_bytes)
         self._suspects.difference_update(generation.segments)
         self._generation = None
         return generation.segments
-
-    def _name(self, publications: Sequence[Publication]) -> int:
-        return publish(self._directory, publications, with_fsync=self._with_fsync)
 
     async def _account_for(self, generation: Generation) -> None:
         # Published last: where an account exists, so do the files that it describes.
