@@ -98,7 +98,7 @@ class Column(NamedTuple):
         series: The time series.
         timepoints_ns: When each value was measured, in nanoseconds since the epoch; n integers.
         values: The measured values, in the same order: n integers, nanoseconds, if
-            `series.kind` is `Kind.NANOSECONDS`, else n floats.
+            `series.kind` is `Kind.NANOSECONDS`, else n floats, which may be nan, inf or -inf.
     """
 
     series: Series

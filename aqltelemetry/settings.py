@@ -1,7 +1,8 @@
 """The options of a recording: names, defaults, rules, and the environment variables.
 
 Each option is declared once, as a field of `Settings`. Keyword arguments, environment
-variables, the options of `aqltelemetry run` and the table in the documentation derive from it.
+variables and the options of `aqltelemetry run` derive from it; tests compare it with the keys
+of `Options`, the docstrings and the table in the documentation, which repeat it.
 
 This is the only module that reads the environment of a recorded process, except the modules
 that `aqltelemetry run` starts in it and the switch of the compiled extensions.
@@ -117,7 +118,7 @@ class Settings:
     keep_bytes: int = field(
         default=1 << 30,
         metadata=kinds.size(
-            "Size of all files in the directory above which the oldest are removed.",
+            "Size of all published files above which the oldest are removed.",
             "a number of bytes, at least 0",
             lambda n: n >= 0,
         ),

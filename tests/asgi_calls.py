@@ -50,14 +50,17 @@ async def call(requests: Any, app: Any, scope: dict[str, Any]) -> None:
     websocket = scope["type"] == "websocket"
     first = {"type": "websocket.connect"} if websocket else {"type": "http.request", "body": b""}
     messages = [first]
+    is_answered = asyncio.Event()
 
     async def receive() -> Any:
         if messages:
             return messages.pop()
-        return await asyncio.Event().wait()
+        await is_answered.wait()  # then servers report the end of the connection
+        return {"type": "websocket.disconnect" if websocket else "http.disconnect"}
 
     async def send(message: Any) -> None:
-        pass
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            is_answered.set()
 
     record = requests.begin(scope, receive, send)
     try:

@@ -11,9 +11,10 @@ from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.protocols import Sink
-from aqltelemetry.runtime.assembly import check_directory, csv_sink, retention_of
+from aqltelemetry.runtime.assembly import check_directory, retention_of
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.settings import Settings
+from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread
 
@@ -47,7 +48,8 @@ async def recover(
     """
     check_directory(settings.directory)
     thread = WorkerThread("aqltelemetry-sink")
-    sink = csv_sink(settings, thread, retention_of(settings))
+    retention = retention_of(settings)
+    sink = CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
     done = Recovered()
     try:
         for dead in (dead for root in roots for dead in lock_dead_writers(root)):

@@ -27,7 +27,7 @@ from aqltelemetry.runtime.recovery import Recovery
 from aqltelemetry.runtime.session import Journal, Parts, StartContext
 from aqltelemetry.samplers.built_in import built_in_samplers
 from aqltelemetry.settings import Settings, run_name
-from aqltelemetry.sinks.csv_file import CsvSink
+from aqltelemetry.sinks.built_in import built_in_sinks
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system.clock import epoch_ns, read_anchor
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
@@ -54,7 +54,7 @@ def assemble(
     sink_thread = WorkerThread("aqltelemetry-sink")
     resources.callback(sink_thread.shutdown, wait=False)
     retention = retention_of(settings)
-    sinks = (csv_sink(settings, sink_thread, retention), *settings.sinks)
+    sinks = (*built_in_sinks(settings, sink_thread, retention), *settings.sinks)
     queue = SegmentQueue(loop, sinks)
     journal = _open_journal(settings, queue, journal_thread, resources)
     roots = all_roots(settings.directory, settings.journal_dir)
@@ -112,11 +112,6 @@ def _announce(settings: Settings, journal: Path | None) -> None:
 def retention_of(settings: Settings) -> Retention:
     """Return the retention that the settings ask for."""
     return Retention(settings.directory, settings.keep_bytes, settings.keep_s)
-
-
-def csv_sink(settings: Settings, thread: WorkerThread, retention: Retention) -> CsvSink:
-    """Return the CSV sink that the settings ask for; it works on `thread`."""
-    return CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
 
 
 def check_directory(directory: str) -> None:

@@ -140,7 +140,7 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
     - `max_file_age_s`: Seconds after which a file is published even if it is not full. Default: 60
       s.
-    - `keep_bytes`: Size of all files in the directory above which the oldest are removed. Default:
+    - `keep_bytes`: Size of all published files above which the oldest are removed. Default:
       1 GiB.
     - `keep_s`: Age in seconds above which files are removed. Default: 7 days.
     - `journal_dir`: Directory of the journal; "auto" chooses one, "memory" uses no files. Default:
