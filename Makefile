@@ -9,7 +9,10 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS)
 QUICK := "not system and not packaging"
 # The quick tests that are run in pure Python too: those of modules that use the extensions.
-PURE := $(addprefix tests/,hosts journal recording runtime sinks system test_public_api.py)
+PURE := $(addprefix tests/,journal recording sinks test_public_api.py system/test_extensions.py\
+	hosts/test_request_record.py hosts/aiohttp/test_setup.py\
+	hosts/asgi/test_middleware.py hosts/wsgi/test_middleware.py\
+	$(patsubst %,runtime/test_%.py,delivery monitor recovery))
 # The quick tests that are run on other Pythons too: those that need no framework.
 CORE := $(addprefix tests/,journal samplers sinks recording\
 	$(patsubst %,system/test_%.py,clock extensions free_threading threads)\

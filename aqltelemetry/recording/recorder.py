@@ -31,6 +31,7 @@ else:
     hot = choose("aqltelemetry.recording.hot_path")
 
 _TRIES = 4
+_REPLACED = ("", "the recording was replaced or switched off")
 _DROPS_PER_WAIT = 256
 _MAX_CHARS = 200
 append_duration = hot.append_duration
@@ -170,16 +171,20 @@ class Recording:
                 Series(RUNTIME, label, Kind.FLOAT) if prefix == RUNTIME else key, value
             )
 
-    def append_slowly(self, key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
-        """Record what the hot path could not, or count it as dropped; raises nothing."""
+    def append_slowly(self, key: SeriesKey, at_ns: int, value: float, layout: Layout) -> bool:
+        """Record what the hot path could not, or count it as dropped; raises nothing.
+
+        Returns False if this recording is not on any more, since then another one records.
+        """
         dropped: tuple[str, object] | None
         try:
             dropped = self._append(key, at_ns, value, layout)
         except Exception as exc:  # noqa: BLE001 - a fault here must not reach the application
             dropped = INVALID if isinstance(exc, PrefixError) else ERROR, exc
-        if dropped is not None:
+        if dropped is not None and dropped is not _REPLACED:
             reason, cause = dropped
             self.drop(reason, key, cause)
+        return dropped is not _REPLACED
 
     def _append(
         self, key: SeriesKey, at_ns: int, value: float, layout: Layout
@@ -189,7 +194,7 @@ class Recording:
         for _ in range(_TRIES):
             segment = hot.current_segment()
             if segment is None or _recording is not self:  # switched off or replaced
-                return None
+                return _REPLACED
             label_id = segment.id_of(key)
             if pool is not None and segment.has_many_labels:
                 pool.request_label_table()
@@ -239,9 +244,10 @@ def switch_off() -> bool:
 
 
 def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
-    recording = _recording
-    if recording is not None:
-        recording.append_slowly(key, at_ns, value, layout)
+    for _ in range(_TRIES):
+        recording = _recording
+        if recording is None or recording.append_slowly(key, at_ns, value, layout):
+            return
 
 
 def _packed(layout: Layout, at_ns: int, value: float, label_id: int) -> bytes | None:

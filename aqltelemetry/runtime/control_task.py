@@ -49,15 +49,15 @@ class ControlTask:
             self.is_off = controls.is_off()
         except OSError as exc:
             self._complain(exc)
-        # A thread of its own: the disk of the directory, or writing a profile, must not delay the
-        # journal.
-        self._thread = WorkerThread("aqltelemetry-control", self._poll, POLL_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = asyncio.Event()
         self._new_profiler = new_profiler
         self._profiler: Profiler | None = None
         self._profile_until_s = 0.0
         self._profile_token = ""
+        # A thread of its own: the disk of the directory, or writing a profile, must not delay the
+        # journal. It is started last, since it polls at once.
+        self._thread = WorkerThread("aqltelemetry-control", self._poll, POLL_S)
 
     def end(self) -> None:
         """End the thread after its jobs, without waiting for it."""

@@ -586,3 +586,18 @@ def test_keys_that_come_to_one_label_are_one_series_of_a_table(
             record(label, 1.0)
     assert len(table.labels.series) == 1
     assert len(table.ids) == 2
+
+
+def test_an_observation_made_while_a_recording_is_replaced_goes_into_the_new_one() -> None:
+    old_segment, new_segment = memory_segments(2)
+    old, _ = recording(old_segment)
+    new, _ = recording(new_segment)
+    recorder.install(old)
+    recorder.install(new)
+    late = ("custom", "late"), 1, 2.0, fmt.VALUE_LAYOUT
+    assert not old.append_slowly(*late)  # it was made when the old one was on
+    assert new.append_slowly(*late)
+    recorder.remove(new)
+    read = read_segment(new_segment.map[:], recovered=True, yield_gil=lambda: None)
+    assert [column.series.label for column in read.batch.columns] == ["late"]
+    assert (old_segment.taken, old.drops, new.drops) == (0, {}, {})
