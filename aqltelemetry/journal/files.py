@@ -1,4 +1,4 @@
-"""Reading what may have been put there by others: never through links, never for ever."""
+"""Reads files that other users may have created: follows no links, and never blocks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def segment_number(name: str) -> int | None:
 
 
 def read_file(path: Path, size_bytes: int = SEGMENT_BYTES, uid: int | None = None) -> bytes:
-    """Return a file's first bytes; it must be of a user, by default this process's.
+    """Return the first bytes of a file that belongs to a user, by default this process's.
 
-    Raises OSError where it can't be read, SegmentError where it is not a regular
-    file of that user's with no other name.
+    Raises OSError if it can't be read, and SegmentError if it is not a regular file of that
+    user, or has another hard link.
     """
     owner = os.geteuid() if uid is None else uid
-    # A pipe would have an open wait for its other end.
+    # The opening of a pipe would wait for its other end.
     fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = syscalls.describe(fd)

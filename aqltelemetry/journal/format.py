@@ -1,6 +1,6 @@
 """The journal segment's format, version 1; everything is little-endian.
 
-A segment is a file of fixed parts, none of which ever moves:
+A segment is a file of fixed parts at fixed positions:
 
 | bytes | what |
 |---|---|
@@ -12,11 +12,11 @@ A segment is a file of fixed parts, none of which ever moves:
 
 A record is time (int64, monotonic ns), value (int64 ns or float64, as its label
 entry says), label id (uint32), CRC-32 (uint32) of the 20 bytes before, seeded
-with the record's position. It is stored whole, by one call; one that is torn,
-foreign or moved does not pass its CRC. The id base is random, so a record that
-strays in from another segment finds no label.
+with the record's position. A record is stored by one call; the CRC of a torn, foreign or
+moved record is wrong. The id base is random, so the ids of a record from another segment
+belong to no label.
 
-Nothing counts the records: a reader scans every slot, and an all-zero one is free.
+No counter of records is stored: a reader scans every slot; a slot of zeros is free.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _DURATION = struct.Struct("<qqI")
 
 
 class Layout(NamedTuple):
-    """How a record of some kind is packed, for its CRC-32, and stored, with it."""
+    """Functions for records of one kind: `pack` for the CRC-32, `store` with it."""
 
     pack: Callable[[int, float, int], bytes]
     store: Callable[[mmap, int, int, float, int, int], None]
@@ -70,11 +70,16 @@ def unpack_duration(record: bytes) -> tuple[int, int, int]:
 
 
 class Header(NamedTuple):
-    """What a segment says of itself.
+    """The header of a segment.
 
-    `writer` is 16 hexadecimal digits; `max_file_bytes` the rotation size in force;
-    `created_ns` the wall clock at creation; `directory` where its observations are
-    to be published, empty where that name is too long.
+    Attributes:
+        writer: 16 hexadecimal digits.
+        sequence: The number of the segment, from 1.
+        pid: The process that records into it.
+        id_base: A random number below the ids of its labels.
+        max_file_bytes: The size at which files are rotated.
+        created_ns: The wall clock at its creation, in nanoseconds since the epoch.
+        directory: Where its observations are published; empty if the name is too long.
     """
 
     writer: str
@@ -113,7 +118,7 @@ def has_room_for(directory: str) -> bool:
 
 
 def unpack_header(data: bytes | memoryview) -> Header:
-    """Read the header; raises SegmentError where the bytes are not a whole one."""
+    """Return the header; raises SegmentError if it is damaged."""
     if len(data) < RECORDS_AT:
         msg = f"{len(data)} bytes: a segment has at least {RECORDS_AT}"
         raise SegmentError(msg)
@@ -138,7 +143,7 @@ def pack_label(label_id: int, series: Series) -> bytes:
 
 
 def unpack_label(entry: bytes | memoryview) -> tuple[int, Series] | None:
-    """Read a label entry: its id and series; None where it is free or damaged."""
+    """Return the id and series of a label entry; None if it is free or damaged."""
     crc, label_id, kind, prefix_length, length = _LABEL.unpack_from(entry)
     end = _LABEL.size + prefix_length + length
     if not label_id or end > LABEL_SLOT_BYTES or crc != crc32(entry[4:end]):
@@ -158,6 +163,6 @@ def pack_anchor(id_base: int, at_ns: int, offset_ns: int, position: int) -> byte
 
 
 def is_intact(record: bytes, position: int) -> bool:
-    """Say whether the slot at `position` holds a record that was stored whole."""
+    """Return whether the slot at `position` holds an intact record."""
     (crc,) = _CRC.unpack_from(record, CHECKED_BYTES)
     return bool(crc == crc32(record[:CHECKED_BYTES], position))

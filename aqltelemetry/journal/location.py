@@ -1,8 +1,8 @@
-"""Where a journal lives: on a memory file system where one outlives the process.
+"""Chooses the directory of a journal: on a memory file system if that survives the process.
 
-A store to a mapped page of a disk file can wait for the disk; one to a memory
-file system can't. But a container's memory file systems die with the container,
-so there the journal stays next to the CSV files, which are on a volume.
+A store to a mapped page of a file on a disk may wait for the disk; on a memory file system it
+never does. The memory file systems of a container end with the container, so there the journal
+is next to the CSV files, which are on a volume.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONTAINER_GROUPS = ("docker", "kubepods", "containerd", "lxc")
 
 
 class UnsuitableLocationError(OSError):
-    """Raised when no directory here may hold a journal; recording then uses memory."""
+    """Raised if no directory is suitable for a journal; recording then uses memory."""
 
 
 def journal_root(
@@ -46,8 +46,8 @@ def journal_root(
 ) -> Path:
     """Return the private directory that holds the journals for a monitoring directory.
 
-    It is made if missing, mode 0700. Raises UnsuitableLocationError where the platform or
-    the file system does not suit, or the directory is not ours alone.
+    It is created if missing, with mode 0700. Raises UnsuitableLocationError if the platform or
+    the file system is not suitable, or other users can access the directory.
     """
     root = _suitable(directory, journal_dir, mounts, _shared(shm), container)
     for step in _steps(root, directory):
@@ -57,9 +57,9 @@ def journal_root(
 
 
 def find_journal_root(directory: str, journal_dir: str, uid: int) -> Path:
-    """Return what `journal_root` would for a user, and make nothing.
+    """Return the directory that `journal_root` would return for a user; create nothing.
 
-    Raises UnsuitableLocationError as that.
+    Raises UnsuitableLocationError as `journal_root` does.
     """
     root = _suitable(directory, journal_dir, _MOUNTS, _shared(_SHM, uid), None)
     for step in _steps(root, directory):
@@ -87,7 +87,7 @@ def all_roots(
 ) -> Sequence[Path]:
     """Return each place where journals for a monitoring directory may have been left.
 
-    `uid` is the user whose they are, by default this process's.
+    `uid` is the user that owns them, by default this process's.
     """
     if journal_dir not in (AUTO, MEMORY):
         return (_below(Path(journal_dir), directory),)
@@ -97,8 +97,8 @@ def all_roots(
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
     """Return the type of the file system that `path` is or would be on; '' if unknown.
 
-    `mounts` is a table as in proc_pid_mountinfo(5). File names are bytes, so it is
-    compared as bytes; a line that can't be read is skipped.
+    `mounts` is a table as described in proc_pid_mountinfo(5). It is compared as bytes, since
+    file names are bytes; a malformed line is skipped.
     """
     wanted = os.fsencode(os.path.realpath(path)) + b"/"
     best, kind = b"", b""
@@ -134,7 +134,7 @@ def _choose(
 
 
 def is_container() -> bool:
-    """Say whether this process seems to run in a container."""
+    """Return whether this process seems to run in a container."""
     if any(path.exists() for path in _CONTAINER_FILES):
         return True
     try:

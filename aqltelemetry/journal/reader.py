@@ -1,7 +1,7 @@
-"""From a segment's bytes to a batch of observations, in short steps.
+"""Reads the bytes of a segment into a batch of observations, in short steps.
 
-Column by column and block by block, since pure Python code on another thread
-holds up the event loop for as long as it runs without letting go.
+It works column by column and block by block: Python code on another thread blocks the event
+loop for as long as it holds the interpreter lock.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ _ID_WORD = 4
 
 
 class Reading(NamedTuple):
-    """What a segment holds: its batch, and the number of slots that are damaged.
+    """The content of a segment.
 
-    `records` counts whole records, `damaged` the slots in use that hold none;
-    `is_whole` is False where more than slots was damaged.
+    Attributes:
+        batch: The observations.
+        records: The number of intact records.
+        damaged: The number of used slots without an intact record.
+        is_whole: False if other parts than slots are damaged.
     """
 
     batch: Batch
@@ -50,9 +53,11 @@ class Reading(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What is known of a segment from elsewhere.
+    """What is known about a segment from other files.
 
-    `header` takes the place of a damaged one; `labels` are those of its writer's table.
+    Attributes:
+        header: Replaces the segment's header if that is damaged.
+        labels: The label table of its writer.
     """
 
     header: fmt.Header | None = None
@@ -70,18 +75,27 @@ def read_segment(
     context: Context = _NOTHING,
     yield_gil: Callable[[], None] = yield_gil,
 ) -> Reading:
-    """Read a segment's bytes; raises SegmentError where the header is not whole.
+    """Read the bytes of a segment.
 
-    A recovered one is believed slot by slot only, by CRC; one of our own, whose
-    stores are known to be done, is read without. `accepted` is how many records it
-    was given, where that is known.
-    `yield_gil` is called between blocks.
+    Args:
+        data: The bytes, from the start of the segment.
+        recovered: Whether the writer is dead. Each record is then checked by its CRC; for a
+            living writer, whose stores are complete, that is not needed.
+        accepted: How many records the segment accepted, if known.
+        context: What is known about the segment from other files.
+        yield_gil: Called between blocks.
+
+    Returns:
+        The batch, and how many records are intact and damaged.
+
+    Raises:
+        SegmentError: If the header is damaged and `context` has none.
     """
     header, labels = context.header or fmt.unpack_header(data), context.labels
     anchors = _anchors(data, header)
     series = _labels(data, yield_gil)
-    # One without an anchor was never recorded to; were it damaged later, its creation
-    # time is the best that is left.
+    # Without an anchor nothing was recorded, or the anchors are damaged; then the creation time
+    # is the best that is known.
     known_anchors = anchors or (Anchor(0, header.created_ns),)
     slots, ids = (fmt.RECORDS_AT, _end(data)), (header.id_base + 1, labels.first_id)
     shared = TABLE_SLOTS if labels.series else 0
@@ -119,7 +133,7 @@ def _named(
 
 
 def _is_blank(account: SegmentAccount) -> bool:
-    """Say whether nothing was ever recorded, in this segment or before, nor dropped."""
+    """Return whether nothing was recorded or dropped, in this segment or before."""
     nothing = not account.accepted and account.before == 0 and not account.dropped
     return nothing and not account.in_order
 
@@ -185,7 +199,7 @@ def _labels(data: bytes | memoryview, yield_gil: Callable[[], None]) -> dict[int
 def _merged(
     columns: Sequence[tuple[Series, _Integers, _Integers]], yield_gil: Callable[[], None]
 ) -> Sequence[Column]:
-    # Two threads that meet a new label at once may each give it an id.
+    # Two threads that record a new label at the same time may each give it an id.
     merged: dict[Series, tuple[_Integers, _Integers]] = {}
     for name, timepoints, values in columns:
         known = merged.setdefault(name, (timepoints, values))

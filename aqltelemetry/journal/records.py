@@ -1,6 +1,6 @@
 """The records of a segment: free slots, memory pages in use, and reading them.
 
-This is the pure twin; `_records.pyx` is the compiled one, and does the same.
+This is the twin in Python; the compiled one, `_records.pyx`, does the same.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def free_slots(mapped: mmap.mmap, ids: Mapping[SeriesKey, int], positions: range
 
 
 def share(slots: Iterator[int], ids: Mapping[SeriesKey, int]) -> None:
-    """Make the compiled hot path look series up in other ids from now on; once."""
+    """Make the compiled hot path use other ids from now on; may be called once."""
     del slots, ids  # read from the segment for each record
 
 
 def stop_after(slots: Iterator[int], records: int) -> None:
-    """Make the compiled hot path send a record the slow way after so many."""
+    """Make the compiled hot path send one record the slow way after a number of records."""
     del slots, records
 
 

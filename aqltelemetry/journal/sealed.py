@@ -1,4 +1,4 @@
-"""A segment that takes no more records: read, published, discarded."""
+"""A sealed segment, which accepts no more records: it is read, published and removed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _MAPPED_ALL_THE_SAME = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE})
 class SealedSegment:
     """A segment on its way from the journal to the sinks.
 
-    `path` is its file, None where it is in memory only; `live` the segment as it
-    was recorded to, which is needed until the file was read once. `accepted` is
-    how many records it was given; None for one found after its writer's death, when
-    only the file is left.
+    Attributes:
+        path: Its file; None if it is in memory only.
+        live: The segment into which was recorded; needed until the file is read once.
+        accepted: How many records it accepted; None if it was found after its writer's death,
+            when only the file remains.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class SealedSegment:
 
     @property
     def recovered(self) -> bool:
-        """Whether another process than its writer hands it on."""
+        """Whether it is handed on by another process than its writer."""
         return self.accepted is None
 
     @property
@@ -75,17 +76,17 @@ class SealedSegment:
         return live.map[: self.size_bytes] if live is not None else b""
 
     def discard(self) -> None:
-        """Remove the segment for good; in memory, it goes with the last that refers to it."""
+        """Remove the segment's file; memory is freed with the last reference."""
         if self.path is not None:
             with suppress(FileNotFoundError):
                 syscalls.unlink(self.path)
 
 
 def seal(segment: Segment) -> SealedSegment:
-    """Make a segment accept no more records, and give back the room it did not use.
+    """Make a segment accept no more records, and free the space that it did not use.
 
-    A thread that has taken a slot may store its record after this: its slot stays
-    mapped for as long as it needs it, and `accepted` says to wait for it.
+    A thread that has taken a slot may store its record after this. The slot stays mapped, and
+    a reader waits until `accepted` records are stored.
     """
     end = segment.exhaust()
     if segment.path is not None and end is not None:

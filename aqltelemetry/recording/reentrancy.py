@@ -1,4 +1,4 @@
-"""Parts of both twins of a timed block: its awaitable, and its entries if several overlap."""
+"""Parts that both versions of a timed block share: its awaitable and overlapping entries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ next(FINISHED, None)  # type: ignore[call-overload]
 
 
 async def awaited(awaitable: Awaitable[_T]) -> _T:
-    """Return the result of an awaitable of any kind; itself a Python coroutine."""
+    """Return the result of any awaitable, as a coroutine of Python."""
     return await awaitable
 
 
@@ -43,11 +43,11 @@ class OverlappingEntries:
         self._starts_ns: dict[_Owner, list[int]] = {}
 
     def enter(self, now_ns: int) -> None:
-        """Note that the running task enters at a monotonic time."""
+        """Store that the running task enters at a monotonic time."""
         self._starts_ns.setdefault(_owner(), []).append(now_ns)
 
     def leave(self) -> int | None:
-        """Return when the running task entered what it leaves; None if it did not."""
+        """Return when the running task entered the block that it leaves; None if it did not."""
         owner = _owner()
         starts_ns = self._starts_ns.get(owner)
         if starts_ns:

@@ -1,7 +1,7 @@
-"""Stand-ins for awaitable objects and asynchronous context managers that are timed.
+"""Proxies for awaitable objects and asynchronous context managers that are timed.
 
-A stand-in does what its object does and has its class, as `isinstance` and all of its
-methods see it; only `is` and `type` show the difference.
+A proxy behaves like its object and has the same class for `isinstance` and for its methods;
+only `is` and `type` show the difference.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _classes: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
 def has_method(cls: type, name: str) -> bool:
-    """Return whether a class defines a method; without asking its metaclass."""
+    """Return whether a class defines a method; its metaclass is not used."""
     return any(name in vars(base) for base in cls.__mro__)
 
 
 def proxied(thing: Any, label: str, make_run: _MakeRun) -> Any:
-    """Return a stand-in for an object, which is timed when it is awaited or entered.
+    """Return a proxy for an object, which is timed when it is awaited or entered.
 
-    `make_run` returns a context manager around one run of an awaitable; what is entered is
+    `make_run` returns a context manager around one run of an awaitable. A context manager is
     recorded under `label` when it is left.
     """
     cls = type(thing)
@@ -141,7 +141,7 @@ class _AwaitableProxy:
 
 
 class _CoroutineProxy(_AwaitableProxy):
-    """As a task drives it, step by step."""
+    """A proxy for a coroutine, which a task runs step by step."""
 
     __slots__ = ()
 

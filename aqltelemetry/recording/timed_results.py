@@ -1,4 +1,4 @@
-"""Timing of what a function returns, where that goes on after the function has returned.
+"""Times results that are still running when the function has returned.
 
 A coroutine, generator, context manager or other awaitable object is timed while it runs;
 a future is observed until it is done. Nothing here raises into the application: what can't
@@ -31,7 +31,7 @@ PLAIN_TYPES: dict[int, type] = {
 
 
 def follow(result: Any, label: str, block: time_block) -> Any:
-    """Time a result until it ends, if it is of a kind that does; return the result or its wrapper.
+    """Time a result until it ends, if it runs on; return the result or its wrapper.
 
     `block` was entered before the function was called. Left as it is, it records the call.
     """
@@ -67,7 +67,7 @@ def _way(cls: type) -> _Follow | None:
 def generator_function(
     make: Callable[..., Generator[Any, Any, Any]], make_run: _MakeRun
 ) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that yields what another one does, within a run."""
+    """Return a generator function that yields the same as another one, within a run."""
 
     def timed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         with make_run():
@@ -79,7 +79,7 @@ def generator_function(
 def async_generator_function(
     make: Callable[..., AsyncGenerator[Any, Any]], make_run: _MakeRun
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that yields what another one does, within a run."""
+    """Return an async generator function that yields the same as another one, within a run."""
 
     async def timed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = make(*args, **kwargs)
@@ -104,7 +104,7 @@ def async_generator_function(
 
 
 class Run:
-    """Times a statement's run, after what it took to prepare it."""
+    """Times the run of a statement, and adds the time of its preparation."""
 
     __slots__ = ("_label", "_lead_ns", "_start_ns")
 
@@ -125,8 +125,8 @@ class Run:
 class _Unstarted:
     """Holds a coroutine that its wrapper has not started.
 
-    A wrapper that is never awaited warns of that itself; a second warning, for what it
-    wraps, would be wrong.
+    A wrapper that is never awaited emits a warning; a second one, for the wrapped coroutine,
+    would be wrong.
     """
 
     __slots__ = ("_coroutine",)
@@ -186,7 +186,7 @@ def _follow_async_generator(
 
 
 def _follow_context_manager(result: Any, label: str, block: time_block) -> Any:
-    """Time from entry to exit, by the generator that the context manager drives."""
+    """Time from entry to exit, by wrapping the generator of the context manager."""
     block._take_start()  # noqa: SLF001 - as above
     is_async = isinstance(result, _ASYNC_CONTEXT_MANAGER)
     wrap: Callable[..., Any] = async_generator_function if is_async else generator_function
@@ -198,7 +198,7 @@ def _follow_context_manager(result: Any, label: str, block: time_block) -> Any:
 
 
 def _follow_future(result: Any, label: str, block: time_block) -> Any:
-    """Time from the call to when the future is done, also if it is cancelled."""
+    """Time from the call until the future is done or cancelled."""
     done = getattr(result, "done", None)
     if done is not None and done():
         return result
