@@ -109,6 +109,8 @@ class SegmentPool:
             return
         self._sealed_ns = now_ns
         if segment.taken:
+            if segment.successor is None:  # the attempt to make one may have failed, or be due
+                self._make_spares(0)
             has_left = recording.advance(segment)
             filled = self._hand_on_filled(recording)
             self._make_spares(filled - 1 if has_left else filled)  # that one was not full
