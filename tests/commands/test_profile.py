@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pstats
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from aqltelemetry.commands.cli import main
 from aqltelemetry.system.clock import monotonic_ns
+from controlled_service import recording_service, run_command
 from servers import wait_until
 
 pytestmark = pytest.mark.system
 
 Rows = Callable[..., list[dict[str, str]]]
-_PROGRAM = """
-import asyncio, sys
-from aqltelemetry import monitor, record
-from aqltelemetry.recording import recorder
-async def busy():
-    await asyncio.sleep(0.001)
-async def main():
-    await monitor.start(sys.argv[1], with_runtime=False)
-    print("started", flush=True)
-    was_on = True
-    while True:
-        await busy()
-        if recorder.is_on() != was_on:
-            was_on = recorder.is_on()
-            print("on" if was_on else "off", flush=True)
-asyncio.run(main())
-"""
-
-
-def _run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
-
-
-@contextlib.contextmanager
-def _service(directory: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", before + _PROGRAM, str(directory)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_a_running_process_is_profiled(directory: Path) -> None:
-    with _service(directory) as process:
+    with recording_service(directory) as process:
         begun_ns = monotonic_ns()
-        result = _run("profile", "--pid", str(process.pid), "--seconds", "0.5")
+        result = run_command("profile", "--pid", str(process.pid), "--seconds", "0.5")
         passed_s = (monotonic_ns() - begun_ns) / 1e9
         assert result.exit_code == 0, result.output
         path = directory / f"profiler.{process.pid}.data"
@@ -79,7 +38,7 @@ def test_a_running_process_is_profiled(directory: Path) -> None:
         # All is of the one thread of the program: none of the telemetry's is in it.
         own_s = {str(function): found[2] for function, found in stats.items() if found[2] > 0.1}
         assert sum(found[2] for found in stats.values()) <= 2 * passed_s, own_s
-        flames = _run(
+        flames = run_command(
             "profile", "--pid", str(process.pid), "--seconds", "0.2", "--format=speedscope"
         )
         assert "speedscope.json: https://www.speedscope.app" in flames.output, flames.output
@@ -95,38 +54,38 @@ def test_a_running_process_is_profiled(directory: Path) -> None:
 def test_the_only_process_of_a_directory_is_profiled_without_its_pid(
     directory: Path, tmp_path: Path
 ) -> None:
-    with _service(directory) as one:
-        result = _run("profile", str(directory), "--seconds", "0.01")
+    with recording_service(directory) as one:
+        result = run_command("profile", str(directory), "--seconds", "0.01")
         assert f"profiler.{one.pid}.data" in result.output
-        elsewhere = _run("profile", str(tmp_path), "--pid", str(one.pid))
+        elsewhere = run_command("profile", str(tmp_path), "--pid", str(one.pid))
         assert elsewhere.exit_code == 1
         assert f"process {one.pid} records into {directory}, not into" in elsewhere.output
-        with _service(directory) as other:
-            several = _run("profile", "--dir", str(directory), "--seconds", "0.01")
+        with recording_service(directory) as other:
+            several = run_command("profile", "--dir", str(directory), "--seconds", "0.01")
             assert several.exit_code == 2
             pids = ", ".join(map(str, sorted((one.pid, other.pid))))
             assert f"2 processes record into {directory}: choose one of them" in several.output
             assert f"--pid: {pids}" in several.output
-    nobody = _run("profile", str(directory))
+    nobody = run_command("profile", str(directory))
     assert nobody.exit_code == 1
     assert f"no process records into {directory}" in nobody.output
 
 
 def test_a_profile_that_fails_says_why(directory: Path) -> None:
-    with _service(directory, "import sys; sys.setprofile(lambda *_: None)") as process:
-        result = _run("profile", "--pid", str(process.pid), "--seconds", "0.01")
+    with recording_service(directory, "import sys; sys.setprofile(lambda *_: None)") as process:
+        result = run_command("profile", "--pid", str(process.pid), "--seconds", "0.01")
     assert result.exit_code == 1
     assert re.search(r"process \d+: a profiler is active already: .*lambda", result.output)
 
 
 def test_a_process_that_ends_during_its_profile_is_an_error(directory: Path) -> None:
-    with _service(directory) as process:
+    with recording_service(directory) as process:
         command = (sys.executable, "-m", "aqltelemetry", "profile", "--pid", str(process.pid))
         asking = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_until(lambda: bool(list(directory.glob(".control/*asked"))), "the question")
-        again = _run("profile", "--pid", str(process.pid))
+        again = run_command("profile", "--pid", str(process.pid))
         assert "is being profiled already" in again.output
         process.kill()
         process.wait()
@@ -138,11 +97,11 @@ def test_a_process_that_ends_during_its_profile_is_an_error(directory: Path) -> 
 def test_a_process_that_does_not_record_cannot_be_profiled() -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
-        result = _run("profile", "--pid", str(process.pid))
+        result = run_command("profile", "--pid", str(process.pid))
     finally:
         process.kill()
         process.wait()
     assert result.exit_code == 1
     assert f"aqltelemetry doctor --pid {process.pid}" in result.output
-    gone = _run("profile", "--pid", str(process.pid))
+    gone = run_command("profile", "--pid", str(process.pid))
     assert f"there is no process {process.pid}" in gone.output
