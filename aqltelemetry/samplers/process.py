@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 from aqltelemetry.observation import RUNTIME, Measurement
+from aqltelemetry.system.forks import forks_wait
 
 if TYPE_CHECKING:
     import psutil
@@ -26,7 +27,8 @@ INVOLUNTARY_SWITCHES = "context switches involuntary"
 
 def open_process() -> psutil.Process:
     """Load psutil and return this process; its next `cpu percent` is over the time from now on."""
-    import psutil  # noqa: PLC0415 - loading takes long compared with a start
+    with forks_wait():
+        import psutil  # noqa: PLC0415 - loading takes long compared with a start
 
     process = psutil.Process()
     process.cpu_percent()
