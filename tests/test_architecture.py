@@ -45,7 +45,7 @@ SINGLE_HOMES = {
     r"^ *import yappi": {"runtime.profiler"},
     r"posix_spawn|sigtimedwait": {"commands.launch"},
     r"threading\.Thread\(": {"system.threads"},
-    r"register_at_fork": {"runtime.active", "runtime.background"},
+    r"register_at_fork": {"runtime.active", "runtime.background", "system.forks"},
     r"gc\.callbacks": {"samplers.garbage"},
     r"getLogger\(": {"system.logs", "settings"},
     r"^_?NS_PER_S = ": {"system.clock"},
