@@ -35,6 +35,7 @@ SINGLE_HOMES = {
             "reading.parsers",
             "reading.csv_frames",
             "reading.frames",
+            "views.document",
             "views.recorded_time",
             "reading.database",
             "views.summary",

@@ -97,6 +97,11 @@ class TelemetryDB:
         """The time `since`, in nanoseconds since the epoch; None if there is no limit."""
         return self._wanted.since_ns
 
+    @property
+    def directories(self) -> list[str]:
+        """The monitoring directories that are read."""
+        return [self._directory]
+
     @staticmethod
     def from_csv_files(monitoring_dir: str | os.PathLike[str], file_prefix: str) -> TelemetryFrame:
         """Return all observations of a file prefix: `TelemetryDB(monitoring_dir).frame(...)`.

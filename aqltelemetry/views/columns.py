@@ -1,0 +1,166 @@
+"""The columns of the report's tables: their heads, definitions, and how values are printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
+
+from aqltelemetry.quantities import mebibytes, milliseconds, number, rate
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a table: a value for each column's key; None where nothing is known."""
+_UNKNOWN = "-"
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    key: str
+    """The field of a row of the report's document."""
+    head: str
+    """The head as it is printed."""
+    form: Callable[[Any], str]
+    """Returns a value as it is printed; not called with None."""
+    rank: int
+    """Where columns have no room, those of the highest rank are left out."""
+    meaning: str
+    """The definition, for `--help`, the documentation and tooltips."""
+    hides_zeros: bool = False
+    """Whether the column is left out if all its values are 0."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether values are integers."""
+        return self.form in (_count, mebibytes) or self.key == "pid"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether values are numbers, which are aligned to the right."""
+        return self.form not in (str, clock)
+
+    def text(self, row: Row) -> str:
+        """Return a row's value as it is printed; `-` for None."""
+        value = row[self.key]
+        return _UNKNOWN if value is None else self.form(value)
+
+
+def local_time(text: str) -> str:
+    """Return an ISO 8601 time as a local one, to the second: `2026-11-24 14:30:00`."""
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def clock(text: str) -> str:
+    """Return an ISO 8601 time as a local time of day, to the millisecond: `14:30:00.250`."""
+    return f"{datetime.fromisoformat(text).astimezone():%H:%M:%S.%f}"[:-3]
+
+
+def _count(value: float) -> str:
+    return number(value, 0)
+
+
+def _one_decimal(value: float) -> str:
+    return number(value, 1)
+
+
+def _two_decimals(value: float) -> str:
+    return number(value, 2)
+
+
+def _short_ms(seconds: float) -> str:
+    return milliseconds(seconds, 1)
+
+
+def _significant(value: float) -> str:
+    return f"{value:,.6g}"
+
+
+_PER_S = (
+    "count per second of recording: from each process's start to its last sample; "
+    "time that several processes share counts once; at least 1 s"
+)
+DURATIONS = (
+    Column("label", "label", str, 0, "the time series: a route and its method, or a block's label"),
+    Column("count", "count", _count, 1, "number of observations"),
+    Column("per_s", "per s", rate, 5, _PER_S),
+    Column("errors_4xx", "4xx", _count, 8, "responses with a status of 400 to 499", True),
+    Column("errors_5xx", "5xx", _count, 6, "responses with a status of 500 to 599", True),
+    Column("disconnects", "gone", _count, 10, "requests whose client disconnected early", True),
+    Column("failures", "failed", _count, 7, "blocks and functions that raised", True),
+    Column("p50_s", "p50", milliseconds, 2, "the median: half of the durations do not exceed it"),
+    Column("p90_s", "p90", milliseconds, 12, "90 % of the durations do not exceed it"),
+    Column("p95_s", "p95", milliseconds, 9, "95 % of the durations do not exceed it"),
+    Column("p99_s", "p99", milliseconds, 3, "99 % of the durations do not exceed it"),
+    Column("p999_s", "p99.9", milliseconds, 11, "99.9 % of the durations do not exceed it"),
+    Column("max_s", "max", milliseconds, 4, "the longest duration"),
+    Column("sum_s", "sum s", _two_decimals, 13, "all durations added up, in seconds"),
+)
+"""Percentiles are exact, with linear interpolation between the two nearest observations."""
+SLOWEST = (
+    Column("duration_s", "ms", milliseconds, 1, "the duration"),
+    Column("label", "label", str, 0, "the time series"),
+    Column("begin", "begin", clock, 2, "when it began, in local time"),
+    Column("end", "end", clock, 5, "when it ended, in local time"),
+    Column("pid", "PID", str, 3, "the process"),
+    Column("writer", "writer", str, 6, "distinguishes processes with equal PIDs"),
+    Column("outcome", "outcome", str, 4, "4xx, 5xx, disconnect or failed; empty if it succeeded"),
+)
+WORKERS = (
+    Column("pid", "PID", str, 0, "the process"),
+    Column("writer", "writer", str, 2, "distinguishes processes with equal PIDs"),
+    Column("state", "state", str, 1, "running, stopped, killed, or unknown"),
+    Column("begin", "begin", local_time, 18, "the first known instant of its recording"),
+    Column("end", "end", local_time, 19, "the last known instant of its recording"),
+    Column("count", "count", _count, 3, "number of its durations"),
+    Column("per_s", "per s", rate, 9, "count per second of its recording"),
+    Column("p50_s", "p50", milliseconds, 8, "the median of its durations, in ms"),
+    Column("p99_s", "p99", milliseconds, 4, "99 % of its durations do not exceed it, in ms"),
+    Column("errors_5xx", "5xx", _count, 10, "responses with a status of 500 to 599", True),
+    Column("in_flight", "in flight", _count, 13, "requests in progress at its last sample", True),
+    Column("cpu_percent", "CPU %", _one_decimal, 7, "processor time used, of one processor's"),
+    Column("cpu_s", "CPU s", _two_decimals, 14, "user and system time since its start"),
+    Column("rss_bytes", "RSS MiB", mebibytes, 5, "resident memory at its last sample"),
+    Column("rss_max_bytes", "RSS max", mebibytes, 15, "the largest sample of resident memory"),
+    Column("lag_p99_s", "lag p99", _short_ms, 11, "99 % of its event loop's delays, in ms"),
+    Column("lag_max_s", "lag max", _short_ms, 6, "the largest delay of its event loop, in ms"),
+    Column("gc_collections", "GC runs", _count, 17, "garbage collections since its start"),
+    Column("gc_pauses", "GC pauses", _count, 16, "garbage collections while it recorded"),
+    Column("gc_pause_s", "GC ms", _short_ms, 12, "their pauses added up, in ms"),
+    Column("gc_pause_max_s", "GC max", _short_ms, 10, "the longest of these pauses, in ms"),
+    Column("dropped", "dropped", _count, 2, "observations taken and not kept", True),
+)
+VALUES = (
+    Column("prefix", "prefix", str, 4, "the first part of the files' names"),
+    Column("label", "label", str, 0, "the time series, of `record` or of a sampler"),
+    Column("count", "count", _count, 1, "number of observations"),
+    Column("min", "min", _significant, 5, "the smallest value"),
+    Column("median", "median", _significant, 3, "half of the values do not exceed it"),
+    Column("max", "max", _significant, 4, "the largest value"),
+    Column("last", "last", _significant, 2, "the latest value"),
+)
+TABLES: Mapping[str, Sequence[Column]] = {
+    "durations": DURATIONS,
+    "slowest": SLOWEST,
+    "workers": WORKERS,
+    "values": VALUES,
+}
+"""The columns of each table of the document."""
+
+
+def with_content(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """Return the columns that say something about these rows.
+
+    A column without a known value is left out, one of rare events if there were none, and the
+    writers where PIDs are unique.
+    """
+    return [column for column in columns if _has_content(column, rows)]
+
+
+def _has_content(column: Column, rows: Sequence[Row]) -> bool:
+    if column.key == "writer":
+        pids = Counter(pid for pid, _ in {(row["pid"], row["writer"]) for row in rows})
+        return any(count > 1 for count in pids.values())
+    values = {row[column.key] for row in rows}
+    nothing = {None, "", 0} if column.hides_zeros else {None, ""}
+    return not values <= nothing

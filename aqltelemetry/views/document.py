@@ -1,0 +1,181 @@
+"""Makes the report's document: plain values, the source of all that views print or draw.
+
+`report --json` prints it. The tables of the terminal, Markdown, CSV and HTML, `top` and `serve`
+show its values. docs/reference/report-json.md describes each field.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aqltelemetry.errors import OptionError
+from aqltelemetry.observation import TIMEPOINT
+from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.views.columns import TABLES, Column, Row
+from aqltelemetry.views.recorded_time import recorded_s
+from aqltelemetry.views.summary import Summary, summarize
+
+VERSION = 1
+"""The version of the document. It grows if a field is removed or changes its meaning."""
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a document contains, and in which order.
+
+    Attributes:
+        labels: Patterns of labels, as of `fnmatch`; series that match none of them are left
+            out. Empty for all.
+        sort: The head or the key of a column. Tables that have it are sorted by it: numbers
+            from the largest to the smallest, texts alphabetically. None for the usual order:
+            the most frequent first.
+        top: The largest number of rows of each table; 0 for all.
+        slowest: The number of slowest durations.
+    """
+
+    labels: Sequence[str] = ()
+    sort: str | None = None
+    top: int = 0
+    slowest: int = 5
+
+    def __post_init__(self) -> None:
+        if self.sort is not None and not any(map(self.sort_key, TABLES)):
+            heads = {column.head: None for columns in TABLES.values() for column in columns}
+            raise OptionError("sort", self.sort, f"must be a column: {', '.join(heads)}")
+
+    def sort_key(self, table: str) -> Column | None:
+        """Return the column that a table is sorted by; None if it does not have it."""
+        if self.sort is None:
+            return None
+        wanted = _name(self.sort)
+        columns = TABLES[table]
+        return next((c for c in columns if wanted in (_name(c.head), _name(c.key))), None)
+
+    def has(self, label: str) -> bool:
+        """Return whether a series is wanted."""
+        return not self.labels or any(fnmatchcase(label, pattern) for pattern in self.labels)
+
+
+EVERYTHING = Options()
+
+
+def document(db: TelemetryDB, options: Options = EVERYTHING) -> dict[str, Any]:
+    """Return what a report says about the loaded observations.
+
+    Args:
+        db: The recording.
+        options: What to include, and in which order.
+
+    Returns:
+        A dict of dicts, lists, texts, numbers and None. Times are texts in ISO 8601 and UTC,
+        durations are seconds. None stands where nothing is known, never NaN.
+        docs/reference/report-json.md describes each field.
+
+    Example:
+        >>> [(row["label"], row["p99_s"]) for row in document(db)["durations"]]
+    """
+    summary = summarize(db)
+    tables = {
+        "durations": _durations(summary, options),
+        "slowest": _slowest(),
+        "workers": _workers(summary),
+        "values": _values(summary, options),
+    }
+    shown = {name: _in_order(rows, name, options) for name, rows in tables.items()}
+    reasons = summary.dropped_by_reason()
+    begin, end = _span(db)
+    return {
+        "version": VERSION,
+        "directory": ", ".join(db.directories),
+        "begin": _plain(begin),
+        "end": _plain(end),
+        "recorded_s": _plain(_recorded_s(db)),
+        "findings": [],
+        **shown,
+        "left_out": {name: len(rows) - len(shown[name]) for name, rows in tables.items()},
+        "dropped": {"count": sum(reasons.values()), "reasons": dict(reasons)},
+        "not_read": [each._asdict() for each in db.not_read()],
+    }
+
+
+def _in_order(rows: Sequence[Row], table: str, options: Options) -> list[Row]:
+    """Return the rows in the wanted order, as many as are wanted."""
+    column = options.sort_key(table)
+    if column is not None:
+        key = column.key
+        known = [row for row in rows if row[key] is not None]
+        known.sort(key=lambda row: row[key], reverse=column.is_number)
+        rows = [*known, *(row for row in rows if row[key] is None)]
+    return list(rows[: options.top or None])
+
+
+def _durations(summary: Summary, options: Options) -> list[Row]:
+    table = summary.durations.rename(columns={"per_second": "per_s", "max": "max_s"})
+    table = table.rename(columns={name: f"{name}_s" for name in ("p50", "p95", "p99")})
+    rows = _rows(table.rename_axis("label"), "durations")
+    return [row for row in rows if options.has(row["label"])]
+
+
+def _slowest() -> list[Row]:
+    return []
+
+
+def _workers(summary: Summary) -> list[Row]:
+    table = summary.processes.rename(columns={"durations": "count"})
+    return _rows(table.rename_axis(["pid", "writer"]), "workers")
+
+
+def _values(summary: Summary, options: Options) -> list[Row]:
+    if summary.other_series.empty:
+        return []
+    rows = _rows(summary.other_series.rename_axis(["prefix", "label"]), "values")
+    return [row for row in rows if options.has(row["label"])]
+
+
+def _rows(frame: pd.DataFrame, table: str) -> list[Row]:
+    """Return a frame's rows as plain values, by the keys of the table's columns."""
+    columns = TABLES[table]
+    return [
+        {column.key: _plain(record.get(column.key), whole=column.is_whole) for column in columns}
+        for record in frame.reset_index().to_dict("records")
+    ]
+
+
+def _plain(value: Any, *, whole: bool = False) -> Any:
+    """Return a value as a text, a number or None; `whole` for integers that may be floats."""
+    if isinstance(value, pd.Timestamp):
+        return f"{value.isoformat()}Z"
+    if value is None or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return round(value) if whole else value
+
+
+def _span(db: TelemetryDB) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Return the first and the last time of an observation."""
+    frames = (db.duration().data(), db.runtime().data())
+    times = [frame[TIMEPOINT] for frame in frames if not frame.empty]
+    if not times:
+        return None, None
+    return min(each.min() for each in times), max(each.max() for each in times)
+
+
+def _recorded_s(db: TelemetryDB) -> float:
+    return recorded_s(db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns)
+
+
+def _name(text: str) -> str:
+    """Return the name of a column without what may be written in several ways."""
+    return _SEPARATORS.sub("", text.casefold())
