@@ -19,8 +19,10 @@ from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.recording import recorder
 from aqltelemetry.system import extensions
 from aqltelemetry.system.threads import WorkerThread
+from browser import chromium
 from fakes import FakeClock, memory_segments, recording
 
+__all__ = ("chromium",)  # a fixture too
 Rows = list[dict[str, str]]
 _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
@@ -134,7 +136,7 @@ def counts(rows: Callable[[str], Rows]) -> Callable[[str], Counter[str]]:
     return count
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def debian_package() -> Callable[[str, str], Path]:
     """Return a program of a Debian package, or skip; where CI installs it, fail."""
 
