@@ -40,6 +40,13 @@ PROFILER = "profiler"
 RESERVED = frozenset({DURATION, RUNTIME, ACCOUNT, PROFILER})
 """File prefixes that `record` rejects."""
 
+FIRST_BYTE = "ttfb"
+"""Follows a request's label, after a space: the time to the first byte of its response."""
+REQUEST_OUTCOMES = ("4xx", "5xx", "disconnect")
+"""Follow a request's label, after a space: one more observation of a request that failed."""
+FAILED = "failed"
+"""Follows a label, after a space: one more observation of a block or function that raised."""
+
 MAX_LABEL_BYTES = 200
 """Size of a label in UTF-8 above which it is shortened."""
 MAX_PREFIX_BYTES = 40

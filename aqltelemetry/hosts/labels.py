@@ -11,6 +11,7 @@ from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVarTuple
 
+from aqltelemetry.observation import FIRST_BYTE, REQUEST_OUTCOMES
 from aqltelemetry.system.logs import log
 
 _Ts = TypeVarTuple("_Ts")
@@ -22,8 +23,7 @@ WEBSOCKET = " websocket"
 """The suffix of the label of a websocket's whole life."""
 EVENTS = " events"
 """The suffix of the label of a stream of server-sent events."""
-SERIES_SUFFIXES = ("ttfb", "4xx", "5xx", "disconnect")
-"""The suffixes, after a space, of the series in addition to the total of a request."""
+_SUFFIXES = (FIRST_BYTE, *REQUEST_OUTCOMES)
 RECORDED_BY = "aqltelemetry.recorded_by"
 """Key in a scope or environment: the middleware that records the request, so that it is
 recorded once."""
@@ -130,7 +130,7 @@ class RequestLabels:
                     self._templates.add(template)
             name = f"{template} [{method if method in _METHODS else OTHER.upper()}]"
         total = name + kind
-        labels = Labels(total, *(f"{total} {word}" for word in SERIES_SUFFIXES))
+        labels = Labels(total, *(f"{total} {word}" for word in _SUFFIXES))
         if self.keeps(method) and template != OTHER:
             self._known[template, method, kind] = labels
         return labels

@@ -1,4 +1,4 @@
 """What people look at: summaries of recorded data, as text.
 
-May import: reading, hosts, sinks, journal, system.
+May import: reading, sinks, journal, system.
 """

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from aqltelemetry.hosts.labels import SERIES_SUFFIXES
 from aqltelemetry.journal.counters import TORN
 from aqltelemetry.observation import (
     ACCOUNT,
     DURATION,
+    FIRST_BYTE,
     LABEL,
     MEASUREMENT,
     PID,
+    REQUEST_OUTCOMES,
     RUNTIME,
     TIMEPOINT,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _SAMPLED_DROPS = "telemetry dropped "
 _REASON = "reason"
+_SUFFIXES = (FIRST_BYTE, *REQUEST_OUTCOMES)
 
 
 class Summary(NamedTuple):
@@ -81,8 +83,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
     def place(label: str) -> tuple[int, int]:
         total, _, word = label.rpartition(" ")
-        if word in SERIES_SUFFIXES and total in position:
-            return position[total], 1 + SERIES_SUFFIXES.index(word)
+        if word in _SUFFIXES and total in position:
+            return position[total], 1 + _SUFFIXES.index(word)
         return position[label], 0
 
     return table.iloc[[position[label] for label in sorted(position, key=place)]]

@@ -1,0 +1,92 @@
+"""Splits a label into the series that it belongs to and an outcome.
+
+A request or block that fails is recorded twice: under its label, as every one, and under the
+label followed by its outcome, `/orders [POST] 5xx`. So the first series counts all, and the
+second one counts the failures among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aqltelemetry.observation import FAILED, FIRST_BYTE, REQUEST_OUTCOMES
+
+_CLIENT_ERROR, _SERVER_ERROR, _DISCONNECT = REQUEST_OUTCOMES
+OUTCOME_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        _CLIENT_ERROR: "errors_4xx",
+        _SERVER_ERROR: "errors_5xx",
+        _DISCONNECT: "disconnects",
+        FAILED: "failures",
+    }
+)
+"""The column of a summary that counts each outcome."""
+OUTCOMES = tuple(OUTCOME_COLUMNS)
+"""The outcomes, as they follow a label."""
+
+
+def split(label: str, known_labels: Collection[str]) -> tuple[str, str]:
+    """Split a label into its base and its outcome.
+
+    Args:
+        label: The label of a series of durations.
+        known_labels: All labels of durations.
+
+    Returns:
+        The label without its outcome, and the outcome, one of `OUTCOMES`. The outcome is ""
+        for a label that has none: it ends otherwise, or its base does not occur, or its base is
+        itself an outcome of another label.
+
+    Example:
+        >>> split("/a [GET] 5xx", {"/a [GET]", "/a [GET] 5xx"})
+        ('/a [GET]', '5xx')
+        >>> split("/a [GET] ttfb", {"/a [GET]", "/a [GET] ttfb"})
+        ('/a [GET] ttfb', '')
+    """
+    base, _, word = label.rpartition(" ")
+    if word in OUTCOME_COLUMNS and base in known_labels and not split(base, known_labels)[1]:
+        return base, word
+    return label, ""
+
+
+def total_of(label: str, known_labels: Collection[str]) -> str:
+    """Return the label of the request whose time to the first byte a series contains.
+
+    "" for any other series, and if the label of the request does not occur.
+    """
+    total, _, word = label.rpartition(" ")
+    return total if word == FIRST_BYTE and total in known_labels else ""
+
+
+class Roles(NamedTuple):
+    """The role of each of n labels, as arrays of length n.
+
+    `bases` are indexes of labels: of the base of an outcome, or else of the label itself.
+    `outcomes` are indexes into `OUTCOMES`, -1 for a label that is none. `totals` are indexes of
+    the labels of the requests whose times to the first byte a label contains, else -1.
+    """
+
+    bases: npt.NDArray[np.int64]
+    outcomes: npt.NDArray[np.int8]
+    totals: npt.NDArray[np.int64]
+
+    @property
+    def is_part(self) -> npt.NDArray[np.bool_]:
+        """Whether each label's observations are parts of others: outcomes, first bytes."""
+        return (self.outcomes >= 0) | (self.totals >= 0)
+
+
+def roles(labels: Sequence[str]) -> Roles:
+    """Return the role of each label of the durations."""
+    number = {label: code for code, label in enumerate(labels)}
+    found = [split(label, number) for label in labels]
+    return Roles(
+        np.array([number[base] for base, _ in found], np.int64),
+        np.array([OUTCOMES.index(word) if word else -1 for _, word in found], np.int8),
+        np.array([number.get(total_of(label, number), -1) for label in labels], np.int64),
+    )
