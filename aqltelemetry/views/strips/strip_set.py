@@ -1,0 +1,192 @@
+"""Puts the strips of routes and workers over the same time bins together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.views.strips.cells import Grid, Integers, Span, grid
+from aqltelemetry.views.strips.lives import Life, lives
+from aqltelemetry.views.strips.marks import Mark, marks
+from aqltelemetry.views.strips.routes import RouteRows, RouteStrip
+from aqltelemetry.views.strips.rows import Process, rows, times_ns
+from aqltelemetry.views.strips.workers import SAMPLED, WorkerStrip, worker_strips
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_BINS = 400
+"""How many time bins there are at most, by default."""
+MAX_ROUTES = 12
+"""How many routes have strips at most, by default."""
+MAX_WORKERS = 16
+"""How many workers have strips at most, by default."""
+_MAX_SPARKLINES = 300
+_NS_PER_MS = 10**6
+_DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """What charts draw: series over the same time bins."""
+
+    window: Grid
+    """The bins."""
+    span: Span
+    """The time that is drawn, from within the first bin to within the last one."""
+    overall: RouteStrip
+    """All requests together, or all durations where no requests were recorded."""
+    routes: Sequence[RouteStrip]
+    """The busiest labels of durations, or those that were asked for."""
+    routes_left_out: int
+    """How many labels have no strip."""
+    workers: Sequence[WorkerStrip]
+    """The busiest processes, or those that were asked for."""
+    workers_left_out: int
+    """How many processes have no strip."""
+    marks: Sequence[Mark]
+    """Starts, ends and kills of processes, drops, clock steps, switches; by time."""
+    sparklines: Mapping[str, Integers]
+    """By label, also of those without a strip: observations over time, at 40 points at most."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the strips as values for JSON.
+
+        Times are milliseconds since the epoch. Other floats are rounded to five significant
+        digits. None stands where nothing is known.
+        """
+        return {
+            "version": 1,
+            "begin_ms": self.window.begin_ns / _NS_PER_MS,
+            "end_ms": self.window.end_ns / _NS_PER_MS,
+            "bin_ms": self.window.width_ns / _NS_PER_MS,
+            "bins": self.window.bins,
+            "drawn_begin_ms": self.span.begin_ns / _NS_PER_MS,
+            "drawn_end_ms": self.span.end_ns / _NS_PER_MS,
+            "overall": _route(self.overall),
+            "routes": [_route(route) for route in self.routes],
+            "routes_left_out": self.routes_left_out,
+            "workers": [_worker(worker) for worker in self.workers],
+            "workers_left_out": self.workers_left_out,
+            "marks": [_mark(mark) for mark in self.marks],
+            "sparklines": {label: line.tolist() for label, line in self.sparklines.items()},
+        }
+
+
+def strips(  # noqa: PLR0913 - each has a default
+    db: TelemetryDB,
+    begin_ns: int | None = None,
+    end_ns: int | None = None,
+    bins: int = MAX_BINS,
+    *,
+    routes: int | Sequence[str] = MAX_ROUTES,
+    workers: int | Sequence[Process] = MAX_WORKERS,
+) -> Strips:
+    """Return what charts draw between two times.
+
+    Args:
+        db: The recording.
+        begin_ns: The first instant, in nanoseconds since the epoch; by default that of the
+            recording.
+        end_ns: The instant after the last one.
+        bins: The largest number of time bins. Their width is a round one; see `cells.grid`.
+        routes: The labels of durations that get strips, or the number of the busiest ones.
+        workers: The processes that get strips, by PID and writer, or the number of the busiest.
+
+    Returns:
+        The strips, whose percentiles are exact for each bin. A duration is in the bin that its
+        end lies in.
+
+    Example:
+        >>> strips(db, bins=300).routes[0].p99_s
+    """
+    known = lives(db)
+    durations, runtime = db.duration().data_by_process(), db.runtime().data_by_process()
+    span = _span((durations, runtime), begin_ns, end_ns)
+    window = grid(span, bins)
+    shown = _chosen(known, workers)
+    processes = [life.process for life in shown]
+    duration_rows = rows(durations, window, span, processes)
+    by_route = RouteRows(duration_rows, window)
+    labels = by_route.busiest(routes) if isinstance(routes, int) else list(routes)
+    samples = rows(runtime, window, span, processes, SAMPLED)
+    return Strips(
+        window,
+        span,
+        by_route.overall(),
+        by_route.strips(labels),
+        by_route.labels - len(by_route.occurring(labels)),
+        worker_strips(shown, duration_rows, by_route.are_requests(), samples, window),
+        len(known) - len(shown),
+        marks(db, known, span),
+        by_route.sparklines(by_route.busiest(_MAX_SPARKLINES)),
+    )
+
+
+def _span(frames: Iterable[pd.DataFrame], begin_ns: int | None, end_ns: int | None) -> Span:
+    """Return the two times, those that are None from the first and the last observation."""
+    known = [times_ns(frame) for frame in frames if len(frame)]
+    if begin_ns is None:
+        begin_ns = min((int(times.min()) for times in known), default=0)
+    if end_ns is None:
+        end_ns = max((int(times.max()) + 1 for times in known), default=begin_ns + 1)
+    return Span(begin_ns, max(end_ns, begin_ns + 1))
+
+
+def _chosen(known: Sequence[Life], workers: int | Sequence[Process]) -> list[Life]:
+    if isinstance(workers, int):
+        return list(known[:workers])
+    by_process = {life.process: life for life in known}
+    return [by_process[process] for process in workers if process in by_process]
+
+
+def _route(route: RouteStrip) -> dict[str, Any]:
+    errors = sum(route.errors.values(), np.zeros_like(route.count))
+    return {
+        "label": route.label,
+        "count": route.count.tolist(),
+        "p50_s": _floats(route.p50_s),
+        "p90_s": _floats(route.p90_s),
+        "p99_s": _floats(route.p99_s),
+        "max_s": _floats(route.max_s),
+        "errors": errors.tolist(),
+        "errors_by_kind": {kind: counts.tolist() for kind, counts in route.errors.items()},
+        "heat": {"edges_s": _floats(route.heat.edges_s, 9), "counts": route.heat.counts.tolist()},
+    }
+
+
+def _worker(worker: WorkerStrip) -> dict[str, Any]:
+    series = ("p99_s", "lag_max_s", "gc_pause_s", "gc_pause_max_s", "cpu_percent")
+    return {
+        "pid": worker.life.pid,
+        "writer": worker.life.writer,
+        "state": worker.life.state,
+        "begin_ms": worker.life.begin_ns / _NS_PER_MS,
+        "end_ms": worker.life.end_ns / _NS_PER_MS,
+        "count": worker.count.tolist(),
+        **{name: _floats(getattr(worker, name)) for name in series},
+        "rss_bytes": _floats(worker.rss_bytes, 15),
+        "in_flight": _floats(worker.in_flight, 15),
+    }
+
+
+def _mark(mark: Mark) -> dict[str, Any]:
+    at_ms = mark.at_ns / _NS_PER_MS
+    return {"at_ms": at_ms, "kind": mark.kind, "pid": mark.pid, "text": mark.text}
+
+
+def _floats(values: Any, digits: int = _DIGITS) -> list[float | int | None]:
+    """Return numbers with so many significant digits, None instead of NaN; whole ones as int."""
+    return [_rounded(value, digits) for value in values.tolist()]
+
+
+def _rounded(value: float, digits: int) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
