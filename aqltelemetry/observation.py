@@ -51,6 +51,8 @@ MAX_LABEL_BYTES = 200
 """Size of a label in UTF-8 above which it is shortened."""
 MAX_PREFIX_BYTES = 40
 """Length of the longest file prefix."""
+FAILED = " failed"
+"""Ends the label under which failed blocks and functions are counted."""
 _HASH_CHARS = 8
 _PREFIX = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PREFIX_BYTES - 1}}}")
 # Characters that some reader takes for a line end or does not show: the C0 and C1 controls,
@@ -205,12 +207,27 @@ def clean_label(label: object) -> str:
     text are appended, so that two long labels stay distinct.
     """
     text = label if isinstance(label, str) else str(label)
-    text = _UNPRINTABLE.sub(_escape, text)
+    return _shortened(_UNPRINTABLE.sub(_escape, text), MAX_LABEL_BYTES)
+
+
+def failed_label(label: object) -> str:
+    """Return the label that counts the failures of a block or function: `<label> failed`.
+
+    It follows from the label as recorded: `failed_label(clean_label(label))` is the same. If
+    `<label> failed` would exceed 200 bytes, the label in it is shortened as `clean_label` does.
+    """
+    max_bytes = MAX_LABEL_BYTES - len(FAILED)
+    if type(label) is str and len(label) <= max_bytes and label.isascii() and label.isprintable():
+        return label + FAILED
+    return _shortened(clean_label(label), max_bytes) + FAILED
+
+
+def _shortened(text: str, max_bytes: int) -> str:
     encoded = text.encode()
-    if len(encoded) <= MAX_LABEL_BYTES:
+    if len(encoded) <= max_bytes:
         return text
     digest = hashlib.blake2s(encoded, digest_size=_HASH_CHARS // 2).hexdigest()
-    kept = encoded[: MAX_LABEL_BYTES - _HASH_CHARS - 1].decode(errors="ignore")
+    kept = encoded[: max_bytes - _HASH_CHARS - 1].decode(errors="ignore")
     return f"{kept}~{digest}"
 
 

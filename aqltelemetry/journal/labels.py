@@ -29,7 +29,7 @@ from zlib import crc32
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.files import read_file
-from aqltelemetry.observation import Series
+from aqltelemetry.observation import FAILED, Series
 from aqltelemetry.system.clock import yield_gil
 
 SeriesKey: TypeAlias = str | tuple[str, str] | Series
@@ -164,8 +164,9 @@ class LabelLimit:
     """Limits the number of labels of a process; all further ones share one label.
 
     So labels with an ID in them cost a bounded amount of memory and journal, and their
-    observations are still recorded and counted. Threads that bring a new label at the same
-    moment may exceed the limit by their number.
+    observations are still recorded and counted. Labels that end with ` failed` share one of
+    their own, so that no failure is taken for one more duration. Threads that bring a new label
+    at the same moment may exceed the limit by their number.
     """
 
     def __init__(self, max_labels: int = MAX_LABELS) -> None:
@@ -177,6 +178,7 @@ class LabelLimit:
         name = (series.prefix, series.label)
         if name not in self._admitted:
             if len(self._admitted) >= self._max_labels:
-                return series._replace(label=OTHER_LABELS)
+                is_failure = series.label.endswith(FAILED)
+                return series._replace(label=OTHER_LABELS + FAILED * is_failure)
             self._admitted.add(name)
         return series

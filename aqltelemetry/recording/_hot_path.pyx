@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 
 import time
 
+from aqltelemetry.recording.failures import failure_label
 from aqltelemetry.recording.reentrancy import FINISHED, OverlappingEntries
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT
 from aqltelemetry.observation import CUSTOM
@@ -173,6 +174,13 @@ def append_duration(label, end_ns, duration_ns):
     _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
 
 
+def append_failure(label, exc_type, end_ns, duration_ns):
+    """Record a duration under `<label> failed` if the exception that ended it is a failure."""
+    name = failure_label(label, exc_type)
+    if name is not None:
+        append_duration(name, end_ns, duration_ns)
+
+
 def record(label, measurement, prefix=CUSTOM):
     """Record a value with the current time, for the files `<prefix>.*.csv`.
 
@@ -240,7 +248,8 @@ cdef class time_block:
     """time_block(label)\n--\n\nTime a block of code: `with time_block(label):` or `async with time_block(label):`.
 
     The duration, in seconds with nanosecond resolution, is recorded when the block ends, also if
-    an exception ends it; the exception is not changed. The object may be entered again before
+    an exception ends it; the exception is not changed. An `Exception` counts as a failure: the
+    duration is then recorded under `<label> failed` too. The object may be entered again before
     it is left, by other tasks and threads too: each entry is timed separately. Nothing is
     recorded for a block that was entered while recording was off.
 
@@ -278,7 +287,10 @@ cdef class time_block:
 
     def __exit__(self, exc_type, exc, traceback):
         if self._state != OUTSIDE:
-            self._leave()
+            if exc_type is None:
+                self._leave()
+            else:
+                self._leave_by(exc_type)
 
     def __aenter__(self):
         if _slots is not None:
@@ -287,7 +299,10 @@ cdef class time_block:
 
     def __aexit__(self, exc_type, exc, traceback):
         if self._state != OUTSIDE:
-            self._leave()
+            if exc_type is None:
+                self._leave()
+            else:
+                self._leave_by(exc_type)
         return _FINISHED
 
     def _take_start(self):
@@ -328,6 +343,24 @@ cdef class time_block:
             start_ns = self._entries.leave()
             if start_ns is not None:
                 _append(self._label, end_ns, end_ns - <int64_t>start_ns)
+        return 0
+
+    cdef int _leave_by(self, object exc_type) except -1:
+        cdef int64_t end_ns = _now()
+        cdef int64_t duration_ns
+        if self._state == INSIDE:
+            self._state = OUTSIDE
+            duration_ns = end_ns - self._start_ns
+        elif self._state == SHARED:
+            start_ns = self._entries.leave()
+            if start_ns is None:
+                return 0
+            duration_ns = end_ns - <int64_t>start_ns
+        else:
+            return 0
+        # The block may be entered again while these run.
+        _append(self._label, end_ns, duration_ns)
+        append_failure(self._label, exc_type, end_ns, duration_ns)
         return 0
 
 

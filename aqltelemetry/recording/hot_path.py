@@ -15,6 +15,7 @@ from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT, Layout
 from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.observation import CUSTOM
+from aqltelemetry.recording.failures import failure_label
 from aqltelemetry.recording.reentrancy import FINISHED, OverlappingEntries
 from aqltelemetry.system import clock as clocks
 
@@ -93,6 +94,13 @@ def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
         _slow(label, end_ns, duration_ns, DURATION_LAYOUT)
 
 
+def append_failure(label: str, exc_type: object, end_ns: int, duration_ns: int) -> None:
+    """Record a duration under `<label> failed` if the exception that ended it is a failure."""
+    name = failure_label(label, exc_type)
+    if name is not None:
+        append_duration(name, end_ns, duration_ns)  # type: ignore[arg-type]
+
+
 def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
     """Record a value with the current time, for the files `<prefix>.*.csv`.
 
@@ -143,7 +151,8 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     """Time a block of code: `with time_block(label):` or `async with time_block(label):`.
 
     The duration, in seconds with nanosecond resolution, is recorded when the block ends, also if
-    an exception ends it; the exception is not changed. The object may be entered again before
+    an exception ends it; the exception is not changed. An `Exception` counts as a failure: the
+    duration is then recorded under `<label> failed` too. The object may be entered again before
     it is left, by other tasks and threads too: each entry is timed separately. Nothing is
     recorded for a block that was entered while recording was off.
 
@@ -201,8 +210,10 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         if entered.__class__ is int:
             self._entered = None
             append_duration(self._label, end_ns, end_ns - entered)
+            if exc_type is not None:
+                append_failure(self._label, exc_type, end_ns, end_ns - entered)
         elif entered is not None:
-            self._leave_one(entered, end_ns)  # type: ignore[arg-type]
+            self._leave_one(entered, exc_type, end_ns)  # type: ignore[arg-type]
 
     def __aenter__(self) -> Coroutine[Any, Any, None]:
         if _segment is not None:
@@ -227,8 +238,10 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         if entered.__class__ is int:
             self._entered = None
             append_duration(self._label, end_ns, end_ns - entered)
+            if exc_type is not None:
+                append_failure(self._label, exc_type, end_ns, end_ns - entered)
         elif entered is not None:
-            self._leave_one(entered, end_ns)  # type: ignore[arg-type]
+            self._leave_one(entered, exc_type, end_ns)  # type: ignore[arg-type]
         return FINISHED
 
     def _take_start(self) -> int | None:
@@ -247,7 +260,9 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             self._entered = entries
         entries.enter(now_ns)
 
-    def _leave_one(self, entries: OverlappingEntries, end_ns: int) -> None:
+    def _leave_one(self, entries: OverlappingEntries, exc_type: object, end_ns: int) -> None:
         start_ns = entries.leave()
         if start_ns is not None:
             append_duration(self._label, end_ns, end_ns - start_ns)
+            if exc_type is not None:
+                append_failure(self._label, exc_type, end_ns, end_ns - start_ns)

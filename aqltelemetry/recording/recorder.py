@@ -35,6 +35,7 @@ _REPLACED = ("", "the recording was replaced or switched off")
 _DROPS_PER_WAIT = 256
 _MAX_CHARS = 200
 append_duration = hot.append_duration
+append_failure = hot.append_failure
 record = hot.record
 time_block = hot.time_block
 is_on = hot.is_on

@@ -49,6 +49,9 @@ def time_it(
     of the call counts too, and the pause until they start does not. A returned object that is
     never awaited, entered or iterated is not recorded.
 
+    A run that ends by an `Exception` counts as a failure: its duration is recorded under
+    `<label> failed` too. A run that is cancelled or closed does not.
+
     Args:
         function: The function to time, or its label as a string.
         label: Names the time series; by default `module.qualified_name`.

@@ -175,15 +175,20 @@ class _ContextManagerProxy:
         self._timed_block.__enter__()
         try:
             return await self._timed_thing.__aenter__()
-        except BaseException:
-            self._timed_block.__exit__(None, None, None)
+        except BaseException as exc:
+            self._timed_block.__exit__(type(exc), exc, None)
             raise
 
     async def __aexit__(self: Any, *exc_info: object) -> Any:
         try:
-            return await self._timed_thing.__aexit__(*exc_info)
-        finally:
-            self._timed_block.__exit__(None, None, None)
+            result = await self._timed_thing.__aexit__(*exc_info)
+            # What it suppresses is no failure.
+            exc_type = None if result else next(iter(exc_info), None)
+        except BaseException as exc:
+            self._timed_block.__exit__(type(exc), exc, None)
+            raise
+        self._timed_block.__exit__(exc_type, None, None)
+        return result
 
     def __del__(self: Any) -> None:
         # What is handed out for something else, such as a client, took as long as the call.

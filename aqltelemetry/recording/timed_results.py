@@ -13,7 +13,13 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
 from typing import Any, TypeAlias
 
-from aqltelemetry.recording.recorder import append_duration, is_on, now_ns, time_block
+from aqltelemetry.recording.recorder import (
+    append_duration,
+    append_failure,
+    is_on,
+    now_ns,
+    time_block,
+)
 from aqltelemetry.recording.timed_proxies import has_method, proxied
 
 _MakeRun: TypeAlias = Callable[[], AbstractContextManager[None]]
@@ -116,10 +122,10 @@ class Run:
     def __enter__(self) -> None:
         self._start_ns = now_ns() if is_on() else None
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if self._start_ns is not None:
             end_ns = now_ns()
-            append_duration(self._label, end_ns, end_ns - self._start_ns + self._lead_ns)
+            _append(self._label, exc_type, end_ns, end_ns - self._start_ns + self._lead_ns)
 
 
 class _Unstarted:
@@ -143,6 +149,12 @@ class _Unstarted:
     def __del__(self) -> None:
         if self._coroutine is not None:
             self._coroutine.close()
+
+
+def _append(label: str, exc_type: object, end_ns: int, duration_ns: int) -> None:
+    append_duration(label, end_ns, duration_ns)
+    if exc_type is not None:
+        append_failure(label, exc_type, end_ns, duration_ns)
 
 
 def _lead_ns(block: time_block) -> int:
@@ -208,7 +220,7 @@ def _follow_future(result: Any, label: str, block: time_block) -> Any:
 
     def settled(outcome: Any) -> Any:
         end_ns = now_ns()
-        append_duration(label, end_ns, end_ns - start_ns)
+        _append(label, _exception_type(outcome), end_ns, end_ns - start_ns)
         return outcome  # a Deferred hands it on
 
     add = getattr(result, "add_done_callback", None) or result.addBoth
@@ -217,6 +229,18 @@ def _follow_future(result: Any, label: str, block: time_block) -> Any:
     except Exception:  # noqa: BLE001 - such as of a future of another event loop
         settled(None)
     return result
+
+
+def _exception_type(outcome: Any) -> object:
+    """Return the type of the exception that a done future holds, or that a Deferred gives."""
+    try:
+        if type(outcome).__name__ == "Failure":
+            return outcome.type
+        # Not by `exception()`, after which asyncio would not log that nobody retrieved it.
+        exc = getattr(outcome, "_exception", None)
+    except Exception:  # noqa: BLE001 - the outcome belongs to the application
+        return None
+    return None if exc is None else type(exc)
 
 
 def _follow_object(result: Any, label: str, block: time_block) -> Any:

@@ -1,25 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
 import math
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 from aqltelemetry.journal import counters
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.labels import LabelTable, random_table_base
+from aqltelemetry.journal.labels import LabelLimit, LabelTable, random_table_base
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.journal.segment import Segment
+from aqltelemetry.observation import MAX_LABEL_BYTES, failed_label
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording, record, time_block
 from aqltelemetry.system.clock import Anchor
@@ -98,7 +101,141 @@ def test_what_a_block_raises_passes_through_and_its_duration_is_kept(
             clock.now_ns += 7
             raise error
         assert caught.value is error
-    assert recorded() == [("duration", "failing", 7)] * 4
+    assert [row for row in recorded() if row[1] == "failing"] == [("duration", "failing", 7)] * 4
+
+
+class Misused:
+    """Is no class, and pretends to be one."""
+
+    __class__ = type  # type: ignore[assignment]
+
+
+_FAILURES: tuple[BaseException, ...] = (
+    *(ValueError("x"), TimeoutError(), OSError(), RuntimeError(), KeyError(1)),
+    ExceptionGroup("several", [ValueError("x")]),
+)
+_NO_FAILURES: tuple[BaseException, ...] = (
+    *(asyncio.CancelledError(), concurrent.futures.CancelledError(), GeneratorExit()),
+    *(KeyboardInterrupt(), SystemExit(1), StopIteration(), StopAsyncIteration()),
+    BaseExceptionGroup("several", [asyncio.CancelledError(), ValueError("x")]),
+)
+
+
+@pytest.mark.parametrize("error", [*_FAILURES, *_NO_FAILURES], ids=repr)
+async def test_a_block_counts_as_failed_if_an_exception_ends_it_that_is_a_failure(
+    clock: FakeClock, recorded: Rows, error: BaseException
+) -> None:
+    with pytest.raises(type(error)), ExitStack() as stack:
+        stack.enter_context(time_block("sync"))
+        clock.now_ns += 3
+        raise error
+    stack_ = AsyncExitStack()
+    with pytest.raises(type(error)):
+        async with stack_:
+            await stack_.enter_async_context(time_block("async"))
+            clock.now_ns += 5
+            raise error
+    failures = [("duration", "sync failed", 3), ("duration", "async failed", 5)]
+    expected = [("duration", "sync", 3), ("duration", "async", 5)]
+    expected += failures if error in _FAILURES else []
+    assert sorted(recorded()) == sorted(expected)
+
+
+def test_a_failed_block_is_recorded_twice_at_the_same_time(
+    clock: FakeClock, segments: list[Segment]
+) -> None:
+    clock.step_ns = 7
+    with pytest.raises(ValueError, match="x"), time_block("parse"):
+        raise ValueError("x")
+    batch = read_segment(segments[0].map[:], recovered=True, yield_gil=lambda: None).batch
+    total, failed = batch.columns
+    assert (total.series.label, failed.series.label) == ("parse", "parse failed")
+    assert total.values[:] == failed.values[:]
+    assert total.timepoints_ns[:] == failed.timepoints_ns[:]
+
+
+def test_each_entry_of_a_shared_block_fails_by_itself(clock: FakeClock, recorded: Rows) -> None:
+    block = time_block("nested")
+    with block:
+        with suppress(ValueError), block:
+            clock.now_ns += 10
+            raise ValueError
+        with block:
+            clock.now_ns += 100
+    found = sorted((label, value) for _, label, value in recorded())
+    assert found == [("nested", 10), ("nested", 100), ("nested", 110), ("nested failed", 10)]
+
+
+def test_an_exception_within_a_block_that_does_not_end_it_is_no_failure(recorded: Rows) -> None:
+    with time_block("tries"), suppress(ValueError):
+        raise ValueError
+    assert [label for _, label, _ in recorded()] == ["tries"]
+
+
+@pytest.mark.parametrize("exc_type", [Misused(), MagicMock(spec=type), "ValueError", 5, int])
+def test_what_is_no_exception_type_is_no_failure_and_raises_nothing(
+    recorded: Rows, exc_type: Any
+) -> None:
+    block = time_block("by hand")
+    block.__enter__()
+    block.__exit__(exc_type, None, None)
+    assert [label for _, label, _ in recorded()] == ["by hand"]
+
+
+@pytest.mark.parametrize(
+    "label", ["x" * 200, "x" * 194, "x" * 10_000, "é" * 150, "\ud800" * 40, 12]
+)
+def test_the_label_of_failures_follows_from_the_recorded_label_and_keeps_the_limit(
+    label: str, recorded: Rows
+) -> None:
+    for text in (label, f"{label}y"):
+        with suppress(ValueError), time_block(text):
+            raise ValueError
+    labels = [name for _, name, _ in recorded()]
+    assert len(set(labels)) == 4
+    assert labels[1] == failed_label(labels[0])
+    assert labels[1].endswith(" failed")
+    assert max(len(name.encode()) for name in labels) <= MAX_LABEL_BYTES
+
+
+def test_failures_of_labels_beyond_the_limit_share_a_label_of_their_own() -> None:
+    (made,) = memory_segments(1)
+    segment = Segment(made.map, made.header, None, LabelLimit(2))
+    session, _ = recording(segment)
+    recorder.install(session)
+    for number in range(3):
+        with suppress(ValueError), time_block(f"label {number}"):
+            raise ValueError
+    recorder.remove(session)
+    batch = read_segment(segment.map[:], recovered=True, yield_gil=lambda: None).batch
+    assert {each.series.label: len(each.values) for each in batch.columns} == {
+        "label 0": 1,
+        "label 0 failed": 1,
+        "other labels": 2,
+        "other labels failed": 2,
+    }
+
+
+def test_a_failed_block_whose_label_has_no_text_is_dropped_twice(
+    on: tuple[Recording, ManualSource],
+) -> None:
+    class Label:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    with suppress(ValueError), time_block(Label()):  # type: ignore[arg-type]
+        raise ValueError
+    assert on[0].drops == {counters.ERROR: 2}
+
+
+def test_a_failed_block_that_was_entered_while_off_is_not_recorded(
+    on: tuple[Recording, ManualSource], recorded: Rows
+) -> None:
+    recorder.remove(on[0])
+    with suppress(ValueError), time_block("off"):
+        recorder.install(on[0])
+        raise ValueError
+    assert recorded() == []
 
 
 async def test_ten_thousand_doubly_cancelled_blocks_are_all_recorded(

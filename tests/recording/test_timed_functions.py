@@ -204,7 +204,86 @@ def test_what_a_function_raises_passes_through_and_is_recorded(recorded: Rows) -
 
     with pytest.raises(ZeroDivisionError):
         work()
-    assert len(recorded()) == 1
+    assert [label for label, _ in recorded()] == ["failing", "failing failed"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, SystemExit])
+async def test_a_function_of_any_kind_counts_as_failed_if_a_failure_ends_it(
+    clock: FakeClock, recorded: Rows, error: type[BaseException]
+) -> None:
+    def work(*, is_to_fail: bool = True) -> None:
+        clock.now_ns += 7
+        if is_to_fail:
+            raise error
+
+    @time_it("coroutine")
+    async def run() -> None:
+        await asyncio.sleep(0)
+        work()
+
+    @time_it("generator")
+    def items() -> Iterator[int]:
+        yield 1
+        work()
+
+    @time_it("async generator")
+    async def async_items() -> AsyncGenerator[int, None]:
+        yield 1
+        work()
+
+    time_it("sync")(work)(is_to_fail=False)
+    with pytest.raises(error):
+        time_it("sync")(work)()
+    with pytest.raises(error):
+        time_block("decorated")(work)()
+    with pytest.raises(error):
+        await run()
+    with pytest.raises(error):
+        list(items())
+    with pytest.raises(error):
+        _ = [item async for item in async_items()]
+    labels = ["decorated", "coroutine", "generator", "async generator"]
+    expected = [("sync", 7), *((label, 7) for label in ("sync", *labels))]
+    if error is ZeroDivisionError:
+        expected += [(f"{label} failed", 7) for label in ("sync", *labels)]
+    assert sorted(recorded()) == sorted(expected)
+
+
+async def test_an_iteration_that_is_closed_or_exhausted_is_no_failure(recorded: Rows) -> None:
+    @time_it("items")
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+
+    @time_it("async items")
+    async def async_items() -> AsyncGenerator[int, None]:
+        yield 1
+        yield 2
+
+    @time_it("next")
+    def following(iterator: Iterator[int]) -> int:
+        return next(iterator)
+
+    assert list(items()) == [1, 2]
+    assert [item async for item in async_items()] == [1, 2]
+    begun, async_begun = items(), async_items()
+    assert (next(begun), await anext(async_begun)) == (1, 1)
+    begun.close()  # type: ignore[attr-defined]
+    await async_begun.aclose()
+    with pytest.raises(StopIteration):
+        following(iter(()))
+    assert {label for label, _ in recorded()} == {"items", "async items", "next"}
+
+
+def test_a_generator_that_what_is_thrown_ends_counts_as_failed(recorded: Rows) -> None:
+    @time_it("items")
+    def items() -> Generator[int, None, None]:
+        yield 1
+
+    begun = items()
+    next(begun)
+    with pytest.raises(KeyError):
+        begun.throw(KeyError)
+    assert [label for label, _ in recorded()] == ["items", "items failed"]
 
 
 def test_methods_of_every_kind_are_timed(recorded: Rows) -> None:

@@ -10,6 +10,7 @@ import inspect
 import pickle
 import sys
 import warnings
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -20,7 +21,7 @@ from collections.abc import (
     Iterator,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import coroutine
 from typing import Any, Self
 from unittest.mock import AsyncMock, MagicMock
@@ -234,9 +235,28 @@ async def test_futures_of_both_libraries_are_timed_however_they_end(
         else:
             future.cancel()
         await asyncio.sleep(0)
-    assert recorded() == [("x", 7)] * 2
+    assert sorted(recorded()) == [
+        *[("x", 7)] * 2,
+        *[("x failed", 7)] * 2 * (outcome == "exception"),
+    ]
     for future in futures:
         assert future.cancelled() or future.exception() or future.result()
+
+
+async def test_an_exception_that_nobody_retrieves_from_a_timed_task_is_still_logged(
+    recorded: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing() -> None:
+        raise ZeroDivisionError
+
+    task = time_it("x")(asyncio.create_task)(failing())
+    while not task.done():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [label for label, _ in recorded()] == ["x", "x failed"]
+    del task
+    gc.collect()
+    assert "Task exception was never retrieved" in caplog.text
 
 
 def test_a_future_of_an_executor_is_timed_until_its_work_is_done(
@@ -286,11 +306,15 @@ def test_a_deferred_hands_its_outcome_on(clock: FakeClock, recorded: Rows) -> No
         def addBoth(self, callback: Callable[[object], object]) -> None:
             self.callback = callback
 
-    deferred = Deferred()
-    assert time_it("x")(lambda: deferred)() is deferred
-    clock.now_ns += 3
-    assert deferred.callback("outcome") == "outcome"
-    assert recorded() == [("x", 3)]
+    class Failure:
+        type = KeyError
+
+    for outcome in ("outcome", Failure()):
+        deferred = Deferred()
+        assert time_it("x")(lambda deferred=deferred: deferred)() is deferred
+        clock.now_ns += 3
+        assert deferred.callback(outcome) is outcome
+    assert recorded() == [("x", 3), ("x", 3), ("x failed", 3)]
 
 
 def test_a_generator_is_timed_while_it_runs(clock: FakeClock, recorded: Rows) -> None:
@@ -390,7 +414,9 @@ async def test_context_managers_of_contextlib_are_timed_from_entry_to_exit(
         clock.now_ns += 3
         with opened():
             raise ZeroDivisionError
-    assert recorded() == [("async", 7), ("async", 17), ("sync", 0), ("sync", 3)]
+    assert sorted(recorded()) == [
+        *(("async", 7), ("async", 17), ("sync", 0), ("sync", 3), ("sync failed", 0))
+    ]
 
 
 async def test_context_managers_of_contextlib_decorate_as_before(
@@ -469,7 +495,57 @@ async def test_an_entry_that_fails_is_recorded(clock: FakeClock, recorded: Rows)
     with pytest.raises(ConnectionError):
         async with time_it("x")(lambda: Refusing(clock))():
             pass
-    assert recorded() == [("x", 6)]
+    assert recorded() == [("x", 6), ("x failed", 6)]
+
+
+async def test_an_async_context_manager_object_fails_by_what_it_lets_through(
+    clock: FakeClock, recorded: Rows
+) -> None:
+    class Managed:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *exc_info: object) -> bool:
+            if self.name == "replaces":
+                raise OSError
+            return self.name == "suppresses"
+
+    for name in ("suppresses", "replaces", "lets through"):
+        with suppress(KeyError, OSError):
+            async with time_it(name)(lambda name=name: Managed(name))():
+                raise KeyError
+    with suppress(OSError):
+        async with time_it("replaces")(lambda: Managed("replaces"))():
+            raise asyncio.CancelledError
+    assert Counter(label for label, _ in recorded()) == {
+        "suppresses": 1,
+        "replaces": 2,
+        "replaces failed": 2,
+        "lets through": 1,
+        "lets through failed": 1,
+    }
+
+
+@pytest.mark.parametrize("error", [KeyError, asyncio.CancelledError])
+async def test_an_awaitable_object_counts_as_failed_if_a_failure_ends_it(
+    clock: FakeClock, recorded: Rows, error: type[BaseException]
+) -> None:
+    class Failing:
+        def __await__(self) -> Generator[Any, Any, None]:
+            yield
+            raise error
+
+    async def coroutine() -> None:
+        raise error
+
+    for make in (Failing, coroutine):
+        with pytest.raises(error):
+            await time_it("x")(lambda make=make: make())()  # type: ignore[misc]
+    failed = [("x failed", 0)] * 2 * (error is KeyError)
+    assert sorted(recorded()) == [*[("x", 0)] * 2, *failed]
 
 
 def test_an_object_that_is_not_entered_took_as_long_as_the_call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_the_environment_forces_the_pure_twin(environment: str) -> None:
 
 def test_both_twins_have_the_same_names(compiled: ModuleType) -> None:
     names = (
-        *("append_duration", "current_segment", "is_on", "record"),
+        *("append_duration", "append_failure", "current_segment", "is_on", "record"),
         *("set_clock", "set_segment", "set_slow_path"),
     )
     for name in names:
@@ -139,7 +140,7 @@ class _On:
         self.segment.slots = _extension("journal._records").Slots(
             self.segment.map, self.segment.ids, positions
         )
-        for key in ("a", "b", ("custom", "a"), ("other", "c")):
+        for key in ("a", "b", "b failed", ("custom", "a"), ("other", "c")):
             self.segment.register(key)
         self.slow = _Slow(self.segment)
         self.clock = FakeClock(step_ns=7)
@@ -163,12 +164,16 @@ _NUMBERS = st.one_of(
     st.floats(),
     st.sampled_from([True, None, "3", 10**400]),
 )
+_ENDS = (ValueError, StopIteration, asyncio.CancelledError, KeyboardInterrupt)
 _STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("append_duration"), _LABELS, _NUMBERS, _NUMBERS),
         st.tuples(st.just("record"), _LABELS, _NUMBERS),
         st.tuples(st.just("record"), _LABELS, _NUMBERS, st.sampled_from(["custom", "other", 5])),
-        st.tuples(st.sampled_from(["enter", "leave", "raise"]), st.integers(0, 2)),
+        st.tuples(st.sampled_from(["enter", "leave"]), st.integers(0, 4)),
+        st.tuples(
+            st.sampled_from(["raise", "leave by"]), st.integers(0, 4), st.sampled_from(_ENDS)
+        ),
         st.tuples(st.sampled_from(["off", "on"])),
     ),
     max_size=60,
@@ -176,7 +181,7 @@ _STEPS = st.lists(
 
 
 def _run(on: _On, steps: list[tuple[object, ...]]) -> None:
-    blocks = [on.twin.time_block(label) for label in ("a", "b", "new")]
+    blocks = [on.twin.time_block(label) for label in ("a", "b", "new", "x" * 199, 7)]
     for name, *arguments in steps:
         if name in ("append_duration", "record"):
             getattr(on.twin, str(name))(*arguments)
@@ -184,9 +189,11 @@ def _run(on: _On, steps: list[tuple[object, ...]]) -> None:
             blocks[arguments[0]].__enter__()  # type: ignore[call-overload]
         elif name == "leave":
             blocks[arguments[0]].__exit__(None, None, None)  # type: ignore[call-overload]
+        elif name == "leave by":
+            blocks[arguments[0]].__exit__(arguments[1], None, None)  # type: ignore[call-overload]
         elif name == "raise":
-            error = ValueError("the application's")
-            with pytest.raises(ValueError, match="application") as caught, blocks[arguments[0]]:  # type: ignore[call-overload]
+            error = arguments[1]("the application's")  # type: ignore[operator]
+            with pytest.raises(type(error), match="application") as caught, blocks[arguments[0]]:  # type: ignore[call-overload]
                 raise error
             assert caught.value is error
         else:
