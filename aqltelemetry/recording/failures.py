@@ -24,7 +24,7 @@ def failure_label(label: object, exc_type: object) -> object | None:
     # By the type itself: an object in its place may pretend to be a class.
     if not issubclass(type(exc_type), type) or not issubclass(exc_type, Exception):  # type: ignore[arg-type]
         return None
-    if issubclass(exc_type, _NO_FAILURES):
+    if issubclass(exc_type, _NO_FAILURES):  # type: ignore[arg-type]
         return None
     try:
         return failed_label(label)

@@ -543,7 +543,7 @@ async def test_an_awaitable_object_counts_as_failed_if_a_failure_ends_it(
 
     for make in (Failing, coroutine):
         with pytest.raises(error):
-            await time_it("x")(lambda make=make: make())()  # type: ignore[misc]
+            await time_it("x")(lambda make=make: make())()
     failed = [("x failed", 0)] * 2 * (error is KeyError)
     assert sorted(recorded()) == [*[("x", 0)] * 2, *failed]
 
