@@ -172,25 +172,13 @@ class Recording:
                 Series(RUNTIME, label, Kind.FLOAT) if prefix == RUNTIME else key, value
             )
 
-    def append_slowly(self, key: SeriesKey, at_ns: int, value: float, layout: Layout) -> bool:
-        """Record what the hot path could not, or count it as dropped; raises nothing.
-
-        Returns False if this recording is not on any more, since then another one records.
-        """
-        dropped: tuple[str, object] | None
-        try:
-            dropped = self._append(key, at_ns, value, layout)
-        except Exception as exc:  # noqa: BLE001 - a fault here must not reach the application
-            dropped = INVALID if isinstance(exc, PrefixError) else ERROR, exc
-        if dropped is not None and dropped is not _REPLACED:
-            reason, cause = dropped
-            self.drop(reason, key, cause)
-        return dropped is not _REPLACED
-
-    def _append(
+    def append_slowly(
         self, key: SeriesKey, at_ns: int, value: float, layout: Layout
     ) -> tuple[str, str] | None:
-        """Record a value; return why it is dropped, as reason and cause, if it is."""
+        """Record what the hot path could not; return why it is dropped, if it is.
+
+        That is a reason and a cause, or `_REPLACED` if this recording is not on any more.
+        """
         pool = self.pool
         for _ in range(_TRIES):
             segment = hot.current_segment()
@@ -245,10 +233,22 @@ def switch_off() -> bool:
 
 
 def _append(key: SeriesKey, at_ns: int, value: float, layout: Layout) -> None:
+    """Record what the hot path could not, or count it as dropped; raises nothing."""
+    dropped: tuple[str, object] | None
     for _ in range(_TRIES):
         recording = _recording
-        if recording is None or recording.append_slowly(key, at_ns, value, layout):
+        if recording is None:
             return
+        try:
+            dropped = recording.append_slowly(key, at_ns, value, layout)
+        except Exception as exc:  # noqa: BLE001 - a fault here must not reach the application
+            dropped = INVALID if isinstance(exc, PrefixError) else ERROR, exc
+        if dropped is _REPLACED:
+            continue  # another one may record now
+        if dropped is not None:
+            reason, cause = dropped
+            recording.drop(reason, key, cause)
+        return
 
 
 def _packed(layout: Layout, at_ns: int, value: float, label_id: int) -> bytes | None:

@@ -732,8 +732,9 @@ def test_an_observation_made_while_a_recording_is_replaced_goes_into_the_new_one
     recorder.install(old)
     recorder.install(new)
     late = ("custom", "late"), 1, 2.0, fmt.VALUE_LAYOUT
-    assert not old.append_slowly(*late)  # it was made when the old one was on
-    assert new.append_slowly(*late)
+    # It was made when the old one was on.
+    assert old.append_slowly(*late) is recorder._REPLACED
+    assert new.append_slowly(*late) is None
     recorder.remove(new)
     read = read_segment(new_segment.map[:], recovered=True, yield_gil=lambda: None)
     assert [column.series.label for column in read.batch.columns] == ["late"]
