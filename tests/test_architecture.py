@@ -38,6 +38,7 @@ SINGLE_HOMES = {
             "views.document",
             "views.recorded_time",
             "reading.database",
+            "reading.writers",
             "views.summary",
         ),
     },

@@ -21,6 +21,11 @@ def segment_number(name: str) -> int | None:
     return None if match is None else int(match[1])
 
 
+def segment_name(number: int) -> str:
+    """Return the name of a segment's file."""
+    return f"{number:06d}{SEGMENT_SUFFIX}"
+
+
 def read_file(path: Path, size_bytes: int = SEGMENT_BYTES, uid: int | None = None) -> bytes:
     """Return the first bytes of a file that belongs to a user, by default this process's.
 

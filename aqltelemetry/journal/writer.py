@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
-from aqltelemetry.journal.files import SEGMENT_SUFFIX
+from aqltelemetry.journal.files import SEGMENT_SUFFIX, segment_name
 from aqltelemetry.journal.labels import (
     TABLE_BYTES,
     TABLE_NAME,
@@ -148,7 +148,7 @@ class Writer:
     def _mapped(
         self, header: fmt.Header, path: Path, labels: LabelLimit, yield_gil: Callable[[], None]
     ) -> Segment:
-        final = path / f"{header.sequence:06d}{SEGMENT_SUFFIX}"
+        final = path / segment_name(header.sequence)
         mapped = self._file(final, fmt.SEGMENT_BYTES, header.pack(), yield_gil)
         return Segment(mapped, header, final, labels)
 

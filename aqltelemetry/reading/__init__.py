@@ -1,4 +1,4 @@
-"""Loads published files as pandas objects.
+"""Loads published files, and what is not published yet, as pandas objects.
 
-May import: sinks, system.
+May import: sinks, journal, system.
 """

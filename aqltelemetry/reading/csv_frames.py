@@ -69,7 +69,9 @@ class Wanted:
 EVERYTHING = Wanted()
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
+    """Rows as columns, with the writer of each as an index into `writers`."""
+
     columns: Columns
     writer_codes: npt.NDArray[Any]
     writers: Sequence[str]
@@ -98,8 +100,8 @@ def read_frame(
 
     report = leave_out or warn_of
     groups = GroupReader(wanted.labels, report).groups(directory, names)
-    return _frame(
-        [_chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, report)]
+    return to_frame(
+        [chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, report)]
     )
 
 
@@ -114,7 +116,7 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[_Rows]:
+def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[Rows]:
     """Parse files at once; if that fails, one by one, without those that can't be parsed."""
     start, end = parts[0].start, parts[-1].end
     if start == end:
@@ -124,7 +126,7 @@ def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator
         columns = parse(
             memoryview(group.rows)[start:end], lines=int(lines.sum()), spaced=group.spaced
         )
-        yield _Rows(columns, *_writers(parts, lines, len(columns.pids)))
+        yield Rows(columns, *_writers(parts, lines, len(columns.pids)))
     except ValueError as exc:  # a row has other fields than it should
         if len(parts) == 1:
             leave_out(parts[0].name, str(exc))
@@ -157,7 +159,8 @@ def _writers(
     return np.repeat(codes, lines), writers
 
 
-def _chosen(rows: _Rows, wanted: Wanted) -> _Rows:
+def chosen(rows: Rows, wanted: Wanted) -> Rows:
+    """Return the rows that are wanted."""
     mask = wanted.among(rows.columns)
     if mask is None:
         return rows
@@ -168,10 +171,11 @@ def _chosen(rows: _Rows, wanted: Wanted) -> _Rows:
         label_codes=columns.label_codes[mask],
         pids=columns.pids[mask],
     )
-    return _Rows(chosen, rows.writer_codes[mask], rows.writers)
+    return Rows(chosen, rows.writer_codes[mask], rows.writers)
 
 
-def _frame(found: Sequence[_Rows]) -> pd.DataFrame:
+def to_frame(found: Sequence[Rows]) -> pd.DataFrame:
+    """Return rows as a DataFrame, as `read_frame` does."""
     columns = [rows.columns for rows in found]
     times_ns = _joined([each.timepoints_ns for each in columns], np.int64)
     return pd.DataFrame(

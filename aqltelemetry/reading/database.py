@@ -1,15 +1,17 @@
 """Loads recorded data as pandas objects.
 
-The names of the methods are those of QuantumLeap's telemetry.
+The names of the methods are those of QuantumLeap's telemetry. What there is to read, in files and
+in journals, each observation once, is decided by `sources.Sources`: `files` are to be read once,
+`unpublished(prefix)` replaces what it returned before the last refresh.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,15 +25,17 @@ from aqltelemetry.observation import (
     RUNTIME,
 )
 from aqltelemetry.reading.compression import is_compressed
-from aqltelemetry.reading.csv_frames import Wanted, concat, read_frame, warn
+from aqltelemetry.reading.csv_frames import Wanted, chosen, concat, read_frame, to_frame, warn
 from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
-from aqltelemetry.reading.listing import NotRead, list_published, summary
+from aqltelemetry.reading.listing import NotRead, summary
 from aqltelemetry.reading.moments import moment_ns
+from aqltelemetry.reading.sources import Sources
+from aqltelemetry.reading.writers import describe_writers
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system.logs import log
 
-_R = TypeVar("_R")
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
+Directory: TypeAlias = str | os.PathLike[str]
 Moment: TypeAlias = int | float | str | date | timedelta | np.datetime64 | np.timedelta64
 """A time as `reading.moments.moment_ns` accepts it; local unless it has a time zone.
 
@@ -41,15 +45,20 @@ _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
 
 class TelemetryDB:
-    """Reads the published files of a monitoring directory as pandas objects.
+    """Reads what was recorded into monitoring directories as pandas objects.
 
     Files are loaded when a method first needs them, and kept in memory; `refresh` loads
     files that were published since. Observations outside `since`, `until` and `labels` take
     no memory, and files whose names lie outside the time span are not opened. A damaged or
     foreign file is left out with a ForeignFileWarning; see `not_read`.
 
+    With `live`, observations that are not published yet are read from the journals of running
+    and killed processes, each observation once. This writes nothing, and no process waits for
+    it. The data are those of the first method call, or of the last `refresh`. A journal that
+    can't be read is in `not_read`.
+
     Args:
-        monitoring_dir: The directory that was recorded into.
+        monitoring_dir: The directory that was recorded into, or several.
         since: Load only observations at or after this time; None for no limit.
         until: Load only observations before this time; None for no limit.
             A time is a datetime, a date, a timedelta (before now), a number of seconds or
@@ -57,11 +66,13 @@ class TelemetryDB:
             `14:30` or `2026-11-24T10:00:00+01:00`. It is local unless it has a time zone;
             times of pandas and numpy are UTC then.
         labels: Load only the time series of this label or these labels; None for all.
+        live: Read what is not published yet, too.
+        journal_dir: The option `journal_dir` of the recording, if it had one.
 
     Raises:
-        MonitoringDirectoryError: The directory does not exist.
+        MonitoringDirectoryError: A directory does not exist.
         MomentError: `since` or `until` is not a time.
-        OptionError: `labels` contains something other than texts.
+        OptionError: `labels` contains something other than texts, or no directory is given.
 
     Example:
         >>> db = TelemetryDB("_monitoring", since="1 hour ago")
@@ -70,27 +81,32 @@ class TelemetryDB:
         >>> db.duration().time_series("/orders/{id} [GET]").data().describe()
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name, except for the first
         self,
-        monitoring_dir: str | os.PathLike[str],
+        monitoring_dir: Directory | Iterable[Directory],
         *,
         since: Moment | None = None,
         until: Moment | None = None,
         labels: str | Iterable[str] | None = None,
+        live: bool = False,
+        journal_dir: str | None = None,
     ) -> None:
-        self._directory = os.fspath(monitoring_dir)
+        self._directories = _directories(monitoring_dir)
         self._wanted = Wanted(
             None if since is None else _nanoseconds(since, "since"),
             None if until is None else _nanoseconds(until, "until"),
             None if labels is None else _labels(labels),
         )
         self._frames: dict[str, pd.DataFrame] = {}
-        self._read: dict[str, set[str]] = {}
+        self._read: dict[str, set[tuple[str, str]]] = {}
+        self._published: dict[str, pd.DataFrame] = {}
         self._not_read: dict[str, NotRead] = {}
-        _look_into(os.scandir, self._directory).close()
+        self._is_live = live
+        self._is_listed = False
+        self._sources = Sources(self._directories, live=live, journal_dir=journal_dir)
 
     def __repr__(self) -> str:
-        return f"TelemetryDB({self._directory!r})"
+        return f"TelemetryDB({', '.join(map(repr, self._directories))})"
 
     @property
     def since_ns(self) -> int | None:
@@ -135,6 +151,7 @@ class TelemetryDB:
         if file_prefix not in self._frames:
             if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
                 check_known("there are no files of the prefix", file_prefix, self.prefixes())
+            self._look_again()
             self._load(file_prefix)
 
         def known_labels(label: str) -> Iterable[str]:
@@ -143,25 +160,48 @@ class TelemetryDB:
         return TelemetryFrame(self._frames[file_prefix], known_labels)
 
     def refresh(self) -> None:
-        """Load files that were published since, of the prefixes that were loaded before.
+        """Load what was published or recorded since, of the prefixes that were loaded before.
 
         Frames and series that were returned earlier do not change: call the methods again.
 
         Raises:
             MonitoringDirectoryError: The directory was removed.
         """
+        self._look()
         for prefix in self._frames:
             self._load(prefix)
 
     def prefixes(self) -> list[str]:
-        """Return the prefixes of the files in the directory, in alphabetical order.
+        """Return the prefixes of what there is to read, in alphabetical order.
 
         `account` is left out, since accounts contain no observations.
 
         Raises:
             MonitoringDirectoryError: The directory was removed.
         """
-        return sorted({name.split(".", 1)[0] for name in self._list().values()} - {ACCOUNT})
+        self._look_again()
+        return sorted(self._sources.prefixes() - {ACCOUNT})
+
+    def writers(self) -> pd.DataFrame:
+        """Return what is known of each recording, running or ended.
+
+        Returns:
+            A DataFrame with a row per recording, indexed by PID and Writer. `begin` and `end`
+            are the first and the last known times in it (Timestamps, UTC). `state` is
+
+            - `running`: its process lives; known only if this database is live;
+            - `stopped`: it was ended in order;
+            - `killed`: its process ended otherwise;
+            - `unknown`: no file and no journal says that it has ended, or that it goes on.
+
+        Raises:
+            MonitoringDirectoryError: A directory was removed.
+
+        Example:
+            >>> db.writers()["state"].value_counts()
+        """
+        accounts = self.frame(ACCOUNT).data_by_process()
+        return describe_writers(self._sources, accounts)
 
     def duration(self) -> TelemetryFrame:
         """Return the durations of blocks, functions and requests.
@@ -271,51 +311,78 @@ class TelemetryDB:
             return self._frames[prefix][LABEL].unique()
         if label not in wanted.labels:
             raise SeriesError("only other labels are loaded:", label, tuple(sorted(wanted.labels)))
-        names = (name for name, of in self._list().items() if of.startswith(prefix + "."))
         everything = replace(wanted, labels=None)
-        frame = read_frame(self._directory, everything.files(names), everything, _ignore)
-        return frame[LABEL].unique()
+        self._look_again()
+        frames = [self._unpublished(prefix, everything)]
+        for directory, files in self._sources.files.items():
+            names = (name for name, of in files.items() if of.startswith(prefix + "."))
+            frames.append(read_frame(directory, everything.files(names), everything, _ignore))
+        return concat(frames)[LABEL].unique()
 
     def _load(self, prefix: str) -> None:
+        """Load the new files of a prefix, and what is not published yet."""
+        frames = [self._published[prefix]] if prefix in self._published else []
+        for directory, files in self._sources.files.items():
+            frames += self._load_files(prefix, directory, files)
+        self._published[prefix] = frames[0] if len(frames) == 1 else concat(frames)
+        self._frames[prefix] = self._published[prefix]
+        if self._is_live:
+            unpublished = self._unpublished(prefix, self._wanted)
+            self._frames[prefix] = concat([self._published[prefix], unpublished])
+
+    def _load_files(
+        self, prefix: str, directory: str, files: Mapping[str, str]
+    ) -> Iterable[pd.DataFrame]:
         read = self._read.setdefault(prefix, set())
-        files = self._list()
         new = {
             name: published
             for name, published in files.items()
-            if published not in read and published.startswith(prefix + ".")
+            if (directory, published) not in read and published.startswith(prefix + ".")
         }
         wanted = self._wanted.files(sorted(new))
-        known = self._frames.get(prefix)
-        if known is not None and not wanted:
+        if not wanted and prefix in self._published:
             return
-        read.update(new[name] for name in wanted)
+        read.update((directory, new[name]) for name in wanted)
 
         def leave_out(name: str, reason: str) -> None:
             if is_compressed(name):  # it may be complete later
-                read.discard(new.get(name, file_names.uncompressed(name)))
-            self._leave_out(NotRead(name, reason))
+                read.discard((directory, new.get(name, file_names.uncompressed(name))))
+            self._leave_out(directory, name, reason)
 
-        frame = read_frame(self._directory, wanted, self._wanted, leave_out)
-        self._frames[prefix] = concat([known, frame]) if known is not None else frame
+        yield read_frame(directory, wanted, self._wanted, leave_out)
 
-    def _list(self) -> Mapping[str, str]:
-        listing = _look_into(list_published, self._directory)
-        new = [each for each in listing.not_read if each.name not in self._not_read]
+    def _unpublished(self, prefix: str, wanted: Wanted) -> pd.DataFrame:
+        return to_frame([chosen(rows, wanted) for rows in self._sources.unpublished(prefix)])
+
+    def _look_again(self) -> None:
+        """Find out what there is to read, except if a live database has done so before."""
+        if not (self._is_live and self._is_listed):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._sources.refresh()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise _no_directory(str(exc.filename)) from None
+        self._is_listed = True
+        new = [each for each in self._sources.not_read if each.name not in self._not_read]
         if new:
             self._not_read.update((each.name, each) for each in new)
-            log.warning("%s: %s", self._directory, summary(new))
-        return listing.files
+            log.warning("%s: %s", ", ".join(self._directories), summary(new))
 
-    def _leave_out(self, file: NotRead) -> None:
-        if file.name not in self._not_read:
-            self._not_read[file.name] = file
-            warn(os.path.join(self._directory, file.name), file.reason)
+    def _leave_out(self, directory: str, name: str, reason: str) -> None:
+        path = os.path.join(directory, name)
+        shown = name if len(self._directories) == 1 else path
+        if shown not in self._not_read:
+            self._not_read[shown] = NotRead(shown, reason)
+            warn(path, reason)
 
     def not_read(self) -> list[NotRead]:
-        """Return the files that look like published ones but were not read, by name.
+        """Return the files and journals that were not read, by name.
 
-        Of the prefixes that were loaded. Each has the attributes `name`, `reason`, and
-        `is_lost`, which is False for a copy of a file that was read.
+        Of files, those that look like published ones, of the prefixes that were loaded. Each
+        has the attributes `name`, `reason`, and `is_lost`, which is False for a copy of a file
+        that was read.
 
         Example:
             >>> [(file.name, file.reason) for file in db.not_read()]
@@ -352,13 +419,19 @@ def _ignore(_name: str, _reason: str) -> None:
     pass
 
 
-def _look_into(look: Callable[[str], _R], directory: str) -> _R:
-    """Call `look`; raises MonitoringDirectoryError if it finds no directory."""
-    try:
-        return look(directory)
-    except FileNotFoundError:
-        raise MonitoringDirectoryError(
-            directory, "must exist; nothing was recorded there"
-        ) from None
-    except NotADirectoryError:
-        raise MonitoringDirectoryError(directory, "must be a directory, not a file") from None
+def _directories(given: Directory | Iterable[Directory]) -> Sequence[str]:
+    """Return directories as texts; raises MonitoringDirectoryError if one does not exist."""
+    several = (given,) if isinstance(given, str | os.PathLike) else tuple(given)
+    paths = list(dict.fromkeys(os.fspath(each) for each in several))
+    if not paths:
+        raise OptionError("monitoring_dir", given, "must be a directory, or several")
+    for path in paths:
+        if not os.path.isdir(path):
+            raise _no_directory(path)
+    return paths
+
+
+def _no_directory(path: str) -> MonitoringDirectoryError:
+    if os.path.exists(path):
+        return MonitoringDirectoryError(path, "must be a directory, not a file")
+    return MonitoringDirectoryError(path, "must exist; nothing was recorded there")

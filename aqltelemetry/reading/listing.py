@@ -47,9 +47,13 @@ class Listing(NamedTuple):
     not_read: Sequence[NotRead]
 
 
-def list_published(directory: str) -> Listing:
-    """Return the CSV files of a directory; raises OSError if the directory can't be read."""
-    names = sorted(os.listdir(directory))
+def list_published(directory: str, names: Sequence[str] | None = None) -> Listing:
+    """Return the CSV files of a directory; raises OSError if the directory can't be read.
+
+    `names` are the names in the directory, in alphabetical order, if they are known.
+    """
+    if names is None:
+        names = syscalls.list_directory(directory)
     files = {name: name for name in file_names.plain_names(names)}
     groups: dict[str, list[str]] = {}
     others = []

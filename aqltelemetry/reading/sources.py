@@ -1,0 +1,229 @@
+"""Finds what can be read of a recording: published files and, live, segments in journals.
+
+Each observation is in exactly one of them, by this order of reading:
+
+1. the journals, which show the segments that are not yet published, or not yet removed;
+2. the names of the accounts. The account of segments is published after all of their files, and
+   before they are removed from the journal: a segment that has an account is published;
+3. the names of the files, listed after the accounts were there, so that no file is missing.
+
+A segment without an account is read from the journal. If a file of several segments has appeared,
+it is complete, even if its process died before it published the next one: it is read, and its
+prefix is left out of these segments. A file of one segment may be one of several parts: it waits
+while the segment is in the journal and has no account.
+
+What was read from a file is never read from the journal again, even if retention has removed the
+file since.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.observation import ACCOUNT, SegmentId
+from aqltelemetry.reading.csv_frames import Rows
+from aqltelemetry.reading.journals import Journals, Place, UnpublishedSegment
+from aqltelemetry.reading.listing import Listing, NotRead, list_published
+from aqltelemetry.settings import settings
+from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.file_names import FileName
+from aqltelemetry.sinks.removals import is_removals
+from aqltelemetry.system import syscalls
+
+_LISTINGS = 10
+_INFINITE = float("inf")
+
+
+class Sources:
+    """What can be read of the recordings in several directories; `refresh` updates it.
+
+    Attributes:
+        files: By directory: the present name of each file to read, and the name under which it
+            was published. Its content never changes.
+        not_read: The files and journals that are not read.
+        segments: The segments in the journals that are not published.
+        running: The writers whose processes live; known only if `live`.
+    """
+
+    def __init__(
+        self, directories: Sequence[str], *, live: bool = False, journal_dir: str | None = None
+    ) -> None:
+        self.files: dict[str, dict[str, str]] = {path: {} for path in directories}
+        self.not_read: Sequence[NotRead] = ()
+        self.segments: Mapping[SegmentId, UnpublishedSegment] = {}
+        self.running: set[str] = set()
+        self._directories = [_Directory(path) for path in self.files]
+        self._journals = Journals(_places(self.files, journal_dir) if live else ())
+        self._accounts = _Spans()
+        self._published = _Spans()
+
+    def refresh(self) -> None:
+        """Read the journals, then list the directories; raises OSError if one can't be listed."""
+        found = self._journals.read()
+        self.running = self._journals.running
+        for directory in self._directories:
+            for name in directory.list():
+                if name.prefix == ACCOUNT:
+                    self._accounts.add(name)
+        self.segments = {
+            segment: content
+            for segment, content in found.items()
+            if not self._accounts.contain(ACCOUNT, segment)
+        }
+        self._choose_files()
+
+    def unpublished(self, prefix: str) -> list[Rows]:
+        """Return the rows of a prefix that are in no file to read, an item for each segment.
+
+        The rows of a segment that has not changed are the same object as before.
+        """
+        return [
+            content.rows[prefix]
+            for segment, content in self.segments.items()
+            if prefix in content.rows and not self._published.contain(prefix, segment)
+        ]
+
+    def prefixes(self) -> set[str]:
+        """Return the prefixes of all files and of all unpublished rows."""
+        found = {published for files in self.files.values() for published in files.values()}
+        prefixes = {published.split(".", 1)[0] for published in found}
+        return prefixes.union(*(content.rows for content in self.segments.values()))
+
+    def spans_ns(self) -> Mapping[tuple[int, str], tuple[int, int]]:
+        """Return the first and last known time of each recording, by PID and writer."""
+        spans: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for directory in self._directories:
+            for name in directory.names.values():
+                if name is not None and not is_removals(name):
+                    spans[name.pid, name.writer] += name.from_ns, name.to_ns
+        for segment, content in self.segments.items():
+            if content.span_ns is not None:
+                spans[content.pid, segment.writer] += content.span_ns
+        return {key: (min(times_ns), max(times_ns)) for key, times_ns in spans.items()}
+
+    def _choose_files(self) -> None:
+        """Set `files` to those that are complete, each once, and `not_read` to the others."""
+        not_read = [NotRead(*problem) for problem in self._journals.problems.items()]
+        numbers = defaultdict(set)
+        for writer, number in self.segments:
+            numbers[writer].add(number)
+        first_places: dict[str, str] = {}
+        for directory in self._directories:
+            files: dict[str, str] = {}
+            not_read += directory.not_read(is_only=len(self._directories) == 1)
+            for name, published in directory.listing.files.items():
+                parsed = directory.names[name]
+                if parsed is not None:
+                    first = first_places.setdefault(published, directory.path)
+                    if first != directory.path:
+                        reason = f"it is a copy of {os.path.join(first, published)}"
+                        path = os.path.join(directory.path, name)
+                        not_read.append(NotRead(path, reason, is_lost=False))
+                        continue
+                    if name not in self.files[directory.path]:
+                        if self._waits(parsed, numbers[parsed.writer]):
+                            continue
+                        self._published.add(parsed)
+                files[name] = published
+            self.files[directory.path] = files
+        self.not_read = not_read
+
+    def _waits(self, name: FileName, numbers: Iterable[int]) -> bool:
+        """Return whether a file may belong to others that are not published yet.
+
+        `numbers` are those of the writer's segments that are in the journal.
+        """
+        if name.prefix == ACCOUNT:
+            return any(name.first <= number <= name.last for number in numbers)
+        if name.first < name.last:
+            return False
+        segment = SegmentId(name.writer, name.first)
+        if self._accounts.contain(ACCOUNT, segment):
+            return False
+        # It may have been made after the journal was read.
+        return name.first in numbers or self._journals.has(segment)
+
+
+class _Directory:
+    """The published files of one directory.
+
+    `names` are the parsed names of the files in `listing`, by their present names.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.listing = Listing({}, ())
+        self.names: dict[str, FileName | None] = {}
+        self._entries: Sequence[str] = ()
+
+    def list(self) -> Sequence[FileName]:
+        """List the directory; return the files that were there before it was listed.
+
+        A listing takes time, and may contain a file that appears meanwhile without one that
+        appeared before that. So the directory is listed until it stays the same.
+        """
+        entries = self._list_entries()
+        for _ in range(_LISTINGS):
+            before, entries = entries, self._list_entries()
+            if before == entries:
+                break
+        if entries != self._entries:
+            self._entries = entries
+            self.listing = list_published(self.path, entries)
+            self.names = {
+                name: self.names[name] if name in self.names else file_names.parse(published)
+                for name, published in self.listing.files.items()
+            }
+        present = set(before)
+        return [parsed for name, parsed in self.names.items() if parsed and name in present]
+
+    def not_read(self, *, is_only: bool) -> Iterable[NotRead]:
+        """Return the files that are not read, with the directory unless it is the only one."""
+        if is_only:
+            return self.listing.not_read
+        join = os.path.join
+        return [each._replace(name=join(self.path, each.name)) for each in self.listing.not_read]
+
+    def _list_entries(self) -> Sequence[str]:
+        names = syscalls.list_directory(self.path)
+        return [name for name in names if not name.endswith(file_names.TMP_SUFFIX)]
+
+
+class _Spans:
+    """Sets of segments by writer and prefix, as spans of numbers."""
+
+    def __init__(self) -> None:
+        self._spans: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+
+    def add(self, name: FileName) -> None:
+        """Add the segments in the name of a file."""
+        spans, first, last = self._spans[name.writer, name.prefix], name.first, name.last
+        at = bisect_left(spans, (first,))
+        if at and spans[at - 1][1] >= first - 1:
+            at -= 1
+        while at < len(spans) and spans[at][0] <= last + 1:
+            first, last = min(first, spans[at][0]), max(last, spans[at][1])
+            del spans[at]
+        spans.insert(at, (first, last))
+
+    def contain(self, prefix: str, segment: SegmentId) -> bool:
+        """Return whether a segment was added for a prefix."""
+        spans = self._spans.get((segment.writer, prefix), ())
+        at = bisect_right(spans, (segment.sequence, _INFINITE))
+        return at > 0 and spans[at - 1][1] >= segment.sequence
+
+
+def _places(directories: Iterable[str], journal_dir: str | None) -> Sequence[Place]:
+    """Return where the journals of directories may be; raises OptionError for `journal_dir`."""
+    places: dict[str, set[int]] = defaultdict(set)
+    for directory in directories:
+        chosen = settings(directory, {} if journal_dir is None else {"journal_dir": journal_dir})
+        # A directory may belong to another user than the one who records, or who reads.
+        for uid in {os.geteuid(), os.stat(directory).st_uid}:
+            for root in all_roots(chosen.directory, chosen.journal_dir, uid=uid):
+                places[os.fspath(root)].add(uid)
+    return [Place(root, frozenset(uids)) for root, uids in places.items()]
