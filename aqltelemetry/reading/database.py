@@ -116,7 +116,7 @@ class TelemetryDB:
     @property
     def directories(self) -> list[str]:
         """The monitoring directories that are read."""
-        return [self._directory]
+        return list(self._directories)
 
     @staticmethod
     def from_csv_files(monitoring_dir: str | os.PathLike[str], file_prefix: str) -> TelemetryFrame:
