@@ -32,6 +32,7 @@ SINGLE_HOMES = {
     r"os\.(link|rename|truncate|fstatvfs|scandir)\(": {"system.syscalls"},
     r"^(import|from) pandas": {
         *(
+            "reading.arguments",
             "reading.parsers",
             "reading.csv_frames",
             "reading.frames",

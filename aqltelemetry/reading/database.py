@@ -8,15 +8,12 @@ in journals, each observation once, is decided by `sources.Sources`: `files` are
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import date, timedelta
-from typing import TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from aqltelemetry.errors import MonitoringDirectoryError, OptionError, SeriesError
+from aqltelemetry.errors import SeriesError
 from aqltelemetry.observation import (
     ACCOUNT,
     CUSTOM,
@@ -24,23 +21,23 @@ from aqltelemetry.observation import (
     LABEL,
     RUNTIME,
 )
+from aqltelemetry.reading.arguments import (
+    Directory,
+    Moment,
+    checked_directories,
+    checked_labels,
+    no_directory,
+    to_nanoseconds,
+)
 from aqltelemetry.reading.compression import is_compressed
 from aqltelemetry.reading.csv_frames import Wanted, chosen, concat, read_frame, to_frame, warn
 from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
 from aqltelemetry.reading.listing import NotRead, summary
-from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.reading.writers import describe_writers
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system.logs import log
 
-_END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
-Directory: TypeAlias = str | os.PathLike[str]
-Moment: TypeAlias = int | float | str | date | timedelta | np.datetime64 | np.timedelta64
-"""A time as `reading.moments.moment_ns` accepts it; local unless it has a time zone.
-
-Times of pandas and numpy without a time zone are UTC, as the indexes of the data are.
-"""
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
 
@@ -91,11 +88,11 @@ class TelemetryDB:
         live: bool = False,
         journal_dir: str | None = None,
     ) -> None:
-        self._directories = _directories(monitoring_dir)
+        self._directories = checked_directories(monitoring_dir)
         self._wanted = Wanted(
-            None if since is None else _nanoseconds(since, "since"),
-            None if until is None else _nanoseconds(until, "until"),
-            None if labels is None else _labels(labels),
+            None if since is None else to_nanoseconds(since, "since"),
+            None if until is None else to_nanoseconds(until, "until"),
+            None if labels is None else checked_labels(labels),
         )
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[tuple[str, str]]] = {}
@@ -363,7 +360,7 @@ class TelemetryDB:
         try:
             self._sources.refresh()
         except (FileNotFoundError, NotADirectoryError) as exc:
-            raise _no_directory(str(exc.filename)) from None
+            raise no_directory(str(exc.filename)) from None
         self._is_listed = True
         new = [each for each in self._sources.not_read if each.name not in self._not_read]
         if new:
@@ -390,48 +387,5 @@ class TelemetryDB:
         return sorted(self._not_read.values())
 
 
-def _nanoseconds(moment: Moment, option: str) -> int:
-    if isinstance(moment, np.timedelta64):
-        moment = pd.Timedelta(moment)
-    if isinstance(moment, pd.Timestamp | np.datetime64) and not pd.isna(moment):
-        stamp = pd.Timestamp(moment)
-        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
-        found = int(stamp.as_unit("ns").value)
-    else:
-        found = moment_ns(moment, option)
-    return max(-_END_NS, min(found, _END_NS))
-
-
-def _labels(labels: str | Iterable[str]) -> frozenset[str]:
-    try:
-        found = frozenset((labels,) if isinstance(labels, str) else labels)
-    except TypeError:
-        found = frozenset()
-        is_valid = False
-    else:
-        is_valid = all(isinstance(label, str) for label in found)
-    if not is_valid:
-        raise OptionError("labels", labels, "must be a label, or several")
-    return found
-
-
 def _ignore(_name: str, _reason: str) -> None:
     pass
-
-
-def _directories(given: Directory | Iterable[Directory]) -> Sequence[str]:
-    """Return directories as texts; raises MonitoringDirectoryError if one does not exist."""
-    several = (given,) if isinstance(given, str | os.PathLike) else tuple(given)
-    paths = list(dict.fromkeys(os.fspath(each) for each in several))
-    if not paths:
-        raise OptionError("monitoring_dir", given, "must be a directory, or several")
-    for path in paths:
-        if not os.path.isdir(path):
-            raise _no_directory(path)
-    return paths
-
-
-def _no_directory(path: str) -> MonitoringDirectoryError:
-    if os.path.exists(path):
-        return MonitoringDirectoryError(path, "must be a directory, not a file")
-    return MonitoringDirectoryError(path, "must exist; nothing was recorded there")

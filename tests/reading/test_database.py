@@ -13,8 +13,8 @@ import zstandard
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.errors import MomentError, MonitoringDirectoryError, OptionError, SeriesError
+from aqltelemetry.reading.arguments import Moment
 from aqltelemetry.reading.csv_frames import ForeignFileWarning
-from aqltelemetry.reading.database import Moment
 from aqltelemetry.reading.frames import TelemetrySeries
 from aqltelemetry.sinks.file_names import FileName, enclosing, parse
 from aqltelemetry.system.clock import epoch_ns
