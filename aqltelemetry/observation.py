@@ -51,8 +51,6 @@ MAX_LABEL_BYTES = 200
 """Size of a label in UTF-8 above which it is shortened."""
 MAX_PREFIX_BYTES = 40
 """Length of the longest file prefix."""
-FAILED = " failed"
-"""Ends the label under which failed blocks and functions are counted."""
 _HASH_CHARS = 8
 _PREFIX = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PREFIX_BYTES - 1}}}")
 # Characters that some reader takes for a line end or does not show: the C0 and C1 controls,
@@ -216,10 +214,11 @@ def failed_label(label: object) -> str:
     It follows from the label as recorded: `failed_label(clean_label(label))` is the same. If
     `<label> failed` would exceed 200 bytes, the label in it is shortened as `clean_label` does.
     """
-    max_bytes = MAX_LABEL_BYTES - len(FAILED)
+    suffix = f" {FAILED}"
+    max_bytes = MAX_LABEL_BYTES - len(suffix)
     if type(label) is str and len(label) <= max_bytes and label.isascii() and label.isprintable():
-        return label + FAILED
-    return _shortened(clean_label(label), max_bytes) + FAILED
+        return label + suffix
+    return _shortened(clean_label(label), max_bytes) + suffix
 
 
 def _shortened(text: str, max_bytes: int) -> str:

@@ -178,7 +178,8 @@ class LabelLimit:
         name = (series.prefix, series.label)
         if name not in self._admitted:
             if len(self._admitted) >= self._max_labels:
-                is_failure = series.label.endswith(FAILED)
-                return series._replace(label=OTHER_LABELS + FAILED * is_failure)
+                is_failure = series.label.endswith(f" {FAILED}")
+                label = f"{OTHER_LABELS} {FAILED}" if is_failure else OTHER_LABELS
+                return series._replace(label=label)
             self._admitted.add(name)
         return series
