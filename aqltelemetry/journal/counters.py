@@ -2,8 +2,8 @@
 
 A counter is a number that only grows, such as how many observations were dropped for one
 reason. It has four slots of the size of a record, on the anchors' page; a value is stored into
-the slot `value % 4`. A store that a kill cuts off, or that another thread overtakes, leaves the
-values in the other slots intact. The largest intact value counts.
+the slot `value % 4`. A store that is cut off by a kill, or overtaken by that of another thread,
+leaves the values in the other slots intact. The largest intact value counts.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class DeadWriter:
         try:
             self._list_segments()
         except BaseException:
-            self._unlock()  # or nobody could recover it while this process lives
+            self._unlock()  # otherwise no process could recover it while this one lives
             raise
 
     def _list_segments(self) -> None:

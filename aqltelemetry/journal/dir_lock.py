@@ -21,7 +21,7 @@ def make_locked(path: Path) -> int:
     """Make a directory and lock it before it gets its name; return the lock's descriptor."""
     made = path.with_name(path.name + NEW_SUFFIX)
     for number in range(_TRIES):
-        if number:  # the process in the way may wait for a processor
+        if number:  # the process that holds the lock may wait for a processor
             pause(_FIRST_WAIT_S * 2 ** (number - 1))
         # A recovering process may remove it before it is locked, and a stopping one may
         # remove its parent while that is empty.

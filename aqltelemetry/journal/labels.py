@@ -58,21 +58,21 @@ _PIECE_LABELS = 64
 
 
 class TableLabels(NamedTuple):
-    """The series that a table names, by id; its ids are `first_id` and those behind it."""
+    """The series in a label table, by id. The ids are `first_id` and the ones that follow it."""
 
     first_id: int
     series: Mapping[int, Series]
 
 
 NO_LABELS = TableLabels(0, {})
-"""Those of a writer that has no table."""
+"""The labels of a writer without a table."""
 
 
 class LabelTable:
     """Gives series ids that hold in all segments of a writer, from any thread, without locks.
 
     `mapped` is the table's file, None for a writer in memory, where the ids suffice.
-    `ids` names the series known, and is what the hot path looks them up in.
+    `ids` has the id of each known series; the hot path looks series up in it.
     """
 
     def __init__(self, mapped: mmap | None, id_base: int) -> None:
@@ -99,7 +99,7 @@ class LabelTable:
         return label_id
 
     def alias(self, key: SeriesKey, label_id: int) -> None:
-        """Let another key give the same id, if there is room for it."""
+        """Add another key for the same id, if there is room."""
         if len(self.ids) < _MAX_KEYS:
             self.ids[key] = label_id
 
@@ -120,7 +120,7 @@ def read_table(
 ) -> TableLabels:
     """Return the intact labels in a writer's table.
 
-    Never raises: without its label, a record can't be read. `yield_gil` is called between
+    Never raises. A record whose label is damaged can't be read. `yield_gil` is called between
     pieces of the work.
     """
     try:

@@ -110,7 +110,7 @@ def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
         left, _, right = line.partition(b" - ")
         fields, types = left.split(b" "), right.split(b" ")
         point = _OCTAL.sub(_unescaped, fields[_MOUNT_POINT]) if len(fields) > _MOUNT_POINT else b""
-        # Of two mounted at one place, the later one covers the earlier.
+        # If two are mounted at one path, the later one hides the earlier.
         if point and len(point) >= len(best) and wanted.startswith(point.rstrip(b"/") + b"/"):
             best, kind = point, types[0]
     return os.fsdecode(kind)

@@ -16,7 +16,7 @@ from aqltelemetry.journal.reader import Context, Reading, read_segment
 from aqltelemetry.observation import Batch, SegmentAccount, SegmentId
 
 UNKNOWN_PID = 0
-"""The process of a segment that is damaged, and the only one of its writer."""
+"""The PID of a damaged segment that is the only one of its writer."""
 _MAX_FILE_BYTES = 16 << 20
 
 
@@ -40,7 +40,7 @@ def read_recovered(
     else:
         if reading.batch.segment == segment:
             return reading
-        # A copy of another segment would be that one's rows again.
+        # It is a copy of another segment, whose rows would appear twice.
         data = b""
     return _salvage(data, segment, pid, at_ns, labels)
 

@@ -38,19 +38,19 @@ class SealedSegment:
         self.path = path
         self.accepted = accepted
         self.is_last = False
-        """Whether one found was the last that its writer recorded to."""
+        """Whether a dead writer recorded to this segment last."""
         self.pid = 0
-        """Whose one found is, as its writer's others say; 0 if unknown."""
+        """The PID of a dead writer, from the headers of its segments; 0 if unknown."""
         self.is_whole = True
-        """Whether it could be read without a guess; known once it was read."""
+        """False if parts of it are damaged and were reconstructed; known once it was read."""
         self.labels: Callable[[], TableLabels] = lambda: NO_LABELS
-        """Returns the labels of its writer's table, which may have to be read."""
+        """Returns the labels of its writer's table; may read the table's file."""
         self.size_bytes = _size_bytes(path) if live is None else live.size_bytes
         self._live = live
 
     @property
     def recovered(self) -> bool:
-        """Whether it is handed on by another process than its writer."""
+        """Whether another process than its writer delivers it."""
         return self.accepted is None
 
     @property
@@ -65,12 +65,12 @@ class SealedSegment:
             try:
                 data = read_file(self.path)
             except OSError as exc:
-                # Somebody removed the journal, or there are no descriptors left; what
-                # is mapped outlives that.
+                # The journal was removed, or the process has no free descriptors; the
+                # mapping can still be read.
                 if live is None or exc.errno not in _MAPPED_ALL_THE_SAME:
                     raise
             else:
-                yield_gil()  # to unmap it takes as long again
+                yield_gil()  # unmapping takes as long as reading
                 self._live = None
                 return data
         return live.map[: self.size_bytes] if live is not None else b""
@@ -96,7 +96,7 @@ def seal(segment: Segment) -> SealedSegment:
     table = segment.table
     if table is not None:
         sealed.labels = lambda: table.labels
-    # What is behind, in the mapping, must not be touched any more.
+    # The rest of the mapping is beyond the end of the file: an access would be a SIGBUS.
     sealed.size_bytes = segment.size_bytes if end is None else end
     return sealed
 

@@ -36,7 +36,7 @@ else:
 _PIECE = 2048
 _MAX_KEY_CHARS = 200
 MANY_LABELS = fmt.LABEL_SLOTS // 4
-"""With more labels than these, a process has many, and its writer gets a label table."""
+"""A process with more labels than this gets a label table."""
 
 
 class AtomicCounter:
@@ -128,18 +128,21 @@ class Segment:
         return self.capacity - self._unused
 
     def id_of(self, key: SeriesKey) -> int | None:
-        """Return the id of a series, registered if need be; None when that can't be.
+        """Return the id of a series; register a new one. None if there is no room for it.
 
         Raises PrefixError.
         """
         try:
             return self.ids[key]
-        except (KeyError, TypeError):  # what can't be a key is a label all the same
+        except (
+            KeyError,
+            TypeError,
+        ):  # an object that can't be a key of a dictionary may be a label
             return self.register(key)
 
     @property
     def has_many_labels(self) -> bool:
-        """Whether there are so many that their writer should have a table."""
+        """Whether the segment has so many labels that its writer should make a label table."""
         free = operator.length_hint(self._label_slots)
         return self.table is None and free < fmt.LABEL_SLOTS - MANY_LABELS
 
@@ -147,11 +150,11 @@ class Segment:
         """Return whether all series have this prefix; False if the label table is in use."""
         if self.table is not None:
             return False
-        # A list, as others may register series meanwhile.
+        # Copied to a list, since other threads may register series during the loop.
         return all(isinstance(key, tuple) and key[0] == prefix for key in list(self._own_ids))
 
     def share(self, table: LabelTable) -> None:
-        """Use the ids of its writer's table from now on, in addition to those in use; once.
+        """Use the ids of the writer's label table for new labels; called once.
 
         May be called while the segment is recorded to.
         """
@@ -164,7 +167,7 @@ class Segment:
         wanted = _series_of(key)
         series = self._limit.admit(wanted)
         known = _key_of(series)
-        # Of labels beyond the limit there is no end: they are looked up each time.
+        # The number of labels beyond the limit is unlimited, so they are not stored as keys.
         is_alias = key != known and series is wanted and _is_small(key)
         table = self.table
         label_id = None if table is None else table.register(known, series)
@@ -177,7 +180,7 @@ class Segment:
         return label_id
 
     def _register(self, known: SeriesKey, series: Series) -> int | None:
-        # Never by way of `ids`, which may be the table's from one moment to the next.
+        # Not `self.ids`, which another thread may replace by the table's at any moment.
         label_id = self._own_ids.get(known)
         if label_id is None:
             slot = next(self._label_slots, None)
@@ -191,7 +194,7 @@ class Segment:
         return label_id
 
     def stop_after(self, count: int) -> None:
-        """Make the hot path send a record the slow way after so many, where it is compiled."""
+        """Make the compiled hot path send one record the slow way after `count` records."""
         records.stop_after(self.slots, count)
 
     def append_anchor(self, anchor: Anchor) -> bool:
@@ -216,7 +219,7 @@ class Segment:
         before = -1
         while len(withdrawn) != before:
             before = len(withdrawn)
-            # One C call takes and counts: nobody sees a slot in neither place.
+            # One C call takes and counts the slots: each is in one of the two places at any time.
             withdrawn.extend(islice(self.slots, _PIECE))
             yield_gil()
         self._unused = len(withdrawn)
@@ -236,7 +239,7 @@ class BlankSegment(Segment):
         super().__init__(mmap.mmap(-1, fmt.RECORDS_AT), header, None)
 
     def register(self, key: SeriesKey) -> int | None:
-        """Know no series."""
+        """Return None: a blank segment has no labels."""
         del key
         return None
 
@@ -257,13 +260,13 @@ def _series_of(key: SeriesKey) -> Series:
 
 def _key_of(series: Series) -> SeriesKey:
     if series.prefix == RUNTIME:
-        # By another key than a value that somebody else records under this prefix.
+        # The key differs from that of a value which the program records under this prefix.
         return series
     return series.label if series.kind is Kind.NANOSECONDS else (series.prefix, series.label)
 
 
 def _is_small(key: SeriesKey) -> bool:
-    # A label of a megabyte must not stay in memory for being recorded once.
+    # A label of a megabyte that was recorded once must not stay in memory.
     label = key[1] if isinstance(key, tuple) else key
-    # What is recorded as a label need not be a text, whatever its type says.
+    # A program may give a label that is not a text, in spite of the type.
     return isinstance(label, str) and len(label) <= _MAX_KEY_CHARS  # type: ignore[redundant-expr]

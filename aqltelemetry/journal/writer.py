@@ -1,9 +1,9 @@
-"""A process's own place in the journal: a locked directory, and the segments in it.
+"""A process's directory in the journal, which is locked, and the segments in it.
 
 The writer lives for as long as the directory's `flock` is held. The kernel releases it when the
 process dies, for any reason, and no PID is ever compared.
-The lock is on an open of its own, closed in a forked child, so neither a mapping
-nor a child can keep it.
+The lock belongs to a descriptor that a forked child closes, so neither a child nor a mapping
+keeps it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ else:
 
 _FREE_BYTES = 64 << 20
 _FREE_SHARE = 20
-# Of the room for labels, what serves once there is a table of them is left alone.
+# The part of the label entries that is used before the writer has a label table.
 _USED = (
     (fmt.LABELS_AT, fmt.LABELS_AT + MANY_LABELS * fmt.LABEL_SLOT_BYTES),
     (fmt.RECORDS_AT, fmt.SEGMENT_BYTES),
@@ -47,7 +47,7 @@ _USED = (
 
 
 class WriterOptions(NamedTuple):
-    """What every segment of a writer says: where it is to be published, and how.
+    """What each segment's header contains: where its observations are published, and how.
 
     `labels` is shared by all segments of a process. The names of its writers begin with
     `run`, some hexadecimal digits.
@@ -63,9 +63,9 @@ class WriterOptions(NamedTuple):
 class Writer:
     """Makes and removes the segments of one recording process.
 
-    `path` is None for a writer whose segments are anonymous memory: the same
-    recording with a weaker promise, since they die with the process. `table` is its
-    label table, None until one is made, and where its directory was removed since.
+    `path` is None for a writer whose segments are anonymous memory, which ends with the
+    process. `table` is its
+    label table: None until one is made, and after its directory was removed.
     """
 
     def __init__(
@@ -127,13 +127,14 @@ class Writer:
 
     @property
     def table_bytes(self) -> int:
-        """How much of the journal its label table is, or would be."""
+        """The size of its label table, which may not exist yet."""
         return 0 if self.path is None else TABLE_BYTES
 
     def make_table(self) -> LabelTable:
-        """Make the label table, which all segments made from here on share.
+        """Make the label table, which all later segments share.
 
-        Without a rest, as it is needed soon; its pages come with the labels, many to one.
+        It does not yield the interpreter lock, since the table is needed soon; its pages are
+        allocated when labels are stored.
         Raises OSError and leaves nothing behind, as for a segment.
         """
         id_base = random_table_base()
@@ -160,14 +161,14 @@ class Writer:
         except FileNotFoundError:
             if is_locked_by(self._lock_fd, final.parent):
                 raise
-            # Somebody removed the directory, and the table in it; recording goes on.
+            # The directory was removed, with the table in it; recording continues.
             self.table = None
             self._lock_again(final.parent)
             return _make_file(final, size_bytes, header, yield_gil)
 
     def _lock_again(self, path: Path) -> None:
-        """Make and lock the directory that was removed; where that fails, try at the next call."""
-        # Until then the old lock, on the removed directory, shows that it has to be made.
+        """Make and lock the removed directory again; if that fails, the next call tries again."""
+        # The old lock, on the removed directory, is kept until then: it shows what to do.
         lock_fd = make_locked(path)
         lock_fd, self._lock_fd = self._lock_fd, lock_fd
         with suppress(OSError):
@@ -211,8 +212,8 @@ def _make_file(
     try:
         _check_room(fd, size_bytes)
         yield_gil()
-        # Allocated now, a full disk is an error here; a sparse file would kill
-        # the application by SIGBUS at a later store.
+        # If the space is allocated now, a full disk is an error here. With a sparse file, a
+        # later store would kill the application by SIGBUS.
         syscalls.allocate(fd, size_bytes)
         yield_gil()
         mapped = syscalls.map_file(fd, size_bytes)
@@ -228,10 +229,10 @@ def _make_file(
 
 
 def _touch(mapped: mmap.mmap, start: int, stop: int, yield_gil: Callable[[], None]) -> None:
-    """Have pages in memory and writable, so that no record waits for one.
+    """Make pages present and writable, so that no record waits for a page.
 
-    In pieces: the kernel's own way, MAP_POPULATE, takes long with the interpreter
-    lock held, and leaves the pages of a disk file to be made writable one by one.
+    This is done in pieces. MAP_POPULATE would hold the interpreter lock for long, and the pages
+    of a file on a disk would still become writable one by one.
     """
     for piece in range(start, stop, records.TOUCHED_BYTES):
         yield_gil()
@@ -243,7 +244,7 @@ def _keep_gil() -> None:
 
 
 def remove_table(directory: Path) -> None:
-    """Remove the label table of a writer of which no segment is left; its lock is ours."""
+    """Remove the label table of a writer without segments; the caller holds its lock."""
     with suppress(OSError):
         if not any(name.endswith(SEGMENT_SUFFIX) for name in syscalls.list_directory(directory)):
             syscalls.unlink(directory / TABLE_NAME)
