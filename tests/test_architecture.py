@@ -44,7 +44,7 @@ SINGLE_HOMES = {
         ),
     },
     r"^ *(import|from) pyarrow": {"reading.parsers"},
-    r"^ *(import|from) rich": {"views.report", "commands.report"},
+    r"^ *(import|from) rich": {"views.layout", "views.report", "commands.report"},
     r"^ *import yappi": {"runtime.profiler"},
     r"posix_spawn|sigtimedwait": {"commands.launch"},
     r"threading\.Thread\(": {"system.threads"},

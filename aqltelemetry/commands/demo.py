@@ -69,7 +69,7 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
         raise click.ClickException(str(exc)) from exc
     click.echo(f"{sum(sent.values())} requests were answered; the service has stopped")
     context = click.get_current_context()
-    context.invoke(report, directory=str(path), dir_option=None, since=since, until=None)
+    context.invoke(report, directories=[str(path)], since=since)
     click.echo(_next_steps(path))
 
 

@@ -45,6 +45,24 @@ def takes_existing_directory(command: Callable[..., Any]) -> Callable[..., Any]:
     return takes_directory(resolved)
 
 
+def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument [DIR]... and the option --dir to a command, as one parameter.
+
+    The command is called with `directories`, at least one existing path.
+    """
+
+    @wraps(command)
+    def resolved(
+        *args: Any, directories: Sequence[str], dir_options: Sequence[str], **others: Any
+    ) -> Any:
+        given = dict.fromkeys([*directories, *dir_options]) or [None]
+        return command(*args, directories=[existing(each) for each in given], **others)
+
+    resolved = click.argument("directories", metavar="[DIR]...", nargs=-1)(resolved)
+    text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
+    return click.option("--dir", "dir_options", metavar="DIR", multiple=True, help=text)(resolved)
+
+
 def existing(directory: str | None) -> Path:
     """Return the given directory, or the default one; raises UsageError if it does not exist."""
     path = Path(directory or default_directory())

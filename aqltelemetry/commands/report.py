@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from aqltelemetry.audit import unpublished
 from aqltelemetry.commands.options import (
     EXIT_INCOMPLETE,
-    existing,
     missing_extra,
-    takes_directory,
+    takes_directories,
 )
-from aqltelemetry.errors import MomentError, TelemetryError
+from aqltelemetry.errors import MomentError, OptionError, TelemetryError
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.system.logs import log
+from aqltelemetry.views.columns import TABLES
+from aqltelemetry.views.text_forms import to_csv, to_markdown
 
 if TYPE_CHECKING:
     from aqltelemetry.reading.database import TelemetryDB
+    from aqltelemetry.views.document import Options
 
-_MIN_COLUMNS = 120
+_ROWS = 20
+_SLOWEST = 5
+_SIMILAR = 5
 
 
-@click.command()
-@takes_directory
+class _Report(click.Command):
+    """The command; its help ends with the definitions of all columns."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the definition of each column."""
+        del ctx
+        for table, columns in TABLES.items():
+            with formatter.section(f"Columns of {table}"):
+                formatter.write_dl([(each.head, each.meaning) for each in columns])
+
+
+@click.command(cls=_Report)
+@takes_directories
 @click.option("--since", metavar="TIME", help="Include observations of this time or later.")
 @click.option("--until", metavar="TIME", help="Include observations before this time.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="GLOB",
+    multiple=True,
+    help="Show only these labels; * and ? stand for any text and any character. Repeatable.",
+)
+@click.option("--sort", metavar="COLUMN", help="Sort each table that has this column by it.")
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(0),
+    help=f"Rows of each table; 0 for all.  [default: {_ROWS}; all for --json and --csv]",
+)
+@click.option("--json", "form", flag_value="json", help="Print one JSON object.")
+@click.option("--csv", "form", flag_value="csv", help="Print a table as CSV.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=click.Choice([*TABLES]),
+    help="Print only this table. Repeatable, except with --csv.  [default: all; durations as CSV]",
+)
 @click.pass_context
-def report(
-    context: click.Context, directory: str | None, since: str | None, until: str | None
-) -> None:
-    """Summarise a recording, per label and per process.
+def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any) -> None:
+    """Summarise recordings: what is wrong, what is slow, and in which worker.
 
     \b
     TIME is one of
@@ -46,50 +87,75 @@ def report(
       1795489012                     seconds or nanoseconds since the epoch
     in the local time zone, unless it names one: Z, UTC, +01:00, Europe/Berlin.
 
-    \b
-    count        number of observations
-    per s        count per second of recording: from each process's start to its
-                 last sample; time that several processes share counts once
-    p50 p95 p99  durations that 50, 95, 99 % of the observations do not exceed
-    GC, lag      pauses of the garbage collector; delays of the event loop
+    Durations are printed in milliseconds, and in seconds as JSON and CSV. Percentiles are
+    exact, with linear interpolation between the two nearest observations. What a killed or
+    running process has not yet published is included.
     """  # noqa: D301 - click's mark for lines that are not to be filled
+    choice = _Choice(**chosen)
+    options = choice.document_options()
+    db = _load(directories, choice)
+    _check_not_empty(db, directories)
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra, and slow to import
-
-        from aqltelemetry.views.report import render  # noqa: PLC0415 - as above
+        from aqltelemetry.views.document import document  # noqa: PLC0415 - slow to import
     except ImportError as exc:
         raise missing_extra("report", exc) from exc
-    path = existing(directory)
-    loaded = _load(path, _moment("--since", since), _moment("--until", until))
-    _check_not_empty(loaded, path)
-    # As wide as the tables need: a narrower terminal breaks the lines, not the numbers.
-    console = Console(highlight=False)
-    console.width = max(console.width, _MIN_COLUMNS)
-    render(loaded, console)
-    if text := _unpublished(path):
-        click.echo(f"not in these figures: {text}")
-    if loaded.not_read():
-        click.echo(summary(loaded.not_read()))
-    if any(each.is_lost for each in loaded.not_read()):
+    made = document(db, options)
+    _check_labels(made, choice, db)
+    _show(made, choice)
+    if choice.form is None:
+        for line in _notes(db, directories):
+            click.echo(line)
+    if any(each.is_lost for each in db.not_read()):
         context.exit(EXIT_INCOMPLETE)
 
 
-def _load(directory: Path, since_ns: int | None, until_ns: int | None) -> TelemetryDB:
-    """Load a whole directory without logging; the caller reports the files that are not read."""
-    from aqltelemetry.reading.csv_frames import ForeignFileWarning  # noqa: PLC0415 - as above
-    from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415 - as above
+class _Choice(NamedTuple):
+    """The values of the options."""
 
+    since: str | None
+    until: str | None
+    labels: Sequence[str]
+    sort: str | None
+    top: int | None
+    form: str | None
+    tables: Sequence[str]
+
+    def document_options(self) -> Options:
+        """Return what the document is to contain; raises UsageError for a wrong value."""
+        from aqltelemetry.views.document import Options  # noqa: PLC0415 - slow to import
+
+        if self.form == "csv" and len(self.tables) > 1:
+            raise click.UsageError("--csv prints one --table")
+        top = self.top
+        if top is None:
+            top = 0 if self.form in {"json", "csv"} else _ROWS
+        try:
+            return Options(
+                labels=self.labels, sort=self.sort, top=top, slowest=self.top or _SLOWEST
+            )
+        except OptionError as exc:
+            raise click.UsageError(f"--sort {exc.value!r} {exc.rule}") from exc
+
+
+def _load(directories: Sequence[Path], choice: _Choice) -> TelemetryDB:
+    """Load all files without logging; the caller reports those that are not read."""
+    since_ns, until_ns = _moment("--since", choice.since), _moment("--until", choice.until)
+    try:
+        from aqltelemetry.reading.csv_frames import ForeignFileWarning  # noqa: PLC0415 - slow
+        from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415 - as above
+    except ImportError as exc:
+        raise missing_extra("report", exc) from exc
     log.addHandler(logging.NullHandler())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ForeignFileWarning)
-            loaded = TelemetryDB(directory, since=since_ns, until=until_ns)
-            for prefix in loaded.prefixes():
-                loaded.frame(prefix, missing_ok=True)
-            loaded.frame(ACCOUNT)
+            db = TelemetryDB(directories[0], since=since_ns, until=until_ns)
+            for prefix in db.prefixes():
+                db.frame(prefix, missing_ok=True)
+            db.frame(ACCOUNT)
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
-    return loaded
+    return db
 
 
 def _moment(option: str, text: str | None) -> int | None:
@@ -99,19 +165,37 @@ def _moment(option: str, text: str | None) -> int | None:
         raise click.UsageError(f"{option} {text!r} {exc.rule}") from exc
 
 
-def _check_not_empty(loaded: TelemetryDB, directory: Path) -> None:
-    if any(not loaded.frame(prefix).data().empty for prefix in loaded.prefixes()):
+def _check_not_empty(db: TelemetryDB, directories: Sequence[Path]) -> None:
+    if any(not db.frame(prefix).data().empty for prefix in db.prefixes()):
         return
-    if loaded.prefixes():
-        text = f"{directory}: nothing was recorded between --since and --until"
+    shown = ", ".join(map(str, directories))
+    if db.prefixes():
+        text = f"{shown}: nothing was recorded between --since and --until"
     else:
         text = (
-            f"{directory}: no files yet; a running service publishes its first about a minute "
+            f"{shown}: no files yet; a running service publishes its first about a minute "
             "after its start (max_file_age_s), or when it stops"
         )
-    left, not_read = _unpublished(directory), summary(loaded.not_read())
-    notes = [f"in the journal: {left}" if left else "", not_read]
-    raise click.ClickException("\n".join([text, *(note for note in notes if note)]))
+    raise click.ClickException("\n".join([text, *_notes(db, directories)]))
+
+
+def _check_labels(made: Mapping[str, Any], choice: _Choice, db: TelemetryDB) -> None:
+    if not choice.labels or made["durations"] or made["values"]:
+        return
+    known = [label for prefix in db.prefixes() for label in db.frame(prefix).labels()]
+    close = [each for pattern in choice.labels for each in get_close_matches(pattern, known)]
+    shown = ", ".join(close or known[:_SIMILAR])
+    patterns = " or ".join(map(repr, choice.labels))
+    raise click.ClickException(f"no label matches {patterns}; there are: {shown}")
+
+
+def _notes(db: TelemetryDB, directories: Iterable[Path]) -> Iterable[str]:
+    """Yield a line on what is not yet published, and one on files that are not read."""
+    for directory in directories:
+        if text := _unpublished(directory):
+            yield f"not yet published: {text}"
+    if db.not_read():
+        yield summary(db.not_read())
 
 
 def _unpublished(directory: Path) -> str:
@@ -120,3 +204,26 @@ def _unpublished(directory: Path) -> str:
         return unpublished.describe(unpublished.count(str(directory)), str(directory))
     except (TelemetryError, OSError):
         return ""
+
+
+def _show(made: Mapping[str, Any], choice: _Choice) -> None:
+    """Print a document in the chosen form."""
+    tables = choice.tables or [*TABLES]
+    if choice.form == "json":
+        click.echo(json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False))
+    elif choice.form == "csv":
+        click.echo(to_csv(made, (choice.tables or ["durations"])[0]), nl=False)
+    elif choice.form == "markdown":
+        click.echo(to_markdown(made, tables), nl=False)
+    else:
+        _show_on_terminal(made, tables)
+
+
+def _show_on_terminal(made: Mapping[str, Any], tables: Sequence[str]) -> None:
+    try:
+        from rich.console import Console  # noqa: PLC0415 - an extra, and slow to import
+
+        from aqltelemetry.views.report import render  # noqa: PLC0415 - as above
+    except ImportError as exc:
+        raise missing_extra("report", exc) from exc
+    render(made, Console(highlight=False), tables, is_plain=not sys.stdout.isatty())

@@ -51,6 +51,13 @@ def local_time(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
+def local_span(begin: str, end: str) -> str:
+    """Return two ISO 8601 times as local ones: `2026-11-24 14:30:00 to 14:31:10`."""
+    first, last = local_time(begin), local_time(end)
+    day = first.partition(" ")[0]
+    return f"{first} to {last.removeprefix(f'{day} ')}"
+
+
 def clock(text: str) -> str:
     """Return an ISO 8601 time as a local time of day, to the millisecond: `14:30:00.250`."""
     return f"{datetime.fromisoformat(text).astimezone():%H:%M:%S.%f}"[:-3]
@@ -146,6 +153,21 @@ TABLES: Mapping[str, Sequence[Column]] = {
     "values": VALUES,
 }
 """The columns of each table of the document."""
+TITLES = {
+    "durations": "durations, in ms",
+    "slowest": "slowest durations",
+    "workers": "workers, times in ms",
+    "values": "other series",
+}
+"""The title of each table."""
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """Return what was recorded and when, in a line."""
+    if document["begin"] is None:
+        return f"{document['directory']}: nothing recorded"
+    span = local_span(document["begin"], document["end"])
+    return f"{document['directory']}: {document['recorded_s']:,.1f} s recorded, {span}"
 
 
 def with_content(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,8 @@ class Options:
     """What a document contains, and in which order.
 
     Attributes:
-        labels: Patterns of labels, as of `fnmatch`; series that match none of them are left
-            out. Empty for all.
+        labels: Patterns of labels: `*` stands for any text, `?` for any character. Series that
+            match none of them are left out. Empty for all.
         sort: The head or the key of a column. Tables that have it are sorted by it: numbers
             from the largest to the smallest, texts alphabetically. None for the usual order:
             the most frequent first.
@@ -62,7 +61,7 @@ class Options:
 
     def has(self, label: str) -> bool:
         """Return whether a series is wanted."""
-        return not self.labels or any(fnmatchcase(label, pattern) for pattern in self.labels)
+        return not self.labels or any(_matches(label, each) for each in self.labels)
 
 
 EVERYTHING = Options()
@@ -174,6 +173,12 @@ def _span(db: TelemetryDB) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
 
 def _recorded_s(db: TelemetryDB) -> float:
     return recorded_s(db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns)
+
+
+def _matches(label: str, pattern: str) -> bool:
+    """Return whether a label matches; brackets stand for themselves: labels have them."""
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, label, re.DOTALL) is not None
 
 
 def _name(text: str) -> str:

@@ -1,83 +1,137 @@
-"""Prints a summary of recorded data as tables; it formats numbers and computes none."""
+"""Prints a report's document on a terminal or into a pipe; it formats numbers, computes none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aqltelemetry.quantities import counted, mebibytes, milliseconds, number, rate
-from aqltelemetry.reading.database import TelemetryDB
-from aqltelemetry.views.summary import Summary, summarize
+from aqltelemetry.quantities import counted
+from aqltelemetry.views.columns import TABLES, TITLES, Column, Row, headline
+from aqltelemetry.views.layout import GAP, Layout, fit, shortened
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
-
-def render(db: TelemetryDB, console: Console) -> None:
-    """Print the report of all loaded data."""
-    summary = summarize(db)
-    console.print(_durations_table(summary.durations))
-    console.print(_processes_table(summary.processes))
-    if not summary.other_series.empty:
-        console.print(_values_table(summary.other_series))
-    _print_drops(summary, console)
+Document = Mapping[str, Any]
+_NOUNS = {"durations": "label", "slowest": "duration", "workers": "worker", "values": "label"}
+_ALARMING = ("errors_5xx", "failures", "dropped")
+_STATES = {"killed": "bold red", "running": "green"}
+_SEVERITIES = {"error": "bold red", "warning": "yellow"}
 
 
-def _print_drops(summary: Summary, console: Console) -> None:
-    counts = summary.dropped_by_reason()
-    total = counted(sum(counts.values()), "observation")
-    if any(counts.values()):
-        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-        console.print(f"dropped: {total} ({reasons})", style="bold red")
+def render(
+    document: Document, console: Console, tables: Iterable[str] = tuple(TABLES), *, is_plain: bool
+) -> None:
+    """Print a document.
+
+    Args:
+        document: The result of `views.document.document`.
+        console: Where to print.
+        tables: The tables to print. If they are not all, nothing else is printed.
+        is_plain: Print every column, whatever the console's width, and no lines below the
+            heads: for pipes and files.
+    """
+    printer = _Printer(console, is_plain=is_plain)
+    if set(tables) == set(TABLES):
+        printer.all(document)
     else:
-        console.print(f"dropped: {total}")
+        printer.tables(document, tables)
+        printer.columns_left_out()
 
 
-def _durations_table(table: pd.DataFrame) -> Table:
-    shown = _table("durations, in ms", "label", "count", "per s", "p50", "p95", "p99", "max")
-    for label, row in table.iterrows():
-        shown.add_row(
-            Text(str(label)),
-            number(row["count"], 0),
-            rate(row["per_second"]),
-            *(milliseconds(row[name]) for name in ("p50", "p95", "p99", "max")),
-        )
-    return shown
+class _Printer:
+    """Prints the parts of a document one after the other."""
 
+    def __init__(self, console: Console, *, is_plain: bool) -> None:
+        self._console = console
+        self._width = None if is_plain else console.width
+        is_unicode = console.encoding.startswith("utf")
+        self._mark, self._rule = ("…", "─") if is_unicode else ("...", "-")
+        self._left_out: list[str] = []
 
-def _processes_table(table: pd.DataFrame) -> Table:
-    shown = _table(
-        "workers",
-        *("PID", "durations", "GC runs", "GC pauses", "GC ms", "GC max ms"),
-        *("CPU s", "RSS MiB", "RSS max", "lag p99 ms", "lag max ms"),
-    )
-    for process, row in table.iterrows():
-        shown.add_row(
-            str(cast("tuple[int, str]", process)[0]),
-            *(number(row[name], 0) for name in ("durations", "gc_collections", "gc_pauses")),
-            *(milliseconds(row[name], 1) for name in ("gc_pause_s", "gc_pause_max_s")),
-            number(row["cpu_s"], 2),
-            *(mebibytes(row[name]) for name in ("rss_bytes", "rss_max_bytes")),
-            *(milliseconds(row[name], 1) for name in ("lag_p99_s", "lag_max_s")),
-        )
-    return shown
+    def all(self, document: Document) -> None:
+        """Print all parts."""
+        self._head(document)
+        self._findings(document["findings"])
+        self.tables(document, TABLES)
+        self._drops(document["dropped"])
+        self.columns_left_out()
 
+    def tables(self, document: Document, tables: Iterable[str]) -> None:
+        """Print some tables."""
+        for table in tables:
+            if document[table]:
+                self._table(table, document[table], document["left_out"][table])
 
-def _values_table(table: pd.DataFrame) -> Table:
-    shown = _table("values", "file prefix, label", "count", "min", "median", "max", "last")
-    for series, row in table.iterrows():
-        numbers = (f"{row[name]:,.6g}" for name in ("min", "median", "max", "last"))
-        name = Text(", ".join(cast("tuple[str, str]", series)))
-        shown.add_row(name, number(row["count"], 0), *numbers)
-    return shown
+    def columns_left_out(self) -> None:
+        """Print which columns of the tables have no room."""
+        if self._left_out:
+            text = f"no room for {'; '.join(self._left_out)}"
+            self._console.print(Text(text, style="dim"))
 
+    def _head(self, document: Document) -> None:
+        self._line(Text(headline(document), style="bold"))
+        self._line(Text())
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=False, overflow="fold")
-    return table
+    def _findings(self, findings: Sequence[Document]) -> None:
+        if not findings:
+            self._line(Text("findings: none"))
+            return
+        self._line(Text("findings", style="bold"))
+        for finding in findings:
+            mark = Text("!", style=_SEVERITIES.get(finding["severity"], ""))
+            if self._width is None:
+                self._line(Text.assemble(mark, " ", finding["text"]))
+                continue
+            grid = Table.grid(padding=(0, 1, 0, 0))
+            grid.add_row(mark, Text(finding["text"]))
+            self._console.print(grid)
+
+    def _table(self, table: str, rows: Sequence[Row], left_out: int) -> None:
+        layout = fit(TABLES[table], rows, self._width)
+        self._line(Text())
+        self._line(Text(TITLES[table], style="bold"))
+        self._line(self._row(layout, [Text(each.head, style="dim") for each in layout.columns]))
+        if self._width is not None:
+            length = sum(layout.widths.values()) + GAP * (len(layout.columns) - 1)
+            self._line(Text(self._rule * length, style="dim"))
+        for row in rows:
+            self._line(
+                self._row(layout, [self._cell(layout, each, row) for each in layout.columns])
+            )
+        if left_out:
+            more = counted(left_out, f"more {_NOUNS[table]}")
+            self._line(Text(f"and {more}: --top 0", style="italic"))
+        if layout.left_out:
+            self._left_out.append(f"{table}: {', '.join(each.head for each in layout.left_out)}")
+
+    def _cell(self, layout: Layout, column: Column, row: Row) -> Text:
+        value = row[column.key]
+        style = _STATES.get(str(value), "") if column.key == "state" else ""
+        if column.key in _ALARMING and value:
+            style = "red"
+        return Text(shortened(column.text(row), layout.widths[column.key], self._mark), style=style)
+
+    @staticmethod
+    def _row(layout: Layout, cells: Sequence[Text]) -> Text:
+        line = Text()
+        for at, (column, cell) in enumerate(zip(layout.columns, cells, strict=True)):
+            space = " " * (layout.widths[column.key] - cell_len(cell.plain))
+            line.append(" " * GAP if at else "")
+            line.append_text(Text(space) + cell if column.is_number else cell + Text(space))
+        line.rstrip()
+        return line
+
+    def _drops(self, dropped: Document) -> None:
+        text = f"dropped: {counted(dropped['count'], 'observation')}"
+        if dropped["count"]:
+            reasons = (f"{reason} {count:,}" for reason, count in dropped["reasons"].items())
+            text += f" ({', '.join(reasons)})"
+        self._line(Text())
+        self._line(Text(text, style="bold red" if dropped["count"] else ""))
+
+    def _line(self, text: Text) -> None:
+        """Print a line, which is never wrapped."""
+        self._console.print(text, soft_wrap=True)

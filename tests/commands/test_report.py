@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner, Result
 from aqltelemetry.commands.cli import main
 from aqltelemetry.sinks.file_names import FileName, enclosing
 from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.views.columns import TABLES
 from fakes import EPOCH_NS
 
 _ROW = f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.5,/version [GET],7\n"
@@ -16,6 +19,11 @@ _ROW = f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.5,/version [GET],7\n"
 
 def _run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
+
+
+def _cells(text: str, first: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{first}  "))
+    return re.split(r" {2,}", line)
 
 
 def test_a_report_shows_what_was_recorded(tmp_path: Path) -> None:
@@ -84,8 +92,7 @@ def test_a_report_of_compressed_files_and_copies_is_complete(tmp_path: Path) -> 
     (tmp_path / f"Copy of {name}").write_text(_ROW)
     result = _run("report", str(tmp_path))
     assert result.exit_code == 0
-    (line,) = (line for line in result.output.splitlines() if "/version [GET]" in line)
-    assert line.split("│")[2].strip() == "1"
+    assert _cells(result.output, "/version [GET]")[1] == "1"
     assert f"left out: Copy of {name}: it is a copy of {name}.gz" in result.output
 
 
@@ -94,12 +101,96 @@ def test_recorded_values_are_reported(tmp_path: Path) -> None:
     (tmp_path / "custom.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
     result = _run("report", str(tmp_path))
     assert result.exit_code == 0
-    (line,) = (line for line in result.output.splitlines() if "queue length" in line)
-    cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells == ["custom, queue length", "3", "0.5", "1.5", "2.5", "2.5"]
+    expected = ["custom", "queue length", "3", "0.5", "1.5", "2.5", "2.5"]
+    assert _cells(result.output, "custom") == expected
 
 
 def test_a_time_may_be_nanoseconds(tmp_path: Path) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW)
     assert _run("report", str(tmp_path), "--since", str(EPOCH_NS)).exit_code == 0
     assert _run("report", str(tmp_path), "--until", str(EPOCH_NS)).exit_code == 1
+
+
+def test_the_report_is_one_json_object(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    made = json.loads(_run("report", str(tmp_path), "--json").output)
+    assert made["version"] == 1
+    assert made["durations"][0]["label"] == "/version [GET]"
+
+
+def test_the_report_is_a_table_of_csv(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    head, row = _run("report", str(tmp_path), "--csv").output.splitlines()
+    assert head.startswith("label,count,per_s,")
+    assert row.startswith("/version [GET],1,1.0,")
+    workers = _run("report", str(tmp_path), "--csv", "--table", "workers").output
+    assert workers.startswith("pid,writer,")
+
+
+def test_only_one_table_is_printed_as_csv(tmp_path: Path) -> None:
+    tables = ("--table", "workers", "--table", "durations")
+    result = _run("report", str(tmp_path), "--csv", *tables)
+    assert (result.exit_code, "--csv prints one --table" in result.output) == (2, True)
+
+
+def test_the_report_is_markdown(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    assert "| `/version [GET]` | 1 |" in _run("report", str(tmp_path), "--markdown").output
+
+
+def _write_labels(directory: Path, number: int) -> None:
+    rows = "".join(f"{EPOCH_NS + n},{n}.5,label {n:03},7\n" for n in range(number))
+    (directory / "duration.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
+
+
+def test_many_labels_do_not_flood_the_screen(tmp_path: Path) -> None:
+    _write_labels(tmp_path, 300)
+    shown = _run("report", str(tmp_path)).output
+    assert shown.count("\nlabel ") - 1 == 20
+    assert "and 280 more labels: --top 0" in shown
+    assert _run("report", str(tmp_path), "--top", "0").output.count("\nlabel ") - 1 == 300
+    assert len(_run("report", str(tmp_path), "--csv").output.splitlines()) == 301
+    assert len(_run("report", str(tmp_path), "--csv", "--top", "3").output.splitlines()) == 4
+
+
+def test_labels_are_chosen(tmp_path: Path) -> None:
+    _write_labels(tmp_path, 30)
+    shown = _run("report", str(tmp_path), "--label", "label 01*", "--label", "label 02?").output
+    assert shown.count("\nlabel ") - 1 == 20
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_with_similar_labels(tmp_path: Path) -> None:
+    _write_labels(tmp_path, 30)
+    result = _run("report", str(tmp_path), "--label", "label 7")
+    assert result.exit_code == 1
+    assert "no label matches 'label 7'; there are: label 0" in result.output
+
+
+def test_tables_are_sorted_by_a_column(tmp_path: Path) -> None:
+    _write_labels(tmp_path, 30)
+    shown = _run("report", str(tmp_path), "--sort", "p99", "--table", "durations").output
+    labels = re.findall(r"label (\d+)", shown)
+    assert labels == [f"{29 - n:03}" for n in range(20)]
+
+
+def test_an_unknown_column_is_a_usage_error_that_lists_all(tmp_path: Path) -> None:
+    result = _run("report", str(tmp_path), "--sort", "p42")
+    assert result.exit_code == 2
+    assert "--sort 'p42' must be a column: label, count, per s, 4xx" in result.output
+
+
+def test_in_a_pipe_there_are_neither_lines_nor_colors_nor_a_width(tmp_path: Path) -> None:
+    label = "/a/long/path" * 30
+    (tmp_path / "duration.1.csv").write_text(_ROW.replace("/version", label))
+    shown = _run("report", str(tmp_path)).output
+    assert f"\n{label} [GET]      1    1.0" in shown
+    assert shown.isascii()
+    assert "\x1b" not in shown
+    assert not any(line.endswith(" ") for line in shown.splitlines())
+
+
+def test_the_help_defines_each_column() -> None:
+    shown = " ".join(_run("report", "--help").output.split())
+    for columns in TABLES.values():
+        for column in columns:
+            assert f"{column.head} {column.meaning[:10]}" in shown

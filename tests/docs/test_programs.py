@@ -132,8 +132,14 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> None:
     printed = run(["aqltelemetry", "report", str(incident)], ROOT)
     (shown,) = [block for block in Page("README.md").blocks("text") if "workers" in block]
-    assert _headers(printed) == _headers(shown)
-    assert _labels(printed) == _labels(shown)
+    tables, in_readme = _tables(printed), _tables(shown)
+    assert list(tables) == list(in_readme)
+    for title, (head, *_) in in_readme.items():
+        assert tables[title][0] == head
+    (durations, workers) = (title for title in tables if title != "findings")
+    labels = {row[0] for row in tables[durations]}
+    assert labels == {row[0] for row in in_readme[durations]}
+    assert len(tables[workers]) == len(in_readme[workers])
     db = TelemetryDB(incident)
     exports = db.duration().time_series("render export")
     (killed,) = exports.pids()
@@ -150,11 +156,9 @@ def _lags(db: TelemetryDB, pid: int) -> float:
     return float(db.runtime().time_series("event loop lag").data(by_pid=pid).max())
 
 
-def _headers(text: str) -> list[list[str]]:
-    rows = [line for line in text.splitlines() if line.startswith("┃")]
-    return [[cell.strip() for cell in row.split("┃")[1:-1]] for row in rows]
-
-
-def _labels(text: str) -> list[str]:
-    table = text.partition("workers")[0]
-    return sorted(line.split("│")[1].strip() for line in table.splitlines() if line[0] == "│")
+def _tables(text: str) -> dict[str, list[list[str]]]:
+    """Return the tables of a report: by title, the cells of the head and of each row."""
+    parts = [part.splitlines() for part in text.split("\n\n")]
+    return {
+        lines[0]: [re.split(r" {2,}", line) for line in lines[1:]] for lines in parts if lines[1:]
+    }
