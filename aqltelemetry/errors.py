@@ -154,6 +154,18 @@ class CompressedFileError(TelemetryError, OSError):
     """Raised when a compressed file is damaged, or the package to decompress it is missing."""
 
 
+class MissingExtraError(TelemetryError, ImportError):
+    """Raised when a package is not installed that only some users need.
+
+    Attributes:
+        extra: The extra of aqltelemetry that installs it.
+    """
+
+    def __init__(self, extra: str, reason: ImportError) -> None:
+        super().__init__(f"{reason}: install aqltelemetry[{extra}]", name=reason.name)
+        self.extra = extra
+
+
 class CommandError(TelemetryError, OSError):
     """Raised when a command can't be run.
 

@@ -33,7 +33,9 @@ from aqltelemetry.reading.compression import is_compressed
 from aqltelemetry.reading.csv_frames import Wanted, chosen, concat, read_frame, to_frame, warn
 from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
 from aqltelemetry.reading.listing import NotRead, summary
+from aqltelemetry.reading.rows import FrameRows, Rows
 from aqltelemetry.reading.sources import Sources
+from aqltelemetry.reading.tables import Tables
 from aqltelemetry.reading.writers import describe_writers
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system.logs import log
@@ -41,7 +43,7 @@ from aqltelemetry.system.logs import log
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
 
-class TelemetryDB:
+class TelemetryDB(Tables):
     """Reads what was recorded into monitoring directories as pandas objects.
 
     Files are loaded when a method first needs them, and kept in memory; `refresh` loads
@@ -97,6 +99,7 @@ class TelemetryDB:
         self._frames: dict[str, pd.DataFrame] = {}
         self._read: dict[str, set[tuple[str, str]]] = {}
         self._published: dict[str, pd.DataFrame] = {}
+        self._rows = FrameRows()
         self._not_read: dict[str, NotRead] = {}
         self._is_live = live
         self._is_listed = False
@@ -155,6 +158,11 @@ class TelemetryDB:
             return self._known_labels(file_prefix, label)
 
         return TelemetryFrame(self._frames[file_prefix], known_labels)
+
+    def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
+        """Return the observations of a file prefix as numpy arrays; see `frame`."""
+        self.frame(file_prefix, missing_ok=missing_ok)
+        return self._rows.of(self._frames[file_prefix])
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.

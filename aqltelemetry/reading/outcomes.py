@@ -14,8 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.observation import FAILED, FIRST_BYTE, REQUEST_OUTCOMES
+from aqltelemetry.observation import (
+    FAILED,
+    FIRST_BYTE,
+    MAX_LABEL_BYTES,
+    REQUEST_OUTCOMES,
+    failed_label,
+)
 
+# A label that is shortened is cut at a character, so that it has at most a few bytes less.
+_SHORTEST_CHANGE = len(FAILED) + 1 + 4
 _CLIENT_ERROR, _SERVER_ERROR, _DISCONNECT = REQUEST_OUTCOMES
 OUTCOME_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -30,7 +38,7 @@ OUTCOMES = tuple(OUTCOME_COLUMNS)
 """The outcomes, as they follow a label."""
 
 
-def split(label: str, known_labels: Collection[str]) -> tuple[str, str]:
+def split(label: str, known_labels: Collection[str]) -> tuple[str, str | None]:
     """Split a label into its base and its outcome.
 
     Args:
@@ -38,7 +46,7 @@ def split(label: str, known_labels: Collection[str]) -> tuple[str, str]:
         known_labels: All labels of durations.
 
     Returns:
-        The label without its outcome, and the outcome, one of `OUTCOMES`. The outcome is ""
+        The label without its outcome, and the outcome, one of `OUTCOMES`. The outcome is None
         for a label that has none: it ends otherwise, or its base does not occur, or its base is
         itself an outcome of another label.
 
@@ -46,21 +54,31 @@ def split(label: str, known_labels: Collection[str]) -> tuple[str, str]:
         >>> split("/a [GET] 5xx", {"/a [GET]", "/a [GET] 5xx"})
         ('/a [GET]', '5xx')
         >>> split("/a [GET] ttfb", {"/a [GET]", "/a [GET] ttfb"})
-        ('/a [GET] ttfb', '')
+        ('/a [GET] ttfb', None)
     """
-    base, _, word = label.rpartition(" ")
-    if word in OUTCOME_COLUMNS and base in known_labels and not split(base, known_labels)[1]:
-        return base, word
-    return label, ""
+    base, space, word = label.rpartition(" ")
+    if not space or word not in OUTCOME_COLUMNS:
+        return label, None
+    if word == FAILED and base not in known_labels and _is_long(label):
+        # Long labels are shortened to make room for the outcome.
+        long = (each for each in known_labels if _is_long(each) and failed_label(each) == label)
+        base = next(long, base)
+    if base not in known_labels or split(base, known_labels)[1]:
+        return label, None
+    return base, word
 
 
-def total_of(label: str, known_labels: Collection[str]) -> str:
+def _is_long(label: str) -> bool:
+    return len(label.encode(errors="replace")) > MAX_LABEL_BYTES - _SHORTEST_CHANGE
+
+
+def total_of(label: str, known_labels: Collection[str]) -> str | None:
     """Return the label of the request whose time to the first byte a series contains.
 
-    "" for any other series, and if the label of the request does not occur.
+    None for any other series, and if the label of the request does not occur.
     """
-    total, _, word = label.rpartition(" ")
-    return total if word == FIRST_BYTE and total in known_labels else ""
+    total, space, word = label.rpartition(" ")
+    return total if space and word == FIRST_BYTE and total in known_labels else None
 
 
 class Roles(NamedTuple):
@@ -85,8 +103,9 @@ def roles(labels: Sequence[str]) -> Roles:
     """Return the role of each label of the durations."""
     number = {label: code for code, label in enumerate(labels)}
     found = [split(label, number) for label in labels]
+    totals = [total_of(label, number) for label in labels]
     return Roles(
         np.array([number[base] for base, _ in found], np.int64),
-        np.array([OUTCOMES.index(word) if word else -1 for _, word in found], np.int8),
-        np.array([number.get(total_of(label, number), -1) for label in labels], np.int64),
+        np.array([-1 if word is None else OUTCOMES.index(word) for _, word in found], np.int8),
+        np.array([-1 if total is None else number[total] for total in totals], np.int64),
     )

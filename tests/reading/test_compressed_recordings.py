@@ -47,7 +47,7 @@ async def test_verify_counts_compressed_files(directory: Path, suffix: str) -> N
     assert published.count(str(directory), names) == before
     assert before.rows["custom"] == 10
     report = CliRunner().invoke(main, ("report", str(directory)))
-    assert "custom, own" in report.output
+    assert "custom  own       10" in report.output
 
 
 async def test_copies_are_not_reported_as_duplicates(directory: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.reading.summaries.recorded_time import MIN_RECORDED_S
 from aqltelemetry.sinks.file_names import FileName, enclosing
-from aqltelemetry.views.recorded_time import MIN_RECORDED_S, recorded_s
 from fakes import EPOCH_NS
 
 _S = 1_000_000_000
@@ -35,8 +35,7 @@ def _sample(directory: Path, first_s: float, last_s: float, step_s: float, pid: 
 
 def _recorded_s(directory: Path, since_s: float | None = None) -> float:
     since = None if since_s is None else EPOCH_NS + int(since_s * _S)
-    db = TelemetryDB(directory, since=since)
-    return recorded_s(db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns)
+    return TelemetryDB(directory, since=since).recorded_s()
 
 
 def test_a_process_records_from_its_start_to_its_last_sample(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""Observations as numpy arrays: what a loaded recording is, before it is a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.reading.csv_frames import WRITER
+
+_MAX_KEPT = 8
+Codes: TypeAlias = npt.NDArray[np.integer[Any]]
+
+
+class Process(NamedTuple):
+    """A recorded process: its PID and its writer.
+
+    `writer` distinguishes processes with equal PIDs: 16 hexadecimal digits, or "" where a file's
+    name does not contain it.
+    """
+
+    pid: int
+    writer: str
+
+    def named(self, writers: Mapping[str, str]) -> Process:
+        """Return the process with its writer replaced, if the mapping contains it."""
+        return self._replace(writer=writers.get(self.writer, self.writer))
+
+
+_T = TypeVar("_T", str, Process)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Observations as columns of equal length n, which must not be changed.
+
+    Attributes:
+        timepoints_ns: n nanoseconds since the epoch, int64.
+        measurements: n values, float64; durations are in seconds.
+        label_codes: n indexes into `labels`, of the smallest signed integer type.
+        labels: The labels that occur, in alphabetical order.
+        process_codes: n indexes into `processes`, of the smallest signed integer type.
+        processes: The processes that occur, in ascending order.
+    """
+
+    timepoints_ns: npt.NDArray[np.int64]
+    measurements: npt.NDArray[np.float64]
+    label_codes: Codes
+    labels: Sequence[str]
+    process_codes: Codes
+    processes: Sequence[Process]
+
+    def __len__(self) -> int:
+        return len(self.timepoints_ns)
+
+    def __getitem__(self, chosen: Any) -> Rows:
+        """Return some rows: those of a mask, or of an array of indexes.
+
+        `labels` and `processes` stay, also those that no longer occur.
+        """
+        return replace(
+            self,
+            timepoints_ns=self.timepoints_ns[chosen],
+            measurements=self.measurements[chosen],
+            label_codes=self.label_codes[chosen],
+            process_codes=self.process_codes[chosen],
+        )
+
+    def of_label(self, label: str) -> Rows:
+        """Return the rows of a label."""
+        return self.of_labels({label})
+
+    def of_labels(self, labels: Collection[str]) -> Rows:
+        """Return the rows of some labels."""
+        codes = [code for code, label in enumerate(self.labels) if label in labels]
+        if len(codes) <= 1:
+            return self[self.label_codes == (codes[0] if codes else -1)]
+        is_wanted = np.zeros(len(self.labels), dtype=bool)
+        is_wanted[codes] = True
+        return self[is_wanted[self.label_codes]]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a DataFrame with the columns of a file, and `WRITER`.
+
+        Timepoint is datetime64[ns], Label and Writer are categorical. Copy it, at least
+        `copy(deep=False)`, before you give it away.
+        """
+        pids = np.array([process.pid for process in self.processes], np.int64)
+        writers = sorted({process.writer for process in self.processes})
+        number = {writer: code for code, writer in enumerate(writers)}
+        writer_codes = np.array([number[process.writer] for process in self.processes])
+        return pd.DataFrame(
+            {
+                TIMEPOINT: self.timepoints_ns.view("datetime64[ns]"),
+                MEASUREMENT: self.measurements,
+                LABEL: _categorical(self.label_codes, self.labels),
+                PID: pids[self.process_codes],
+                WRITER: _categorical(
+                    writer_codes.astype(_codes_type(len(writers)))[self.process_codes], writers
+                ),
+            },
+            copy=False,
+        )
+
+    @staticmethod
+    def of_frame(frame: pd.DataFrame) -> Rows:
+        """Return the rows of such a frame as `frame` returns."""
+        pid_codes, pids = pd.factorize(frame[PID])
+        writers = frame[WRITER].cat
+        codes = pid_codes * max(len(writers.categories), 1) + writers.codes.to_numpy()
+        process_codes, found = pd.factorize(codes)
+        pairs = [divmod(int(code), max(len(writers.categories), 1)) for code in found]
+        times = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]", copy=False)
+        part = Rows(
+            times.view("int64"),
+            frame[MEASUREMENT].to_numpy(),
+            frame[LABEL].cat.codes.to_numpy(),
+            [str(label) for label in frame[LABEL].cat.categories],
+            process_codes,
+            [Process(int(pids[pid]), str(writers.categories[writer])) for pid, writer in pairs],
+        )
+        return join([part])
+
+    @staticmethod
+    def of_process(
+        process: Process,
+        timepoints_ns: npt.NDArray[np.int64],
+        measurements: npt.NDArray[np.float64],
+        label_codes: npt.NDArray[np.integer[Any]],
+        labels: Sequence[str],
+    ) -> Rows:
+        """Return the observations of one process; `labels` may be in any order."""
+        codes = np.zeros(len(timepoints_ns), np.int8)
+        return join([Rows(timepoints_ns, measurements, label_codes, labels, codes, [process])])
+
+
+class FrameRows:
+    """Converts frames to rows, and keeps the last ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[pd.DataFrame, Rows]] = {}
+
+    def of(self, frame: pd.DataFrame) -> Rows:
+        """Return the rows of a frame."""
+        frame_and_rows = self._known.get(id(frame))
+        if frame_and_rows is None:
+            while len(self._known) >= _MAX_KEPT:
+                del self._known[next(iter(self._known))]
+            frame_and_rows = self._known[id(frame)] = frame, Rows.of_frame(frame)
+        return frame_and_rows[1]
+
+
+def with_shared_processes(parts: Sequence[Rows], writers: Mapping[str, str]) -> Sequence[Rows]:
+    """Return parts with equal `processes`, of which some writers are replaced by others."""
+    named = [[process.named(writers) for process in part.processes] for part in parts]
+    every = sorted({process for processes in named for process in processes})
+    number = {process: code for code, process in enumerate(every)}
+    kind = _codes_type(len(every))
+    return [
+        part
+        if list(part.processes) == every
+        else replace(
+            part,
+            process_codes=np.array([number[each] for each in processes], kind)[part.process_codes],
+            processes=every,
+        )
+        for part, processes in zip(parts, named, strict=True)
+    ]
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several parts, one after the other.
+
+    Labels and processes of the parts may be in any order; those that do not occur are left out.
+    """
+    label_codes, labels = _recoded([(part.label_codes, part.labels) for part in parts])
+    process_codes, processes = _recoded([(part.process_codes, part.processes) for part in parts])
+    return Rows(
+        _joined([part.timepoints_ns for part in parts], np.int64),
+        _joined([part.measurements for part in parts], np.float64),
+        label_codes,
+        labels,
+        process_codes,
+        processes,
+    )
+
+
+def _recoded(parts: Sequence[tuple[Codes, Sequence[_T]]]) -> tuple[Codes, Sequence[_T]]:
+    """Return codes into one sorted list of the values that occur."""
+    occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
+    found = {
+        values[code]
+        for (codes, values), known in zip(parts, occurring, strict=True)
+        if len(codes)
+        for code in known.tolist()
+    }
+    every = sorted(found)
+    number = {value: code for code, value in enumerate(every)}
+    kind = _codes_type(len(every))
+    recoded = [
+        np.array([number.get(value, -1) for value in values], dtype=kind)[codes]
+        for codes, values in parts
+    ]
+    return _joined(recoded, kind), every
+
+
+def _codes_type(values: int) -> Any:
+    return np.min_scalar_type(-max(values, 1))
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    if len(arrays) == 1:
+        return np.ascontiguousarray(arrays[0], dtype=kind)
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+
+
+def _categorical(codes: Codes, texts: Sequence[str]) -> Any:
+    return pd.Categorical.from_codes(codes, pd.Index(list(texts), dtype="str"))

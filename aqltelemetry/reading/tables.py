@@ -1,0 +1,266 @@
+"""The tables that are computed from a recording: each number of a view is from one of them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import pandas as pd
+
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
+from aqltelemetry.reading import parquet, sql
+from aqltelemetry.reading.frames import check_known
+from aqltelemetry.reading.outcomes import OUTCOMES
+from aqltelemetry.reading.rows import Process, Rows, join, with_shared_processes
+from aqltelemetry.reading.summaries import drops
+from aqltelemetry.reading.summaries.recorded_time import recorded_s, spans
+from aqltelemetry.reading.summaries.slowest import slowest
+from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every, summarize, timeline
+from aqltelemetry.reading.summaries.values import values
+from aqltelemetry.reading.summaries.workers import workers
+
+
+class Tables(ABC):
+    """Computes tables from the observations that a `TelemetryDB` has loaded.
+
+    Percentiles are exact: each is `numpy.quantile` of all durations of a group, with linear
+    interpolation between the two nearest. A duration that is NaN is counted, but is not in
+    percentiles, `max_s` and `sum_s`.
+
+    A request or block that fails has one more observation, `<label> 4xx`, `5xx`, `disconnect`
+    or `failed`. It counts in a column of `<label>`, and nowhere else, if `<label>` was loaded.
+    """
+
+    @abstractmethod
+    def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
+        """Return the observations of a file prefix as arrays."""
+
+    @abstractmethod
+    def writers(self) -> pd.DataFrame:
+        """Return what is known of each recording."""
+
+    @abstractmethod
+    def prefixes(self) -> list[str]:
+        """Return the prefixes that there are."""
+
+    @property
+    @abstractmethod
+    def since_ns(self) -> int | None:
+        """The time before which nothing was loaded."""
+
+    def summary(
+        self, by: str | Iterable[str] = (LABEL,), every: float | str | timedelta | None = None
+    ) -> pd.DataFrame:
+        """Summarize the durations of each label, process, time bin, or combination of them.
+
+        Args:
+            by: What to group by, in this order: some of `label`, `pid` and `writer`, or `()`
+                for all durations together.
+            every: The length of time bins, such as `"10s"`, a number of seconds or a timedelta;
+                None for no bins. Bins are aligned to the epoch, so that those of two recordings
+                are the same.
+
+        Returns:
+            A DataFrame with a row for each group. Its index has a level for each name in `by`,
+            after `begin` with `every`: the bin's start, in UTC without a time zone. With neither,
+            there is one row with the index 0, also if there are no durations.
+
+            - `count`: the number of durations. Without `label` in `by`, times to the first
+              byte (`<label> ttfb`) do not count, so that each request counts once.
+            - `per_s`: `count` divided by the seconds in which at least one process recorded
+              (from each process's start to its last sample; at least 1), the same for all
+              rows; with `every`, divided by the length of a bin.
+            - `errors_4xx`, `errors_5xx`, `disconnects`, `failures`: how many of these requests
+              had such a status, were given up by the client; how many blocks raised.
+            - `p50_s`, `p90_s`, `p95_s`, `p99_s`, `p999_s`: the duration that 50, 90, 95, 99,
+              99.9 % do not exceed, in seconds.
+            - `max_s`, `sum_s`: the longest duration, and their sum, in seconds.
+
+            Rows are sorted by `begin`, then by `count`, the largest first. The time to the
+            first byte of a request follows the request.
+
+        Raises:
+            OptionError: `by` or `every` is not valid.
+
+        Example:
+            >>> db.summary()[["count", "p50_s", "p99_s"]].head()
+            >>> db.summary(by=("label", "pid"), every="10s").loc["2026-11-24 10:00:00"]
+        """
+        every_ns = None if every is None else parse_every(every)
+        durations, seconds = self._recorded()
+        return summarize(durations, parse_by(by), every_ns, seconds)
+
+    def timeline(
+        self, label: str | Iterable[str] | None = None, every: float | str | timedelta = "10s"
+    ) -> pd.DataFrame:
+        """Summarize durations over time.
+
+        Args:
+            label: One label or several; None for all durations, each request once.
+            every: The length of time bins; see `summary`.
+
+        Returns:
+            A DataFrame with the columns of `summary` and a row for each time bin, from the first
+            one to the last one that contains such a duration. Its index `begin` is the bin's
+            start, in UTC without a time zone. Counts of a bin without durations are 0, and its
+            percentiles NaN.
+
+        Raises:
+            SeriesError: There are durations, but none with this label.
+            OptionError: `every` is not valid, or the bins would be more than a million.
+
+        Example:
+            >>> db.timeline("/orders/{id} [GET]", every="1s")["p99_s"].plot()
+        """
+        rows = self.rows(DURATION)
+        return timeline(rows if label is None else _of(label, rows), parse_every(every))
+
+    def slowest(self, n: int = 20, label: str | Iterable[str] | None = None) -> pd.DataFrame:
+        """Return the longest durations.
+
+        Args:
+            n: How many to return at most.
+            label: One label or several; None for all durations, each request once.
+
+        Returns:
+            A DataFrame with a row for each duration, the longest first, and the columns `begin`
+            and `end` (datetime64[ns], UTC without a time zone), `duration_s` in seconds, `label`,
+            `pid`, `writer` (see `Process`), and `outcome`: `4xx`, `5xx`, `disconnect`, `failed`,
+            or "" for one that has not failed. If it failed in two ways, one is named.
+
+        Raises:
+            SeriesError: There are durations, but none with this label.
+
+        Example:
+            >>> db.slowest(3)[["begin", "duration_s", "label", "outcome"]]
+        """
+        rows = self.rows(DURATION)
+        return slowest(rows if label is None else _of(label, rows), n)
+
+    def workers(self) -> pd.DataFrame:
+        """Summarize each recorded process.
+
+        Returns:
+            A DataFrame with a row for each process, indexed by `pid` and `writer`, in ascending
+            order. `writer` distinguishes processes with equal PIDs. A column is NaN where
+            nothing was sampled.
+
+            - `begin`, `end`: the first and the last known instant of its recording
+              (datetime64[ns], UTC without a time zone): one sampling interval before its first
+              sample, or the begin of its first duration, if that is earlier; its last sample or
+              duration.
+            - `state`: `running`, `stopped` (in order), `killed` (it ended otherwise), or
+              `unknown`; see `writers`.
+            - `count`, `p50_s`, `p99_s`, `errors_5xx`: as in `summary` without `label`;
+              `per_s`: `count` divided by the seconds from `begin` to `end`, at least 1.
+            - `in_flight`: requests in progress at its last sample.
+            - `gc_collections`: garbage collections since the start of the interpreter, at the
+              last sample; `gc_pauses`, `gc_pause_s`, `gc_pause_max_s`: the recorded ones: their
+              number, their sum and the longest, in seconds.
+            - `cpu_s`: user and system time since the start of the process, in seconds;
+              `cpu_percent`: what it used of them between its first and its last sample, in
+              percent of that time: 100 is one processor.
+            - `rss_bytes`, `rss_max_bytes`: resident memory: the last and the largest sample.
+            - `lag_p99_s`, `lag_max_s`: delays of the event loop, in seconds.
+            - `dropped`: observations that were taken and not kept.
+
+        Example:
+            >>> db.workers()[["count", "p99_s", "cpu_percent", "rss_max_bytes"]]
+        """
+        accounts = self.rows(ACCOUNT)
+        return workers(self.rows(DURATION), self.rows(RUNTIME), accounts, self._states())
+
+    def values(self) -> pd.DataFrame:
+        """Summarize the series of `record` and of user-defined samplers.
+
+        Returns:
+            A DataFrame with a row for each series, indexed by `prefix` and `label`, with the
+            columns `count`, `min`, `median`, `max`, and `last`, the value of the last
+            observation, in the unit of the values.
+        """
+        others = [prefix for prefix in self.prefixes() if prefix not in (DURATION, RUNTIME)]
+        return values({prefix: self.rows(prefix) for prefix in others})
+
+    def dropped(self) -> pd.Series[float]:
+        """Count the observations that were taken and not kept.
+
+        Returns:
+            A Series indexed by `pid`, `writer` and `reason` (docs/reference/labels.md). It is the
+            larger number of the accounts and of the last sample.
+        """
+        return drops.dropped(self.rows(ACCOUNT), self.rows(RUNTIME))
+
+    def recorded_s(self) -> float:
+        """Return the seconds in which at least one process recorded.
+
+        From each process's start to its last sample or duration; time that several processes
+        share counts once, and time before `since` does not. At least 1; NaN if there are no
+        observations.
+        """
+        return self._recorded()[1]
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write all observations into one Parquet file.
+
+        Its columns are Timepoint (timestamp of nanoseconds, UTC), Measurement, Label, PID, Writer
+        and Prefix. The file appears when it is complete.
+
+        Args:
+            path: The file; an existing one is replaced.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed: `pip install aqltelemetry[pyarrow]`.
+            OSError: The file can't be written.
+
+        Example:
+            >>> db.to_parquet("recording.parquet")
+        """
+        parquet.write(path, {prefix: self.rows(prefix) for prefix in self.prefixes()})
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """Run an SQL query over the observations, with DuckDB.
+
+        Each prefix is a table: `duration`, `runtime`, `custom` and so on, with the columns
+        Timepoint (TIMESTAMP_NS, UTC), Measurement (DOUBLE), Label, PID and Writer. Only tables
+        whose names occur in the query are loaded.
+
+        Args:
+            query: A query in DuckDB's SQL.
+
+        Returns:
+            The result as a DataFrame.
+
+        Raises:
+            MissingExtraError: duckdb is not installed: `pip install aqltelemetry[sql]`.
+            duckdb.Error: The query is wrong.
+
+        Example:
+            >>> db.sql("select Label, quantile_cont(Measurement, 0.99) from duration group by 1")
+        """
+        known = {*self.prefixes(), DURATION, RUNTIME, ACCOUNT}
+        return sql.run(query, sorted(known), self.rows)
+
+    def _recorded(self) -> tuple[Rows, float]:
+        accounts = self.rows(ACCOUNT)
+        names = drops.recordings(accounts)
+        parts = with_shared_processes([self.rows(DURATION), self.rows(RUNTIME)], names)
+        return parts[0], recorded_s(spans(*parts).values(), self.since_ns)
+
+    def _states(self) -> Mapping[Process, str]:
+        """Return the state of each recording."""
+        found = self.writers()
+        return {
+            Process(int(pid), str(writer)): str(state)
+            for (pid, writer), state in zip(found.index, found["state"], strict=True)
+        }
+
+
+def _of(label: str | Iterable[str], rows: Rows) -> Rows:
+    """Return the rows of these labels, and of their outcomes."""
+    wanted = [label] if isinstance(label, str) else [*label]
+    for each in wanted:
+        check_known("there is no series", each, rows.labels)
+    every = {*wanted, *(f"{each} {word}" for each in wanted for word in OUTCOMES)}
+    return join([rows.of_labels(every)])  # without the other labels, a first byte is no part
