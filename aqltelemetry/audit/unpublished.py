@@ -23,13 +23,14 @@ class Unpublished(NamedTuple):
     running: int = 0
 
 
-def count(directory: str) -> Unpublished:
+def count(directory: str, journal_dir: str | None = None) -> Unpublished:
     """Count the observations in the journal of a monitoring directory.
 
-    Raises OSError if the journal can't be read, OptionError if an environment variable that
-    gives its place has a bad value.
+    `journal_dir` is the option of the recording, if it had one.
+
+    Raises OSError if the journal can't be read, OptionError if its place has a bad value.
     """
-    chosen = settings(directory)
+    chosen = settings(directory, {} if journal_dir is None else {"journal_dir": journal_dir})
     roots = all_roots(chosen.directory, chosen.journal_dir, uid=os.stat(directory).st_uid)
     return count_in(roots)
 

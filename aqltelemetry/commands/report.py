@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from aqltelemetry.commands.options import (
     EXIT_INCOMPLETE,
     missing_extra,
     takes_directories,
+    takes_journal_dir,
 )
 from aqltelemetry.errors import MomentError, OptionError, TelemetryError
 from aqltelemetry.observation import ACCOUNT
@@ -75,6 +77,7 @@ class _Report(click.Command):
     type=click.Choice([*TABLES]),
     help="Print only this table. Repeatable, except with --csv.  [default: all; durations as CSV]",
 )
+@takes_journal_dir
 @click.pass_context
 def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any) -> None:
     """Summarise recordings: what is wrong, what is slow, and in which worker.
@@ -94,7 +97,7 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     choice = _Choice(**chosen)
     options = choice.document_options()
     db = _load(directories, choice)
-    _check_not_empty(db, directories)
+    _check_not_empty(db, directories, choice)
     try:
         from aqltelemetry.views.document import document  # noqa: PLC0415 - slow to import
     except ImportError as exc:
@@ -103,7 +106,7 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     _check_labels(made, choice, db)
     _show(made, choice)
     if choice.form is None:
-        for line in _notes(db, directories):
+        for line in _notes(db, directories, choice):
             click.echo(line)
     if any(each.is_lost for each in db.not_read()):
         context.exit(EXIT_INCOMPLETE)
@@ -119,6 +122,7 @@ class _Choice(NamedTuple):
     top: int | None
     form: str | None
     tables: Sequence[str]
+    journal_dir: str | None
 
     def document_options(self) -> Options:
         """Return what the document is to contain; raises UsageError for a wrong value."""
@@ -149,7 +153,13 @@ def _load(directories: Sequence[Path], choice: _Choice) -> TelemetryDB:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ForeignFileWarning)
-            db = TelemetryDB(directories[0], since=since_ns, until=until_ns)
+            db = TelemetryDB(
+                directories,
+                since=since_ns,
+                until=until_ns,
+                live=True,
+                journal_dir=choice.journal_dir,
+            )
             for prefix in db.prefixes():
                 db.frame(prefix, missing_ok=True)
             db.frame(ACCOUNT)
@@ -165,7 +175,7 @@ def _moment(option: str, text: str | None) -> int | None:
         raise click.UsageError(f"{option} {text!r} {exc.rule}") from exc
 
 
-def _check_not_empty(db: TelemetryDB, directories: Sequence[Path]) -> None:
+def _check_not_empty(db: TelemetryDB, directories: Sequence[Path], choice: _Choice) -> None:
     if any(not db.frame(prefix).data().empty for prefix in db.prefixes()):
         return
     shown = ", ".join(map(str, directories))
@@ -173,10 +183,11 @@ def _check_not_empty(db: TelemetryDB, directories: Sequence[Path]) -> None:
         text = f"{shown}: nothing was recorded between --since and --until"
     else:
         text = (
-            f"{shown}: no files yet; a running service publishes its first about a minute "
-            "after its start (max_file_age_s), or when it stops"
+            f"{shown}: nothing is recorded there yet\n"
+            f"what records there, and what does not work: "
+            f"aqltelemetry doctor {shlex.quote(str(directories[0]))}"
         )
-    raise click.ClickException("\n".join([text, *_notes(db, directories)]))
+    raise click.ClickException("\n".join([text, *_notes(db, directories, choice)]))
 
 
 def _check_labels(made: Mapping[str, Any], choice: _Choice, db: TelemetryDB) -> None:
@@ -189,19 +200,20 @@ def _check_labels(made: Mapping[str, Any], choice: _Choice, db: TelemetryDB) -> 
     raise click.ClickException(f"no label matches {patterns}; there are: {shown}")
 
 
-def _notes(db: TelemetryDB, directories: Iterable[Path]) -> Iterable[str]:
+def _notes(db: TelemetryDB, directories: Iterable[Path], choice: _Choice) -> Iterable[str]:
     """Yield a line on what is not yet published, and one on files that are not read."""
     for directory in directories:
-        if text := _unpublished(directory):
-            yield f"not yet published: {text}"
+        if text := _unpublished(directory, choice.journal_dir):
+            yield f"not yet published, but included: {text}"
     if db.not_read():
         yield summary(db.not_read())
 
 
-def _unpublished(directory: Path) -> str:
+def _unpublished(directory: Path, journal_dir: str | None) -> str:
     """Describe the observations in the journal; "" if there are none or it can't be read."""
     try:
-        return unpublished.describe(unpublished.count(str(directory)), str(directory))
+        found = unpublished.count(str(directory), journal_dir)
+        return unpublished.describe(found, str(directory))
     except (TelemetryError, OSError):
         return ""
 

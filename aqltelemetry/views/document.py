@@ -164,7 +164,7 @@ def _plain(value: Any, *, whole: bool = False) -> Any:
 
 def _span(db: TelemetryDB) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
     """Return the first and the last time of an observation."""
-    frames = (db.duration().data(), db.runtime().data())
+    frames = [db.frame(prefix).data() for prefix in db.prefixes()]
     times = [frame[TIMEPOINT] for frame in frames if not frame.empty]
     if not times:
         return None, None

@@ -3,11 +3,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from aqltelemetry import Monitor, time_block
 from aqltelemetry.commands.cli import main
 from aqltelemetry.sinks.file_names import FileName, enclosing
 from aqltelemetry.system.clock import epoch_ns
@@ -22,7 +25,7 @@ def _run(*arguments: str) -> Result:
 
 
 def _cells(text: str, first: str) -> list[str]:
-    (line,) = (line for line in text.splitlines() if line.startswith(f"{first}  "))
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{first} "))
     return re.split(r" {2,}", line)
 
 
@@ -61,11 +64,12 @@ def test_times_may_be_relative(tmp_path: Path, text: str) -> None:
     assert "/now [GET]" not in _run("report", str(tmp_path), "--until", text).output
 
 
-def test_a_report_on_an_empty_directory_says_when_the_first_file_appears(tmp_path: Path) -> None:
+def test_a_report_on_an_empty_directory_names_the_command_that_explains_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     result = _run("report", str(tmp_path))
     assert result.exit_code == 1
-    assert "no files yet; a running service publishes its first about a minute" in result.output
+    assert f"{tmp_path}: nothing is recorded there yet\n" in result.output
+    assert result.output.endswith(f"aqltelemetry doctor {tmp_path}\n")
 
 
 def test_a_report_on_a_time_without_observations_says_so(tmp_path: Path) -> None:
@@ -194,3 +198,45 @@ def test_the_help_defines_each_column() -> None:
     for columns in TABLES.values():
         for column in columns:
             assert f"{column.head} {column.meaning[:10]}" in shown
+
+
+async def test_a_report_contains_what_is_not_yet_published(directory: Path) -> None:
+    journal = str(directory / "journal")
+    async with Monitor(directory, with_runtime=False, journal_dir=journal):
+        with time_block("work"):
+            pass
+        result = _run("report", str(directory), "--journal-dir", journal)
+    assert result.exit_code == 0
+    assert _cells(result.output, "work")[1] == "1"
+    assert "not yet published, but included: 1 observation of 1 running process" in result.output
+
+
+_KILLED = """
+import os, signal, sys
+from aqltelemetry import sync
+sync.start(sys.argv[1], with_runtime=False)
+with sync.time_block("work"):
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.system
+def test_a_report_names_the_command_that_publishes_what_a_killed_process_left(
+    directory: Path,
+) -> None:
+    subprocess.run([sys.executable, "-c", _KILLED, str(directory)], check=False, timeout=60)
+    shown = _run("report", str(directory)).output
+    assert _cells(shown, "work")[1] == "1"
+    assert "1 observation of 1 killed process (to publish: aqltelemetry recover " in shown
+    assert _run("recover", str(directory)).exit_code == 0
+    assert "not yet published" not in _run("report", str(directory)).output
+
+
+def test_several_directories_are_reported_together(tmp_path: Path) -> None:
+    for number, place in enumerate(("a", "b")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / f"duration.{number}.csv").write_text(_ROW)
+    result = _run("report", str(tmp_path / "a"), "--dir", str(tmp_path / "b"))
+    assert _cells(result.output, "/version [GET]")[1] == "2"
+    assert result.output.startswith(f"{tmp_path / 'a'}, {tmp_path / 'b'}: ")
