@@ -166,8 +166,9 @@ def headline(document: Mapping[str, Any]) -> str:
     """Return what was recorded and when, in a line."""
     if document["begin"] is None:
         return f"{document['directory']}: nothing recorded"
-    span = local_span(document["begin"], document["end"])
-    return f"{document['directory']}: {document['recorded_s']:,.1f} s recorded, {span}"
+    length_s, span = document["recorded_s"], local_span(document["begin"], document["end"])
+    length = "" if length_s is None else f"{length_s:,.1f} s recorded, "
+    return f"{document['directory']}: {length}{span}"
 
 
 def with_content(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
