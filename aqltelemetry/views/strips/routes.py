@@ -21,6 +21,7 @@ OUTCOMES = ("4xx", "5xx", "disconnect", "failed")
 _REQUEST = re.compile(r"(.* \[[A-Z]+\]|unmatched)")
 _TTFB = " ttfb"
 _SPARKLINE_POINTS = 40
+_TOTAL_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,20 @@ class RouteStrip:
     errors: Mapping[str, Integers]
     """Observations by outcome: `4xx`, `5xx`, `disconnect`, `failed`; only those that occur."""
     heat: Heat
+    totals: Totals
+
+
+class Totals(NamedTuple):
+    """The durations of a label over all bins together."""
+
+    count: int
+    p50_s: float
+    """Exact percentiles in seconds, NaN where there are no durations."""
+    p90_s: float
+    p95_s: float
+    p99_s: float
+    p999_s: float
+    max_s: float
 
 
 class Labels(NamedTuple):
@@ -186,6 +201,10 @@ class RouteRows:
                 longest[number],
                 _occurring(errors[:, number]),
                 cells.heat(number * self._bins, self._bins),
+                Totals(
+                    int(counts[number].sum()),
+                    *cells.total_quantiles(number * self._bins, self._bins, _TOTAL_SHARES),
+                ),
             )
             for number, label in enumerate(labels)
         ]

@@ -156,6 +156,7 @@ def _route(route: RouteStrip) -> dict[str, Any]:
         "max_s": _floats(route.max_s),
         "errors": errors.tolist(),
         "errors_by_kind": {kind: counts.tolist() for kind, counts in route.errors.items()},
+        "totals": {name: _rounded(value, 9) for name, value in route.totals._asdict().items()},
         "heat": {"edges_s": _floats(route.heat.edges_s, 9), "counts": route.heat.counts.tolist()},
     }
 

@@ -71,6 +71,20 @@ def test_quantiles_and_counts_are_those_of_numpy(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", _KINDS)
+def test_quantiles_of_several_cells_together_are_those_of_numpy(kind: str) -> None:
+    values = _durations(kind, 2000)
+    cells = np.random.default_rng(8).integers(0, 40, len(values))
+    shares = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
+    found = SortedCells(cells, values, 40).total_quantiles(10, 20, shares)
+    assert found == np.quantile(values[(cells >= 10) & (cells < 30)], shares).tolist()
+
+
+def test_quantiles_of_no_durations_are_not_numbers() -> None:
+    cells = SortedCells(np.array([0, 3]), np.array([1.0, 1.0]), 4)
+    assert np.isnan(cells.total_quantiles(1, 2, (0.5,))[0])
+
+
+@pytest.mark.parametrize("kind", _KINDS)
 def test_each_observation_is_in_the_bucket_between_whose_edges_it_lies(kind: str) -> None:
     values = _durations(kind, 2000)
     cells = np.random.default_rng(8).integers(0, 40, len(values))
