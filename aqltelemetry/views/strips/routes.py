@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aqltelemetry.observation import FIRST_BYTE
+from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.views.strips.cells import Floats, Grid, Heat, Integers, SortedCells
 from aqltelemetry.views.strips.rows import Rows
 
@@ -17,11 +19,24 @@ ALL_REQUESTS = "all requests"
 """The label of the strip of all requests together."""
 ALL_DURATIONS = "all durations"
 """The label of the strip of all durations together, where no requests were recorded."""
-OUTCOMES = ("4xx", "5xx", "disconnect", "failed")
 _REQUEST = re.compile(r"(.* \[[A-Z]+\]|unmatched)")
-_TTFB = " ttfb"
+_TTFB = f" {FIRST_BYTE}"
 _SPARKLINE_POINTS = 40
 _TOTAL_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The durations of a label over all bins together."""
+
+    count: int
+    p50_s: float
+    """Exact percentiles in seconds, NaN where there are no durations."""
+    p90_s: float
+    p95_s: float
+    p99_s: float
+    p999_s: float
+    max_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +60,6 @@ class RouteStrip:
     totals: Totals
 
 
-class Totals(NamedTuple):
-    """The durations of a label over all bins together."""
-
-    count: int
-    p50_s: float
-    """Exact percentiles in seconds, NaN where there are no durations."""
-    p90_s: float
-    p95_s: float
-    p99_s: float
-    p999_s: float
-    max_s: float
-
-
 class Labels(NamedTuple):
     """The labels of a frame's rows, without outcomes."""
 
@@ -68,24 +70,11 @@ class Labels(NamedTuple):
     """The index into `OUTCOMES` of each code; -1 if it has none."""
 
 
-def split_labels(names: Sequence[str]) -> Labels:
+def without_outcomes(names: Sequence[str]) -> Labels:
     """Return the labels without outcomes, and which of them each label is an outcome of."""
-    known = set(names)
-    parts = [split(name, known) for name in names]
-    bases = sorted({base for base, _ in parts})
-    number = {base: index for index, base in enumerate(bases)}
-    outcomes = [-1 if outcome is None else OUTCOMES.index(outcome) for _, outcome in parts]
-    return Labels(
-        bases,
-        np.array([number[base] for base, _ in parts], dtype=np.int64),
-        np.array(outcomes, dtype=np.int64),
-    )
-
-
-def split(label: str, known: set[str]) -> tuple[str, str | None]:
-    """Return a label without its outcome, and the outcome, if the label without it is known."""
-    base, _, word = label.rpartition(" ")
-    return (base, word) if word in OUTCOMES and base in known else (label, None)
+    known = roles(names)
+    codes, of_code = np.unique(known.bases, return_inverse=True)
+    return Labels([names[code] for code in codes], of_code, known.outcomes.astype(np.int64))
 
 
 class RouteRows:
@@ -93,7 +82,7 @@ class RouteRows:
 
     def __init__(self, rows: Rows, window: Grid) -> None:
         self._rows, self._bins = rows, window.bins
-        self._labels = split_labels(rows.names)
+        self._labels = without_outcomes(rows.names)
         self._is_total = self._labels.outcome_of_code < 0
         self._bases = self._labels.of_code
         # Label x bin: 10,000 labels at most for each process, so a few megabytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def _route(route: RouteStrip) -> dict[str, Any]:
         "max_s": _floats(route.max_s),
         "errors": errors.tolist(),
         "errors_by_kind": {kind: counts.tolist() for kind, counts in route.errors.items()},
-        "totals": {name: _rounded(value, 9) for name, value in route.totals._asdict().items()},
+        "totals": {name: _rounded(value, 9) for name, value in asdict(route.totals).items()},
         "heat": {"edges_s": _floats(route.heat.edges_s, 9), "counts": route.heat.counts.tolist()},
     }
 
