@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ class RouteRows:
         """The number of labels, without outcomes, that occur."""
         return int(np.count_nonzero(self._totals))
 
-    def occurring(self, labels: Sequence[str]) -> set[str]:
+    def occurring(self, labels: Collection[str | int]) -> set[str]:
         """Return those of the labels that occur."""
         return set(self.busiest(self.labels)) & set(labels)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ MAX_WORKERS = 16
 _MAX_SPARKLINES = 300
 _NS_PER_MS = 10**6
 _DIGITS = 5
+_FEW_BINS = 100
+_PER_BIN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def strips(  # noqa: PLR0913 - each has a default
     *,
     routes: int | Sequence[str] = MAX_ROUTES,
     workers: int | Sequence[Process] = MAX_WORKERS,
+    also: Collection[str | int] = (),
 ) -> Strips:
     """Return what charts draw between two times.
 
@@ -94,9 +97,11 @@ def strips(  # noqa: PLR0913 - each has a default
         begin_ns: The first instant, in nanoseconds since the epoch; by default that of the
             recording.
         end_ns: The instant after the last one.
-        bins: The largest number of time bins. Their width is a round one; see `cells.grid`.
+        bins: The largest number of time bins, of which there are fewer if there are few
+            durations. Their width is a round one; see `cells.grid`.
         routes: The labels of durations that get strips, or the number of the busiest ones.
         workers: The processes that get strips, by PID and writer, or the number of the busiest.
+        also: Labels and PIDs that get strips if they are not among the busiest ones.
 
     Returns:
         The strips, whose percentiles are exact for each bin. A duration is in the bin that its
@@ -108,12 +113,13 @@ def strips(  # noqa: PLR0913 - each has a default
     known = lives(db)
     durations, runtime = db.duration().data_by_process(), db.runtime().data_by_process()
     span = _span((durations, runtime), begin_ns, end_ns)
-    window = grid(span, bins)
-    shown = _chosen(known, workers)
+    window = grid(span, _suitable(bins, durations, span))
+    shown = _chosen(known, workers, also)
     processes = [life.process for life in shown]
     duration_rows = rows(durations, window, span, processes)
     by_route = RouteRows(duration_rows, window)
     labels = by_route.busiest(routes) if isinstance(routes, int) else list(routes)
+    labels += sorted(by_route.occurring(set(also) - set(labels)))
     samples = rows(runtime, window, span, processes, SAMPLED)
     return Strips(
         window,
@@ -138,9 +144,18 @@ def _span(frames: Iterable[pd.DataFrame], begin_ns: int | None, end_ns: int | No
     return Span(begin_ns, max(end_ns, begin_ns + 1))
 
 
-def _chosen(known: Sequence[Life], workers: int | Sequence[Process]) -> list[Life]:
+def _suitable(bins: int, durations: pd.DataFrame, span: Span) -> int:
+    """Return a number of bins of which few have fewer than some durations."""
+    times = times_ns(durations)
+    inside = np.count_nonzero((times >= span.begin_ns) & (times < span.end_ns))
+    return max(min(bins, max(_FEW_BINS, int(inside) // _PER_BIN)), 1)
+
+
+def _chosen(
+    known: Sequence[Life], workers: int | Sequence[Process], also: Collection[str | int]
+) -> list[Life]:
     if isinstance(workers, int):
-        return list(known[:workers])
+        return [life for n, life in enumerate(known) if n < workers or life.pid in also]
     by_process = {life.process: life for life in known}
     return [by_process[process] for process in workers if process in by_process]
 

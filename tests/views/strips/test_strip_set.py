@@ -114,7 +114,7 @@ def test_a_narrower_time_gives_narrower_bins_over_its_rows_only(recorded: Teleme
     times = recorded.duration().data()["Timepoint"].to_numpy().astype(np.int64)
     labels = recorded.duration().data()["Label"].astype(str)
     inside = (times >= begin_ns) & (times < end_ns)
-    assert found.window.width_ns <= 20 * 10**6
+    assert found.window.width_ns == 10 * 10**6
     for route in found.routes:
         assert route.count.sum() == (inside & (labels == route.label)).sum()
 
@@ -134,6 +134,22 @@ def test_routes_and_workers_may_be_named(recorded: TelemetryDB) -> None:
     assert [route.label for route in found.routes] == ["block", "unknown"]
     assert found.routes[1].count.sum() == 0
     assert [worker.life.pid for worker in found.workers] == [8]
+
+
+def test_a_route_and_a_worker_may_be_named_in_addition_to_the_busiest(
+    recorded: TelemetryDB,
+) -> None:
+    found = strips(recorded, routes=1, workers=1, also={"block", 7, 8, "unknown", 9})
+    assert [route.label for route in found.routes] == ["/a [GET]", "block"]
+    assert sorted(worker.life.pid for worker in found.workers) == [7, 8]
+    assert (found.routes_left_out, found.workers_left_out) == (1, 0)
+
+
+@pytest.mark.parametrize(("count", "bins"), [(100, 100), (4000, 200), (100_000, 400)])
+def test_few_durations_have_few_bins(write: Write, load: Load, count: int, bins: int) -> None:
+    write([(second, 0.1, "x", 7) for second in np.linspace(0, 399.9, count).tolist()])
+    found = strips(load())
+    assert bins / 2.5 < found.window.bins <= bins
 
 
 def test_an_empty_recording_has_empty_strips(load: Load) -> None:

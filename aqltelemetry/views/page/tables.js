@@ -1,0 +1,255 @@
+// Tables: sorted by clicking on a head, filtered, and long ones shown in part.
+
+const FIRST_ROWS = 25;
+const byId = (id) => document.getElementById(id);
+
+function element(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const TIMES = new Set(["begin", "end"]);
+const SECONDS = new Set(["sum_s", "cpu_s"]);
+const SIGNIFICANT = new Set(["min", "median", "max", "last"]);
+
+function cellText(key, value) {
+  if (value === null || value === undefined) return UNKNOWN;
+  if (typeof value === "string") return TIMES.has(key) ? moment(Date.parse(value), key === "begin" || key === "end" ? 1 : 1000) : value;
+  if (key === "pid") return String(value);
+  if (key === "per_s") return rate(value);
+  if (SECONDS.has(key)) return number(value, 2);
+  if (key.endsWith("_s")) return milliseconds(value);
+  if (key.endsWith("_bytes")) return mebibytes(value);
+  if (key === "cpu_percent") return number(value, 1);
+  return SIGNIFICANT.has(key) ? significant(value, 6) : count(value);
+}
+
+function unitOf(column) {
+  const unit = SECONDS.has(column.key) ? "s" : column.key === "per_s" ? "" : column.key.endsWith("_s") ? "ms" : column.key.endsWith("_bytes") ? "MiB" : "";
+  return unit && !column.head.split(" ").includes(unit) ? unit : "";
+}
+
+/** Leave out columns that say nothing: without a value, or of events that never happened. */
+function withContent(columns, rows) {
+  return columns.filter((column) => {
+    if (column.key === "writer") return new Set(rows.map((row) => row.pid)).size < new Set(rows.map((row) => `${row.pid} ${row.writer}`)).size;
+    return rows.some((row) => !(row[column.key] === null || row[column.key] === undefined || row[column.key] === "" || (column.hides_zeros && row[column.key] === 0)));
+  });
+}
+
+class Table {
+  /**
+   * options: name (what the table lists), columns, cell(column, row) for cells of another kind,
+   * chosen(row), order (key and direction of the first sort).
+   */
+  constructor(id, options) {
+    this.root = byId(id);
+    this.options = options;
+    this.sort = null;
+    this.filter = "";
+    this.all = false;
+    this.rows = [];
+  }
+
+  show(rows) {
+    this.rows = rows;
+    this.draw();
+  }
+
+  draw() {
+    const focused = document.activeElement && this.root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const columns = this.options.columns(this.rows);
+    const rows = this.sorted(this.rows.filter((row) => !this.filter || String(row.label).toLowerCase().includes(this.filter)));
+    if (!rows.length) {
+      this.root.replaceChildren(element("p", { className: "quiet", textContent: this.filter ? "Nothing matches the filter." : this.options.nothing }));
+      return;
+    }
+    const shown = this.all ? rows : rows.slice(0, FIRST_ROWS);
+    const head = element("tr", {}, ...columns.map((column) => this.head(column)));
+    const body = shown.map((row) => this.row(columns, row));
+    const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+    const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", this.options.name);
+    const kept = this.root.querySelector(".scroll");
+    const left = kept ? kept.scrollLeft : 0;
+    this.root.replaceChildren(scroll, ...this.more(rows.length), this.meanings(columns));
+    scroll.scrollLeft = left;
+    if (focused) {
+      const again = this.root.querySelector(`[data-key="${CSS.escape(focused)}"]`);
+      if (again) again.focus();
+    }
+  }
+
+  head(column) {
+    const cell = element("th", { scope: "col", className: column.is_number ? "number" : "" });
+    if (column.plain) {
+      cell.append(column.head);
+      return cell;
+    }
+    const isSorted = this.sort && this.sort.key === column.key;
+    cell.setAttribute("aria-sort", isSorted ? (this.sort.down ? "descending" : "ascending") : "none");
+    const button = element("button", { type: "button", title: column.meaning }, column.head);
+    const unit = unitOf(column);
+    if (unit) button.append(" ", element("span", { className: "unit", textContent: unit }));
+    button.append(element("span", { className: "arrow", ariaHidden: "true", textContent: isSorted ? (this.sort.down ? "▾" : "▴") : "" }));
+    button.dataset.key = `head ${column.key}`;
+    button.addEventListener("click", () => {
+      this.sort = isSorted ? { key: column.key, down: !this.sort.down } : { key: column.key, down: column.is_number };
+      this.draw();
+    });
+    cell.append(button);
+    return cell;
+  }
+
+  row(columns, row) {
+    const made = element("tr", {});
+    if (this.options.chosen && this.options.chosen(row)) made.setAttribute("aria-current", "true");
+    columns.forEach((column, index) => {
+      const cell = element(index === 0 ? "th" : "td", { className: column.is_number ? "number" : "text" });
+      if (index === 0) cell.scope = "row";
+      const content = this.options.cell ? this.options.cell(column, row) : null;
+      cell.append(content === null ? cellText(column.key, row[column.key]) : content);
+      made.append(cell);
+    });
+    return made;
+  }
+
+  more(total) {
+    if (total <= FIRST_ROWS) return [];
+    const button = element("button", { type: "button", className: "more", textContent: this.all ? `Show the first ${FIRST_ROWS}` : `Show all ${count(total)}` });
+    button.dataset.key = "more";
+    button.addEventListener("click", () => {
+      this.all = !this.all;
+      this.draw();
+    });
+    return [button];
+  }
+
+  meanings(columns) {
+    const isOpen = Boolean(this.root.querySelector("details[open]"));
+    const list = element("dl", {}, ...columns.filter((column) => column.meaning).map((column) =>
+      element("div", {}, element("dt", { textContent: column.head }), element("dd", { textContent: column.meaning }))));
+    const summary = element("summary", { textContent: "What the columns mean" });
+    summary.dataset.key = "meanings";
+    return element("details", { className: "meanings", open: isOpen }, summary, list);
+  }
+
+  sorted(rows) {
+    if (!this.sort) return rows;
+    const { key, down } = this.sort;
+    const isKnown = (row) => row[key] !== null && row[key] !== undefined;
+    const compare = (a, b) => (typeof a[key] === "string" ? a[key].localeCompare(b[key], "en", { numeric: true }) : a[key] - b[key]);
+    const found = rows.filter(isKnown).sort((a, b) => (down ? compare(b, a) : compare(a, b)));
+    return [...found, ...rows.filter((row) => !isKnown(row))];
+  }
+}
+
+/** A small picture of a series: its shape only. */
+function sparkline(values) {
+  const [width, height] = [96, 20];
+  const most = Math.max(...values, 1);
+  const step = width / Math.max(values.length - 1, 1);
+  const points = values.map((value, index) => `${(index * step).toFixed(1)},${(height - 1 - (value / most) * (height - 2)).toFixed(1)}`);
+  return svg("svg", { class: "spark", viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true", preserveAspectRatio: "none" },
+    svg("path", { class: "area", d: `M0,${height} L${points.join(" L")} L${width},${height} Z` }),
+    svg("path", { class: "line", d: `M${points.join(" L")}` }));
+}
+
+const page = {};
+const tables = {};
+
+function linkButton(text, key, act) {
+  const button = element("button", { type: "button", className: "link", textContent: text });
+  button.dataset.key = key;
+  button.addEventListener("click", act);
+  return button;
+}
+
+const SPARK = { key: "spark", head: "over time", plain: true };
+const RANGE_KEYS = ["label", "count", "per_s", "errors_4xx", "errors_5xx", "disconnects", "failures", "p50_s", "p90_s", "p95_s", "p99_s", "p999_s", "max_s"];
+
+function durationColumns(rows) {
+  const shown = withContent(page.columns.durations, rows).filter((column) => !state.range || RANGE_KEYS.includes(column.key));
+  return [shown[0], SPARK, ...shown.slice(1)];
+}
+
+function makeTables() {
+  tables.durations = new Table("durations-table", {
+    name: "Durations", nothing: "No durations were recorded.", columns: durationColumns,
+    chosen: (row) => row.label === state.route,
+    cell: (column, row) => {
+      if (column.key === "label") {
+        return isDrawn(row.label) ? linkButton(row.label, `route ${row.label}`, () => setRoute(row.label)) : row.label;
+      }
+      if (column.key !== "spark") return null;
+      const values = state.overview.sparklines[row.label];
+      return values ? sparkline(values) : "";
+    },
+  });
+  tables.workers = new Table("workers-table", {
+    name: "Workers", nothing: "No process was recorded.",
+    columns: (rows) => withContent(page.columns.workers, rows),
+    cell: (column, row) => (column.key === "state" && row.state ? element("span", { className: `state state-${row.state}`, textContent: row.state }) : null),
+  });
+  tables.slowest = new Table("slowest-table", {
+    name: "Slowest durations", nothing: "No durations were recorded.",
+    columns: (rows) => withContent(page.columns.slowest, rows),
+    cell: (column, row) => (column.key === "begin" && row.begin
+      ? linkButton(moment(Date.parse(row.begin), 1), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid))
+      : null),
+  });
+  tables.values = new Table("values-table", { name: "Values", nothing: "No other values were recorded.", columns: (rows) => withContent(page.columns.values, rows) });
+  const columns = [
+    { key: "at_ms", head: "time", is_number: false, meaning: "when it happened" },
+    { key: "text", head: "event", is_number: false, meaning: "what happened" },
+  ];
+  tables.events = new Table("events-table", {
+    name: "Events", nothing: "Nothing happened.", columns: () => columns,
+    cell: (column, row) => (column.key === "at_ms" ? linkButton(moment(row.at_ms, 1), `event ${row.at_ms} ${row.text}`, () => showPlace(row.at_ms, row.at_ms, null, row.pid)) : null),
+  });
+}
+
+const isDrawn = (label) => routes(state.overview).some((route) => route.label === label);
+
+/** The rows of the chosen range, of the labels that have strips. */
+function rangeRows() {
+  return state.shown.routes.map((route) => {
+    const found = totalsOf(route, state.shown, range());
+    return {
+      ...found, label: route.label, errors_4xx: found.kinds["4xx"] || 0, errors_5xx: found.kinds["5xx"] || 0,
+      disconnects: found.kinds.disconnect || 0, failures: found.kinds.failed || 0,
+    };
+  }).filter((row) => row.count);
+}
+
+function drawTables() {
+  const { document: report } = state;
+  drawDurations();
+  tables.workers.show(report.workers);
+  tables.slowest.show(report.slowest);
+  tables.values.show(report.values);
+  tables.events.show(state.overview.marks);
+  byId("values-section").hidden = !report.values.length;
+  byId("events-section").hidden = !state.overview.marks.length;
+}
+
+function drawDurations() {
+  const left = (state.document.left_out || {}).durations || 0;
+  const bound = Math.max(...state.shown.routes.map((route) => errorBound(route.heat)), 0);
+  const isExact = state.shown !== state.overview;
+  let note = left ? `The first ${count(state.document.durations.length)} of ${count(left + state.document.durations.length)} labels.` : "";
+  if (state.range) {
+    note = `In the chosen range, of labels with charts. Counts are exact; percentiles ${isExact ? "too" : `come from the heat map, at most ${significant(bound * 100, 2)} % off`}.`;
+  }
+  byId("routes-note").textContent = note;
+  tables.durations.show(state.range ? rangeRows() : state.document.durations);
+}

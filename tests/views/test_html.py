@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aqltelemetry import TelemetryDB
+from aqltelemetry.views import html
+from aqltelemetry.views.document import document
+from aqltelemetry.views.strips import strips
+from fakes import EPOCH_NS
+
+PAGE = Path(html.__file__).parent / "page"
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+def data_of(text: str, name: str) -> Any:
+    """Return the data in a page."""
+    found = re.search(rf'<script type="application/json" id="data-{name}">(.*?)</script>', text)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def _write(directory: Path, rows: list[tuple[float, float, str, int]], prefix: str) -> None:
+    lines = [
+        f"{EPOCH_NS + round(at * 1e9)},{value},{label},{pid}\n" for at, value, label, pid in rows
+    ]
+    text = "Timepoint,Measurement,Label,PID\n" + "".join(lines)
+    (directory / f"{prefix}.1.csv").write_text(text)
+
+
+def _report(db: TelemetryDB) -> str:
+    return html.report_html(db, document(db))
+
+
+def test_the_page_contains_the_document_and_the_strips(db: TelemetryDB) -> None:
+    values, found = document(db), strips(db)
+    text = html.render_html(values, found)
+    assert data_of(text, "document") == json.loads(json.dumps(values))
+    assert data_of(text, "strips") == json.loads(json.dumps(found.as_dict()))
+    assert not data_of(text, "page")["live"]
+
+
+def test_no_text_ends_the_element_that_contains_it(tmp_path: Path) -> None:
+    _write(tmp_path, [(0, 1.0, f'"{EVIL}"', 7)], "duration")
+    db = TelemetryDB(tmp_path)
+    text = html.render_html({**document(db), "directory": EVIL}, strips(db))
+    assert data_of(text, "document")["durations"][0]["label"] == EVIL
+    assert "<img" not in text
+
+
+def test_only_the_scripts_and_the_style_of_the_page_may_run(db: TelemetryDB) -> None:
+    text = _report(db)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    rules = dict(rule.split(" ", 1) for rule in policy.replace("&#39;", "'").split("; "))
+    assert rules["default-src"] == rules["connect-src"] == "'none'"
+    for kind, pattern in (
+        ("script-src", "<script>(.*?)</script>"),
+        ("style-src", "<style>(.*?)</style>"),
+    ):
+        sources = re.findall(pattern, text, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in sources]
+        assert rules[kind].split() == [f"'sha256-{each.decode()}'" for each in hashes]
+
+
+def test_a_live_page_may_ask_its_own_server_only(db: TelemetryDB) -> None:
+    text = html.render_html(document(db), strips(db), live=True)
+    assert "connect-src &#39;self&#39;;" in text
+    assert data_of(text, "page")["live"]
+
+
+def test_the_page_refers_to_nothing_outside(db: TelemetryDB) -> None:
+    text = _report(db)
+    addresses = set(re.findall(r"\b(?:https?:)?//[\w.]+\.\w+", text))
+    assert addresses <= {"http://www.w3.org", "https://github.com"}
+    assert not re.search(r"<(?:script|img|iframe|object)[^>]*\ssrc=|@import|url\(", text)
+
+
+def test_a_report_is_written_as_a_whole(db: TelemetryDB, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "report.html"
+    path.parent.mkdir()
+    path.write_text("old")
+    html.write_html(db, path)
+    assert path.read_text().startswith("<!doctype html>")
+    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+
+
+def test_an_empty_recording_has_a_page(tmp_path: Path) -> None:
+    assert data_of(_report(TelemetryDB(tmp_path)), "strips")["bins"] == 1
+
+
+def _busy(directory: Path, rows: int, labels: int, workers: int) -> None:
+    """Publish rows of so many labels and workers over an hour, in one file."""
+    random = np.random.default_rng(1)
+    at_ns = EPOCH_NS + np.sort(random.integers(0, 3600 * 10**9, rows))
+    values = np.round(random.lognormal(-4, 3, rows), 9)
+    label = random.integers(0, labels, rows) ** 2 // labels
+    pid = 1000 + random.integers(0, workers, rows)
+    columns = zip(at_ns.tolist(), values.tolist(), label.tolist(), pid.tolist(), strict=True)
+    with (directory / "duration.1.csv").open("w") as file:
+        file.write("Timepoint,Measurement,Label,PID\n")
+        file.writelines(
+            f"{at},{value:.9f},/{'long/' * 30}{number} [GET],{process}\n"
+            for at, value, number, process in columns
+        )
+
+
+@pytest.mark.system
+def test_a_report_of_a_million_rows_is_smaller_than_its_limit(tmp_path: Path) -> None:
+    _busy(tmp_path, 1_000_000, 300, 16)
+    text = _report(TelemetryDB(tmp_path))
+    assert len(text.encode()) < html.MAX_BYTES
+    assert data_of(text, "strips")["bins"] >= 180
+
+
+def test_a_report_that_would_be_too_large_has_fewer_bins(
+    db: TelemetryDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _report(db)
+    monkeypatch.setattr(html, "MAX_BYTES", len(whole.encode()) - 1000)
+    smaller = _report(db)
+    assert len(smaller.encode()) < html.MAX_BYTES
+    assert data_of(smaller, "strips")["bins"] < data_of(whole, "strips")["bins"]
