@@ -191,18 +191,18 @@ def planted(kind: str, seed: int) -> Recording:
 
 
 def _slow_worker(service: _Service) -> Fault:
-    worker, route = _one(service)
+    worker, _ = _one(service)
     factor = service.rng.uniform(2, 4)
     for requests in worker.requests:
         requests.scale(float(factor), 0, worker.end_s)
-    return Fault("slow worker", worker.begin_s, worker.end_s, route.label, worker.pid)
+    return Fault("slow worker", worker.begin_s, worker.end_s, None, worker.pid)
 
 
 def _held_worker(service: _Service) -> Fault:
     worker, route = _one(service)
-    length_s = max(0.2, 4 * route.median_s)
+    length_s = _long(worker, route)
     _hold_often(service, worker, length_s, 0.06, "render export")
-    return Fault("slow worker", worker.begin_s, worker.end_s, route.label, worker.pid)
+    return Fault("slow worker", worker.begin_s, worker.end_s, None, worker.pid)
 
 
 def _long_tail(service: _Service) -> Fault:
@@ -217,20 +217,20 @@ def _long_tail(service: _Service) -> Fault:
 
 def _blocked_loop(service: _Service) -> Fault:
     worker, route = _one(service)
-    length_s = max(0.15, 5 * route.median_s)
+    length_s = _long(worker, route)
     _hold_often(service, worker, length_s, 0.04, "render export")
-    return Fault("slowest 1 %", 0, worker.end_s, route.label, worker.pid, "render export")
+    return Fault("slowest requests", 0, worker.end_s, None, worker.pid, "render export")
 
 
 def _collector(service: _Service) -> Fault:
     worker, route = _one(service)
-    length_s = max(0.15, 5 * route.median_s)
+    length_s = _long(worker, route)
     _hold_often(service, worker, length_s, 0.04, sample="gc pause")
-    return Fault("slowest 1 %", 0, worker.end_s, route.label, worker.pid, "gc pause")
+    return Fault("slowest requests", 0, worker.end_s, None, worker.pid, "garbage collector")
 
 
 def _full_processor(service: _Service) -> Fault:
-    worker, route = _one(service)
+    worker, _ = _one(service)
     times, percent = worker.samples["cpu percent"]
     full = (times.astype(int) % 12) < 2
     percent[full] = service.rng.uniform(97, 100, full.sum())
@@ -238,7 +238,7 @@ def _full_processor(service: _Service) -> Fault:
         at = np.searchsorted(times, requests.begin_s)
         within = full[np.minimum(at, len(full) - 1)]
         requests.seconds[within] *= service.rng.uniform(4, 8)
-    return Fault("slowest 1 %", 0, worker.end_s, route.label, worker.pid, "cpu percent")
+    return Fault("slowest requests", 0, worker.end_s, None, worker.pid, "whole processor")
 
 
 def _slow_block(service: _Service) -> Fault:
@@ -250,7 +250,7 @@ def _slow_block(service: _Service) -> Fault:
                 requests.route = Route(route.label, median_s=route.median_s, block="payment api")
                 is_slow = service.rng.random(len(requests.seconds)) < 0.02
                 requests.seconds[is_slow] *= service.rng.uniform(10, 20)
-    return Fault("slowest 1 %", 0, service.shape.seconds, route.label, None, "payment api")
+    return Fault("slow block", 0, service.shape.seconds, route.label, None, "payment api")
 
 
 def _leak(service: _Service) -> Fault:
@@ -361,6 +361,12 @@ def _switched_off(service: _Service) -> Fault:
 def _one(service: _Service) -> tuple[Worker, Route]:
     """Return the worker that was there from the start, and the busiest route."""
     return service.recording.workers[0], service.busiest
+
+
+def _long(worker: Worker, route: Route) -> float:
+    """Return a time that is long for the requests of a route."""
+    (seconds,) = (each.seconds for each in worker.requests if each.route is route)
+    return max(0.2, 2 * float(np.quantile(seconds, 0.99)))
 
 
 def _part(service: _Service, least: float, most: float) -> tuple[float, float]:

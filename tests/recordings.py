@@ -178,6 +178,8 @@ class Worker:
             requests.keep(requests.end_s <= at_s)
         for label, (times, values) in self.samples.items():
             self.samples[label] = times[times <= at_s], values[times <= at_s]
+        for parts in (*self._durations.values(), *self._more.values()):
+            parts[:] = [(times[times <= at_s], values[times <= at_s]) for times, values in parts]
 
     def in_flight(self, times_s: Floats) -> Floats:
         """Return how many requests are in progress at each time."""

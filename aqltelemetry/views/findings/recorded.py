@@ -1,0 +1,363 @@
+"""What the rules look at: a recording as arrays, grouped by label and process once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
+from aqltelemetry.observation import ACCOUNT, LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.reading.csv_frames import WRITER
+from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.outcomes import OUTCOMES, roles
+from aqltelemetry.sinks.account import CHILD, END, recordings
+from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.views.findings import labels
+from aqltelemetry.views.findings.intervals import merged
+from aqltelemetry.views.findings.wording import Calendar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Integers: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+_R = TypeVar("_R")
+Key: TypeAlias = tuple[int, str]
+"""A PID and a writer."""
+
+# A start is slow: modules load, connections open, caches fill. What is compared leaves out the
+# first fifth of each process's time, but not more than ten seconds.
+_WARM_UP_S = 10.0
+_WARM_UP_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A recorded process; times are those of its first and last observation."""
+
+    number: int
+    pid: int
+    writer: str
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """The length of its recording."""
+        return (self.end_ns - self.begin_ns) / NS_PER_S
+
+    @property
+    def settled_ns(self) -> int:
+        """The end of its warm-up."""
+        return self.begin_ns + round(min(_WARM_UP_S, _WARM_UP_SHARE * self.seconds) * NS_PER_S)
+
+
+class Gap(NamedTuple):
+    """A time in which the recording of a worker was switched off; `is_over` if it is on again."""
+
+    worker: Worker
+    begin_ns: int
+    end_ns: int
+    is_over: bool
+
+
+class Samples(NamedTuple):
+    """Observations of a series: times in nanoseconds since the epoch, and values."""
+
+    times_ns: Integers
+    values: Floats
+
+
+class Durations:
+    """The durations of a label, in the order of their workers: when each ended, and seconds.
+
+    `parts` has the bounds of each worker's durations in the arrays, by number of the worker.
+    """
+
+    def __init__(
+        self, label: str, ends_ns: Integers, seconds: Floats, parts: Mapping[int, slice]
+    ) -> None:
+        self.label = label
+        self.ends_ns = ends_ns
+        self.seconds = seconds
+        self.parts = parts
+        self.outcomes: dict[str, Durations] = {}
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is a route with a method, and not a block or a function."""
+        return self.label.endswith("]")
+
+    @property
+    def is_connection(self) -> bool:
+        """Whether the durations are lives of connections, which say nothing about speed."""
+        return self.label.endswith((WEBSOCKET, EVENTS))
+
+    @cached_property
+    def begins_ns(self) -> Integers:
+        """When each began."""
+        return self.ends_ns - (self.seconds * NS_PER_S).astype(np.int64)
+
+    @cached_property
+    def median_s(self) -> float:
+        """The median of all."""
+        return float(np.median(self.seconds))
+
+    def of(self, number: int) -> Durations:
+        """Return the durations of one worker."""
+        part = self.parts.get(number, slice(0, 0))
+        count = part.stop - part.start
+        return Durations(
+            self.label, self.ends_ns[part], self.seconds[part], {number: slice(0, count)}
+        )
+
+    def chosen(self, mask: Any) -> Samples:
+        """Return the ends and seconds that a mask or a slice chooses."""
+        return Samples(self.ends_ns[mask], self.seconds[mask])
+
+
+class Recorded:
+    """The observations that a database has loaded; everything is computed once it is used."""
+
+    def __init__(self, db: TelemetryDB, zone: tzinfo | None = None) -> None:
+        self._zone = zone
+        self._frames = db.duration().data_by_process(), db.runtime().data_by_process()
+        self._accounts = db.frame(ACCOUNT).data_by_process()
+        self._results: dict[Any, Any] = {}
+
+    def once(self, compute: Callable[[Recorded], _R]) -> _R:
+        """Return the result of a function that several rules use; it is called once."""
+        if compute not in self._results:
+            self._results[compute] = compute(self)
+        result: _R = self._results[compute]
+        return result
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """Formats times."""
+        return Calendar(self.begin_ns, self.end_ns, self._zone)
+
+    @property
+    def begin_ns(self) -> int:
+        """The time of the first observation; 0 if there is none."""
+        return min((worker.begin_ns for worker in self.workers), default=0)
+
+    @property
+    def end_ns(self) -> int:
+        """The time of the last observation; 0 if there is none."""
+        return max((worker.end_ns for worker in self.workers), default=0)
+
+    @cached_property
+    def workers(self) -> Sequence[Worker]:
+        """The recorded processes, by their number."""
+        spans: dict[int, list[int]] = {}
+        for group in (*self._durations, *self._sampled.values()):
+            for number, part in group.parts.items():
+                times = group.ends_ns[part]
+                spans.setdefault(number, []).extend((int(times.min()), int(times.max())))
+        return [
+            Worker(number, *key, min(spans[number]), max(spans[number]))
+            for key, number in self._numbers.items()
+            if number in spans
+        ]
+
+    @cached_property
+    def routes(self) -> Sequence[Durations]:
+        """The durations of each label, with their outcomes; without times to the first byte."""
+        found = {group.label: group for group in self._durations}
+        names = [*found]
+        of = roles(names)
+        for name, base, outcome in zip(names, of.bases, of.outcomes, strict=True):
+            if outcome >= 0:
+                found[names[base]].outcomes[OUTCOMES[outcome]] = found[name]
+        return [found[name] for name, is_part in zip(names, of.is_part, strict=True) if not is_part]
+
+    @cached_property
+    def _durations(self) -> Sequence[Durations]:
+        return _grouped(self._frames[0], *self._processes[0], self._numbers)
+
+    @cached_property
+    def _sampled(self) -> Mapping[str, Durations]:
+        groups = _grouped(self._frames[1], *self._processes[1], self._numbers)
+        return {group.label: group for group in groups}
+
+    @property
+    def sampled_labels(self) -> Sequence[str]:
+        """The labels of the runtime series."""
+        return [*self._sampled]
+
+    def samples(self, label: str) -> Iterator[tuple[Worker, Samples]]:
+        """Yield the runtime series of a label in each worker, sorted by time."""
+        group = self._sampled.get(label)
+        for worker in self.workers if group else ():
+            found = self.samples_of(worker, label)
+            if len(found.values):
+                yield worker, found
+
+    def samples_of(self, worker: Worker, label: str) -> Samples:
+        """Return the runtime series of a label in one worker, sorted by time."""
+        group = self._sampled.get(label)
+        if group is None or worker.number not in group.parts:
+            return Samples(np.empty(0, np.int64), np.empty(0))
+        times, values = group.chosen(group.parts[worker.number])
+        if np.all(times[1:] >= times[:-1]):
+            return Samples(times, values)
+        order = np.argsort(times, kind="stable")
+        return Samples(times[order], values[order])
+
+    @cached_property
+    def accounts(self) -> Mapping[Worker, Sequence[tuple[str, float, int]]]:
+        """The rows of each worker's accounts: label, value, and time in ns."""
+        by_key = {(worker.pid, worker.writer): worker for worker in self.workers}
+        found: dict[Worker, list[tuple[str, float, int]]] = {}
+        frame = self._accounts
+        rows = zip(
+            frame[PID], frame[WRITER], frame[LABEL], frame[MEASUREMENT], _ns(frame), strict=True
+        )
+        for pid, writer, label, value, at_ns in rows:
+            worker = by_key.get((int(pid), self._recordings.get(str(writer), str(writer))))
+            if worker is not None:
+                found.setdefault(worker, []).append((str(label), float(value), int(at_ns)))
+        return found
+
+    def state(self, worker: Worker) -> str:
+        """Return whether a process was `stopped` or `killed`, is `running`, or is `unknown`."""
+        ends = [value for label, value, _ in self.accounts.get(worker, ()) if label == END]
+        if not ends:
+            return "unknown"
+        return "stopped" if max(ends) else "killed"
+
+    @cached_property
+    def switched_off(self) -> Sequence[Gap]:
+        """The times in which recordings were switched off."""
+        return [
+            gap
+            for worker, samples in self.samples(labels.SWITCHED_ON)
+            for gap in _gaps(worker, samples)
+        ]
+
+    @cached_property
+    def complete_until_ns(self) -> int:
+        """The time until which the observations of all processes are known.
+
+        A process that has not ended may have recorded more than it has published.
+        """
+        unfinished = [each.end_ns for each in self.workers if self.state(each) == "unknown"]
+        return min([self.end_ns, *unfinished])
+
+    def known_ns(self, edges_ns: Floats) -> Integers:
+        """Return how long at least one process recorded, between each two edges."""
+        edges = edges_ns.astype(np.int64)
+        spans = merged(*_bounds((each.begin_ns, each.end_ns) for each in self.workers))
+        off = merged(*_bounds((each.begin_ns, each.end_ns) for each in self.switched_off))
+        known: Integers = spans.overlap_ns(edges[:-1], edges[1:])
+        return known - off.overlap_ns(edges[:-1], edges[1:])
+
+    @cached_property
+    def _recordings(self) -> Mapping[str, str]:
+        """Map the writers of forked children to one for each child."""
+        frame = self._accounts
+        children = frame[(frame[LABEL] == CHILD).to_numpy()]
+        return recordings(
+            {
+                str(writer): int(child)
+                for writer, child in zip(children[WRITER], children[MEASUREMENT], strict=True)
+            }
+        )
+
+    @cached_property
+    def _processes(self) -> Sequence[tuple[Sequence[Key], Integers]]:
+        """The processes of each frame, and for each of its rows the index of its process."""
+        return [_processes(frame, self._recordings) for frame in self._frames]
+
+    @cached_property
+    def _numbers(self) -> Mapping[Key, int]:
+        """The number of each process."""
+        distinct = sorted({key for keys, _ in self._processes for key in keys})
+        return {key: number for number, key in enumerate(distinct)}
+
+
+def _processes(
+    frame: pd.DataFrame, recordings: Mapping[str, str]
+) -> tuple[Sequence[Key], Integers]:
+    codes, names = _codes(frame[WRITER])
+    pids = frame[PID].to_numpy()
+    pid_of = np.zeros(len(names), np.int64)
+    pid_of[codes] = pids
+    if not np.array_equal(pid_of[codes], pids):  # the names of the files do not show the writers
+        pid_of, codes = np.unique(pids, return_inverse=True)
+        names = [""] * len(pid_of)
+    keys = [(int(pid), recordings.get(name, name)) for pid, name in zip(pid_of, names, strict=True)]
+    return keys, codes
+
+
+def _grouped(
+    frame: pd.DataFrame, keys: Sequence[Key], codes: Integers, numbers: Mapping[Key, int]
+) -> Sequence[Durations]:
+    """Return the rows by label, and within each label by process, without nan and inf."""
+    label_codes, names = _codes(frame[LABEL])
+    width = max(len(numbers), 1)
+    kind = np.min_scalar_type(len(names) * width)
+    number = np.array([numbers[key] for key in keys], kind)
+    groups = label_codes.astype(kind) * kind.type(width) + number[codes]
+    values = frame[MEASUREMENT].to_numpy()
+    order = np.argsort(groups, kind="stable")  # by radix, in linear time, up to 16 bits
+    usable = np.isfinite(values)
+    if not usable.all():
+        order, groups = order[usable[order]], groups[usable]
+    ends = np.cumsum(np.bincount(groups, minlength=len(names) * width)).tolist()
+    times, values = _ns(frame)[order], values[order]
+    return [
+        _group(label, [0, *ends][code * width : (code + 1) * width + 1], times, values)
+        for code, label in enumerate(names)
+        if ends[(code + 1) * width - 1] > (ends[code * width - 1] if code else 0)
+    ]
+
+
+def _group(label: str, bounds: Sequence[int], times: Integers, values: Floats) -> Durations:
+    first = bounds[0]
+    parts = {
+        number: slice(begin - first, end - first)
+        for number, (begin, end) in enumerate(pairwise(bounds))
+        if begin < end
+    }
+    rows = slice(first, bounds[-1])
+    return Durations(label, times[rows], values[rows], parts)
+
+
+def _gaps(worker: Worker, samples: Samples) -> Iterator[Gap]:
+    begin_ns = None
+    for at_ns, is_on in zip(*samples, strict=True):
+        if not is_on:
+            begin_ns = int(at_ns)
+        elif begin_ns is not None:
+            yield Gap(worker, begin_ns, int(at_ns), is_over=True)
+            begin_ns = None
+    if begin_ns is not None:
+        yield Gap(worker, begin_ns, max(worker.end_ns, begin_ns), is_over=False)
+
+
+def _bounds(spans: Iterable[tuple[int, int]]) -> tuple[Integers, Integers]:
+    bounds = np.array([*spans], np.int64).reshape(-1, 2)
+    return bounds[:, 0], bounds[:, 1]
+
+
+def _codes(column: pd.Series[Any]) -> tuple[Any, list[str]]:
+    if column.dtype != "category":
+        column = column.astype("category")
+    return column.cat.codes.to_numpy(), [str(each) for each in column.cat.categories]
+
+
+def _ns(frame: pd.DataFrame) -> Integers:
+    times: Integers = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]").view(np.int64)
+    return times

@@ -1,0 +1,228 @@
+"""The rule `slowest requests`: what the process did while its slowest requests waited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.views.findings import labels, wording
+from aqltelemetry.views.findings.finding import Finding, Severity
+from aqltelemetry.views.findings.holders import Holder, holder, lag_intervals
+from aqltelemetry.views.findings.intervals import Intervals, merged
+from aqltelemetry.views.findings.recorded import Durations, Integers, Recorded, Worker
+from aqltelemetry.views.findings.rule import Rule
+
+NAME = "slowest requests"
+SHARE = 0.01
+"""The part of a route's requests in a worker that is looked at: the slowest of them."""
+MIN_SLOW = 20
+"""How many of the slowest are looked at, at least."""
+MIN_COUNT = 400
+"""The least number of requests: of fewer, 20 are not the slowest."""
+MAX_OTHERS = 2_000
+"""How many of the other requests are looked at, at equal distances: to compare with."""
+MIN_EXCESS_S = 0.01
+"""How much longer than the median the slowest must be, in the median: less is noise."""
+MIN_EXCESS = 1.0
+"""How much longer, as a multiple of the median."""
+MIN_EXPLAINED = 0.5
+"""Which part of the time by which a request exceeds the median a cause must overlap."""
+MIN_SLOW_SHARE = 0.5
+"""The least share of the slowest that is explained."""
+MAX_OTHER_SHARE = 1 / 3
+"""The largest ratio of the share of the others that meet the cause, to that of the slowest."""
+MIN_EVENTS = 3
+"""The least number of separate events: one pause is not yet a cause of slowness."""
+MIN_PAUSE_S = 0.001
+"""Shorter collections are not looked at."""
+FULL_PERCENT = 95.0
+"""A thread that uses a whole processor shows between 95 and 100 %, since clocks tick."""
+
+
+class _Cause(NamedTuple):
+    name: str
+    intervals: Intervals
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """The slowest requests of a route in a worker, and others to compare with, in ns."""
+
+    route: Durations
+    worker: Worker
+    median_s: float
+    count: int
+    begins_ns: Integers
+    ends_ns: Integers
+    other_begins_ns: Integers
+    other_ends_ns: Integers
+
+    @property
+    def excess_ns(self) -> Integers:
+        """By how much each exceeds the median."""
+        excess: Integers = self.ends_ns - self.begins_ns - round(self.median_s * NS_PER_S)
+        return excess
+
+
+class Match(NamedTuple):
+    """A cause of the slowest requests of a route in a worker."""
+
+    slow: _Slow
+    cause: _Cause
+    share: float
+    other_share: float
+    events: int
+
+
+def _find(recorded: Recorded) -> Iterator[Finding]:
+    """Look for what overlaps most of the slowest requests of a route in a worker.
+
+    The slowest are 1 % of the route's requests in that worker, 20 at least; they must exceed
+    the median by 10 ms and by the median itself, in the median. A cause explains a request if it
+    overlaps at least half of the time by which the request exceeds the median. Causes are pauses
+    of the collector of 1 ms or more, lags of the event loop of 10 ms or more, and times between
+    samples of which the processor time was 95 % of one processor or more.
+
+    A cause that explains half of the slowest, by three events or more, is a finding if the share
+    of the other requests that it meets is at most a third of that. The first cause of the list
+    that explains as much as any other, within 10 %, is named. So is the block that holds the event
+    loop (see `holders`). If routes have the same cause, one finding names the route that it
+    explains most requests of.
+    """
+    by_cause: dict[tuple[int, str], list[Match]] = {}
+    for match in recorded.once(matches):
+        by_cause.setdefault((match.slow.worker.number, match.cause.name), []).append(match)
+    for same in by_cause.values():
+        same.sort(key=lambda match: (not match.slow.route.is_request, -match.slow.count))
+        yield _finding(recorded, same)
+
+
+def matches(recorded: Recorded) -> list[Match]:
+    """Return the causes of the slowest requests, at most one for each route and worker."""
+    found = []
+    for worker in recorded.workers:
+        causes = [cause for cause in _causes(recorded, worker) if len(cause.intervals.begins_ns)]
+        for route in recorded.routes if causes else ():
+            slow = _slowest(route, worker)
+            match = _best(slow, causes) if slow is not None else None
+            if match is not None:
+                found.append(match)
+    return found
+
+
+def _causes(recorded: Recorded, worker: Worker) -> Iterator[_Cause]:
+    times, pauses = recorded.samples_of(worker, labels.GC_PAUSE)
+    long = pauses >= MIN_PAUSE_S
+    ends, lengths = times[long], pauses[long]
+    begins = ends - (lengths * NS_PER_S).astype(np.int64)
+    yield _Cause(labels.GC_PAUSE, merged(begins, ends), float(lengths.max(initial=0)))
+    lags, longest_s = lag_intervals(recorded, worker)
+    yield _Cause(labels.EVENT_LOOP_LAG, lags, longest_s)
+    times, percent = recorded.samples_of(worker, labels.CPU_PERCENT)
+    full = np.flatnonzero(percent[1:] >= FULL_PERCENT)
+    intervals = merged(times[full], times[full + 1])
+    longest_ns = (intervals.ends_ns - intervals.begins_ns).max(initial=0)
+    yield _Cause(labels.CPU_PERCENT, intervals, float(longest_ns) / NS_PER_S)
+
+
+def _slowest(route: Durations, worker: Worker) -> _Slow | None:
+    own = route.of(worker.number)
+    if len(own) < MIN_COUNT or route.is_connection:
+        return None
+    count = max(int(np.ceil(len(own) * SHARE)), MIN_SLOW)
+    order = np.argpartition(own.seconds, len(own) - count)
+    slow, others = order[-count:], order[:-count]
+    others = others[:: max(len(others) // MAX_OTHERS, 1)]
+    median_s = own.median_s
+    excess_s = float(np.median(own.seconds[slow])) - median_s
+    if excess_s < max(MIN_EXCESS_S, MIN_EXCESS * median_s):
+        return None
+    ends_ns, other_ends_ns = own.ends_ns[slow], own.ends_ns[others]
+    return _Slow(
+        route,
+        worker,
+        median_s,
+        count,
+        ends_ns - (own.seconds[slow] * NS_PER_S).astype(np.int64),
+        ends_ns,
+        other_ends_ns - (own.seconds[others] * NS_PER_S).astype(np.int64),
+        other_ends_ns,
+    )
+
+
+def _best(slow: _Slow, causes: Sequence[_Cause]) -> Match | None:
+    matches = [match for cause in causes if (match := _match(slow, cause)) is not None]
+    most = max((match.share for match in matches), default=0.0)
+    return next((match for match in matches if match.share >= most - 0.1), None)
+
+
+def _match(slow: _Slow, cause: _Cause) -> Match | None:
+    overlap_ns = cause.intervals.overlap_ns(slow.begins_ns, slow.ends_ns)
+    explained = overlap_ns >= np.maximum(MIN_EXPLAINED * slow.excess_ns, 1)
+    share = float(explained.mean())
+    meets = cause.intervals.overlap_ns(slow.other_begins_ns, slow.other_ends_ns) > 0
+    other_share = float(meets.mean())
+    events = len(np.unique(cause.intervals.number_after(slow.begins_ns[explained])))
+    if share < MIN_SLOW_SHARE or events < MIN_EVENTS or other_share > MAX_OTHER_SHARE * share:
+        return None
+    return Match(slow, cause, share, other_share, events)
+
+
+def _finding(recorded: Recorded, same: Sequence[Match]) -> Finding:
+    match = same[0]
+    slow, worker = match.slow, match.slow.worker
+    found = holder(recorded, worker) if match.cause.name != labels.CPU_PERCENT else None
+    if found is not None and match.cause.name == labels.GC_PAUSE:
+        found = None
+    part = "slowest 1 %" if slow.count > MIN_SLOW else f"{MIN_SLOW} slowest"
+    text = (
+        f"{wording.share(match.share)} of the {part} of {slow.route.label} in worker "
+        f"{worker.pid} overlap {_what(match.cause, found)}"
+    )
+    # A block overlaps whatever its request does.
+    others = [each.slow.route.label for each in same[1:] if each.slow.route.is_request]
+    text += f"; so do those of {wording.listed(others)}." if others else "."
+    figures: dict[str, float] = {
+        "share": match.share,
+        "other_share": match.other_share,
+        "events": float(match.events),
+        "slowest": float(slow.count),
+        "slowest_p50_s": float(np.median(slow.ends_ns - slow.begins_ns)) / NS_PER_S,
+        "p50_s": slow.median_s,
+        "longest_s": match.cause.longest_s if found is None else found.longest_s,
+        "routes": float(len(same)),
+    }
+    return Finding(
+        NAME,
+        text,
+        Severity.WARNING,
+        slow.route.label,
+        worker.pid,
+        int(slow.begins_ns.min()),
+        int(slow.ends_ns.max()),
+        figures,
+        weight=float(sum(each.slow.excess_ns.sum() for each in same)) / NS_PER_S,
+    )
+
+
+def _what(cause: _Cause, found: Holder | None) -> str:
+    longest = wording.duration(cause.longest_s)
+    if found is not None:
+        return (
+            f"`{found.label}`, which held its event loop for up to "
+            f"{wording.duration(found.longest_s)}"
+        )
+    texts: Mapping[str, str] = {
+        labels.GC_PAUSE: f"pauses of the garbage collector of up to {longest}",
+        labels.EVENT_LOOP_LAG: f"times in which its event loop was held, for up to {longest}",
+        labels.CPU_PERCENT: "times in which the process used a whole processor",
+    }
+    return texts[cause.name]
+
+
+RULE = Rule(NAME, "Most of the slowest requests of a route have one cause.", _find)
