@@ -34,7 +34,8 @@ def _find_killed(recorded: Recorded) -> Iterator[Finding]:
     journal, or the journal is without an owner.
     """
     for worker in recorded.workers:
-        if recorded.state(worker) != KILLED:
+        killed_ns = recorded.killed_ns(worker)
+        if killed_ns is None:
             continue
         figures = {"recorded_s": worker.seconds}
         said = []
@@ -46,14 +47,12 @@ def _find_killed(recorded: Recorded) -> Iterator[Finding]:
         if len(rss):
             figures["rss_bytes"] = float(rss[-1])
             said.append(f"{wording.size(float(rss[-1]))} of memory")
-        at = recorded.calendar.at(worker.end_ns)
+        at = recorded.calendar.at(killed_ns)
         last = f"; its last sample: {wording.listed(said)}" if said else ""
         text = (
             f"Worker {worker.pid} ended at {at} without stopping its recording, as if killed{last}."
         )
-        yield Finding(
-            KILLED, text, Severity.ERROR, None, worker.pid, worker.end_ns, worker.end_ns, figures
-        )
+        yield Finding(KILLED, text, Severity.ERROR, None, worker.pid, killed_ns, killed_ns, figures)
 
 
 def _find_drops(recorded: Recorded) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The labels of the runtime series that rules use; docs/reference/labels.md describes them."""
+"""The labels that rules look for; docs/reference/labels.md describes them."""
 
 CLOCK_STEP = "telemetry clock step"
 CPU_PERCENT = "cpu percent"
@@ -12,3 +12,8 @@ RSS = "rss"
 SWITCHED_ON = "telemetry switched on"
 TASKS = "tasks"
 THREADS = "threads"
+
+WEBSOCKET = " websocket"
+"""Ends the label of a websocket's whole life."""
+EVENTS = " events"
+"""Ends the label of a stream of server-sent events."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
 from aqltelemetry.observation import ACCOUNT, LABEL, MEASUREMENT, PID, TIMEPOINT
 from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
-from aqltelemetry.sinks.account import CHILD, END, recordings
+from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
+from aqltelemetry.sinks.account import CHILD, recordings
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels
 from aqltelemetry.views.findings.intervals import merged
@@ -101,7 +101,7 @@ class Durations:
     @property
     def is_connection(self) -> bool:
         """Whether the durations are lives of connections, which say nothing about speed."""
-        return self.label.endswith((WEBSOCKET, EVENTS))
+        return self.label.endswith((labels.WEBSOCKET, labels.EVENTS))
 
     @cached_property
     def begins_ns(self) -> Integers:
@@ -133,6 +133,8 @@ class Recorded:
         self._zone = zone
         self._frames = db.duration().data_by_process(), db.runtime().data_by_process()
         self._accounts = db.frame(ACCOUNT).data_by_process()
+        self._writers = db.writers()
+        self._until_ns = db.until_ns
         self._results: dict[Any, Any] = {}
 
     def once(self, compute: Callable[[Recorded], _R]) -> _R:
@@ -230,12 +232,31 @@ class Recorded:
                 found.setdefault(worker, []).append((str(label), float(value), int(at_ns)))
         return found
 
+    @cached_property
+    def _states(self) -> Mapping[Key, Mapping[str, int]]:
+        """The states of each process, and the last known time in it of each."""
+        found: dict[Key, dict[str, int]] = {}
+        ends = self._writers["end"].to_numpy().astype("datetime64[ns]").astype(np.int64)
+        for (pid, writer), state, end_ns in zip(
+            self._writers.index, self._writers["state"], ends, strict=True
+        ):
+            key = int(pid), self._recordings.get(str(writer), str(writer))
+            states = found.setdefault(key, {})
+            states[state] = max(states.get(state, 0), int(end_ns))
+        return found
+
     def state(self, worker: Worker) -> str:
         """Return whether a process was `stopped` or `killed`, is `running`, or is `unknown`."""
-        ends = [value for label, value, _ in self.accounts.get(worker, ()) if label == END]
-        if not ends:
-            return "unknown"
-        return "stopped" if max(ends) else "killed"
+        states = self._states.get((worker.pid, worker.writer), {})
+        # A forked child has several writers, of which the last one knows its end.
+        return next((state for state in (STOPPED, KILLED, RUNNING) if state in states), UNKNOWN)
+
+    def killed_ns(self, worker: Worker) -> int | None:
+        """Return when a process was killed, at the earliest; None if not in the loaded time."""
+        if self.state(worker) != KILLED:
+            return None
+        at_ns = self._states[worker.pid, worker.writer][KILLED]
+        return at_ns if self._until_ns is None or at_ns < self._until_ns else None
 
     @cached_property
     def switched_off(self) -> Sequence[Gap]:
@@ -252,7 +273,8 @@ class Recorded:
 
         A process that has not ended may have recorded more than it has published.
         """
-        unfinished = [each.end_ns for each in self.workers if self.state(each) == "unknown"]
+        unended = (RUNNING, UNKNOWN)
+        unfinished = [each.end_ns for each in self.workers if self.state(each) in unended]
         return min([self.end_ns, *unfinished])
 
     def known_ns(self, edges_ns: Floats) -> Integers:

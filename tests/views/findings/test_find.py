@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
-from aqltelemetry.views.findings import RULES, Finding, Rule, Severity, find
+from aqltelemetry.views.findings.find import RULES, find
+from aqltelemetry.views.findings.finding import Finding, Severity
+from aqltelemetry.views.findings.rule import Rule
 from planted import KINDS, planted, steady
 from recordings import Fault, Recording
 
