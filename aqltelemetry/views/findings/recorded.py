@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
+# A process is sampled every few seconds. If its last loaded observation is older than this when
+# it is killed, the later ones are beyond the limit of the database, and so is the kill.
+_MAX_SILENCE_S = 60.0
 _R = TypeVar("_R")
 Key: TypeAlias = tuple[int, str]
 """A PID and a writer."""
@@ -134,7 +137,6 @@ class Recorded:
         self._frames = db.duration().data_by_process(), db.runtime().data_by_process()
         self._accounts = db.frame(ACCOUNT).data_by_process()
         self._writers = db.writers()
-        self._until_ns = db.until_ns
         self._results: dict[Any, Any] = {}
 
     def once(self, compute: Callable[[Recorded], _R]) -> _R:
@@ -256,7 +258,7 @@ class Recorded:
         if self.state(worker) != KILLED:
             return None
         at_ns = self._states[worker.pid, worker.writer][KILLED]
-        return at_ns if self._until_ns is None or at_ns < self._until_ns else None
+        return at_ns if at_ns - worker.end_ns < _MAX_SILENCE_S * NS_PER_S else None
 
     @cached_property
     def switched_off(self) -> Sequence[Gap]:
