@@ -131,6 +131,7 @@ def test_no_extension_declares_that_it_can_do_without_the_interpreter_lock() -> 
 _IMPORTS_EACH_ALONE = """
 import os, sys, warnings
 warnings.simplefilter("error")
+import aiohttp.web, pandas, rich.console  # once, not in each child
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
