@@ -24,13 +24,11 @@ from aqltelemetry.views.strips import Strips, strips
 
 MAX_BYTES = 1_500_000
 """The size that no report exceeds."""
-_PAGE = files("aqltelemetry.views") / "page"
-# In the order in which they need each other; the first two stand alone.
+_FILES = files("aqltelemetry.views") / "page"
 _SCRIPTS = ("format", "model", "charts", "tables", "controls", "live", "main")
 _BINS = (300, 200, 120, 60, 30)
 _MAX_ROWS = 300
 _SLOWEST = 50
-_TEXT_LIMIT = 400
 
 
 def write_html(
@@ -78,37 +76,55 @@ def report_html(db: TelemetryDB, values: Mapping[str, Any]) -> str:
     return text
 
 
-def render_html(values: Mapping[str, Any], found: Strips, *, live: bool = False) -> str:
+def render_html(values: Mapping[str, Any], found: Strips) -> str:
     """Return the page of a report's document and its strips.
 
     Args:
         values: The result of `document.document`.
         found: The strips.
-        live: Whether a server answers to the page: it asks for new data and for finer strips
-            of a chosen range; see page/live.js.
 
     Returns:
-        HTML whose content security policy permits nothing but its own script and style, and
-        requests to its own server if it is live.
+        HTML whose content security policy permits nothing but its own scripts and style.
     """
-    page = {"live": live, "columns": {name: _columns(of) for name, of in TABLES.items()}}
-    style = _text("vendor/uPlot.min.css") + _text("page.css")
-    scripts = [_text("theme.js"), _text("vendor/uPlot.iife.min.js"), _script()]
-    policy = {
+    data = {"document": _json(values), "strips": _json(found.as_dict())}
+    return _page(str(values["directory"]), data)
+
+
+def render_live_html(title: str) -> str:
+    """Return a page without data, which asks its server for them; see page/live.js.
+
+    Args:
+        title: The title until the data are there.
+    """
+    return _page(title, {}, live=True)
+
+
+def content_security_policy(*, live: bool) -> str:
+    """Return the policy that the page states in an element, for a server to send it as a header.
+
+    It permits the page's own scripts and style, by their hashes, and nothing else; to a live page
+    requests to its own server too.
+    """
+    rules = {
         "default-src": "'none'",
-        "script-src": " ".join(_hash(script) for script in scripts),
-        "style-src": _hash(style),
+        "script-src": " ".join(_hash(script) for script in _scripts()),
+        "style-src": _hash(_style()),
         "img-src": "data:",
         "connect-src": "'self'" if live else "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
     }
+    return "; ".join(f"{name} {sources}" for name, sources in rules.items())
+
+
+def _page(title: str, data: Mapping[str, str], *, live: bool = False) -> str:
+    page = {"live": live, "columns": {name: _columns(of) for name, of in TABLES.items()}}
     return _template().render(
-        title=values["directory"],
-        policy="; ".join(f"{name} {sources}" for name, sources in policy.items()),
-        style=style,
-        scripts=scripts,
-        data={"page": _json(page), "document": _json(values), "strips": _json(found.as_dict())},
+        title=title,
+        policy=content_security_policy(live=live),
+        style=_style(),
+        scripts=_scripts(),
+        data={"page": _json(page), **data},
     )
 
 
@@ -130,15 +146,22 @@ def _hash(source: str) -> str:
 
 @cache
 def _text(name: str) -> str:
-    return (_PAGE / name).read_text("utf-8")
+    return (_FILES / name).read_text("utf-8")
 
 
 @cache
-def _script() -> str:
-    """Return the page's own scripts as one, whose names are not visible outside of it."""
-    return "\n".join(
-        ('(() => {\n"use strict";', *(_text(f"{name}.js") for name in _SCRIPTS), "})();")
-    )
+def _style() -> str:
+    return _text("vendor/uPlot.min.css") + _text("page.css")
+
+
+@cache
+def _scripts() -> Sequence[str]:
+    """Return the scripts: the theme's, the chart library, and the page's own ones as one.
+
+    The names of the last one are not visible outside of it.
+    """
+    own = ('(() => {\n"use strict";', *(_text(f"{name}.js") for name in _SCRIPTS), "})();")
+    return _text("theme.js"), _text("vendor/uPlot.iife.min.js"), "\n".join(own)
 
 
 @cache

@@ -70,8 +70,9 @@ def test_only_the_scripts_and_the_style_of_the_page_may_run(db: TelemetryDB) -> 
 
 
 def test_a_live_page_may_ask_its_own_server_only(db: TelemetryDB) -> None:
-    text = html.render_html(document(db), strips(db), live=True)
+    text = html.render_live_html("a recording")
     assert "connect-src &#39;self&#39;;" in text
+    assert '<h1 id="title">a recording</h1>' in text
     assert data_of(text, "page")["live"]
 
 

@@ -11,14 +11,14 @@ const gutter = () => (window.innerWidth < PHONE ? 54 : 68);
 const workerColour = (index) => colour(`--line-${(index % MAX_COLOURS) + 1}`);
 const workerDash = (index) => DASHES[Math.floor(index / MAX_COLOURS) % DASHES.length];
 
-function binSeconds(strips, bin) {
-  const begin = Math.max(binBegin(strips, bin), strips.drawn_begin_ms);
-  const end = Math.min(binBegin(strips, bin + 1), strips.drawn_end_ms);
-  // A sliver of a bin says nothing about a rate.
-  return Math.max(end - begin, strips.bin_ms / 4) / 1000;
+/** Counts per second of each bin; not of a bin of which less than a half was recorded. */
+function perSecond(strips, counts) {
+  return counts.map((n, bin) => {
+    const begin = Math.max(binBegin(strips, bin), strips.drawn_begin_ms);
+    const end = Math.min(binBegin(strips, bin + 1), strips.drawn_end_ms);
+    return end - begin < strips.bin_ms / 2 ? null : (n * 1000) / (end - begin);
+  });
 }
-
-const perSecond = (strips, counts) => counts.map((n, bin) => n / binSeconds(strips, bin));
 
 /** The lines of the chosen workers. */
 function workerLines(strips, values) {
@@ -47,7 +47,12 @@ function durationLines(strips) {
   const route = findRoute(strips, state.route);
   const line = (name, values, token, extra = {}) => ({ name, values, colour: () => colour(token), ...extra });
   if (state.heat) {
-    return [line("p50", route.p50_s, "--heat-p50"), line("p99", route.p99_s, "--heat-p99")];
+    return [
+      line("", route.p99_s, "--card", { width: 3 }),
+      line("", route.p50_s, "--card", { width: 3 }),
+      line("p99", route.p99_s, "--heat-p99", { width: 1.5 }),
+      line("p50", route.p50_s, "--heat-p50", { width: 1.5 }),
+    ];
   }
   return [
     line("max", route.max_s, "--max", { points: true }),
@@ -73,7 +78,7 @@ function errorLines(strips) {
 
 const SPECS = [
   {
-    id: "rate", title: "Rate", unit: "per second", of: "route", format: (v) => `${rate(v)} /s`,
+    id: "rate", title: "Rate", unit: "per second", of: "route", format: (v) => `${significant(v, 3)} /s`,
     lines: (strips) => [{ name: "", values: perSecond(strips, findRoute(strips, state.route).count), colour: () => colour("--accent"), fill: "--accent-fill" }],
   },
   { id: "durations", title: "Durations", unit: "", of: "route", height: HEIGHTS.durations, format: duration, log: true, lines: durationLines, time: true },
@@ -82,7 +87,7 @@ const SPECS = [
     empty: "no errors", unitOf: (strips) => `per ${duration(strips.bin_ms / 1000)}`,
   },
   {
-    id: "worker-rate", title: "Rate", unit: "per second, by worker", of: "worker", format: (v) => `${rate(v)} /s`,
+    id: "worker-rate", title: "Rate", unit: "per second, by worker", of: "worker", format: (v) => `${significant(v, 3)} /s`,
     lines: (strips) => workerLines(strips, (worker) => whileAlive(strips, worker, perSecond(strips, worker.count))),
   },
   { id: "worker-p99", title: "p99", unit: "of durations, by worker", of: "worker", format: duration, log: true, lines: (strips) => workerLines(strips, (worker) => worker.p99_s) },
@@ -173,6 +178,7 @@ class Strip {
       tzDate: (ms) => (zone.utc ? uPlot.tzDate(new Date(ms), "Etc/UTC") : new Date(ms)),
       cursor: {
         y: false,
+        move: (chart, left, top) => [left < 0 ? left : chart.valToPos(chart.data[0][chart.posToIdx(left)], "x"), top],
         sync: { key: "time", setSeries: false, scales: ["x", null] },
         drag: { x: true, y: false, setScale: false, dist: 4 },
         points: { size: 6, width: 1.5 },
@@ -233,12 +239,13 @@ class Strip {
         .sort((a, b) => b.value - a.value).slice(0, window.innerWidth < PHONE ? 2 : 5);
     }
     if (this.spec.id === "durations") shown = shown.slice().reverse();
-    const parts = shown.filter((item) => item.name || bin !== null).map((item) => {
+    const parts = shown.filter((item) => item.name || (bin !== null && this.spec.id === "rate")).map((item) => {
       const swatch = element("i", { className: "swatch" });
       swatch.style.backgroundColor = item.colour();
       const value = bin === null ? "" : item.value === null || item.value === undefined ? UNKNOWN : this.spec.format(item.value);
       return element("span", { className: "item" }, swatch, [item.name, value].filter(Boolean).join(" "));
     });
+    if (this.spec.id === "durations" && state.heat && bin === null) parts.unshift(heatLegend());
     if (!this.lines.length && this.spec.empty) parts.push(element("span", { className: "item", textContent: this.spec.empty }));
     if (bin !== null && this.spec.id === "rate") {
       parts.push(element("span", { className: "item at", textContent: cursorTime(bin) }));
@@ -305,13 +312,15 @@ const axisStyle = () => ({
 function timeAxis(hasLabels) {
   return {
     ...axisStyle(), size: hasLabels ? 26 : 0, gap: 6, space: 78,
-    values: hasLabels ? (_, splits, axis, space, step) => timeLabels(splits, step) : () => [],
+    values: hasLabels ? (chart, splits, axis, space, step) => timeLabels(chart, splits, step) : () => [],
   };
 }
 
-function timeLabels(splits, stepMs) {
+function timeLabels(chart, splits, stepMs) {
   let before = null;
+  const last = chart.width - gutter() - RIGHT - 16; // a label further right would be cut off
   return splits.map((ms) => {
+    if (chart.valToPos(ms, "x") > last) return "";
     if (stepMs >= 86400000) return day(ms);
     const today = isoDay(ms);
     const isNew = before !== null && before !== today;
@@ -390,6 +399,20 @@ function drawHeat(chart) {
   ctx.imageSmoothingEnabled = false;
   ctx.drawImage(picture, left, top, right - left, bottom - top);
   ctx.restore();
+}
+
+/** What the colours of the heat map mean. */
+function heatLegend() {
+  const [first, last] = binsOf(state.shown, range());
+  const { counts } = findRoute(state.shown, state.route).heat;
+  let most = 1;
+  for (let bin = first; bin <= last; bin += 1) most = Math.max(most, ...counts[bin]);
+  const boxes = [1, 2, 3, 4, 5].map((step) => {
+    const box = element("i", { className: "heat-box" });
+    box.style.backgroundColor = colour(`--heat-${step}`);
+    return box;
+  });
+  return element("span", { className: "item" }, "1 ", ...boxes, ` ${count(most)} per cell`);
 }
 
 const heatColour = (ramp, share) => ramp[Math.min(Math.floor(share * ramp.length), ramp.length - 1)];

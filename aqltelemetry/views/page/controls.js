@@ -257,8 +257,10 @@ function speak(bin) {
 }
 
 function setTheme(theme) {
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
+  const root = document.documentElement;
+  const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.choice = theme;
+  root.dataset.theme = theme === "auto" ? (isDark ? "dark" : "light") : theme;
   try {
     if (theme === "auto") localStorage.removeItem("aqltelemetry-theme");
     else localStorage.setItem("aqltelemetry-theme", theme);
@@ -295,7 +297,7 @@ function bindControls() {
   byId("charts").addEventListener("keydown", onKey);
   byId("charts").addEventListener("mouseleave", () => moveCursor(null));
   byId("utc").addEventListener("click", () => setUtc(!zone.utc));
-  byId("theme").value = document.documentElement.dataset.theme || "auto";
+  byId("theme").value = document.documentElement.dataset.choice;
   byId("theme").addEventListener("change", (event) => setTheme(event.target.value));
   byId("filter").addEventListener("input", (event) => {
     tables.durations.filter = event.target.value.trim().toLowerCase();

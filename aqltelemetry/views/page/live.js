@@ -1,42 +1,69 @@
 // Talks to the server of a live page (`aqltelemetry serve`). A file has no server.
 //
 // The page asks, relative to its own address:
-//   events                     server-sent events: each message is {"document": ..., "strips": ...}
-//   strips?begin_ms=&end_ms=   {"strips": ...}, finer ones of a range
-// `update` shows what an event brings. While it is paused, or a range is chosen, the newest is kept.
+//   report.json                 the report's document
+//   strips?begin=&end=&bins=    strips of a range in ms since the epoch, or of the whole recording
+//   events                      server-sent events named `changed`, after which it asks again
+// While it is paused, or asks already, changes only are noted.
+
+const LIVE_BINS = 400;
 
 const live = {
-  kept: null,
   isPaused: false,
+  isAsking: false,
+  isStale: false,
   asked: 0,
 
   isOn: () => Boolean(page.live),
 
   start() {
-    if (!this.isOn()) return;
     byId("pause").hidden = false;
     byId("live").hidden = false;
     byId("pause").addEventListener("click", () => this.pause(!this.isPaused));
     const source = new EventSource("events");
-    source.addEventListener("message", (event) => {
-      const { document: report, strips: found } = JSON.parse(event.data);
-      this.state("live");
-      update(report, found);
+    source.addEventListener("changed", (event) => {
+      const { error } = JSON.parse(event.data);
+      if (error) this.say("error", error);
+      else this.refresh();
     });
-    source.addEventListener("error", () => this.state("no connection"));
-    this.state("waiting");
+    source.addEventListener("error", () => this.say("no connection"));
+    this.say("waiting");
+    this.refresh();
   },
 
-  state(text) {
+  say(state, text = state) {
     byId("live").textContent = this.isPaused ? "paused" : text;
-    byId("live").dataset.state = this.isPaused ? "paused" : text;
+    byId("live").dataset.state = this.isPaused ? "paused" : state;
   },
 
   pause(isPaused) {
     this.isPaused = isPaused;
     byId("pause").setAttribute("aria-pressed", String(isPaused));
-    this.state("live");
-    if (!isPaused && this.kept) update(...this.kept);
+    this.say("live");
+    if (!isPaused && this.isStale) this.refresh();
+  },
+
+  /** Ask for what is new, once at a time. */
+  async refresh() {
+    this.isStale = true;
+    if (this.isPaused || this.isAsking) return;
+    this.isAsking = true;
+    try {
+      while (this.isStale && !this.isPaused) {
+        this.isStale = false;
+        const [report, found] = await Promise.all([get("report.json"), get(`strips?bins=${LIVE_BINS}`)]);
+        if (this.isPaused) {
+          this.isStale = true;
+          break;
+        }
+        update(report, found);
+        this.say("live");
+      }
+    } catch (error) {
+      this.say("no connection", error.message);
+    } finally {
+      this.isAsking = false;
+    }
   },
 
   /** Ask for finer strips of the chosen range. */
@@ -44,34 +71,21 @@ const live = {
     this.asked += 1;
     if (!this.isOn() || !state.range) return;
     const mine = this.asked;
-    const { begin, end } = state.range;
-    const query = new URLSearchParams({ begin_ms: begin, end_ms: end });
-    let found;
+    const query = new URLSearchParams({ begin: state.range.begin, end: state.range.end, bins: LIVE_BINS });
     try {
-      const response = await fetch(`strips?${query}`);
-      if (!response.ok) return;
-      found = (await response.json()).strips;
+      const found = await get(`strips?${query}`);
+      if (mine !== this.asked) return;
+      state.shown = found;
+      drawRange();
     } catch {
-      return; // The coarser strips stay.
+      // The coarser strips stay.
     }
-    if (mine !== this.asked) return;
-    state.shown = found;
-    drawRange();
   },
 };
 
-/** Show a new document and new strips of the whole recording. */
-function update(report, found) {
-  if (live.isPaused) {
-    live.kept = [report, found];
-    return;
-  }
-  const before = new Set((state.overview ? state.overview.workers : []).map(workerKey));
-  for (const worker of found.workers.slice(0, MAX_COLOURS)) {
-    if (!before.has(workerKey(worker))) state.workers.add(workerKey(worker));
-  }
-  state.document = report;
-  state.overview = found;
-  if (!state.range || !live.isOn()) state.shown = found;
-  drawAll();
+async function get(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  const found = await response.json();
+  if (!response.ok) throw new Error(found.error || response.statusText);
+  return found;
 }

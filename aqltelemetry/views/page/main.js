@@ -33,7 +33,20 @@ function drawNotes() {
   byId("footer").textContent = "Made by aqltelemetry. Charts by uPlot, MIT licence. Percentiles are exact unless it says otherwise.";
 }
 
+/** Show a new document and new strips of the whole recording. */
+function update(report, found) {
+  const before = new Set(state.overview ? state.overview.workers.map(workerKey) : []);
+  for (const worker of found.workers.slice(0, MAX_COLOURS)) {
+    if (!before.has(workerKey(worker))) state.workers.add(workerKey(worker));
+  }
+  state.document = report;
+  state.overview = found;
+  if (!state.range || !live.isOn()) state.shown = found;
+  drawAll();
+}
+
 function drawAll() {
+  if (!state.document) return;
   drawHeader();
   fillRoutes();
   drawForm();
@@ -52,7 +65,7 @@ function watchWidth() {
     const now = document.documentElement.clientWidth;
     if (now === width) return;
     width = now;
-    drawStrips();
+    if (state.document) drawStrips();
   }).observe(document.documentElement);
 }
 
@@ -60,13 +73,12 @@ function watchPrinting() {
   let theme;
   addEventListener("beforeprint", () => {
     theme = document.documentElement.dataset.theme;
-    document.documentElement.dataset.theme = "light";
+    document.documentElement.dataset.theme = "light"; // paper is white
     document.documentElement.classList.add("printing");
     drawStrips();
   });
   addEventListener("afterprint", () => {
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = theme;
     document.documentElement.classList.remove("printing");
     drawStrips();
   });
@@ -89,7 +101,7 @@ for (const [name, isHeat] of [["percentiles", false], ["heat map", true]]) {
 }
 strips.find((strip) => strip.spec.id === "durations").title.after(heatSwitch);
 bindControls();
-update(read("document"), read("strips"));
+if (live.isOn()) live.start();
+else update(read("document"), read("strips"));
 watchWidth();
 watchPrinting();
-live.start();

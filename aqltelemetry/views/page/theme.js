@@ -1,12 +1,17 @@
 (() => {
   // Before the first paint, so that the page does not flash in the other theme.
-  let theme = null;
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const show = () => {
+    root.dataset.theme = root.dataset.choice === "auto" ? (dark.matches ? "dark" : "light") : root.dataset.choice;
+  };
+  let choice = null;
   try {
-    theme = localStorage.getItem("aqltelemetry-theme");
+    choice = localStorage.getItem("aqltelemetry-theme");
   } catch {
     // A browser may forbid storage to files.
   }
-  if (theme === "light" || theme === "dark") {
-    document.documentElement.dataset.theme = theme;
-  }
+  root.dataset.choice = choice === "light" || choice === "dark" ? choice : "auto";
+  show();
+  dark.addEventListener("change", show);
 })();

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from aqltelemetry.observation import ACCOUNT, LABEL, MEASUREMENT, PID
-from aqltelemetry.reading.csv_frames import WRITER
+import numpy as np
+
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.database import TelemetryDB
-from aqltelemetry.views.strips.rows import Process, times_ns
-
-if TYPE_CHECKING:
-    import pandas as pd
+from aqltelemetry.reading.rows import Process, Rows, with_shared_processes
+from aqltelemetry.reading.summaries.drops import recordings
+from aqltelemetry.reading.summaries.recorded_time import spans
+from aqltelemetry.reading.writers import UNKNOWN
 
 
 class Life(NamedTuple):
     """One process of a recording."""
 
-    pid: int
-    writer: str
+    process: Process
     state: str
-    """`running`, `stopped`, `killed` or `unknown`."""
+    """`running`, `stopped`, `killed` or `unknown`; see `TelemetryDB.writers`."""
     begin_ns: int
     """The first instant of its recording that is known, in nanoseconds since the epoch."""
     end_ns: int
@@ -27,47 +28,38 @@ class Life(NamedTuple):
     durations: int
     """How many durations it recorded."""
 
-    @property
-    def process(self) -> Process:
-        """What identifies the process in the rows."""
-        return self.pid, self.writer
+
+class Recorded(NamedTuple):
+    """What strips are made of."""
+
+    durations: Rows
+    runtime: Rows
+    """The observations of the built-in samplers, with the same `processes`."""
+    lives: list[Life]
+    """All processes, those with the most durations first."""
 
 
-def lives(db: TelemetryDB) -> list[Life]:
-    """Return all processes, those with the most durations first."""
-    durations, runtime = db.duration().data_by_process(), db.runtime().data_by_process()
-    spans: dict[Process, list[int]] = {}
-    for number, frame in enumerate((durations, runtime)):
-        for process, (begin, end, count) in _spans(frame).items():
-            known = spans.setdefault(process, [begin, end, 0])
-            spans[process] = [
-                min(known[0], begin),
-                max(known[1], end),
-                known[2] + (0 if number else count),
-            ]
-    ends = _ends(db)
-    found = [
-        Life(pid, writer, ends.get(writer, "unknown"), begin, end, count)
-        for (pid, writer), (begin, end, count) in spans.items()
+def recorded(db: TelemetryDB) -> Recorded:
+    """Return the observations and the processes of a recording.
+
+    A forked child that has several writers is one process.
+    """
+    names = recordings(db.rows(ACCOUNT))
+    durations, runtime = with_shared_processes([db.rows(DURATION), db.rows(RUNTIME)], names)
+    counts = np.bincount(durations.process_codes, minlength=len(durations.processes))
+    states = _states(db, names)
+    lives = [
+        Life(process, states.get(process, UNKNOWN), *span, int(counts[code]))
+        for code, span in spans(durations, runtime).items()
+        for process in [durations.processes[code]]
     ]
-    return sorted(found, key=lambda life: (-life.durations, life.begin_ns, life.pid))
+    lives.sort(key=lambda life: (-life.durations, life.begin_ns, life.process))
+    return Recorded(durations, runtime, lives)
 
 
-def _spans(frame: pd.DataFrame) -> dict[Process, tuple[int, int, int]]:
-    times = times_ns(frame)
-    grouped = frame.assign(times=times).groupby([PID, WRITER], observed=True)["times"]
-    table = grouped.agg(["min", "max", "count"])
+def _states(db: TelemetryDB, names: Mapping[str, str]) -> Mapping[Process, str]:
+    found = db.writers()
     return {
-        (int(pid), str(writer)): (int(row[0]), int(row[1]), int(row[2]))
-        for (pid, writer), row in zip(table.index, table.to_numpy(), strict=True)
-    }
-
-
-def _ends(db: TelemetryDB) -> dict[str, str]:
-    """Return how the recording of each writer ended, where an account states it."""
-    frame = db.frame(ACCOUNT).data_by_process()
-    rows = frame[frame[LABEL] == "end"]
-    return {
-        str(writer): "stopped" if value else "killed"
-        for writer, value in zip(rows[WRITER], rows[MEASUREMENT], strict=True)
+        Process(int(pid), str(writer)).named(names): str(state)
+        for (pid, writer), state in zip(found.index, found["state"], strict=True)
     }

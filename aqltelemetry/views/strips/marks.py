@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from aqltelemetry.observation import ACCOUNT, LABEL, MEASUREMENT, PID
+from aqltelemetry.journal.counters import TORN
+from aqltelemetry.observation import ACCOUNT, RUNTIME
 from aqltelemetry.quantities import counted
-from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.rows import Process, Rows
+from aqltelemetry.reading.summaries.drops import recordings
+from aqltelemetry.reading.writers import KILLED, STOPPED
 from aqltelemetry.sinks.account import DROPPED
 from aqltelemetry.views.strips.cells import Span
 from aqltelemetry.views.strips.lives import Life
-from aqltelemetry.views.strips.rows import times_ns
 
 START = "start"
 STOP = "stop"
@@ -46,7 +47,7 @@ def marks(db: TelemetryDB, lives: Sequence[Life], span: Span) -> list[Mark]:
     """Return the events in a span, by time, `MAX_MARKS` at most."""
     found = [
         mark
-        for mark in (*_ends(lives), *_sampled(db), *_drops(db))
+        for mark in (*_ends(lives), *_sampled(db.rows(RUNTIME)), *_drops(db))
         if span.begin_ns <= mark.at_ns <= span.end_ns
     ]
     found.sort(key=lambda mark: _BY_IMPORTANCE.index(mark.kind))
@@ -55,31 +56,44 @@ def marks(db: TelemetryDB, lives: Sequence[Life], span: Span) -> list[Mark]:
 
 def _ends(lives: Sequence[Life]) -> Iterator[Mark]:
     for life in lives:
-        yield Mark(life.begin_ns, START, life.pid, f"worker {life.pid} starts")
-        if life.state == "killed":
-            yield Mark(life.end_ns, KILL, life.pid, f"worker {life.pid} was killed")
-        elif life.state == "stopped":
-            yield Mark(life.end_ns, STOP, life.pid, f"worker {life.pid} stops")
+        pid = life.process.pid
+        yield Mark(life.begin_ns, START, pid, f"worker {pid} starts")
+        if life.state == KILLED:
+            yield Mark(life.end_ns, KILL, pid, f"worker {pid} was killed")
+        elif life.state == STOPPED:
+            yield Mark(life.end_ns, STOP, pid, f"worker {pid} stops")
 
 
-def _sampled(db: TelemetryDB) -> Iterator[Mark]:
+class _Event(NamedTuple):
+    at_ns: int
+    label: str
+    value: float
+    process: Process
+
+
+def _events(rows: Rows, labels: Collection[str]) -> Iterator[_Event]:
+    """Yield the observations of a few labels."""
+    found = rows.of_labels(labels)
+    columns = (found.timepoints_ns, found.label_codes, found.measurements, found.process_codes)
+    for at_ns, label, value, process in zip(*columns, strict=True):
+        yield _Event(int(at_ns), rows.labels[label], float(value), rows.processes[process])
+
+
+def _sampled(runtime: Rows) -> Iterator[Mark]:
     """Yield clock steps and switches."""
-    frame = db.runtime().data()
-    frame = frame[frame[LABEL].isin((_SAMPLED_STEP, _SAMPLED_SWITCH))]
-    columns = (times_ns(frame), frame[LABEL], frame[MEASUREMENT], frame[PID])
-    for at_ns, label, value, pid in zip(*columns, strict=True):
+    for at_ns, label, value, (pid, _) in _events(runtime, (_SAMPLED_STEP, _SAMPLED_SWITCH)):
         if label == _SAMPLED_STEP:
             text = f"the clock of worker {pid} stepped by {value:+.3g} s"
-            yield Mark(int(at_ns), CLOCK_STEP, int(pid), text)
+            yield Mark(at_ns, CLOCK_STEP, pid, text)
         else:
             kind = SWITCHED_ON if value else SWITCHED_OFF
-            yield Mark(int(at_ns), kind, int(pid), f"worker {pid}: recording {kind}")
+            yield Mark(at_ns, kind, pid, f"worker {pid}: recording {kind}")
 
 
 def _drops(db: TelemetryDB) -> Iterator[Mark]:
     """Yield an event for each increase of a total of dropped observations."""
     last: dict[tuple[str, str], float] = {}
-    for at_ns, total, reason, pid, writer in sorted(_totals(db)):
+    for at_ns, reason, total, (pid, writer) in sorted(_totals(db)):
         dropped = total - last.get((writer, reason), 0)
         if dropped > 0:
             last[writer, reason] = total
@@ -87,15 +101,16 @@ def _drops(db: TelemetryDB) -> Iterator[Mark]:
             yield Mark(at_ns, DROP, pid, text)
 
 
-def _totals(db: TelemetryDB) -> Iterator[tuple[int, float, str, int, str]]:
-    """Yield each known total of dropped observations, of a process and a reason."""
-    for prefix, frame in (
-        (_SAMPLED_DROPS, db.runtime().data_by_process()),
-        (DROPPED, db.frame(ACCOUNT).data_by_process()),
-    ):
-        names = [str(name) for name in frame[LABEL].cat.categories]
-        known = np.array([name.startswith(prefix) for name in names], dtype=bool)
-        frame = frame[known[frame[LABEL].cat.codes.to_numpy()]]  # noqa: PLW2901
-        columns = (times_ns(frame), frame[MEASUREMENT], frame[LABEL], frame[PID], frame[WRITER])
-        for at_ns, total, label, pid, writer in zip(*columns, strict=True):
-            yield int(at_ns), float(total), str(label).removeprefix(prefix), int(pid), str(writer)
+def _totals(db: TelemetryDB) -> Iterator[_Event]:
+    """Yield each known total of dropped observations, with its reason as the label."""
+    accounts = db.rows(ACCOUNT)
+    names = recordings(accounts)
+    for prefix, rows in ((_SAMPLED_DROPS, db.rows(RUNTIME)), (DROPPED, accounts)):
+        torn: Counter[Process] = Counter()
+        for event in _events(rows, [label for label in rows.labels if label.startswith(prefix)]):
+            reason, process = event.label.removeprefix(prefix), event.process.named(names)
+            value = event.value
+            if reason == TORN and rows is accounts:  # counted per account, unlike the others
+                torn[process] += round(value)
+                value = torn[process]
+            yield _Event(event.at_ns, reason, value, process)

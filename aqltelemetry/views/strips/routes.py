@@ -13,7 +13,7 @@ import numpy as np
 from aqltelemetry.observation import FIRST_BYTE
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.views.strips.cells import Floats, Grid, Heat, Integers, SortedCells
-from aqltelemetry.views.strips.rows import Rows
+from aqltelemetry.views.strips.rows import BinnedRows
 
 ALL_REQUESTS = "all requests"
 """The label of the strip of all requests together."""
@@ -80,7 +80,7 @@ def without_outcomes(names: Sequence[str]) -> Labels:
 class RouteRows:
     """The rows of durations, by label without outcome."""
 
-    def __init__(self, rows: Rows, window: Grid) -> None:
+    def __init__(self, rows: BinnedRows, window: Grid) -> None:
         self._rows, self._bins = rows, window.bins
         self._labels = without_outcomes(rows.names)
         self._is_total = self._labels.outcome_of_code < 0

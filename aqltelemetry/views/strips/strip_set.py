@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.rows import Process, Rows
 from aqltelemetry.views.strips.cells import Grid, Integers, Span, grid
-from aqltelemetry.views.strips.lives import Life, lives
+from aqltelemetry.views.strips.lives import Life, recorded
 from aqltelemetry.views.strips.marks import Mark, marks
 from aqltelemetry.views.strips.routes import RouteRows, RouteStrip
-from aqltelemetry.views.strips.rows import Process, rows, times_ns
-from aqltelemetry.views.strips.workers import SAMPLED, WorkerStrip, worker_strips
-
-if TYPE_CHECKING:
-    import pandas as pd
+from aqltelemetry.views.strips.rows import binned
+from aqltelemetry.views.strips.workers import WorkerStrip, worker_strips
 
 MAX_BINS = 400
 """How many time bins there are at most, by default."""
@@ -110,17 +108,16 @@ def strips(  # noqa: PLR0913 - each has a default
     Example:
         >>> strips(db, bins=300).routes[0].p99_s
     """
-    known = lives(db)
-    durations, runtime = db.duration().data_by_process(), db.runtime().data_by_process()
-    span = _span((durations, runtime), begin_ns, end_ns)
+    durations, runtime, known = recorded(db)
+    span = _span(known, begin_ns, end_ns)
     window = grid(span, _suitable(bins, durations, span))
     shown = _chosen(known, workers, also)
     processes = [life.process for life in shown]
-    duration_rows = rows(durations, window, span, processes)
+    duration_rows = binned(durations, window, span, processes)
     by_route = RouteRows(duration_rows, window)
     labels = by_route.busiest(routes) if isinstance(routes, int) else list(routes)
     labels += sorted(by_route.occurring(set(also) - set(labels)))
-    samples = rows(runtime, window, span, processes, SAMPLED)
+    samples = binned(runtime, window, span, processes)
     return Strips(
         window,
         span,
@@ -134,19 +131,18 @@ def strips(  # noqa: PLR0913 - each has a default
     )
 
 
-def _span(frames: Iterable[pd.DataFrame], begin_ns: int | None, end_ns: int | None) -> Span:
-    """Return the two times, those that are None from the first and the last observation."""
-    known = [times_ns(frame) for frame in frames if len(frame)]
+def _span(lives: Sequence[Life], begin_ns: int | None, end_ns: int | None) -> Span:
+    """Return the two times, those that are None from the first and the last known instant."""
     if begin_ns is None:
-        begin_ns = min((int(times.min()) for times in known), default=0)
+        begin_ns = min((life.begin_ns for life in lives), default=0)
     if end_ns is None:
-        end_ns = max((int(times.max()) + 1 for times in known), default=begin_ns + 1)
+        end_ns = max((life.end_ns + 1 for life in lives), default=begin_ns + 1)
     return Span(begin_ns, max(end_ns, begin_ns + 1))
 
 
-def _suitable(bins: int, durations: pd.DataFrame, span: Span) -> int:
+def _suitable(bins: int, durations: Rows, span: Span) -> int:
     """Return a number of bins of which few have fewer than some durations."""
-    times = times_ns(durations)
+    times = durations.timepoints_ns
     inside = np.count_nonzero((times >= span.begin_ns) & (times < span.end_ns))
     return max(min(bins, max(_FEW_BINS, int(inside) // _PER_BIN)), 1)
 
@@ -155,7 +151,7 @@ def _chosen(
     known: Sequence[Life], workers: int | Sequence[Process], also: Collection[str | int]
 ) -> list[Life]:
     if isinstance(workers, int):
-        return [life for n, life in enumerate(known) if n < workers or life.pid in also]
+        return [life for n, life in enumerate(known) if n < workers or life.process.pid in also]
     by_process = {life.process: life for life in known}
     return [by_process[process] for process in workers if process in by_process]
 
@@ -179,8 +175,8 @@ def _route(route: RouteStrip) -> dict[str, Any]:
 def _worker(worker: WorkerStrip) -> dict[str, Any]:
     series = ("p99_s", "lag_max_s", "gc_pause_s", "gc_pause_max_s", "cpu_percent")
     return {
-        "pid": worker.life.pid,
-        "writer": worker.life.writer,
+        "pid": worker.life.process.pid,
+        "writer": worker.life.process.writer,
         "state": worker.life.state,
         "begin_ms": worker.life.begin_ns / _NS_PER_MS,
         "end_ms": worker.life.end_ns / _NS_PER_MS,

@@ -10,15 +10,13 @@ import numpy as np
 
 from aqltelemetry.views.strips.cells import Floats, Grid, Integers, SortedCells
 from aqltelemetry.views.strips.lives import Life
-from aqltelemetry.views.strips.rows import Rows
+from aqltelemetry.views.strips.rows import BinnedRows
 
 LAG = "event loop lag"
 GC_PAUSE = "gc pause"
 CPU = "cpu percent"
 RSS = "rss"
 IN_FLIGHT = "requests in flight"
-SAMPLED = (LAG, GC_PAUSE, CPU, RSS, IN_FLIGHT)
-"""The labels of the samples that are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,16 @@ class WorkerStrip:
 
 
 def worker_strips(
-    lives: Sequence[Life], durations: Rows, are_requests: Any, runtime: Rows, window: Grid
+    lives: Sequence[Life],
+    durations: BinnedRows,
+    are_requests: Any,
+    runtime: BinnedRows,
+    window: Grid,
 ) -> list[WorkerStrip]:
     """Return the strips of processes, in their order.
 
     Args:
-        lives: The processes, which are those of both `Rows`.
+        lives: The processes, which are those of both `BinnedRows`.
         durations: The rows of durations.
         are_requests: For each code of their labels, whether it is to be counted.
         runtime: The rows of the built-in samplers.
@@ -83,7 +85,7 @@ def worker_strips(
 class _Sampled:
     """The samples of processes, by label."""
 
-    def __init__(self, rows: Rows, window: Grid, processes: int) -> None:
+    def __init__(self, rows: BinnedRows, window: Grid, processes: int) -> None:
         self._rows, self._bins, self._shape = rows, window.bins, (processes, window.bins)
 
     def _cells(self, label: str) -> tuple[Integers, Floats]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.reading.rows import Process
 from aqltelemetry.views.strips import Strips, strips
 from fakes import EPOCH_NS
 
@@ -90,9 +91,9 @@ def test_strips_of_workers_are_those_of_pandas(recorded: TelemetryDB) -> None:
     durations = _binned(recorded.duration().data_by_process(), found)
     requests = durations[durations["Label"].isin(["/a [GET]", "/b [POST]"])]
     runtime = _binned(recorded.runtime().data_by_process(), found)
-    assert sorted(worker.life.pid for worker in found.workers) == [7, 8]
+    assert sorted(worker.life.process.pid for worker in found.workers) == [7, 8]
     for worker in found.workers:
-        mine = runtime[runtime["PID"] == worker.life.pid]
+        mine = runtime[runtime["PID"] == worker.life.process.pid]
         grouped = {
             label: mine[mine["Label"] == label].groupby("bin")["Measurement"]
             for label in mine["Label"].unique()
@@ -103,7 +104,7 @@ def test_strips_of_workers_are_those_of_pandas(recorded: TelemetryDB) -> None:
         _assert_equal(worker.cpu_percent, grouped["cpu percent"].mean())
         _assert_equal(worker.rss_bytes, grouped["rss"].max())
         _assert_equal(worker.in_flight, grouped["requests in flight"].max())
-        counted = requests[requests["PID"] == worker.life.pid].groupby("bin")["Measurement"]
+        counted = requests[requests["PID"] == worker.life.process.pid].groupby("bin")["Measurement"]
         assert worker.count.sum() == counted.count().sum()
         _assert_equal(worker.p99_s, counted.quantile(0.99))
 
@@ -130,10 +131,12 @@ def test_only_the_busiest_routes_and_workers_have_strips(recorded: TelemetryDB) 
 
 
 def test_routes_and_workers_may_be_named(recorded: TelemetryDB) -> None:
-    found = strips(recorded, routes=["block", "unknown"], workers=[(8, "b" * 16), (1, "")])
+    found = strips(
+        recorded, routes=["block", "unknown"], workers=[Process(8, "b" * 16), Process(1, "")]
+    )
     assert [route.label for route in found.routes] == ["block", "unknown"]
     assert found.routes[1].count.sum() == 0
-    assert [worker.life.pid for worker in found.workers] == [8]
+    assert [worker.life.process.pid for worker in found.workers] == [8]
 
 
 def test_a_route_and_a_worker_may_be_named_in_addition_to_the_busiest(
@@ -141,7 +144,7 @@ def test_a_route_and_a_worker_may_be_named_in_addition_to_the_busiest(
 ) -> None:
     found = strips(recorded, routes=1, workers=1, also={"block", 7, 8, "unknown", 9})
     assert [route.label for route in found.routes] == ["/a [GET]", "block"]
-    assert sorted(worker.life.pid for worker in found.workers) == [7, 8]
+    assert sorted(worker.life.process.pid for worker in found.workers) == [7, 8]
     assert (found.routes_left_out, found.workers_left_out) == (1, 0)
 
 
@@ -164,6 +167,6 @@ def test_strips_are_values_for_json(recorded: TelemetryDB) -> None:
     assert values["version"] == 1
     assert values["bin_ms"] == found.window.width_ns / 1e6
     assert values["routes"][0]["count"] == found.routes[0].count.tolist()
-    assert values["routes"][0]["p99_s"][0] == pytest.approx(found.routes[0].p99_s[0], rel=5e-5)
+    assert values["routes"][0]["p99_s"][9] == pytest.approx(found.routes[0].p99_s[9], rel=5e-5)
     assert values["workers"][0]["lag_max_s"][0] is None
     assert sum(values["routes"][0]["errors"]) == found.routes[0].errors["5xx"].sum()
