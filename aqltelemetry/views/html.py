@@ -26,7 +26,7 @@ MAX_BYTES = 1_500_000
 """The size that no report exceeds."""
 _FILES = files("aqltelemetry.views") / "page"
 _SCRIPTS = ("format", "model", "charts", "tables", "controls", "live", "main")
-_BINS = (300, 200, 120, 60, 30)
+_BINS = (400, 300, 200, 120, 60, 30)
 _MAX_ROWS = 300
 _SLOWEST = 50
 
