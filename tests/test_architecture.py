@@ -47,7 +47,13 @@ SINGLE_HOMES = {
         ),
     },
     r"^ *(import|from) pyarrow": {"reading.parsers", "reading.parquet"},
-    r"^ *(import|from) rich": {"views.layout", "views.report", "commands.report"},
+    r"^ *(import|from) rich": {
+        *("views.layout", "views.report", "commands.report"),
+        *("views.top.help", "views.top.panels", "views.top.table"),
+    },
+    r"^ *(import|from) textual": {
+        *("views.top.app", "views.top.help", "views.top.panels", "views.top.table"),
+    },
     r"^ *import yappi": {"runtime.profiler"},
     r"posix_spawn|sigtimedwait": {"commands.launch"},
     r"threading\.Thread\(": {"system.threads"},

@@ -14,6 +14,7 @@ from aqltelemetry.system.extensions import in_use
 COMMANDS = {
     "run": "run",
     "report": "report",
+    "top": "top",
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",

@@ -63,6 +63,27 @@ def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--dir", "dir_options", metavar="DIR", multiple=True, help=text)(resolved)
 
 
+def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument [DIR]... and the option --dir, as one parameter.
+
+    The command is called with `directories`, at least one path, which need not exist yet.
+    """
+
+    @wraps(command)
+    def resolved(
+        *args: Any, directories: Sequence[str], dir_options: Sequence[str], **others: Any
+    ) -> Any:
+        given = [*dict.fromkeys([*directories, *dir_options])] or [default_directory()]
+        for each in map(Path, given):
+            if each.exists() and not each.is_dir():
+                raise click.UsageError(f"{each} is a file, not a directory")
+        return command([*map(Path, given)], *args, **others)
+
+    resolved = click.argument("directories", metavar="[DIR]...", nargs=-1)(resolved)
+    text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
+    return click.option("--dir", "dir_options", metavar="DIR", multiple=True, help=text)(resolved)
+
+
 def existing(directory: str | None) -> Path:
     """Return the given directory, or the default one; raises UsageError if it does not exist."""
     path = Path(directory or default_directory())

@@ -98,11 +98,16 @@ def read_frame(
     def warn_of(name: str, reason: str) -> None:
         warn(os.path.join(directory, name), reason)
 
-    report = leave_out or warn_of
-    groups = GroupReader(wanted.labels, report).groups(directory, names)
-    return to_frame(
-        [chosen(rows, wanted) for group in groups for rows in _rows(group, group.parts, report)]
-    )
+    return to_frame([*read_rows(directory, names, wanted, leave_out or warn_of)])
+
+
+def read_rows(
+    directory: str, names: Iterable[str], wanted: Wanted, leave_out: _LeaveOut
+) -> Iterator[Rows]:
+    """Yield the rows of CSV files, some files at a time; see `read_frame`."""
+    for group in GroupReader(wanted.labels, leave_out).groups(directory, names):
+        for rows in _rows(group, group.parts, leave_out):
+            yield chosen(rows, wanted)
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

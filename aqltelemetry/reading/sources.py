@@ -81,11 +81,13 @@ class Sources:
 
         The rows of a segment that has not changed are the same object as before.
         """
-        return [
-            content.rows[prefix]
-            for segment, content in self.segments.items()
-            if prefix in content.rows and not self._published.contain(prefix, segment)
-        ]
+        return [content.rows[prefix] for content in self.unpublished_segments(prefix)]
+
+    def unpublished_segments(self, prefix: str) -> Iterable[UnpublishedSegment]:
+        """Yield the segments that have rows of a prefix that are in no file to read."""
+        for segment, content in self.segments.items():
+            if prefix in content.rows and not self._published.contain(prefix, segment):
+                yield content
 
     def prefixes(self) -> set[str]:
         """Return the prefixes of all files and of all unpublished rows."""

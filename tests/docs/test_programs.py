@@ -29,6 +29,7 @@ _RECORDED = {
         *("__main__.fetch", "all of it", "between two hooks", "version()")
     ],
     "docs/guides/switch-and-profile.md": [],
+    "docs/guides/top.md": [],
     "docs/guides/troubleshooting.md": [],
     "docs/guides/wsgi.md": _REQUESTS,
 }
@@ -76,7 +77,7 @@ def test_what_a_page_shows_works(
         (tmp_path / "main.py").write_text(_MAIN)
     if name == "docs/guides/reading.md":
         shutil.copytree(request.getfixturevalue("incident"), tmp_path / "_monitoring")
-    is_live = any(re.search(r"aqltelemetry (doctor|off|profile)", line) for line in commands)
+    is_live = any(re.search(r"aqltelemetry (doctor|off|profile|top)", line) for line in commands)
     with _recording(tmp_path) if is_live else nullcontext(0) as pid:
         for command in commands:
             if is_server(command):

@@ -1,0 +1,168 @@
+"""Reads what is new in recordings since the last call, each observation once, as columns.
+
+`TelemetryDB` keeps all observations. This keeps those of unpublished segments only, to compare
+them with what is there at the next call. What it costs depends on what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from aqltelemetry.observation import SegmentId
+from aqltelemetry.reading.csv_frames import Rows, Wanted, read_rows
+from aqltelemetry.reading.journals import UnpublishedSegment
+from aqltelemetry.reading.sources import Sources
+from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.file_names import FileName
+
+_Mask = npt.NDArray[np.bool_]
+_Keys = npt.NDArray[np.uint64]
+_MIXERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+
+
+class NewRows:
+    """Reads what is new in several directories.
+
+    Args:
+        directories: The monitoring directories; they must exist.
+        prefixes: The file prefixes to read.
+        since_ns: Files that are older are read by `read_older` only, in nanoseconds since the
+            epoch.
+        journal_dir: The option `journal_dir` of the recording, if it had one.
+
+    Attributes:
+        sources: What there is to read, at the last call of `read`.
+        older: How many files are left for `read_older`.
+
+    Raises:
+        OptionError: `journal_dir` is not a path that a journal can have.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[str],
+        prefixes: Collection[str],
+        *,
+        since_ns: int | None = None,
+        journal_dir: str | None = None,
+    ) -> None:
+        self.sources = Sources(directories, live=True, journal_dir=journal_dir)
+        self._prefixes = frozenset(prefixes)
+        self._since = "" if since_ns is None else file_names.stamp(since_ns)
+        self._seen: dict[SegmentId, UnpublishedSegment] = {}
+        self._listed: set[tuple[str, str]] = set()
+        self._older: list[tuple[str, str, str]] = []
+
+    @property
+    def older(self) -> int:
+        """How many files are left for `read_older`."""
+        return len(self._older)
+
+    def read(self) -> Iterator[tuple[str, Rows]]:
+        """Yield the prefix and the rows of what is new; raises OSError as `Sources.refresh`."""
+        self.sources.refresh()
+        for prefix in self._prefixes:
+            for content in self.sources.unpublished_segments(prefix):
+                yield from self._unseen(prefix, content)
+        self._seen.update(self.sources.segments)
+        new = sorted(self._new_files())
+        for directory, name, published in new:
+            if published.split(".", 1)[0] in self._prefixes:
+                if file_names.may_overlap(published, self._since, "~"):
+                    yield from self._read_file(directory, name, published)
+                else:
+                    self._older.append((directory, name, published))
+        self._seen = dict(self.sources.segments)
+
+    def read_older(self, files: int) -> Iterator[tuple[str, Rows]]:
+        """Yield the prefix and the rows of at most so many older files, newest first."""
+        for _ in range(min(files, len(self._older))):
+            yield from self._read_file(*self._older.pop())
+
+    def _unseen(self, prefix: str, content: UnpublishedSegment) -> Iterator[tuple[str, Rows]]:
+        before = self._seen.get(content.id)
+        if before is content:
+            return
+        rows = content.rows[prefix]
+        known = before.rows.get(prefix) if before is not None else None
+        new = rows if known is None else _chosen(rows, _is_new(rows, known))
+        if len(new.columns.pids):
+            yield prefix, new
+
+    def _new_files(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the directory, present name and published name of each new file."""
+        for directory, files in self.sources.files.items():
+            for name, published in files.items():
+                if (directory, published) not in self._listed:
+                    self._listed.add((directory, published))
+                    yield directory, name, published
+
+    def _read_file(self, directory: str, name: str, published: str) -> Iterator[tuple[str, Rows]]:
+        parsed = file_names.parse(published)
+        seen = [] if parsed is None else self._seen_of(parsed)
+        if parsed is not None and len(seen) == parsed.last - parsed.first + 1 and _are_final(seen):
+            return
+        prefix = published.split(".", 1)[0]
+        known = [content.rows[prefix] for content in seen if prefix in content.rows]
+        keys = np.concatenate([_keys(rows) for rows in known]) if known else None
+        for rows in read_rows(directory, [name], Wanted(), _ignore):
+            new = rows if keys is None else _chosen(rows, ~np.isin(_keys(rows), keys))
+            if len(new.columns.pids):
+                yield prefix, new
+
+    def _seen_of(self, name: FileName) -> list[UnpublishedSegment]:
+        ids = (SegmentId(name.writer, number) for number in range(name.first, name.last + 1))
+        return [self._seen[each] for each in ids if each in self._seen]
+
+
+def _are_final(contents: Sequence[UnpublishedSegment]) -> bool:
+    return all(content.is_final for content in contents)
+
+
+def _is_new(rows: Rows, known: Rows) -> _Mask:
+    """Return which rows of a segment are not among those of an earlier reading of it."""
+    columns, before = rows.columns, known.columns
+    if list(columns.labels[: len(before.labels)]) == list(before.labels):
+        # Rows are grouped by label; new ones are usually the last ones of their label.
+        sizes = np.bincount(columns.label_codes, minlength=len(columns.labels))
+        starts = np.cumsum(sizes) - sizes
+        seen = np.bincount(before.label_codes, minlength=len(columns.labels))
+        place = np.arange(len(columns.pids)) - starts[columns.label_codes]
+        is_new: _Mask = place >= seen[columns.label_codes]
+        if np.array_equal(columns.timepoints_ns[~is_new], before.timepoints_ns):
+            return is_new
+    return ~np.isin(_keys(rows), _keys(known))
+
+
+def _keys(rows: Rows) -> _Keys:
+    """Return a number for each row that differs for other labels, times or measurements."""
+    columns = rows.columns
+    labels = np.array(
+        [crc32(label.encode(errors="replace")) for label in columns.labels], np.uint64
+    )
+    times = columns.timepoints_ns.astype(np.int64).view(np.uint64)
+    values = np.ascontiguousarray(columns.measurements, np.float64).view(np.uint64)
+    keys: _Keys = times * _MIXERS[0] ^ values * _MIXERS[1]
+    return keys + labels[columns.label_codes] if len(labels) else keys
+
+
+def _chosen(rows: Rows, mask: _Mask) -> Rows:
+    columns = rows.columns
+    return Rows(
+        columns._replace(
+            timepoints_ns=columns.timepoints_ns[mask],
+            measurements=columns.measurements[mask],
+            label_codes=columns.label_codes[mask],
+            pids=columns.pids[mask],
+        ),
+        rows.writer_codes[mask],
+        rows.writers,
+    )
+
+
+def _ignore(_name: str, _reason: str) -> None:
+    pass

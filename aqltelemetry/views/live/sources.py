@@ -1,0 +1,188 @@
+"""Where the observations of a live view come from: running recordings, or one of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from aqltelemetry.observation import ACCOUNT, DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+from aqltelemetry.reading.csv_frames import WRITER, Rows
+from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
+from aqltelemetry.sinks.account import END
+from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.views.live.batch import Batch, Worker
+from aqltelemetry.views.live.buckets import Integers
+from aqltelemetry.views.live.new_rows import NewRows
+from aqltelemetry.views.live.seconds import KEPT_S
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OLDER_FILES = 20
+
+
+class Source(Protocol):
+    """Where observations come from."""
+
+    def read(self, until_ns: int) -> Iterable[tuple[str, Batch]]:
+        """Return the prefix and the observations that are new, up to a time."""
+
+    def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
+        """Return the states of workers at a time."""
+
+
+class Running:
+    """What is recorded now, and was recorded in the last minutes.
+
+    Args:
+        directories: The monitoring directories; they must exist.
+        now_ns: The present time, in nanoseconds since the epoch.
+        journal_dir: The option `journal_dir` of the recording, if it had one.
+
+    Attributes:
+        reads_older: Whether to read older files too, some each time.
+    """
+
+    def __init__(
+        self, directories: Sequence[str], now_ns: int, journal_dir: str | None = None
+    ) -> None:
+        self.reads_older = False
+        since_ns = now_ns - KEPT_S * NS_PER_S
+        prefixes = (DURATION, RUNTIME, ACCOUNT)
+        self._new = NewRows(directories, prefixes, since_ns=since_ns, journal_dir=journal_dir)
+        self._ends: dict[str, str] = {}
+
+    @property
+    def older_files(self) -> int:
+        """How many older files were not read yet."""
+        return self._new.older
+
+    def read(self, until_ns: int) -> Iterator[tuple[str, Batch]]:
+        """Yield what is new; `until_ns` is not needed. Raises OSError without the directory."""
+        del until_ns
+        for prefix, rows in self._new.read():
+            if prefix == ACCOUNT:
+                self._note_ends(rows)
+            else:
+                yield prefix, _batch_of_rows(rows)
+        if self.reads_older:
+            for prefix, rows in self._new.read_older(_OLDER_FILES):
+                if prefix != ACCOUNT:
+                    yield prefix, _batch_of_rows(rows)
+
+    def _note_ends(self, rows: Rows) -> None:
+        columns = rows.columns
+        if END in columns.labels:
+            code = columns.labels.index(END)
+            for row in np.flatnonzero(columns.label_codes == code).tolist():
+                writer = rows.writers[int(rows.writer_codes[row])]
+                self._ends[writer] = STOPPED if columns.measurements[row] else KILLED
+
+    def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
+        """Return the states of workers, by their accounts and the locks of their journals."""
+        del now_ns
+        sources = self._new.sources
+        in_journal = {segment.writer for segment in sources.segments}
+        return {worker: self._state(worker[1], sources.running, in_journal) for worker in workers}
+
+    def _state(self, writer: str, running: Collection[str], in_journal: Collection[str]) -> str:
+        if writer in self._ends:
+            return self._ends[writer]
+        if writer in running:
+            return RUNNING
+        return KILLED if writer in in_journal else UNKNOWN
+
+
+class Past:
+    """A recording of the past, which is read from a time on.
+
+    Args:
+        db: The recording.
+    """
+
+    def __init__(self, db: TelemetryDB) -> None:
+        frames = {
+            DURATION: db.duration().data_by_process(),
+            RUNTIME: db.runtime().data_by_process(),
+        }
+        self._batches = {prefix: _batch_of_frame(frame) for prefix, frame in frames.items()}
+        self._at_ns = 0
+        writers = db.writers()
+        self._states = {
+            (int(pid), str(writer)): (str(state), int(end.value))
+            for (pid, writer), state, end in zip(
+                writers.index, writers["state"], writers["end"], strict=True
+            )
+        }
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """The first and the last time, in nanoseconds since the epoch; None if it is empty."""
+        times = [batch.times_ns for batch in self._batches.values() if len(batch.times_ns)]
+        if not times:
+            return None
+        return min(int(each[0]) for each in times), max(int(each[-1]) for each in times)
+
+    def rewind(self) -> None:
+        """Read from the beginning again."""
+        self._at_ns = 0
+
+    def read(self, until_ns: int) -> Iterator[tuple[str, Batch]]:
+        """Yield the observations since the last call that were made before `until_ns`."""
+        begin_ns, self._at_ns = self._at_ns, max(until_ns, self._at_ns)
+        for prefix, batch in self._batches.items():
+            first, last = np.searchsorted(batch.times_ns, (begin_ns, self._at_ns)).tolist()
+            if first < last:
+                yield prefix, batch.chosen(slice(first, last))
+
+    def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
+        """Return the states of workers at a time: those that end later are running."""
+        known = {worker: self._states.get(worker, (UNKNOWN, 0)) for worker in workers}
+        return {
+            worker: RUNNING if now_ns < end_ns else state
+            for worker, (state, end_ns) in known.items()
+        }
+
+
+def _batch_of_rows(rows: Rows) -> Batch:
+    columns = rows.columns
+    codes, workers = _workers(columns.pids, rows.writer_codes, rows.writers)
+    return Batch(
+        columns.timepoints_ns.astype(np.int64),
+        columns.measurements,
+        columns.label_codes,
+        columns.labels,
+        codes,
+        workers,
+    )
+
+
+def _batch_of_frame(frame: pd.DataFrame) -> Batch:
+    """Return the observations of a frame of `data_by_process`, sorted by time."""
+    labels, writers = frame[LABEL].cat, frame[WRITER].cat
+    codes, workers = _workers(
+        frame[PID].to_numpy(), writers.codes.to_numpy(), [str(each) for each in writers.categories]
+    )
+    times_ns = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return Batch(
+        times_ns,
+        frame[MEASUREMENT].to_numpy(),
+        labels.codes.to_numpy(),
+        [str(label) for label in labels.categories],
+        codes,
+        workers,
+    ).chosen(np.argsort(times_ns, kind="stable"))
+
+
+def _workers(
+    pids: Integers, writer_codes: Integers, writers: Sequence[str]
+) -> tuple[Integers, list[Worker]]:
+    """Return each row's worker as an index, and the workers."""
+    if len(writers) == 1 and len(pids) and (pids == pids[0]).all():
+        return np.zeros(len(pids), np.int64), [(int(pids[0]), writers[0])]
+    pairs = pids.astype(np.int64) * len(writers) + writer_codes
+    keys, codes = np.unique(pairs, return_inverse=True)
+    return codes, [(key // len(writers), writers[key % len(writers)]) for key in keys.tolist()]

@@ -1,0 +1,1 @@
+"""Draws the live figures on a terminal, with textual or as plain text; it computes none."""
