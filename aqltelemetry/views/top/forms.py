@@ -20,7 +20,7 @@ def short(value: float) -> str:
     if size >= _MAX_SHORT:
         return f"{value / 1e6:,.1f}M" if size >= 999_950 else f"{value / 1e3:.0f}k"  # noqa: PLR2004
     if size < 0.00995:  # noqa: PLR2004
-        return f"{value:.{min(1 - math.floor(math.log10(size)), 6)}f}" if size else "0"
+        return f"{value:.{min(1 - math.floor(math.log10(size)), 5)}f}" if size else "0"
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.995 else 3  # noqa: PLR2004
     return f"{value:,.{digits}f}"
 
