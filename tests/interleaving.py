@@ -73,9 +73,9 @@ class Turns:
         thread = self._process = threading.Thread(target=run)
         thread.start()
         try:
-            yield lambda: self._process is not None
+            yield thread.is_alive
         finally:
-            while self._process is not None:
+            while thread.is_alive():
                 self._switch(self._reader)
             thread.join()
         if failures:
@@ -115,7 +115,8 @@ class Turns:
         with pytest.MonkeyPatch.context() as patch:
             for place, name in CALLS:
                 patch.setattr(place, name, meeting(getattr(place, name)))
-            patch.setattr(syscalls, "list_directory", self._torn(syscalls.list_directory))
+            for name in ("list_directory", "list_unsorted"):
+                patch.setattr(syscalls, name, self._torn(getattr(syscalls, name)))
             yield
 
     def _torn(self, real: Callable[[Any], Sequence[str]]) -> Callable[[Any], Sequence[str]]:

@@ -60,6 +60,8 @@ class Sources:
         self._journals = Journals(_places(self.files, journal_dir) if live else ())
         self._accounts = _Spans()
         self._published = _Spans()
+        self._has_waiting = False
+        self._left_out: Sequence[NotRead] = ()
 
     def refresh(self) -> None:
         """Read the journals, then list the directories; raises OSError if one can't be listed."""
@@ -67,14 +69,16 @@ class Sources:
         self.running = self._journals.running
         for directory in self._directories:
             for name in directory.list():
-                if name.prefix == ACCOUNT:
-                    self._accounts.add(name)
+                self._accounts.add(name)
         self.segments = {
             segment: content
             for segment, content in found.items()
             if not self._accounts.contain(ACCOUNT, segment)
         }
-        self._choose_files()
+        if self._has_waiting or any(directory.has_changed for directory in self._directories):
+            self._choose_files()
+        problems = self._journals.problems.items()
+        self.not_read = [*(NotRead(*problem) for problem in problems), *self._left_out]
 
     def unpublished(self, prefix: str) -> list[Rows]:
         """Return the rows of a prefix that are in no file to read, an item for each segment.
@@ -108,31 +112,29 @@ class Sources:
         return {key: (min(times_ns), max(times_ns)) for key, times_ns in spans.items()}
 
     def _choose_files(self) -> None:
-        """Set `files` to those that are complete, each once, and `not_read` to the others."""
-        not_read = [NotRead(*problem) for problem in self._journals.problems.items()]
+        """Set `files` to those that are complete, each once."""
         numbers = defaultdict(set)
         for writer, number in self.segments:
             numbers[writer].add(number)
+        self._has_waiting = False
         first_places: dict[str, str] = {}
+        left_out: list[NotRead] = []
         for directory in self._directories:
-            files: dict[str, str] = {}
-            not_read += directory.not_read(is_only=len(self._directories) == 1)
+            before, files = self.files[directory.path], {}
+            left_out += directory.not_read(is_only=len(self._directories) == 1)
             for name, published in directory.listing.files.items():
                 parsed = directory.names[name]
-                if parsed is not None:
-                    first = first_places.setdefault(published, directory.path)
-                    if first != directory.path:
-                        reason = f"it is a copy of {os.path.join(first, published)}"
-                        path = os.path.join(directory.path, name)
-                        not_read.append(NotRead(path, reason, is_lost=False))
-                        continue
-                    if name not in self.files[directory.path]:
-                        if self._waits(parsed, numbers[parsed.writer]):
-                            continue
+                first = first_places.setdefault(published, directory.path) if parsed else None
+                if first not in (None, directory.path):
+                    left_out.append(directory.copy(name, os.path.join(str(first), published)))
+                elif parsed and name not in before and self._waits(parsed, numbers[parsed.writer]):
+                    self._has_waiting = True
+                else:
+                    files[name] = published
+                    if parsed and name not in before:
                         self._published.add(parsed)
-                files[name] = published
             self.files[directory.path] = files
-        self.not_read = not_read
+        self._left_out = left_out
 
     def _waits(self, name: FileName, numbers: Iterable[int]) -> bool:
         """Return whether a file may belong to others that are not published yet.
@@ -153,35 +155,52 @@ class Sources:
 class _Directory:
     """The published files of one directory.
 
-    `names` are the parsed names of the files in `listing`, by their present names.
+    `names` are the parsed names of the files in `listing`, by their present names;
+    `has_changed` says whether the last call of `list` found other files than the one before.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.listing = Listing({}, ())
         self.names: dict[str, FileName | None] = {}
+        self.has_changed = False
         self._entries: Sequence[str] = ()
+        self._late_accounts: set[str] = set()
 
     def list(self) -> Sequence[FileName]:
-        """List the directory; return the files that were there before it was listed.
+        """List the directory; return new accounts that were there before it was listed.
 
         A listing takes time, and may contain a file that appears meanwhile without one that
         appeared before that. So the directory is listed until it stays the same.
         """
-        entries = self._list_entries()
+        entries = self._entries
         for _ in range(_LISTINGS):
-            before, entries = entries, self._list_entries()
+            before, entries = entries, syscalls.list_unsorted(self.path)
             if before == entries:
                 break
-        if entries != self._entries:
+        self.has_changed = entries != self._entries
+        if self.has_changed:
             self._entries = entries
-            self.listing = list_published(self.path, entries)
-            self.names = {
-                name: self.names[name] if name in self.names else file_names.parse(published)
-                for name, published in self.listing.files.items()
-            }
-        present = set(before)
-        return [parsed for name, parsed in self.names.items() if parsed and name in present]
+            self._parse(entries)
+        new = self._late_accounts.intersection(before)
+        self._late_accounts -= new
+        return [parsed for name in new if (parsed := self.names.get(name))]
+
+    def _parse(self, entries: Iterable[str]) -> None:
+        names = sorted(name for name in entries if not name.endswith(file_names.TMP_SUFFIX))
+        self.listing = list_published(self.path, names)
+        known, self.names = self.names, {}
+        for name, published in self.listing.files.items():
+            if name in known:
+                self.names[name] = known[name]
+                continue
+            parsed = self.names[name] = file_names.parse(published)
+            if parsed and parsed.prefix == ACCOUNT:
+                self._late_accounts.add(name)
+
+    def copy(self, name: str, original: str) -> NotRead:
+        """Return why a file is not read that is a copy of one in another directory."""
+        return NotRead(os.path.join(self.path, name), f"it is a copy of {original}", is_lost=False)
 
     def not_read(self, *, is_only: bool) -> Iterable[NotRead]:
         """Return the files that are not read, with the directory unless it is the only one."""
@@ -189,10 +208,6 @@ class _Directory:
             return self.listing.not_read
         join = os.path.join
         return [each._replace(name=join(self.path, each.name)) for each in self.listing.not_read]
-
-    def _list_entries(self) -> Sequence[str]:
-        names = syscalls.list_directory(self.path)
-        return [name for name in names if not name.endswith(file_names.TMP_SUFFIX)]
 
 
 class _Spans:

@@ -106,6 +106,11 @@ def list_directory(path: AnyPath) -> Sequence[str]:
     return sorted(os.listdir(path))
 
 
+def list_unsorted(path: AnyPath) -> Sequence[str]:
+    """Return the names in a directory, in the order in which its file system lists them."""
+    return os.listdir(path)
+
+
 @contextmanager
 def scan_directory(path: AnyPath) -> Iterator[Iterator[os.DirEntry[str]]]:
     """Iterate over the entries of a directory."""
