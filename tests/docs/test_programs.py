@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.views.findings.find import find
 from pages import ROOT, Page, environment, get, is_server, pages, run, serving
 
 pytestmark = pytest.mark.system
@@ -32,6 +33,7 @@ _RECORDED = {
     "docs/guides/top.md": [],
     "docs/guides/troubleshooting.md": [],
     "docs/guides/wsgi.md": _REQUESTS,
+    "docs/reference/findings.md": None,
 }
 """The labels of the durations that each page's commands and programs record."""
 _ELSEWHERE = {
@@ -75,7 +77,7 @@ def test_what_a_page_shows_works(
     commands = [line for line in page.commands() if not line.startswith(("make ", "pip "))]
     if name == "README.md":
         (tmp_path / "main.py").write_text(_MAIN)
-    if name == "docs/guides/reading.md":
+    if _RECORDED[name] is None:
         shutil.copytree(request.getfixturevalue("incident"), tmp_path / "_monitoring")
     is_live = any(re.search(r"aqltelemetry (doctor|off|profile|top)", line) for line in commands)
     with _recording(tmp_path) if is_live else nullcontext(0) as pid:
@@ -128,6 +130,14 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "examples" / "incident" / "incident.py", directory)
     run([sys.executable, "incident.py"], directory)
     return directory / "_monitoring"
+
+
+def test_the_findings_on_the_story_name_the_worker_and_the_block(incident: Path) -> None:
+    found = {finding.rule: finding for finding in find(TelemetryDB(incident))}
+    killed, slowest = found["killed"], found["slowest requests"]
+    assert killed.pid == slowest.pid
+    assert slowest.label == "/orders/{id} [GET]"
+    assert "overlap `render export`, which held its event loop" in slowest.text
 
 
 def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> None:

@@ -33,7 +33,7 @@ MIN_SLOWER_S = 0.001
 MAX_SAMPLE = 100_000
 """At most so many requests of a route are looked at, at equal distances."""
 MIN_DROP = 0.5
-"""The rate must drop below this share of the rate before."""
+"""The rate must drop to this share of the rate before, and of the rate after."""
 MIN_REQUESTS = 200
 """The least number of requests for a rate that can drop."""
 
@@ -155,12 +155,12 @@ def _slower_finding(
 def _find_drop(recorded: Recorded) -> Iterator[Finding]:
     """Look for a time during which far fewer requests ended than in the rest of the time.
 
-    All requests are counted; if there are none, all blocks. The time in which all workers that
-    were there recorded is divided into 12 to 60 bins of at least a second. Of
-    2 * sqrt(count + 3/8), which has a variance of 1 for a Poisson process (Anscombe, "The
-    transformation of Poisson, binomial and negative-binomial data", 1948), the segment that is
-    lower than the others (`statistics.raised_segment`) must be so by 6 standard errors, its rate
-    at most half of theirs, and must not begin with the recording. Time in which recording was
+    All requests are counted; if there are none, all blocks. The time until the last sample is
+    divided into 12 to 60 bins of at least a second. Of 2 * sqrt(count + 3/8), which has a variance
+    of 1 for a Poisson process (Anscombe, "The transformation of Poisson, binomial and
+    negative-binomial data", 1948), the segment that is lower than the others
+    (`statistics.raised_segment`) must be so by 6 standard errors, and its rate at most half of that
+    before, and of that after. It must not begin with the recording. Time in which recording was
     switched off, and time without a recording process, does not count.
     """
     routes = [route for route in recorded.routes if route.is_request] or recorded.routes
@@ -185,8 +185,9 @@ def _lowest(counts: Floats) -> Segment | None:
     if found is None or found.begin == 0 or found.score < MIN_SCORE:
         return None
     within = counts[found.begin : found.end].mean()
-    others = np.delete(counts, slice(found.begin, found.end)).mean()
-    return found if within <= MIN_DROP * others else None
+    before, after = counts[: found.begin].mean(), counts[found.end :]
+    is_low = within <= MIN_DROP * before and (not len(after) or within <= MIN_DROP * after.mean())
+    return found if is_low else None
 
 
 def _drop(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from aqltelemetry.journal.counters import TORN
 from aqltelemetry.quantities import counted
 from aqltelemetry.sinks.account import DROPPED
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels, wording
 from aqltelemetry.views.findings.finding import Finding, Severity
-from aqltelemetry.views.findings.recorded import Recorded, Worker
+from aqltelemetry.views.findings.recorded import Recorded
 from aqltelemetry.views.findings.rule import Rule
 
 KILLED = "killed"
@@ -56,54 +55,35 @@ def _find_killed(recorded: Recorded) -> Iterator[Finding]:
 
 
 def _find_drops(recorded: Recorded) -> Iterator[Finding]:
-    """Add up the observations that were dropped, by reason.
+    """Add up the observations that were dropped, by reason, as `TelemetryDB.dropped` counts them.
 
-    For each worker and reason: the larger one of the accounts' and of the last sample of
-    `telemetry dropped <reason>`, which are totals; those of `torn` are a number for each account.
+    For each process and reason this is the larger one of the accounts' number and of the last
+    sample of `telemetry dropped <reason>`.
     """
-    totals: dict[str, dict[Worker, int]] = {}
-    times: dict[str, list[int]] = {}
-
-    def add(reason: str, worker: Worker, count: float, times_ns: Sequence[int]) -> None:
-        of = totals.setdefault(reason, {})
-        of[worker] = max(of.get(worker, 0), round(count))
-        times.setdefault(reason, []).extend(times_ns)
-
-    for worker, rows in recorded.accounts.items():
-        for label in {row[0] for row in rows if row[0].startswith(DROPPED)}:
-            reason = label.removeprefix(DROPPED)
-            counts = [row[1] for row in rows if row[0] == label]
-            total = sum(counts) if reason == TORN else max(counts)
-            add(reason, worker, total, [row[2] for row in rows if row[0] == label])
-    for label in recorded.sampled_labels:
-        if label.startswith(labels.DROPPED):
-            for worker, samples in recorded.samples(label):
-                reason = label.removeprefix(labels.DROPPED)
-                bounds = [int(samples.times_ns[0]), int(samples.times_ns[-1])]
-                add(reason, worker, float(samples.values.max()), bounds)
-    for reason, of in totals.items():
-        if any(of.values()):
-            yield _drops(recorded, reason, of, times[reason])
+    by_reason: dict[str, dict[int, int]] = {}
+    for (process, reason), count in recorded.drops.items():
+        by_reason.setdefault(reason, {})[process.pid] = count
+    for reason, counts in by_reason.items():
+        yield _drops(recorded, reason, counts)
 
 
-def _drops(
-    recorded: Recorded, reason: str, of: dict[Worker, int], times_ns: Sequence[int]
-) -> Finding:
-    workers = [worker for worker, count in of.items() if count]
-    count = sum(of.values())
-    recorded_count = sum(len(route) for route in recorded.routes) + count
-    where = f"worker {workers[0].pid}" if len(workers) == 1 else f"{len(workers)} workers"
-    text = f"{counted(count, 'observation')} of {where} dropped: {reason}."
-    text = text.replace(" dropped", " was dropped" if count == 1 else " were dropped", 1)
+def _drops(recorded: Recorded, reason: str, counts: Mapping[int, int]) -> Finding:
+    count = sum(counts.values())
+    samples = [*recorded.samples(labels.DROPPED + reason)]
+    times_ns = [at_ns for _, (at, _) in samples for at_ns in (int(at[0]), int(at[-1]))]
+    times_ns += recorded.accounts.of_label(DROPPED + reason).timepoints_ns.tolist()
+    total = sum(len(route) for route in recorded.routes) + count
+    where = f"worker {next(iter(counts))}" if len(counts) == 1 else f"{len(counts)} workers"
+    verb = "was" if count == 1 else "were"
     return Finding(
         DROPS,
-        text,
+        f"{counted(count, 'observation')} of {where} {verb} dropped: {reason}.",
         Severity.ERROR,
         None,
-        workers[0].pid if len(workers) == 1 else None,
-        min(times_ns),
-        max(times_ns),
-        {"count": float(count), "workers": float(len(workers)), "share": count / recorded_count},
+        next(iter(counts)) if len(counts) == 1 else None,
+        min(times_ns, default=recorded.begin_ns),
+        max(times_ns, default=recorded.end_ns),
+        {"count": float(count), "workers": float(len(counts)), "share": count / total},
         weight=float(count),
     )
 

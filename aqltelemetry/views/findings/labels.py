@@ -12,6 +12,7 @@ RSS = "rss"
 SWITCHED_ON = "telemetry switched on"
 TASKS = "tasks"
 THREADS = "threads"
+USER_TIME = "user time"
 
 WEBSOCKET = " websocket"
 """Ends the label of a websocket's whole life."""

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.observation import ACCOUNT, LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.csv_frames import WRITER
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
+from aqltelemetry.reading.rows import Process, Rows, with_shared_processes
+from aqltelemetry.reading.summaries.drops import recordings
+from aqltelemetry.reading.summaries.groups import stable_order
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
-from aqltelemetry.sinks.account import CHILD, recordings
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels
 from aqltelemetry.views.findings.intervals import merged
 from aqltelemetry.views.findings.wording import Calendar
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -32,8 +30,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 # it is killed, the later ones are beyond the limit of the database, and so is the kill.
 _MAX_SILENCE_S = 60.0
 _R = TypeVar("_R")
-Key: TypeAlias = tuple[int, str]
-"""A PID and a writer."""
 
 # A start is slow: modules load, connections open, caches fill. What is compared leaves out the
 # first fifth of each process's time, but not more than ten seconds.
@@ -50,6 +46,11 @@ class Worker:
     writer: str
     begin_ns: int
     end_ns: int
+
+    @property
+    def process(self) -> Process:
+        """Its PID and writer."""
+        return Process(self.pid, self.writer)
 
     @property
     def seconds(self) -> float:
@@ -134,9 +135,10 @@ class Recorded:
 
     def __init__(self, db: TelemetryDB, zone: tzinfo | None = None) -> None:
         self._zone = zone
-        self._frames = db.duration().data_by_process(), db.runtime().data_by_process()
-        self._accounts = db.frame(ACCOUNT).data_by_process()
-        self._writers = db.writers()
+        self._db = db
+        self.accounts = db.rows(ACCOUNT)
+        self._names = recordings(self.accounts)
+        self._rows = with_shared_processes([db.rows(DURATION), db.rows(RUNTIME)], self._names)
         self._results: dict[Any, Any] = {}
 
     def once(self, compute: Callable[[Recorded], _R]) -> _R:
@@ -163,15 +165,15 @@ class Recorded:
 
     @cached_property
     def workers(self) -> Sequence[Worker]:
-        """The recorded processes, by their number."""
+        """The recorded processes, in ascending order of their PIDs."""
         spans: dict[int, list[int]] = {}
         for group in (*self._durations, *self._sampled.values()):
             for number, part in group.parts.items():
                 times = group.ends_ns[part]
                 spans.setdefault(number, []).extend((int(times.min()), int(times.max())))
         return [
-            Worker(number, *key, min(spans[number]), max(spans[number]))
-            for key, number in self._numbers.items()
+            Worker(number, *process, min(spans[number]), max(spans[number]))
+            for number, process in enumerate(self._rows[0].processes)
             if number in spans
         ]
 
@@ -188,22 +190,15 @@ class Recorded:
 
     @cached_property
     def _durations(self) -> Sequence[Durations]:
-        return _grouped(self._frames[0], *self._processes[0], self._numbers)
+        return _grouped(self._rows[0])
 
     @cached_property
     def _sampled(self) -> Mapping[str, Durations]:
-        groups = _grouped(self._frames[1], *self._processes[1], self._numbers)
-        return {group.label: group for group in groups}
-
-    @property
-    def sampled_labels(self) -> Sequence[str]:
-        """The labels of the runtime series."""
-        return [*self._sampled]
+        return {group.label: group for group in _grouped(self._rows[1])}
 
     def samples(self, label: str) -> Iterator[tuple[Worker, Samples]]:
         """Yield the runtime series of a label in each worker, sorted by time."""
-        group = self._sampled.get(label)
-        for worker in self.workers if group else ():
+        for worker in self.workers if label in self._sampled else ():
             found = self.samples_of(worker, label)
             if len(found.values):
                 yield worker, found
@@ -220,36 +215,30 @@ class Recorded:
         return Samples(times[order], values[order])
 
     @cached_property
-    def accounts(self) -> Mapping[Worker, Sequence[tuple[str, float, int]]]:
-        """The rows of each worker's accounts: label, value, and time in ns."""
-        by_key = {(worker.pid, worker.writer): worker for worker in self.workers}
-        found: dict[Worker, list[tuple[str, float, int]]] = {}
-        frame = self._accounts
-        rows = zip(
-            frame[PID], frame[WRITER], frame[LABEL], frame[MEASUREMENT], _ns(frame), strict=True
-        )
-        for pid, writer, label, value, at_ns in rows:
-            worker = by_key.get((int(pid), self._recordings.get(str(writer), str(writer))))
-            if worker is not None:
-                found.setdefault(worker, []).append((str(label), float(value), int(at_ns)))
-        return found
+    def drops(self) -> Mapping[tuple[Process, str], int]:
+        """The number of dropped observations of each process and reason, as `dropped` has them."""
+        found = self._db.dropped()
+        return {
+            (Process(int(pid), str(writer)), str(reason)): round(count)
+            for (pid, writer, reason), count in zip(found.index, found.to_numpy(), strict=True)
+            if count
+        }
 
     @cached_property
-    def _states(self) -> Mapping[Key, Mapping[str, int]]:
+    def _states(self) -> Mapping[Process, Mapping[str, int]]:
         """The states of each process, and the last known time in it of each."""
-        found: dict[Key, dict[str, int]] = {}
-        ends = self._writers["end"].to_numpy().astype("datetime64[ns]").astype(np.int64)
-        for (pid, writer), state, end_ns in zip(
-            self._writers.index, self._writers["state"], ends, strict=True
-        ):
-            key = int(pid), self._recordings.get(str(writer), str(writer))
-            states = found.setdefault(key, {})
+        found: dict[Process, dict[str, int]] = {}
+        writers = self._db.writers()
+        ends = writers["end"].to_numpy().astype("datetime64[ns]").astype(np.int64)
+        for (pid, writer), state, end_ns in zip(writers.index, writers["state"], ends, strict=True):
+            process = Process(int(pid), str(writer)).named(self._names)
+            states = found.setdefault(process, {})
             states[state] = max(states.get(state, 0), int(end_ns))
         return found
 
     def state(self, worker: Worker) -> str:
         """Return whether a process was `stopped` or `killed`, is `running`, or is `unknown`."""
-        states = self._states.get((worker.pid, worker.writer), {})
+        states = self._states.get(worker.process, {})
         # A forked child has several writers, of which the last one knows its end.
         return next((state for state in (STOPPED, KILLED, RUNNING) if state in states), UNKNOWN)
 
@@ -257,7 +246,7 @@ class Recorded:
         """Return when a process was killed, at the earliest; None if not in the loaded time."""
         if self.state(worker) != KILLED:
             return None
-        at_ns = self._states[worker.pid, worker.writer][KILLED]
+        at_ns = self._states[worker.process][KILLED]
         return at_ns if at_ns - worker.end_ns < _MAX_SILENCE_S * NS_PER_S else None
 
     @cached_property
@@ -271,13 +260,15 @@ class Recorded:
 
     @cached_property
     def complete_until_ns(self) -> int:
-        """The time until which the observations of all processes are known.
+        """The time until which requests would have been observed in all processes.
 
-        A process that has not ended may have recorded more than it has published.
+        A process that has not ended may have recorded more than it has published. After the last
+        sample of all, processes wait for the end of their last requests.
         """
         unended = (RUNNING, UNKNOWN)
         unfinished = [each.end_ns for each in self.workers if self.state(each) in unended]
-        return min([self.end_ns, *unfinished])
+        sampled = [int(times[-1]) for _, (times, _) in self.samples(labels.USER_TIME)]
+        return min([self.end_ns, *unfinished, *([max(sampled)] if sampled else [])])
 
     def known_ns(self, edges_ns: Floats) -> Integers:
         """Return how long at least one process recorded, between each two edges."""
@@ -287,64 +278,22 @@ class Recorded:
         known: Integers = spans.overlap_ns(edges[:-1], edges[1:])
         return known - off.overlap_ns(edges[:-1], edges[1:])
 
-    @cached_property
-    def _recordings(self) -> Mapping[str, str]:
-        """Map the writers of forked children to one for each child."""
-        frame = self._accounts
-        children = frame[(frame[LABEL] == CHILD).to_numpy()]
-        return recordings(
-            {
-                str(writer): int(child)
-                for writer, child in zip(children[WRITER], children[MEASUREMENT], strict=True)
-            }
-        )
 
-    @cached_property
-    def _processes(self) -> Sequence[tuple[Sequence[Key], Integers]]:
-        """The processes of each frame, and for each of its rows the index of its process."""
-        return [_processes(frame, self._recordings) for frame in self._frames]
-
-    @cached_property
-    def _numbers(self) -> Mapping[Key, int]:
-        """The number of each process."""
-        distinct = sorted({key for keys, _ in self._processes for key in keys})
-        return {key: number for number, key in enumerate(distinct)}
-
-
-def _processes(
-    frame: pd.DataFrame, recordings: Mapping[str, str]
-) -> tuple[Sequence[Key], Integers]:
-    codes, names = _codes(frame[WRITER])
-    pids = frame[PID].to_numpy()
-    pid_of = np.zeros(len(names), np.int64)
-    pid_of[codes] = pids
-    if not np.array_equal(pid_of[codes], pids):  # the names of the files do not show the writers
-        pid_of, codes = np.unique(pids, return_inverse=True)
-        names = [""] * len(pid_of)
-    keys = [(int(pid), recordings.get(name, name)) for pid, name in zip(pid_of, names, strict=True)]
-    return keys, codes
-
-
-def _grouped(
-    frame: pd.DataFrame, keys: Sequence[Key], codes: Integers, numbers: Mapping[Key, int]
-) -> Sequence[Durations]:
-    """Return the rows by label, and within each label by process, without nan and inf."""
-    label_codes, names = _codes(frame[LABEL])
-    width = max(len(numbers), 1)
-    kind = np.min_scalar_type(len(names) * width)
-    number = np.array([numbers[key] for key in keys], kind)
-    groups = label_codes.astype(kind) * kind.type(width) + number[codes]
-    values = frame[MEASUREMENT].to_numpy()
-    order = np.argsort(groups, kind="stable")  # by radix, in linear time, up to 16 bits
-    usable = np.isfinite(values)
+def _grouped(rows: Rows) -> Sequence[Durations]:
+    """Return rows by label, and within each label by process, without nan and inf."""
+    width = max(len(rows.processes), 1)
+    kind = np.min_scalar_type(max(len(rows.labels), 1) * width)
+    groups = rows.label_codes.astype(kind) * kind.type(width) + rows.process_codes.astype(kind)
+    order = stable_order(groups)
+    usable = np.isfinite(rows.measurements)
     if not usable.all():
         order, groups = order[usable[order]], groups[usable]
-    ends = np.cumsum(np.bincount(groups, minlength=len(names) * width)).tolist()
-    times, values = _ns(frame)[order], values[order]
+    ends = [0, *np.cumsum(np.bincount(groups, minlength=len(rows.labels) * width)).tolist()]
+    times, values = rows.timepoints_ns[order], rows.measurements[order]
     return [
-        _group(label, [0, *ends][code * width : (code + 1) * width + 1], times, values)
-        for code, label in enumerate(names)
-        if ends[(code + 1) * width - 1] > (ends[code * width - 1] if code else 0)
+        _group(label, ends[code * width : (code + 1) * width + 1], times, values)
+        for code, label in enumerate(rows.labels)
+        if ends[code * width] < ends[(code + 1) * width]
     ]
 
 
@@ -374,14 +323,3 @@ def _gaps(worker: Worker, samples: Samples) -> Iterator[Gap]:
 def _bounds(spans: Iterable[tuple[int, int]]) -> tuple[Integers, Integers]:
     bounds = np.array([*spans], np.int64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1]
-
-
-def _codes(column: pd.Series[Any]) -> tuple[Any, list[str]]:
-    if column.dtype != "category":
-        column = column.astype("category")
-    return column.cat.codes.to_numpy(), [str(each) for each in column.cat.categories]
-
-
-def _ns(frame: pd.DataFrame) -> Integers:
-    times: Integers = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]").view(np.int64)
-    return times

@@ -21,7 +21,7 @@ from aqltelemetry.views.findings.statistics import (
 NAME = "slow worker"
 MIN_COUNT = 100
 """The least number of requests of a route in a worker: 1 % of fewer are none."""
-MIN_SCORE = 8.0
+MIN_SCORE = 5.0
 """Standard errors, requests being independent. They are not, hence the next two limits."""
 MIN_CLUSTERED_SCORE = 2.0
 """Standard errors, parts of time being independent. They are few, so more is seldom reached."""
@@ -56,7 +56,7 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     """Compare each worker with all others of the same route.
 
     For the 99th percentile, and for the median: let u be that quantile of the others' requests. The
-    worker is slower if the share of its own requests above u is larger than theirs by 8 standard
+    worker is slower if the share of its own requests above u is larger than theirs by 5 standard
     errors of two proportions, and by 2 standard errors by parts of time (see `statistics`), if its
     slow requests are in at least 4 of 20 parts of its time, and if its own quantile is 1.5 times
     (1.3 times for the median) as large and 5 ms (1 ms) larger. The first fifth of each worker's
