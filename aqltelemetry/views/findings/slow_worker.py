@@ -29,7 +29,7 @@ MIN_PARTS = 4
 """The least number of parts of time with slow requests: what happens once is another finding."""
 PARTS = 20
 """Into how many parts the time of a worker is divided."""
-MAX_SAMPLE = 50_000
+MAX_SAMPLE = 10_000
 """At most so many requests of a worker are compared, at equal distances: more add no certainty."""
 
 
