@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,24 +14,9 @@ from aqltelemetry.views import html
 from aqltelemetry.views.document import document
 from aqltelemetry.views.strips import strips
 from fakes import EPOCH_NS
+from page_data import EVIL, data_of, write_rows
 
 PAGE = Path(html.__file__).parent / "page"
-EVIL = "</script><img src=x onerror=alert(1)>"
-
-
-def data_of(text: str, name: str) -> Any:
-    """Return the data in a page."""
-    found = re.search(rf'<script type="application/json" id="data-{name}">(.*?)</script>', text)
-    assert found is not None
-    return json.loads(found[1])
-
-
-def _write(directory: Path, rows: list[tuple[float, float, str, int]], prefix: str) -> None:
-    lines = [
-        f"{EPOCH_NS + round(at * 1e9)},{value},{label},{pid}\n" for at, value, label, pid in rows
-    ]
-    text = "Timepoint,Measurement,Label,PID\n" + "".join(lines)
-    (directory / f"{prefix}.1.csv").write_text(text)
 
 
 def _report(db: TelemetryDB) -> str:
@@ -48,7 +32,7 @@ def test_the_page_contains_the_document_and_the_strips(db: TelemetryDB) -> None:
 
 
 def test_no_text_ends_the_element_that_contains_it(tmp_path: Path) -> None:
-    _write(tmp_path, [(0, 1.0, f'"{EVIL}"', 7)], "duration")
+    write_rows(tmp_path, [(0, 1.0, f'"{EVIL}"', 7)], "duration")
     db = TelemetryDB(tmp_path)
     text = html.render_html({**document(db), "directory": EVIL}, strips(db))
     assert data_of(text, "document")["durations"][0]["label"] == EVIL

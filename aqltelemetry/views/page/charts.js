@@ -2,6 +2,7 @@
 
 const RIGHT = 12;
 const PHONE = 600;
+const PAPER_WIDTH = 690;
 const HEIGHTS = { plain: 92, durations: 190 };
 const DASHES = [[], [6, 3], [2, 3]];
 const KIND_COLOURS = { "5xx": "--bad", failed: "--purple", disconnect: "--sky", "4xx": "--warn" };
@@ -27,7 +28,7 @@ function workerLines(strips, values) {
     if (!state.workers.has(workerKey(worker))) return;
     lines.push({
       name: String(worker.pid),
-      values: values(worker),
+      ...values(worker),
       colour: () => workerColour(index),
       dash: workerDash(index),
     });
@@ -42,6 +43,7 @@ function whileAlive(strips, worker, values) {
 }
 
 const sampled = (name) => (strips) => workerLines(strips, (worker) => joined(worker[name]));
+const plain = (name) => (strips) => workerLines(strips, (worker) => ({ values: worker[name] }));
 
 function durationLines(strips) {
   const route = findRoute(strips, state.route);
@@ -88,12 +90,12 @@ const SPECS = [
   },
   {
     id: "worker-rate", title: "Rate", unit: "per second, by worker", of: "worker", format: (v) => `${significant(v, 3)} /s`,
-    lines: (strips) => workerLines(strips, (worker) => whileAlive(strips, worker, perSecond(strips, worker.count))),
+    lines: (strips) => workerLines(strips, (worker) => ({ values: whileAlive(strips, worker, perSecond(strips, worker.count)) })),
   },
-  { id: "worker-p99", title: "p99", unit: "of durations, by worker", of: "worker", format: duration, log: true, lines: (strips) => workerLines(strips, (worker) => worker.p99_s) },
+  { id: "worker-p99", title: "p99", unit: "of durations, by worker", of: "worker", format: duration, log: true, lines: plain("p99_s") },
   { id: "in-flight", title: "In flight", unit: "requests, largest sample", of: "worker", format: (v) => significant(v, 3), lines: sampled("in_flight"), whole: true },
   { id: "lag", title: "Event-loop lag", unit: "largest", of: "worker", format: duration, lines: sampled("lag_max_s") },
-  { id: "gc", title: "GC pauses", unit: "longest", of: "worker", format: duration, lines: (strips) => workerLines(strips, (worker) => worker.gc_pause_max_s), stems: true },
+  { id: "gc", title: "GC pauses", unit: "longest", of: "worker", format: duration, lines: plain("gc_pause_max_s"), stems: true },
   { id: "cpu", title: "CPU", unit: "of one processor", of: "worker", format: (v) => `${significant(v, 3)} %`, lines: sampled("cpu_percent") },
   { id: "rss", title: "Memory", unit: "resident set size", of: "worker", format: bytes, lines: sampled("rss_bytes"), time: true, base2: true },
 ];
@@ -154,7 +156,9 @@ class Strip {
   }
 
   width() {
-    return Math.max(Math.floor(this.root.clientWidth), 200);
+    // While it prints, the window still has the width of the screen.
+    const isPrinting = document.documentElement.classList.contains("printing");
+    return isPrinting ? PAPER_WIDTH : Math.max(Math.floor(this.root.clientWidth), 200);
   }
 
   destroy() {
@@ -467,12 +471,21 @@ function drawMarks(chart) {
   });
 }
 
+const NOTHING = { left: 0, top: 0, width: 0, height: 0 };
+let isChoosing = false;
+
 function chooseSelected(chart) {
   const { left, width } = chart.select;
   if (width < 4) return;
   const chosen = { begin: chart.posToVal(left, "x"), end: chart.posToVal(left + width, "x") };
-  chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-  setRange(snapped(state.shown, chosen));
+  chart.setSelect(NOTHING, false);
+  if (isChoosing) return;
+  // All charts have the same selection: the first one counts, after each has reported its own.
+  isChoosing = true;
+  queueMicrotask(() => {
+    isChoosing = false;
+    chooseRange(chosen);
+  });
 }
 
 /** A finger moves the cursor, and chooses a range if it moves sideways. */
@@ -498,11 +511,11 @@ function touch(chart) {
     const [begin, end] = [Math.min(from, at(event)), Math.max(from, at(event))];
     from = null;
     for (const strip of strips) {
-      if (strip.chart) strip.chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+      if (strip.chart) strip.chart.setSelect(NOTHING, false);
     }
     moveCursor(chart.posToIdx(at(event)));
     if (event.type === "pointerup" && end - begin > 16) {
-      setRange(snapped(state.shown, { begin: chart.posToVal(begin, "x"), end: chart.posToVal(end, "x") }));
+      chooseRange({ begin: chart.posToVal(begin, "x"), end: chart.posToVal(end, "x") });
     }
   };
   chart.over.addEventListener("pointerup", finish);

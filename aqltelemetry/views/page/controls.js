@@ -118,7 +118,7 @@ function drawTotals() {
     ["count", "count", count(found.count)],
     ["rate", "rate", `${rate(found.per_s)} /s`],
     ["errors", "errors", `${count(found.errors)}${found.errors ? share : ""}`],
-    ...TOTALS.map(([key, name]) => [key, name, duration(found[key])]),
+    ...TOTALS.map(([key, name]) => [key, name, `${found.exact || key === "max_s" || !found.count ? "" : "≈ "}${duration(found[key])}`]),
   ];
   byId("totals").replaceChildren(...items.map(([key, name, text]) => {
     const value = element("dd", { textContent: text });
@@ -143,6 +143,9 @@ function fillRoutes() {
   select.value = state.route;
 }
 
+/** Show what is between backticks as code. */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? element("code", { textContent: part }) : part));
+
 const SEVERITIES = { error: "✕", warning: "!", notice: "i" };
 
 function drawFindings() {
@@ -150,7 +153,7 @@ function drawFindings() {
   const items = findings.map((finding) => {
     const badge = element("span", { className: `badge badge-${finding.severity}` }, element("span", { ariaHidden: "true", textContent: SEVERITIES[finding.severity] || "•" }), element("span", { className: "unseen", textContent: `${finding.severity}: ` }));
     const isChosen = state.place && state.place.begin === finding.begin_ms && state.place.end === finding.end_ms;
-    const button = element("button", { type: "button", className: "finding" }, badge, element("span", { className: "finding-text", textContent: finding.text }), element("span", { className: "go", ariaHidden: "true", textContent: "show" }));
+    const button = element("button", { type: "button", className: "finding" }, badge, element("span", { className: "finding-text" }, ...withCode(finding.text)), element("span", { className: "go", ariaHidden: "true", textContent: "show" }));
     if (isChosen) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => showPlace(finding.begin_ms, finding.end_ms, finding.label, finding.pid));
     return element("li", {}, button);
@@ -210,7 +213,7 @@ function drawLives() {
 
 function choose(name, keys) {
   const button = element("button", { type: "button", className: "link", textContent: name });
-  button.setAttribute("aria-label", `draw ${name === "all" ? "all workers" : "no worker"}`);
+  button.setAttribute("aria-label", `draw ${name} of the workers`);
   button.addEventListener("click", () => {
     state.workers = new Set(keys);
     drawWorkers();

@@ -120,18 +120,25 @@ function quantile(buckets, edges, share, longest) {
   return Math.min(low + (high - low) * (position - Math.floor(position)), longest);
 }
 
-/** Samples are rarer than bins: join those that are near each other, leave real gaps. */
+/**
+ * Samples are rarer than bins: join those that are near each other, leave real gaps.
+ * Returns the values of a line, and what the cursor shows: the last sample before it.
+ */
 function joined(values) {
   const known = [];
   values.forEach((value, bin) => { if (value !== null) known.push(bin); });
-  if (known.length < 2) return values;
+  if (known.length < 2) return { values };
   const steps = known.slice(1).map((bin, index) => bin - known[index]).sort((a, b) => a - b);
   const longest = steps[Math.floor(steps.length / 2)] * 3 + 1;
   const found = values.slice();
+  const shown = values.slice();
   for (let index = 1; index < known.length; index += 1) {
     if (known[index] - known[index - 1] <= longest) {
-      for (let bin = known[index - 1] + 1; bin < known[index]; bin += 1) found[bin] = undefined;
+      for (let bin = known[index - 1] + 1; bin < known[index]; bin += 1) {
+        found[bin] = undefined;
+        shown[bin] = values[known[index - 1]];
+      }
     }
   }
-  return found;
+  return { values: found, shown };
 }

@@ -1,6 +1,7 @@
 // Tables: sorted by clicking on a head, filtered, and long ones shown in part.
 
 const FIRST_ROWS = 25;
+const FIRST_SLOWEST = 10;
 const byId = (id) => document.getElementById(id);
 
 function element(name, properties, ...children) {
@@ -72,13 +73,13 @@ class Table {
       this.root.replaceChildren(element("p", { className: "quiet", textContent: this.filter ? "Nothing matches the filter." : this.options.nothing }));
       return;
     }
-    const shown = this.all ? rows : rows.slice(0, FIRST_ROWS);
+    const shown = this.all ? rows : rows.slice(0, this.first());
     const head = element("tr", {}, ...columns.map((column) => this.head(column)));
     const body = shown.map((row) => this.row(columns, row));
     const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
     const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
     scroll.setAttribute("role", "region");
-    scroll.setAttribute("aria-label", this.options.name);
+    scroll.setAttribute("aria-label", `Table: ${this.options.name}`);
     const kept = this.root.querySelector(".scroll");
     const left = kept ? kept.scrollLeft : 0;
     this.root.replaceChildren(scroll, ...this.more(rows.length), this.meanings(columns));
@@ -123,9 +124,13 @@ class Table {
     return made;
   }
 
+  first() {
+    return this.options.first || FIRST_ROWS;
+  }
+
   more(total) {
-    if (total <= FIRST_ROWS) return [];
-    const button = element("button", { type: "button", className: "more", textContent: this.all ? `Show the first ${FIRST_ROWS}` : `Show all ${count(total)}` });
+    if (total <= this.first()) return [];
+    const button = element("button", { type: "button", className: "more", textContent: this.all ? `Show the first ${this.first()}` : `Show all ${count(total)}` });
     button.dataset.key = "more";
     button.addEventListener("click", () => {
       this.all = !this.all;
@@ -201,7 +206,7 @@ function makeTables() {
     cell: (column, row) => (column.key === "state" && row.state ? element("span", { className: `state state-${row.state}`, textContent: row.state }) : null),
   });
   tables.slowest = new Table("slowest-table", {
-    name: "Slowest durations", nothing: "No durations were recorded.",
+    first: FIRST_SLOWEST, name: "Slowest durations", nothing: "No durations were recorded.",
     columns: (rows) => withContent(page.columns.slowest, rows),
     cell: (column, row) => (column.key === "begin" && row.begin
       ? linkButton(moment(Date.parse(row.begin), 1), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid))

@@ -18,12 +18,14 @@ def write(tmp_path: Path) -> Write:
     """Publish rows of seconds after `EPOCH_NS`, value, label and PID."""
 
     def publish(rows: Iterable[Row], prefix: str = "duration", writer: str = "a") -> None:
+        rows = list(rows)
+        pid = rows[0][-1] if rows else 7
         lines = [
             f"{EPOCH_NS + round(at * 1e9)},{value!r},{label},{pid}\n"
             for at, value, label, pid in rows
         ]
         span = enclosing(EPOCH_NS, EPOCH_NS)
-        name = FileName(prefix, *span, 7, writer * 16, 1, 1, 0)
+        name = FileName(prefix, *span, pid, writer * 16, 1, 1, 0)
         text = "Timepoint,Measurement,Label,PID\n" + "".join(lines)
         (tmp_path / str(name)).write_text(text)
 
