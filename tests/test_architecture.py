@@ -48,7 +48,7 @@ SINGLE_HOMES = {
     },
     r"^ *(import|from) pyarrow": {"reading.parsers", "reading.parquet"},
     r"^ *(import|from) rich": {
-        *("views.layout", "views.report", "commands.report"),
+        *("views.layout", "views.report", "commands.report", "commands.diff"),
         *("views.top.help", "views.top.panels", "views.top.table"),
     },
     r"^ *(import|from) textual": {

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "run",
     "report": "report",
     "top": "top",
+    "diff": "diff",
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",
