@@ -39,7 +39,8 @@ def labels() -> list[str]:
     """Return a hundred labels: of routes, their first bytes and errors, and of blocks."""
     routes = [f"/api/{number}/items/{{item_id}} [GET]" for number in range(ROUTES)]
     errors = [f"{route} 5xx" for route in routes[:5]]
-    return [*routes, *(f"{route} ttfb" for route in routes), *errors, *(f"block {n}" for n in "abcde")]
+    first_bytes = [f"{route} ttfb" for route in routes]
+    return [*routes, *first_bytes, *errors, *(f"block {name}" for name in "abcde")]
 
 
 def write(directory: str, files: int) -> None:
@@ -82,7 +83,7 @@ def _publish(directory: str, worker: int, turn: int, begin_ns: int, columns: Any
         Column(Series("duration", label, Kind.NANOSECONDS), *column)
         for label, column in columns.items()
     ]
-    every_s = [begin_ns + second * 10**9 for second in range(0, SPAN_NS // 10**9)]
+    every_s = [begin_ns + second * 10**9 for second in range(SPAN_NS // 10**9)]
     for label in ("user time", "system time", "rss", "gc collections", "requests in flight"):
         values = [float(turn * 60 + second) for second in range(len(every_s))]
         batch_columns.append(Column(Series("runtime", label, Kind.FLOAT), every_s, values))
@@ -123,8 +124,10 @@ def with_duckdb(directory: str) -> Figures:
         FROM read_csv('{directory}/duration.*.csv', header = true, columns = {{
             'Timepoint': 'BIGINT', 'Measurement': 'DOUBLE', 'Label': 'VARCHAR', 'PID': 'BIGINT'
         }}) GROUP BY Label
-    """).fetchall()
-    return {label: [count, *quantiles, largest] for label, count, quantiles, largest in rows}
+    """)
+    assert rows is not None
+    found = rows.fetchall()
+    return {label: [count, *quantiles, largest] for label, count, quantiles, largest in found}
 
 
 def with_pandas(directory: str) -> Figures:
@@ -134,12 +137,9 @@ def with_pandas(directory: str) -> Figures:
     paths = sorted(Path(directory).glob("duration.*.csv"))
     frames = [pd.read_csv(path, dtype=kinds) for path in paths]
     grouped = pd.concat(frames).groupby("Label", observed=True)["Measurement"]
-    quantiles = grouped.quantile(list(QUANTILES)).unstack()
-    counts, largest = grouped.count(), grouped.max()
-    return {
-        label: [counts[label], *quantiles.loc[label].tolist(), largest[label]]
-        for label in counts.index
-    }
+    quantiles = [grouped.quantile(share) for share in QUANTILES]
+    table = pd.concat([grouped.count(), *quantiles, grouped.max()], axis=1)
+    return dict(zip(table.index, table.to_numpy().tolist(), strict=True))
 
 
 CONTENDERS: dict[str, Callable[[str], Figures]] = {
