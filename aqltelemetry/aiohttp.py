@@ -4,11 +4,13 @@
 
     setup(app, "_monitoring")
 
-`setup` describes its options and the labels that it records.
+`setup` describes its options and the labels that it records. `add_routes` shows the recording as
+a part of the application.
 """
 
 from __future__ import annotations
 
 from aqltelemetry.hosts.aiohttp.setup import setup
+from aqltelemetry.hosts.aiohttp.views import add_routes
 
-__all__ = ("setup",)
+__all__ = ("add_routes", "setup")

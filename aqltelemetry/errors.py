@@ -166,6 +166,13 @@ class MissingExtraError(TelemetryError, ImportError):
         self.extra = extra
 
 
+class ViewsError(TelemetryError, RuntimeError):
+    """Raised when the process that shows a recording within a service can't be reached."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the process that shows the recording can't be reached: {reason}")
+
+
 class CommandError(TelemetryError, OSError):
     """Raised when a command can't be run.
 

@@ -47,6 +47,7 @@ _OTHER_VARIABLES = frozenset(
         "NO_EXTENSIONS",
         "TEMPLATE",
         "CI",
+        "TOKEN",
         "BENCH_RESULTS",
         "PLOT",
     )

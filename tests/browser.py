@@ -44,6 +44,7 @@ _AXE_SHA512 = (
     "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 )
 _TIMEOUT_MS = 30_000
+_BLANK = "about:blank"
 
 
 class Visit:
@@ -58,6 +59,7 @@ class Visit:
         self.page = page
         self.errors: list[str] = []
         self.elsewhere: list[str] = []
+        self._url = url
         self._host = urlsplit(url).netloc
         page.set_default_timeout(_TIMEOUT_MS)
         page.on("console", self._on_console)
@@ -100,6 +102,8 @@ class Visit:
 
     def _on_request(self, request: Request) -> None:
         parts = urlsplit(request.url)
+        if not self._host and self._url == _BLANK and request.is_navigation_request():
+            self._host = parts.netloc  # the page that the test goes to
         if parts.scheme not in ("file", "data", "blob") and parts.netloc != self._host:
             self.elsewhere.append(request.url)
 
@@ -112,7 +116,7 @@ class Chromium:
 
     @contextmanager
     def open(
-        self, url: str = "about:blank", *, size: tuple[int, int] = WIDE, **options: Any
+        self, url: str = _BLANK, *, size: tuple[int, int] = WIDE, **options: Any
     ) -> Iterator[Visit]:
         """Open a page, and close it at the end.
 
@@ -122,7 +126,7 @@ class Chromium:
         context = self._browser.new_context(viewport={"width": width, "height": height}, **options)
         try:
             visit = Visit(context.new_page(), url)
-            if url != "about:blank":
+            if url != _BLANK:
                 visit.page.goto(url)
             yield visit
         finally:

@@ -16,6 +16,7 @@ COMMANDS = {
     "report": "report",
     "top": "top",
     "diff": "diff",
+    "serve": "serve",
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",

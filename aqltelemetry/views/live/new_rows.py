@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.observation import SegmentId
-from aqltelemetry.reading.csv_frames import read_rows
+from aqltelemetry.reading.csv_frames import Rows, Wanted, read_rows
 from aqltelemetry.reading.journals import UnpublishedSegment
-from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.file_names import FileName
@@ -90,8 +89,8 @@ class NewRows:
             return
         rows = content.rows[prefix]
         known = before.rows.get(prefix) if before is not None else None
-        new = rows if known is None else rows[_is_new(rows, known)]
-        if len(new):
+        new = rows if known is None else _chosen(rows, _is_new(rows, known))
+        if len(new.columns.pids):
             yield prefix, new
 
     def _new_files(self) -> Iterator[tuple[str, str, str]]:
@@ -110,10 +109,10 @@ class NewRows:
         prefix = published.split(".", 1)[0]
         known = [content.rows[prefix] for content in seen if prefix in content.rows]
         keys = np.concatenate([_keys(rows) for rows in known]) if known else None
-        rows = read_rows(directory, [name], leave_out=_ignore)
-        new = rows if keys is None else rows[~np.isin(_keys(rows), keys)]
-        if len(new):
-            yield prefix, new
+        for rows in read_rows(directory, [name], Wanted(), _ignore):
+            new = rows if keys is None else _chosen(rows, ~np.isin(_keys(rows), keys))
+            if len(new.columns.pids):
+                yield prefix, new
 
     def _seen_of(self, name: FileName) -> list[UnpublishedSegment]:
         ids = (SegmentId(name.writer, number) for number in range(name.first, name.last + 1))
@@ -126,25 +125,43 @@ def _are_final(contents: Sequence[UnpublishedSegment]) -> bool:
 
 def _is_new(rows: Rows, known: Rows) -> _Mask:
     """Return which rows of a segment are not among those of an earlier reading of it."""
-    if list(rows.labels[: len(known.labels)]) == list(known.labels):
+    columns, before = rows.columns, known.columns
+    if list(columns.labels[: len(before.labels)]) == list(before.labels):
         # Rows are grouped by label; new ones are usually the last ones of their label.
-        sizes = np.bincount(rows.label_codes, minlength=len(rows.labels))
+        sizes = np.bincount(columns.label_codes, minlength=len(columns.labels))
         starts = np.cumsum(sizes) - sizes
-        seen = np.bincount(known.label_codes, minlength=len(rows.labels))
-        place = np.arange(len(rows)) - starts[rows.label_codes]
-        is_new: _Mask = place >= seen[rows.label_codes]
-        if np.array_equal(rows.timepoints_ns[~is_new], known.timepoints_ns):
+        seen = np.bincount(before.label_codes, minlength=len(columns.labels))
+        place = np.arange(len(columns.pids)) - starts[columns.label_codes]
+        is_new: _Mask = place >= seen[columns.label_codes]
+        if np.array_equal(columns.timepoints_ns[~is_new], before.timepoints_ns):
             return is_new
     return ~np.isin(_keys(rows), _keys(known))
 
 
 def _keys(rows: Rows) -> _Keys:
     """Return a number for each row that differs for other labels, times or measurements."""
-    labels = np.array([crc32(label.encode(errors="replace")) for label in rows.labels], np.uint64)
-    times = rows.timepoints_ns.view(np.uint64)
-    values = np.ascontiguousarray(rows.measurements, np.float64).view(np.uint64)
+    columns = rows.columns
+    labels = np.array(
+        [crc32(label.encode(errors="replace")) for label in columns.labels], np.uint64
+    )
+    times = columns.timepoints_ns.astype(np.int64).view(np.uint64)
+    values = np.ascontiguousarray(columns.measurements, np.float64).view(np.uint64)
     keys: _Keys = times * _MIXERS[0] ^ values * _MIXERS[1]
-    return keys + labels[rows.label_codes] if len(labels) else keys
+    return keys + labels[columns.label_codes] if len(labels) else keys
+
+
+def _chosen(rows: Rows, mask: _Mask) -> Rows:
+    columns = rows.columns
+    return Rows(
+        columns._replace(
+            timepoints_ns=columns.timepoints_ns[mask],
+            measurements=columns.measurements[mask],
+            label_codes=columns.label_codes[mask],
+            pids=columns.pids[mask],
+        ),
+        rows.writer_codes[mask],
+        rows.writers,
+    )
 
 
 def _ignore(_name: str, _reason: str) -> None:

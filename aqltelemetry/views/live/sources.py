@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
+from aqltelemetry.reading.csv_frames import WRITER, Rows
 from aqltelemetry.reading.database import TelemetryDB
-from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker
+from aqltelemetry.views.live.buckets import Integers
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.live.seconds import KEPT_S
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OLDER_FILES = 20
 
@@ -70,9 +74,12 @@ class Running:
                     yield prefix, _batch_of_rows(rows)
 
     def _note_ends(self, rows: Rows) -> None:
-        ends = rows.of_label(END)
-        for process, value in zip(ends.process_codes, ends.measurements, strict=True):
-            self._ends[rows.processes[process].writer] = STOPPED if value else KILLED
+        columns = rows.columns
+        if END in columns.labels:
+            code = columns.labels.index(END)
+            for row in np.flatnonzero(columns.label_codes == code).tolist():
+                writer = rows.writers[int(rows.writer_codes[row])]
+                self._ends[writer] = STOPPED if columns.measurements[row] else KILLED
 
     def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
         """Return the states of workers, by their accounts and the locks of their journals."""
@@ -97,11 +104,11 @@ class Past:
     """
 
     def __init__(self, db: TelemetryDB) -> None:
-        by_prefix = {prefix: _batch_of_rows(db.rows(prefix)) for prefix in (DURATION, RUNTIME)}
-        self._batches = {
-            prefix: batch.chosen(np.argsort(batch.times_ns, kind="stable"))
-            for prefix, batch in by_prefix.items()
+        frames = {
+            DURATION: db.duration().data_by_process(),
+            RUNTIME: db.runtime().data_by_process(),
         }
+        self._batches = {prefix: _batch_of_frame(frame) for prefix, frame in frames.items()}
         self._at_ns = 0
         writers = db.writers()
         self._states = {
@@ -141,11 +148,41 @@ class Past:
 
 
 def _batch_of_rows(rows: Rows) -> Batch:
+    columns = rows.columns
+    codes, workers = _workers(columns.pids, rows.writer_codes, rows.writers)
     return Batch(
-        rows.timepoints_ns,
-        rows.measurements,
-        rows.label_codes,
-        rows.labels,
-        rows.process_codes,
-        rows.processes,
+        columns.timepoints_ns.astype(np.int64),
+        columns.measurements,
+        columns.label_codes,
+        columns.labels,
+        codes,
+        workers,
     )
+
+
+def _batch_of_frame(frame: pd.DataFrame) -> Batch:
+    """Return the observations of a frame of `data_by_process`, sorted by time."""
+    labels, writers = frame[LABEL].cat, frame[WRITER].cat
+    codes, workers = _workers(
+        frame[PID].to_numpy(), writers.codes.to_numpy(), [str(each) for each in writers.categories]
+    )
+    times_ns = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return Batch(
+        times_ns,
+        frame[MEASUREMENT].to_numpy(),
+        labels.codes.to_numpy(),
+        [str(label) for label in labels.categories],
+        codes,
+        workers,
+    ).chosen(np.argsort(times_ns, kind="stable"))
+
+
+def _workers(
+    pids: Integers, writer_codes: Integers, writers: Sequence[str]
+) -> tuple[Integers, list[Worker]]:
+    """Return each row's worker as an index, and the workers."""
+    if len(writers) == 1 and len(pids) and (pids == pids[0]).all():
+        return np.zeros(len(pids), np.int64), [(int(pids[0]), writers[0])]
+    pairs = pids.astype(np.int64) * len(writers) + writer_codes
+    keys, codes = np.unique(pairs, return_inverse=True)
+    return codes, [(key // len(writers), writers[key % len(writers)]) for key in keys.tolist()]

@@ -4,15 +4,19 @@
 //   report.json                 the report's document
 //   strips?begin=&end=&bins=    strips of a range in ms since the epoch, or of the whole recording
 //   events                      server-sent events named `changed`, after which it asks again
-// While it is paused, or asks already, changes only are noted.
+// While it is paused, or asks already, changes only are noted. While it is hidden, it is not notified.
 
 const LIVE_BINS = 400;
+const SILENCE_MS = 5000;
 
 const live = {
   isPaused: false,
   isAsking: false,
   isStale: false,
   asked: 0,
+  source: null,
+  silence: null, // The timer that says that there is no connection.
+  seen: "", // The last change.
 
   isOn: () => Boolean(page.live),
 
@@ -20,15 +24,41 @@ const live = {
     byId("pause").hidden = false;
     byId("live").hidden = false;
     byId("pause").addEventListener("click", () => this.pause(!this.isPaused));
-    const source = new EventSource("events");
-    source.addEventListener("changed", (event) => {
-      const { error } = JSON.parse(event.data);
-      if (error) this.say("error", error);
-      else this.refresh();
-    });
-    source.addEventListener("error", () => this.say("no connection"));
+    document.addEventListener("visibilitychange", () => this.listen());
     this.say("waiting");
-    this.refresh();
+    this.listen();
+  },
+
+  /** Be notified of changes, unless nobody looks. */
+  listen() {
+    clearTimeout(this.silence);
+    this.silence = null;
+    if (this.source) this.source.close();
+    this.source = null;
+    if (document.hidden) return;
+    this.source = new EventSource("events");
+    this.source.addEventListener("changed", (event) => this.changed(event));
+    // A server may end its response after each event. Only silence means that there is none.
+    const wait = () => {
+      this.silence ??= setTimeout(() => {
+        this.say(this.seen ? "no connection" : "waiting");
+        this.listen();
+      }, SILENCE_MS);
+    };
+    this.source.addEventListener("open", () => clearTimeout(this.silence));
+    this.source.addEventListener("error", wait);
+    wait();
+  },
+
+  changed({ data, lastEventId }) {
+    clearTimeout(this.silence);
+    this.silence = null;
+    const { error } = JSON.parse(data);
+    const change = `${lastEventId} ${data}`;
+    if (error) this.say("error", error);
+    else if (change === this.seen) this.say("live");
+    else this.refresh();
+    this.seen = change;
   },
 
   say(state, text = state) {
@@ -61,6 +91,7 @@ const live = {
       }
     } catch (error) {
       this.say("no connection", error.message);
+      this.seen = ""; // Ask again.
     } finally {
       this.isAsking = false;
     }

@@ -35,7 +35,8 @@ function drawNotes() {
 
 /** Show a new document and new strips of the whole recording. */
 function update(report, found) {
-  const before = new Set(state.overview ? state.overview.workers.map(workerKey) : []);
+  const last = state.overview;
+  const before = new Set(last ? last.workers.map(workerKey) : []);
   for (const worker of found.workers.slice(0, MAX_COLOURS)) {
     if (!before.has(workerKey(worker))) state.workers.add(workerKey(worker));
   }
@@ -43,6 +44,7 @@ function update(report, found) {
   state.overview = found;
   if (!state.range || !live.isOn()) state.shown = found;
   drawAll();
+  if (last && state.range && state.range.end >= last.drawn_end_ms) live.askForRange();
 }
 
 function drawAll() {
