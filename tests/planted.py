@@ -9,17 +9,26 @@ and a few thousand requests, plus the fault that `Recording.fault` describes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from aqltelemetry.observation import RUNTIME
-from recordings import MIB, TICK_S, Fault, Floats, Recording, Route, Worker
+from recordings import MIB, TICK_S, Fault, Floats, Recording, Worker
+from recordings import Route as PlainRoute
 
 _ROUTES = (
     *("/orders/{id} [GET]", "/orders [POST]", "/users/{id} [GET]", "/search [GET]"),
     *("/health [GET]", "/reports/{id} [GET]", "nightly import"),
 )
+
+
+@dataclass(frozen=True)
+class Route(PlainRoute):
+    """A route, of whose requests a share `misses` the cache and lasts four times as long."""
+
+    misses: float = 0.0
 
 
 class _Shape(NamedTuple):
@@ -43,6 +52,7 @@ class _Service:
         spread = rng.uniform(0.02, 0.4)
         whole = int(shape.seconds) + 2
         self._bursts = rng.gamma(1 / spread**2, spread**2, whole)
+        self._moods = _moods(whole, rng.uniform(0, 0.12), rng)
         self.routes = self._routes()
         for number in range(shape.workers):
             self._start(number)
@@ -74,6 +84,7 @@ class _Service:
                 sigma=float(rng.uniform(0.15, 0.7)),
                 tail=float(rng.choice([0, 0.002, 0.005])),
                 outcomes={"4xx": float(rng.uniform(0, 0.04)), "5xx": float(rng.uniform(0, 0.004))},
+                misses=float(rng.choice([0, 0, rng.uniform(0.02, 0.3)])),
                 block="database" if number == 1 else "",
             )
             for number, (label, rate) in enumerate(zip(_ROUTES, per_s, strict=False))
@@ -83,14 +94,19 @@ class _Service:
         rng, seconds = self.rng, self.shape.seconds
         is_late = number > 0 and rng.random() < 0.3
         begin_s = rng.uniform(0, seconds / 2) if is_late else rng.uniform(0, 0.5)
+        if number == 1 and rng.random() < 0.3:  # it is replaced
+            end_s = begin_s + (seconds - begin_s) * rng.uniform(0.3, 0.7)
+            self.recording.add_worker(float(begin_s), float(end_s))
+            begin_s = end_s + rng.uniform(0, 0.5)
         self.recording.add_worker(float(begin_s))
 
     def serve(self) -> Recording:
         """Add the requests and samples of all workers."""
         extra, length = self.rng.uniform(0, 4), self.rng.uniform(0.2, 2)
         for worker in self.recording.workers:
+            part = self.rng.uniform(0.6, 1.4)  # the kernel does not balance connections
             for route in self.routes:
-                self._serve(worker, route, extra, length)
+                self._serve(worker, replace(route, per_s=route.per_s * part), extra, length)
             add_samples(worker, self.rng)
         return self.recording
 
@@ -101,6 +117,18 @@ class _Service:
         requests = worker.serve(route, per_s)
         age_s = requests.begin_s - worker.begin_s
         requests.seconds *= self._slowness(requests.begin_s) * (1 + extra * np.exp(-age_s / length))
+        requests.seconds *= self._moods[requests.begin_s.astype(int)]
+        missed = self.rng.random(len(requests.seconds)) < route.misses
+        requests.seconds[missed] *= 4
+
+
+def _moods(seconds: int, size: float, rng: np.random.Generator) -> Floats:
+    """Return how slow other services are in each second: alike in some ten seconds."""
+    level, levels = 0.0, []
+    for noise in rng.normal(0, size, seconds):
+        level = 0.9 * level + 0.45 * noise
+        levels.append(level)
+    return np.exp(levels)
 
 
 def add_samples(worker: Worker, rng: np.random.Generator) -> None:
@@ -209,7 +237,7 @@ def _long_tail(service: _Service) -> Fault:
     _, route = _one(service)
     for worker in service.recording.workers:
         for requests in worker.requests:
-            if requests.route is route:
+            if requests.route.label == route.label:
                 is_slow = service.rng.random(len(requests.seconds)) < 0.03
                 requests.seconds[is_slow] *= service.rng.uniform(50, 100)
     return Fault("long tail", 0, service.shape.seconds, route.label)
@@ -246,10 +274,10 @@ def _slow_block(service: _Service) -> Fault:
     _, route = _one(service)
     for worker in service.recording.workers:
         for requests in worker.requests:
-            if requests.route is route:
+            if requests.route.label == route.label:
                 requests.route = Route(route.label, median_s=route.median_s, block="payment api")
                 is_slow = service.rng.random(len(requests.seconds)) < 0.02
-                requests.seconds[is_slow] *= service.rng.uniform(10, 20)
+                requests.seconds[is_slow] *= service.rng.uniform(30, 60)
     return Fault("slow block", 0, service.shape.seconds, route.label, None, "payment api")
 
 
@@ -268,7 +296,7 @@ def _error_burst(service: _Service) -> Fault:
     share = service.rng.uniform(0.3, 0.8)
     for worker in service.recording.workers:
         for requests in worker.requests:
-            if requests.route is route:
+            if requests.route.label == route.label:
                 within = (requests.end_s >= begin_s) & (requests.end_s < end_s)
                 within &= service.rng.random(len(within)) < share
                 at_s, seconds = requests.end_s[within], requests.seconds[within]
@@ -281,7 +309,7 @@ def _errors(service: _Service) -> Fault:
     share = service.rng.uniform(0.1, 0.5)
     for worker in service.recording.workers:
         for requests in worker.requests:
-            if requests.route is route:
+            if requests.route.label == route.label:
                 failed = service.rng.random(len(requests.seconds)) < share
                 at_s, seconds = requests.end_s[failed], requests.seconds[failed]
                 worker.observe("duration", f"{route.label} 5xx", at_s, seconds)
@@ -365,7 +393,7 @@ def _one(service: _Service) -> tuple[Worker, Route]:
 
 def _long(worker: Worker, route: Route) -> float:
     """Return a time that is long for the requests of a route."""
-    (seconds,) = (each.seconds for each in worker.requests if each.route is route)
+    (seconds,) = (each.seconds for each in worker.requests if each.route.label == route.label)
     return max(0.2, 2 * float(np.quantile(seconds, 0.99)))
 
 
@@ -380,7 +408,7 @@ def _part(service: _Service, least: float, most: float) -> tuple[float, float]:
 def _scale(service: _Service, route: Route, factor: float, begin_s: float, end_s: float) -> None:
     for worker in service.recording.workers:
         for requests in worker.requests:
-            if requests.route is route:
+            if requests.route.label == route.label:
                 requests.scale(factor, begin_s, end_s)
 
 

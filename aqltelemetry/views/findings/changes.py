@@ -49,12 +49,12 @@ class _Change(NamedTuple):
 def _find_slower(recorded: Recorded) -> Iterator[Finding]:
     """Look for a time from which on, or during which, the median of a route is higher.
 
-    The time of the route is divided into 12 to 60 bins of at least 20 requests on average. Of the
-    logarithms of their medians, the segment that is higher than the others
-    (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 and 1 ms, and
-    must not begin with the recording. At most 100,000 requests of a route are looked at,
-    at equal distances; the printed medians are those of all. Routes that became slower at the
-    same time are one finding, of the route that lost most time, requests before blocks.
+    Requests count when they begin. The time of the route is divided into 12 to 60 bins of at least
+    20 requests on average. Of the logarithms of their medians, the segment that is higher than the
+    others (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 and 1 ms,
+    and must not begin with the recording. At most 100,000 requests of a route are looked at, at
+    equal distances; the printed medians are those of all. Routes that became slower at the same
+    time are one finding, of the route that lost most time, requests before blocks.
     """
     found = [(route, change) for route in recorded.routes if (change := _slower(route))]
     # A block takes a part of its request's time: the request comes first.
@@ -70,13 +70,15 @@ def _find_slower(recorded: Recorded) -> Iterator[Finding]:
 def _slower(route: Durations) -> _Change | None:
     step = max(len(route) // MAX_SAMPLE, 1)
     ends_ns, seconds = route.chosen(slice(None, None, step))
+    # By their begin: what ends last, after the last client has gone, are the longest requests.
+    begins_ns = ends_ns - (seconds * NS_PER_S).astype(np.int64)
     bins = min(len(seconds) // MIN_PER_BIN, MAX_BINS)
     if bins < MIN_BINS or route.is_connection:
         return None
-    order = np.argsort(ends_ns, kind="stable")
-    ends_ns, seconds = ends_ns[order], seconds[order]
-    edges = np.linspace(ends_ns[0], ends_ns[-1] + 1, bins + 1).astype(np.int64)
-    bounds = np.searchsorted(ends_ns, edges)
+    order = np.argsort(begins_ns, kind="stable")
+    begins_ns, seconds = begins_ns[order], seconds[order]
+    edges = np.linspace(begins_ns[0], begins_ns[-1] + 1, bins + 1).astype(np.int64)
+    bounds = np.searchsorted(begins_ns, edges)
     filled = np.flatnonzero(np.diff(bounds) >= MIN_PER_BIN // 4)
     medians = np.array([np.median(seconds[bounds[at] : bounds[at + 1]]) for at in filled])
     if len(filled) < MIN_BINS or medians.min() <= 0:
@@ -84,7 +86,7 @@ def _slower(route: Durations) -> _Change | None:
     found = raised_segment(np.log(medians), MIN_CHANGED_BINS, least_noise=0.02)
     if found is None or found.begin == 0 or found.score < MIN_SCORE:
         return None
-    return _exact(route, Samples(ends_ns, seconds), edges, filled, found)
+    return _exact(route, Samples(begins_ns, seconds), edges, filled, found)
 
 
 def _exact(
@@ -96,7 +98,7 @@ def _exact(
     end_ns = int(sample.times_ns[-1])
     if not lasts:
         end_ns = _turn(sample, middle, edges, filled[found.end], -1)
-    within = (route.ends_ns >= begin_ns) & (route.ends_ns <= end_ns)
+    within = (route.begins_ns >= begin_ns) & (route.begins_ns <= end_ns)
     after_s, before_s = np.median(route.seconds[within]), np.median(route.seconds[~within])
     if after_s < max(MIN_SLOWER * before_s, before_s + MIN_SLOWER_S):
         return None
@@ -116,7 +118,7 @@ def _turn(sample: Samples, middle: float, edges: np.ndarray, number: int, sign: 
 
 
 def _lost_s(route: Durations, change: _Change) -> float:
-    within = (route.ends_ns >= change.begin_ns) & (route.ends_ns <= change.end_ns)
+    within = (route.begins_ns >= change.begin_ns) & (route.begins_ns <= change.end_ns)
     return (change.within - change.before) * float(np.count_nonzero(within))
 
 

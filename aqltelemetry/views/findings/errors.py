@@ -33,9 +33,8 @@ MIN_BURST_FACTOR = 5.0
 """How many times the share of errors in the rest of the time the share in a burst is at least."""
 MIN_MORE = 0.05
 """How much larger the share of errors in a burst is at least."""
-MIN_SCORE = 8.0
-"""Standard errors: of some 45,000 segments of noise, the highest reaches about 5, and errors come
-in clusters."""
+MIN_SCORE = 6.0
+"""Standard errors: of some 45,000 segments of noise, the highest reaches about 4.5."""
 MAX_BURST = 0.5
 """A burst is at most this part of the time: more is the usual state."""
 
@@ -43,11 +42,11 @@ MAX_BURST = 0.5
 def _find_bursts(recorded: Recorded) -> Iterator[Finding]:
     """Look for a time in which the share of an outcome of a route is far above the rest.
 
-    The time is divided into at most 300 bins of at least a second. The segment of adjacent bins,
-    up to half of the time, with the largest score (x - n p) / sqrt(n p (1 - p)) is taken: x errors
-    of n requests inside, p the share outside, and at least one of the requests outside. This is the
-    scan statistic of Kulldorff, "A spatial scan statistic", 1997, in one dimension, with the normal
-    approximation. The score must be 8, x at least 10, x / n at least 5 p and p + 0.05.
+    The time is divided into at most 300 bins of at least a second. The segment of adjacent
+    bins, up to half of the time, is taken for which sqrt(2 log(L / L0)) is the largest. L is the
+    likelihood of the errors with one share inside and one outside, L0 that with the same share
+    everywhere: the scan statistic of Kulldorff, "A spatial scan statistic", 1997, in one dimension.
+    It must be 6, with at least 10 errors inside, and a share 5 times that outside, and 0.05 larger.
     """
     bins = int(min(max((recorded.end_ns - recorded.begin_ns) / NS_PER_S, 1), MAX_BINS))
     edges = np.linspace(recorded.begin_ns, recorded.end_ns + 1, bins + 1)
@@ -69,21 +68,27 @@ def _burst(
     fits = ends - begins <= max(bins * MAX_BURST, 1)
     begins, ends = begins[fits], ends[fits]
     inside, requests = errors[ends] - errors[begins], counts[ends] - counts[begins]
-    rest = np.maximum(counts[-1] - requests, 1)
-    usual = np.maximum((errors[-1] - inside) / rest, 1 / rest)
-    share = inside / np.maximum(requests, 1)
-    spread = np.sqrt(np.maximum(requests * usual * np.maximum(1 - usual, 0), 1e-9))
-    score = (inside - requests * usual) / spread
+    outside, rest = errors[-1] - inside, counts[-1] - requests
+    share, usual = inside / np.maximum(requests, 1), outside / np.maximum(rest, 1)
     holds = (
         (inside >= MIN_BURST) & (share >= MIN_BURST_FACTOR * usual) & (share >= usual + MIN_MORE)
     )
-    score = np.where(holds, score, 0)
+    gain = _likelihood(inside, requests) + _likelihood(outside, rest)
+    gain -= _likelihood(errors[-1:], counts[-1:])
+    score = np.where(holds, np.sqrt(2 * np.maximum(gain, 0)), 0)
     best = int(np.argmax(score))
     if score[best] < MIN_SCORE:
         return None
     return _burst_finding(
         recorded, route, outcome, failed, (edges[begins[best]], edges[ends[best]])
     )
+
+
+def _likelihood(errors: Floats, counts: Floats) -> Floats:
+    """Return the logarithm of the largest likelihood of so many errors of so many requests."""
+    good, total = counts - errors, np.maximum(counts, 1)
+    logs = [part * np.log(np.maximum(part, 1) / total) for part in (errors, good)]
+    return np.asarray(logs[0] + logs[1])
 
 
 def _sums(durations: Durations, edges: Floats) -> Floats:

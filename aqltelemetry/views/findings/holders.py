@@ -21,11 +21,12 @@ MIN_RUNS = 3
 
 
 class Holder(NamedTuple):
-    """A block that holds the event loop: its label, how often it did, and the longest time."""
+    """A block that holds the event loop: its label, how often, how long at most, and when."""
 
     label: str
     runs: int
     longest_s: float
+    intervals: Intervals
 
 
 def lag_intervals(recorded: Recorded, worker: Worker) -> tuple[Intervals, float]:
@@ -69,4 +70,4 @@ def _held(own: Durations, lags: Intervals) -> tuple[float, Holder | None]:
     if of_lags < MIN_HELD * lags.total_ns:
         return total_s, None
     longest_s = float(own.seconds[long][held].max())
-    return total_s, Holder(own.label, runs, longest_s)
+    return total_s, Holder(own.label, runs, longest_s, during)

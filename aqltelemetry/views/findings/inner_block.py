@@ -23,9 +23,9 @@ MIN_SLOW = 20
 """How many of the slowest are looked at, at least."""
 MAX_SLOW = 200
 """How many of the slowest are looked at, at most, at equal distances."""
-MIN_FACTOR = 8.0
-"""How many times the median the slowest must be, in the median; and the block, its own median. The
-slowest 1 % of a healthy route last some 3 to 6 medians, in whatever they do."""
+MIN_FACTOR = 20.0
+"""How many times the median the slowest must be, in the median; and the block, its own median: as
+for a long tail. The slowest 1 % of a healthy route last 3 to 15 medians, in whatever they do."""
 MIN_EXCESS_S = 0.01
 """How much longer than the median the slowest must be, in the median."""
 MIN_EXPLAINED = 0.7
@@ -47,11 +47,11 @@ class _Slow(NamedTuple):
 def _find(recorded: Recorded) -> Iterator[Finding]:
     """Look for a block that takes the time of the slowest requests of a route.
 
-    The slowest are 1 % of the requests, 20 at least; in the median they last 8 times the median
+    The slowest are 1 % of the requests, 20 at least; in the median they last 20 times the median
     of all, and 10 ms longer. A block explains a request if a single run of it, in the same
     process and within the time of the request, takes 70 % of the time by which the request
     exceeds the median. It must explain 80 % of the slowest, run 0.9 times for each request in
-    the processes of the route, and have lasted 8 times its own median in them. At most 200 of the
+    the processes of the route, and have lasted 20 times its own median in them. At most 200 of the
     slowest are looked at, and none of a worker for which `slowest requests` knows a cause.
     """
     known = {(each.slow.route.label, each.slow.worker.number) for each in recorded.once(matches)}

@@ -31,12 +31,18 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     p99 / p50 is at least 20, with p99 at its lower limit for any distribution, 3.1 standard
     errors of the binomial distribution below (see `statistics.least_quantile`), and p99 is at
     least 50 ms. The first fifth of each worker's time, at most 10 s, does not count for that.
+    If a route has a long tail, blocks are not named: their tails are those of requests.
     """
+    found = []
     for route in recorded.routes:
         if len(route) >= MIN_COUNT and not route.is_connection:
             p99_s = float(np.quantile(route.seconds, 0.99))
             if p99_s >= max(MIN_FACTOR * route.median_s, MIN_P99_S) and _is_sure(recorded, route):
-                yield _finding(route, p99_s)
+                found.append((route, p99_s))
+    has_requests = any(route.is_request for route, _ in found)
+    for route, p99_s in found:
+        if route.is_request or not has_requests:
+            yield _finding(route, p99_s)
 
 
 def _is_sure(recorded: Recorded, route: Durations) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import wording
 from aqltelemetry.views.findings.finding import Finding, Severity
-from aqltelemetry.views.findings.recorded import Durations, Floats, Recorded, Worker
+from aqltelemetry.views.findings.recorded import Durations, Floats, Integers, Recorded, Worker
 from aqltelemetry.views.findings.rule import Rule
 from aqltelemetry.views.findings.statistics import (
     clustered_score,
@@ -27,6 +27,11 @@ MIN_CLUSTERED_SCORE = 2.0
 """Standard errors, parts of time being independent. They are few, so more is seldom reached."""
 MIN_PARTS = 4
 """The least number of parts of time with slow requests: what happens once is another finding."""
+MIN_LIFE = 0.5
+"""What part of the others' median time a worker must have lived, or else `MIN_LIFE_S`: one that was
+just started is slow, as all of them were."""
+MIN_LIFE_S = 60.0
+"""A worker that lived for so many seconds is compared in any case."""
 PARTS = 20
 """Into how many parts the time of a worker is divided."""
 MAX_SAMPLE = 10_000
@@ -47,20 +52,33 @@ LEVELS = (_Level(0.99, "p99", 1.5, 0.005), _Level(0.5, "median", 1.3, 0.001))
 
 
 class _Sample(NamedTuple):
+    """Requests of a worker after its warm-up: when each ended, and how long it took."""
+
     worker: Worker
+    ends_ns: Integers
     seconds: Floats
-    parts: Any
+
+    def during(self, worker: Worker) -> _Sample:
+        """Return those in the time of a worker after its warm-up."""
+        within = (self.ends_ns >= worker.settled_ns) & (self.ends_ns <= worker.end_ns)
+        return self._replace(ends_ns=self.ends_ns[within], seconds=self.seconds[within])
+
+    def parts(self, worker: Worker) -> Integers:
+        """Return for each the part of the time of a worker."""
+        width_ns = (worker.end_ns - worker.settled_ns) // PARTS + 1
+        return (self.ends_ns - worker.settled_ns) // width_ns
 
 
 def _find(recorded: Recorded) -> Iterator[Finding]:
     """Compare each worker with all others of the same route.
 
-    For the 99th percentile, and for the median: let u be that quantile of the others' requests. The
-    worker is slower if the share of its own requests above u is larger than theirs by 5 standard
-    errors of two proportions, and by 2 standard errors by parts of time (see `statistics`), if its
-    slow requests are in at least 4 of 20 parts of its time, and if its own quantile is 1.5 times
-    (1.3 times for the median) as large and 5 ms (1 ms) larger. The first fifth of each worker's
-    time, at most 10 s, does not count.
+    For the 99th percentile, and for the median: let u be that quantile of the others' requests
+    during the worker's time. The worker is slower if the share of its own requests above u is
+    larger than theirs by 5 standard errors of two proportions, and by 2 standard errors by parts of
+    time (see `statistics`), if its slow requests are in at least 4 of 20 parts of its time, and if
+    its own quantile is 1.5 times (1.3 times for the median) as large and 5 ms (1 ms) larger. The
+    first fifth of each worker's time, at most 10 s, does not count, and neither does a worker that
+    lived for less than a minute and less than half as long as the others.
 
     The comparison with a quantile of a control sample is that of Mathisen, "A method of testing the
     hypothesis that two samples are from the same population", 1943.
@@ -69,8 +87,10 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     for route in recorded.routes:
         if not route.is_connection and len(route.parts) > 1:
             samples = [*_samples(recorded, route)]
-            for sample in samples if len(samples) > 1 else ():
-                finding = _compared(route, sample, [each for each in samples if each is not sample])
+            for sample in samples:
+                others = [each.during(sample.worker) for each in samples if each is not sample]
+                others = [each for each in others if len(each.seconds) >= MIN_COUNT]
+                finding = _compared(route, sample, others) if others else None
                 if finding is not None:
                     slow.setdefault(sample.worker.number, []).append(finding)
     for findings in slow.values():
@@ -78,29 +98,34 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
 
 
 def _samples(recorded: Recorded, route: Durations) -> Iterator[_Sample]:
+    usual_s = float(np.median([worker.seconds for worker in recorded.workers]))
     for worker in recorded.workers:
+        if worker.seconds < min(MIN_LIFE * usual_s, MIN_LIFE_S):
+            continue
         own = route.of(worker.number)
         step = slice(None, None, max(len(own) // MAX_SAMPLE, 1))
-        ends_ns, seconds = own.chosen(step)
-        settled_ns = ends_ns - worker.settled_ns
-        is_settled = settled_ns > seconds * NS_PER_S
-        if np.count_nonzero(is_settled) >= MIN_COUNT:
-            width_ns = (worker.end_ns - worker.settled_ns) // PARTS + 1
-            yield _Sample(worker, seconds[is_settled], settled_ns[is_settled] // width_ns)
+        sample = _Sample(worker, *own.chosen(step))
+        is_settled = sample.ends_ns - worker.settled_ns > sample.seconds * NS_PER_S
+        sample = _Sample(worker, sample.ends_ns[is_settled], sample.seconds[is_settled])
+        if len(sample.seconds) >= MIN_COUNT:
+            yield sample
 
 
 def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Finding | None:
     theirs = np.concatenate([other.seconds for other in others])
-    parts = np.concatenate([other.parts + PARTS * at for at, other in enumerate(others)])
+    parts = one.parts(one.worker)
+    their_parts = np.concatenate(
+        [other.parts(one.worker) + PARTS * at for at, other in enumerate(others)]
+    )
     for level in LEVELS:
         limit = float(np.quantile(theirs, level.quantile))
         own = float(np.quantile(one.seconds, level.quantile))
         if own < max(level.factor * limit, limit + level.least_s):
             continue
         is_above = one.seconds > limit
-        above = share_by_bins(is_above, one.parts, PARTS)
-        others_above = share_by_bins(theirs > limit, parts, PARTS * len(others))
-        repeated = np.count_nonzero(np.bincount(one.parts[is_above], minlength=PARTS) > 1)
+        above = share_by_bins(is_above, parts, PARTS)
+        others_above = share_by_bins(theirs > limit, their_parts, PARTS * len(others))
+        repeated = np.count_nonzero(np.bincount(parts[is_above], minlength=PARTS) > 1)
         if (
             repeated >= MIN_PARTS
             and difference_score(above, others_above) >= MIN_SCORE
@@ -110,12 +135,17 @@ def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Find
     return None
 
 
+def _during(route: Durations, worker: Worker) -> Floats:
+    within = (route.ends_ns >= worker.begin_ns) & (route.ends_ns <= worker.end_ns)
+    return route.seconds[within]
+
+
 def _finding(
     route: Durations, worker: Worker, others: Sequence[Worker], level: _Level
 ) -> Finding | None:
     """Return the finding with the exact figures of all requests."""
     own = route.of(worker.number).seconds
-    theirs = np.concatenate([route.of(other.number).seconds for other in others])
+    theirs = np.concatenate([_during(route.of(other.number), worker) for other in others])
     figures = {"count": float(len(own)), "siblings": float(len(others))}
     for name, quantile in (("p50", 0.5), ("p99", 0.99)):
         figures[f"{name}_s"] = float(np.quantile(own, quantile))

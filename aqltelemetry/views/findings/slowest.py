@@ -11,7 +11,7 @@ import numpy as np
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels, wording
 from aqltelemetry.views.findings.finding import Finding, Severity
-from aqltelemetry.views.findings.holders import Holder, holder, lag_intervals
+from aqltelemetry.views.findings.holders import holder, lag_intervals
 from aqltelemetry.views.findings.intervals import Intervals, merged
 from aqltelemetry.views.findings.recorded import Durations, Integers, Recorded, Worker
 from aqltelemetry.views.findings.rule import Rule
@@ -44,9 +44,12 @@ FULL_PERCENT = 95.0
 
 
 class _Cause(NamedTuple):
+    """A cause: its name, when it was there, the longest time, and the block that is it."""
+
     name: str
     intervals: Intervals
     longest_s: float
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +87,22 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
 
     The slowest are 1 % of the route's requests in that worker, 20 at least; they must exceed
     the median by 10 ms and by the median itself, in the median. A cause explains a request if it
-    overlaps at least half of the time by which the request exceeds the median. Causes are pauses
-    of the collector of 1 ms or more, lags of the event loop of 10 ms or more, and times between
-    samples of which the processor time was 95 % of one processor or more.
+    overlaps at least half of the time by which the request exceeds the median. Causes are, in this
+    order, pauses of the collector of 1 ms or more; runs of the block or request that holds the
+    event loop, if there is one (see `holders`); lags of the event loop of 10 ms or more; and times
+    between samples of which the processor time was 95 % of one processor or more.
 
     A cause that explains half of the slowest, by three events or more, is a finding if the share
-    of the other requests that it meets is at most a third of that. The first cause of the list
-    that explains as much as any other, within 10 %, is named. So is the block that holds the event
-    loop (see `holders`). If routes have the same cause, one finding names the route that it
-    explains most requests of.
+    of the other requests that it meets is at most a third of that. The first cause in this order
+    that explains as much as any other, within 10 %, is named. If routes have the same cause,
+    one finding names the route with the most requests.
     """
     by_cause: dict[tuple[int, str], list[Match]] = {}
     for match in recorded.once(matches):
         by_cause.setdefault((match.slow.worker.number, match.cause.name), []).append(match)
     for same in by_cause.values():
         same.sort(key=lambda match: (not match.slow.route.is_request, -match.slow.count))
-        yield _finding(recorded, same)
+        yield _finding(same)
 
 
 def matches(recorded: Recorded) -> list[Match]:
@@ -121,6 +124,9 @@ def _causes(recorded: Recorded, worker: Worker) -> Iterator[_Cause]:
     ends, lengths = times[long], pauses[long]
     begins = ends - (lengths * NS_PER_S).astype(np.int64)
     yield _Cause(labels.GC_PAUSE, merged(begins, ends), float(lengths.max(initial=0)))
+    block = holder(recorded, worker)
+    if block is not None:
+        yield _Cause(block.label, block.intervals, block.longest_s, block.label)
     lags, longest_s = lag_intervals(recorded, worker)
     yield _Cause(labels.EVENT_LOOP_LAG, lags, longest_s)
     times, percent = recorded.samples_of(worker, labels.CPU_PERCENT)
@@ -156,7 +162,8 @@ def _slowest(route: Durations, worker: Worker) -> _Slow | None:
 
 
 def _best(slow: _Slow, causes: Sequence[_Cause]) -> Match | None:
-    matches = [match for cause in causes if (match := _match(slow, cause)) is not None]
+    others = [cause for cause in causes if cause.block != slow.route.label]
+    matches = [match for cause in others if (match := _match(slow, cause)) is not None]
     most = max((match.share for match in matches), default=0.0)
     return next((match for match in matches if match.share >= most - 0.1), None)
 
@@ -173,16 +180,13 @@ def _match(slow: _Slow, cause: _Cause) -> Match | None:
     return Match(slow, cause, share, other_share, events)
 
 
-def _finding(recorded: Recorded, same: Sequence[Match]) -> Finding:
+def _finding(same: Sequence[Match]) -> Finding:
     match = same[0]
     slow, worker = match.slow, match.slow.worker
-    found = holder(recorded, worker) if match.cause.name != labels.CPU_PERCENT else None
-    if found is not None and match.cause.name == labels.GC_PAUSE:
-        found = None
     part = "slowest 1 %" if slow.count > MIN_SLOW else f"{MIN_SLOW} slowest"
     text = (
         f"{wording.share(match.share)} of the {part} of {slow.route.label} in worker "
-        f"{worker.pid} overlap {_what(match.cause, found)}"
+        f"{worker.pid} overlap {_what(match.cause)}"
     )
     # A block overlaps whatever its request does.
     others = [each.slow.route.label for each in same[1:] if each.slow.route.is_request]
@@ -194,7 +198,7 @@ def _finding(recorded: Recorded, same: Sequence[Match]) -> Finding:
         "slowest": float(slow.count),
         "slowest_p50_s": float(np.median(slow.ends_ns - slow.begins_ns)) / NS_PER_S,
         "p50_s": slow.median_s,
-        "longest_s": match.cause.longest_s if found is None else found.longest_s,
+        "longest_s": match.cause.longest_s,
         "routes": float(len(same)),
     }
     return Finding(
@@ -210,13 +214,10 @@ def _finding(recorded: Recorded, same: Sequence[Match]) -> Finding:
     )
 
 
-def _what(cause: _Cause, found: Holder | None) -> str:
+def _what(cause: _Cause) -> str:
     longest = wording.duration(cause.longest_s)
-    if found is not None:
-        return (
-            f"`{found.label}`, which held its event loop for up to "
-            f"{wording.duration(found.longest_s)}"
-        )
+    if cause.block:
+        return f"`{cause.block}`, which held its event loop for up to {longest}"
     texts: Mapping[str, str] = {
         labels.GC_PAUSE: f"pauses of the garbage collector of up to {longest}",
         labels.EVENT_LOOP_LAG: f"times in which its event loop was held, for up to {longest}",
