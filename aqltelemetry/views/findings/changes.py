@@ -28,6 +28,8 @@ MIN_SCORE = 6.0
 """Standard errors: of some 1,800 segments of noise, the highest reaches about 4."""
 MIN_SLOWER = 1.3
 """The least factor between medians: daily trends and warm caches change less within a recording."""
+MIN_SLOW_FOR_A_TIME = 1.5
+"""The least factor where the median falls again: for some seconds, other services are often slow."""
 MIN_SLOWER_S = 0.001
 """The least difference of medians in seconds."""
 MAX_SAMPLE = 100_000
@@ -51,8 +53,8 @@ def _find_slower(recorded: Recorded) -> Iterator[Finding]:
 
     Requests count when they begin. The time of the route is divided into 12 to 60 bins of at least
     20 requests on average. Of the logarithms of their medians, the segment that is higher than the
-    others (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 and 1 ms,
-    and must not begin with the recording. At most 100,000 requests of a route are looked at, at
+    others (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 (1.5 if it
+    falls again) and 1 ms, and must not begin with the recording. At most 100,000 requests of a route are looked at, at
     equal distances; the printed medians are those of all. Routes that became slower at the same
     time are one finding, of the route that lost most time, requests before blocks.
     """
@@ -100,7 +102,8 @@ def _exact(
         end_ns = _turn(sample, middle, edges, filled[found.end], -1)
     within = (route.begins_ns >= begin_ns) & (route.begins_ns <= end_ns)
     after_s, before_s = np.median(route.seconds[within]), np.median(route.seconds[~within])
-    if after_s < max(MIN_SLOWER * before_s, before_s + MIN_SLOWER_S):
+    factor = MIN_SLOWER if lasts else MIN_SLOW_FOR_A_TIME
+    if after_s < max(factor * before_s, before_s + MIN_SLOWER_S):
         return None
     return _Change(begin_ns, end_ns, lasts, float(before_s), float(after_s))
 

@@ -76,9 +76,10 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     during the worker's time. The worker is slower if the share of its own requests above u is
     larger than theirs by 5 standard errors of two proportions, and by 2 standard errors by parts of
     time (see `statistics`), if its slow requests are in at least 4 of 20 parts of its time, and if
-    its own quantile is 1.5 times (1.3 times for the median) as large and 5 ms (1 ms) larger. The
-    first fifth of each worker's time, at most 10 s, does not count, and neither does a worker that
-    lived for less than a minute and less than half as long as the others.
+    its own quantile is 1.5 times (1.3 times for the median) as large and 5 ms (1 ms) larger, over
+    all of its time and over the second half. The first fifth of each worker's time, at most 10 s,
+    does not count, and neither does a worker that lived for less than a minute and less than half
+    as long as the others.
 
     The comparison with a quantile of a control sample is that of Mathisen, "A method of testing the
     hypothesis that two samples are from the same population", 1943.
@@ -118,9 +119,11 @@ def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Find
         [other.parts(one.worker) + PARTS * at for at, other in enumerate(others)]
     )
     for level in LEVELS:
-        limit = float(np.quantile(theirs, level.quantile))
-        own = float(np.quantile(one.seconds, level.quantile))
-        if own < max(level.factor * limit, limit + level.least_s):
+        q = level.quantile
+        limit = float(np.quantile(theirs, q))
+        least = max(level.factor * limit, limit + level.least_s)
+        late = one.seconds[parts >= PARTS // 2]
+        if not len(late) or min(np.quantile(one.seconds, q), np.quantile(late, q)) < least:
             continue
         is_above = one.seconds > limit
         above = share_by_bins(is_above, parts, PARTS)

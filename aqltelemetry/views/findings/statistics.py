@@ -52,8 +52,8 @@ def raised_segment(values: Floats, least_bins: int, *, least_noise: float = 0.0)
     This is the segment of circular binary segmentation (Olshen et al., "Circular binary
     segmentation for the analysis of array-based DNA copy number data", 2004): of all segments, the
     one with the largest difference between the means inside and outside, in standard errors.
-    The noise of a bin is the largest of three robust estimates: from differences of
-    neighbours, from differences of every second bin, and from what remains without the step.
+    The noise of a bin is the largest of four robust estimates: from differences of bins
+    that are 1, 2 and 4 bins apart, and from what remains without the step.
 
     None if the segment is not a step: at both of its ends that are not ends of the recording, at
     least 70 % of the difference must be between the medians of three bins before and after; at most
@@ -91,7 +91,7 @@ def raised_segment(values: Floats, least_bins: int, *, least_noise: float = 0.0)
 
 
 def _noise(values: Floats) -> float:
-    return max(scale(values[lag:] - values[:-lag]) / math.sqrt(2) for lag in (1, 2))
+    return max(scale(values[lag:] - values[:-lag]) / math.sqrt(2) for lag in (1, 2, 4))
 
 
 def _highest(values: Floats, least_bins: int) -> tuple[int, int]:
