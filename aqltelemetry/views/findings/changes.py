@@ -29,7 +29,7 @@ MIN_SCORE = 6.0
 MIN_SLOWER = 1.3
 """The least factor between medians: daily trends and warm caches change less within a recording."""
 MIN_SLOW_FOR_A_TIME = 1.5
-"""The least factor where the median falls again: for some seconds, other services are often slow."""
+"""The least factor where the median falls again: other services are often slow for seconds."""
 MIN_SLOWER_S = 0.001
 """The least difference of medians in seconds."""
 MAX_SAMPLE = 100_000
@@ -54,9 +54,10 @@ def _find_slower(recorded: Recorded) -> Iterator[Finding]:
     Requests count when they begin. The time of the route is divided into 12 to 60 bins of at least
     20 requests on average. Of the logarithms of their medians, the segment that is higher than the
     others (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 (1.5 if it
-    falls again) and 1 ms, and must not begin with the recording. At most 100,000 requests of a route are looked at, at
-    equal distances; the printed medians are those of all. Routes that became slower at the same
-    time are one finding, of the route that lost most time, requests before blocks.
+    falls again) and 1 ms, and must not begin with the recording. At most 100,000 requests of a
+    route are looked at, at equal distances; the printed medians are those of all. Routes that
+    became slower at the same time are one finding, of the route that lost most time, requests
+    before blocks.
     """
     found = [(route, change) for route in recorded.routes if (change := _slower(route))]
     # A block takes a part of its request's time: the request comes first.
