@@ -140,7 +140,9 @@ def share_by_bins(hits: npt.NDArray[Any], bins: npt.NDArray[Any], number: int) -
     hit = np.bincount(bins, weights=hits, minlength=number)
     total = int(counts.sum())
     value = float(hit.sum() / total)
-    filled = max(int(np.count_nonzero(counts)), 2)
+    filled = int(np.count_nonzero(counts))
+    if filled < 2:  # noqa: PLR2004 - one bin does not show how bins differ
+        return Share(value, math.inf, int(hit.sum()), total)
     spread = np.sum((hit - value * counts) ** 2) * filled / (filled - 1)
     return Share(value, float(np.sqrt(spread)) / total, int(hit.sum()), total)
 
@@ -157,8 +159,11 @@ def difference_score(one: Share, other: Share) -> float:
 
 def clustered_score(one: Share, other: Share) -> float:
     """Return by how many standard errors one share is larger, with the errors by clusters."""
-    error = np.hypot(one.error, other.error)
-    return float((one.value - other.value) / error) if error else 0.0
+    error = math.hypot(one.error, other.error)
+    difference = one.value - other.value
+    if error == 0:  # all bins are the same
+        return math.inf if difference > 0 else 0.0
+    return difference / error
 
 
 def least_quantile(in_order: Floats, level: float, errors: float) -> float:

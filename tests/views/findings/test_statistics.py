@@ -82,7 +82,9 @@ def test_shares_are_compared_with_and_without_clusters() -> None:
     assert difference_score(one_bin, none) == pytest.approx(10.1, abs=0.1)
     assert clustered_score(one_bin, none) == pytest.approx(1, abs=0.1)
     assert difference_score(every_bin, none) == difference_score(one_bin, none)
-    assert clustered_score(every_bin, none) == 0  # no bin differs from another: no error known
+    assert clustered_score(every_bin, none) == np.inf  # no bin differs from another
+    assert clustered_score(none, none) == 0
+    assert clustered_score(share_by_bins(np.ones(9), np.zeros(9, int), 20), none) == 0
     assert difference_score(none, none) == 0
 
 
