@@ -29,6 +29,8 @@ _SCRIPTS = ("format", "model", "charts", "tables", "controls", "live", "main")
 _BINS = (400, 300, 200, 120, 60, 30)
 _MAX_ROWS = 300
 _SLOWEST = 50
+_MAX_FINDINGS = 60
+_FINDINGS_WITH_CHARTS = 12
 
 
 def write_html(
@@ -67,13 +69,29 @@ def report_html(db: TelemetryDB, values: Mapping[str, Any]) -> str:
         gets fewer time bins.
     """
     text = ""
+    values = _bounded(values)
     # A finding leads to its route and worker.
-    also = {finding[key] for finding in values["findings"] for key in ("label", "pid")}
+    first = values["findings"][:_FINDINGS_WITH_CHARTS]
+    also = {finding[key] for finding in first for key in ("label", "pid")}
     for bins in _BINS:
         text = render_html(values, strips(db, bins=bins, also=also - {None}))
         if len(text.encode()) < MAX_BYTES:
             break
     return text
+
+
+def _bounded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a document with no more rows and findings than a page has room for."""
+    limits = dict.fromkeys(TABLES, _MAX_ROWS) | {"findings": _MAX_FINDINGS}
+    left_out = dict(values["left_out"])
+    for name, limit in limits.items():
+        left_out[name] = left_out.get(name, 0) + max(len(values[name]) - limit, 0)
+    return {
+        **values,
+        **{name: values[name][:limit] for name, limit in limits.items()},
+        "left_out": left_out,
+        "not_read": values["not_read"][:_MAX_ROWS],
+    }
 
 
 def render_html(values: Mapping[str, Any], found: Strips) -> str:

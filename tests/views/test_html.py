@@ -112,3 +112,23 @@ def test_a_report_that_would_be_too_large_has_fewer_bins(
     smaller = _report(db)
     assert len(smaller.encode()) < html.MAX_BYTES
     assert data_of(smaller, "strips")["bins"] < data_of(whole, "strips")["bins"]
+
+
+def test_findings_and_rows_are_bounded(db: TelemetryDB) -> None:
+    finding = {"label": "/v [GET]", "pid": 7, "text": "x"}
+    values = document(db)
+    row = values["durations"][0]
+    values |= {"findings": [finding] * 100, "durations": [row] * 1000}
+    shown = data_of(html.report_html(db, values), "document")
+    assert len(shown["findings"]) == 60
+    assert len(shown["durations"]) == 300
+    assert (shown["left_out"]["findings"], shown["left_out"]["durations"]) == (40, 700)
+
+
+def test_the_place_of_a_finding_has_charts(tmp_path: Path) -> None:
+    rows = [(at, 1.0, f"block {n:02}", 7) for n in range(30) for at in range(40 - n)]
+    write_rows(tmp_path, rows, "duration")
+    db = TelemetryDB(tmp_path)
+    finding = {"label": "block 29", "pid": None, "text": "x"}
+    shown = data_of(html.report_html(db, {**document(db), "findings": [finding]}), "strips")
+    assert [route["label"] for route in shown["routes"]][-2:] == ["block 11", "block 29"]

@@ -3,6 +3,7 @@
 const RIGHT = 12;
 const PHONE = 600;
 const PAPER_WIDTH = 690;
+const HEAT_ROWS = 48;
 const HEIGHTS = { plain: 92, durations: 190 };
 const DASHES = [[], [6, 3], [2, 3]];
 const KIND_COLOURS = { "5xx": "--bad", failed: "--purple", disconnect: "--sky", "4xx": "--warn" };
@@ -369,15 +370,30 @@ function logSplits(low, high, most) {
   return [];
 }
 
+function inCell(buckets, row, merged) {
+  let n = 0;
+  for (let bucket = row * merged; bucket < Math.min((row + 1) * merged, buckets.length); bucket += 1) n += buckets[bucket];
+  return n;
+}
+
+function mostInCell(counts, first, last, merged) {
+  let most = 1;
+  for (let bin = first; bin <= last; bin += 1) {
+    for (let row = 0; row * merged < counts[bin].length; row += 1) most = Math.max(most, inCell(counts[bin], row, merged));
+  }
+  return most;
+}
+
 /** The heat map: one rectangle for each bin and bucket, darker the more observations. */
 function drawHeat(chart) {
   const strips = state.shown;
   const { edges_s: edges, counts } = findRoute(strips, state.route).heat;
   if (edges.length < 2) return;
   const [first, last] = binsOf(strips, range());
-  const rows = edges.length - 1;
-  let most = 1;
-  for (let bin = first; bin <= last; bin += 1) most = Math.max(most, ...counts[bin]);
+  // A few buckets are drawn as one, so that a cell can be seen.
+  const merged = Math.ceil((edges.length - 1) / HEAT_ROWS);
+  const rows = Math.ceil((edges.length - 1) / merged);
+  const most = mostInCell(counts, first, last, merged);
   const picture = document.createElement("canvas");
   picture.width = last - first + 1;
   picture.height = rows;
@@ -385,7 +401,7 @@ function drawHeat(chart) {
   const ramp = [1, 2, 3, 4, 5].map((step) => colour(`--heat-${step}`));
   for (let bin = first; bin <= last; bin += 1) {
     for (let bucket = 0; bucket < rows; bucket += 1) {
-      const n = counts[bin][bucket];
+      const n = inCell(counts[bin], bucket, merged);
       if (!n) continue;
       context.fillStyle = heatColour(ramp, Math.log1p(n) / Math.log1p(most));
       context.fillRect(bin - first, rows - 1 - bucket, 1, 1);
@@ -394,7 +410,7 @@ function drawHeat(chart) {
   const { ctx, bbox } = chart;
   const left = chart.valToPos(binBegin(strips, first), "x", true);
   const right = chart.valToPos(binBegin(strips, last + 1), "x", true);
-  const top = chart.valToPos(edges[rows], "y", true);
+  const top = chart.valToPos(edges[0] * (edges[1] / edges[0]) ** (rows * merged), "y", true);
   const bottom = chart.valToPos(edges[0], "y", true);
   ctx.save();
   ctx.beginPath();
@@ -408,9 +424,8 @@ function drawHeat(chart) {
 /** What the colours of the heat map mean. */
 function heatLegend() {
   const [first, last] = binsOf(state.shown, range());
-  const { counts } = findRoute(state.shown, state.route).heat;
-  let most = 1;
-  for (let bin = first; bin <= last; bin += 1) most = Math.max(most, ...counts[bin]);
+  const { edges_s: edges, counts } = findRoute(state.shown, state.route).heat;
+  const most = mostInCell(counts, first, last, Math.ceil((edges.length - 1) / HEAT_ROWS));
   const boxes = [1, 2, 3, 4, 5].map((step) => {
     const box = element("i", { className: "heat-box" });
     box.style.backgroundColor = colour(`--heat-${step}`);

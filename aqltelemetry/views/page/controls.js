@@ -75,7 +75,9 @@ function drawForm() {
   const { begin, end } = range();
   const whole = wholeRange();
   const step = state.shown.bin_ms < 1000 ? 1 : 1000;
-  const text = isoDay(whole.begin) === isoDay(whole.end) ? clock : moment;
+  const isOneDay = isoDay(whole.begin) === isoDay(whole.end);
+  const text = isOneDay ? clock : moment;
+  byId("range-form").classList.toggle("with-date", !isOneDay);
   byId("from").value = text(begin, step);
   byId("to").value = text(end, step);
   for (const id of ["whole", "zoom-out"]) byId(id).disabled = !state.range;
@@ -148,8 +150,14 @@ const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? ele
 
 const SEVERITIES = { error: "✕", warning: "!", notice: "i" };
 
+const FIRST_FINDINGS = 6;
+
 function drawFindings() {
-  const { findings } = state.document;
+  const every = state.document.findings;
+  const findings = state.allFindings ? every : every.slice(0, FIRST_FINDINGS);
+  const button = byId("all-findings");
+  button.hidden = every.length <= FIRST_FINDINGS;
+  button.textContent = state.allFindings ? `Show the first ${FIRST_FINDINGS}` : `Show all ${every.length}`;
   const items = findings.map((finding) => {
     const badge = element("span", { className: `badge badge-${finding.severity}` }, element("span", { ariaHidden: "true", textContent: SEVERITIES[finding.severity] || "•" }), element("span", { className: "unseen", textContent: `${finding.severity}: ` }));
     const isChosen = state.place && state.place.begin === finding.begin_ms && state.place.end === finding.end_ms;
@@ -159,8 +167,9 @@ function drawFindings() {
     return element("li", {}, button);
   });
   replaceKept(byId("finding-list"), items);
-  byId("no-findings").hidden = findings.length > 0;
-  byId("no-findings").textContent = "Nothing stands out: no rule found anything.";
+  const more = (state.document.left_out || {}).findings || 0;
+  byId("no-findings").hidden = every.length > 0 && !more;
+  byId("no-findings").textContent = more ? `${plural(more, "finding")} more, which matter less.` : "Nothing stands out: no rule found anything.";
 }
 
 /** Replace children, and keep the focus on the one at the same place. */
@@ -287,6 +296,10 @@ function setUtc(isUtc) {
 }
 
 function bindControls() {
+  byId("all-findings").addEventListener("click", () => {
+    state.allFindings = !state.allFindings;
+    drawFindings();
+  });
   byId("range-form").addEventListener("submit", (event) => {
     event.preventDefault();
     applyForm();

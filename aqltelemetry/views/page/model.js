@@ -10,7 +10,10 @@ const state = {
   heat: false,
   range: null, // {begin, end} in ms; null for the whole recording
   workers: new Set(),
+  place: null, // the time of the chosen finding: {begin, end} in ms
+  worker: null, // the PID that the finding is about
   cursor: null, // index of a bin
+  allFindings: false, // whether all of many findings are shown
 };
 
 const workerKey = (worker) => `${worker.pid} ${worker.writer}`;

@@ -24,7 +24,7 @@ _WIDTHS_NS = (
     *(factor * _MIN for factor in (1, 2, 5, 10, 15, 30)),
     *(factor * _H for factor in (1, 2, 3, 6, 12)),
 )
-_MAX_BUCKETS = 48
+_MAX_BUCKETS = 96
 _FINEST_SCALE = 4
 _HALF = 0.5
 
@@ -143,11 +143,8 @@ class SortedCells:
         weight = position - lower
         first = self._starts[filled] + lower
         low, high = self._at(first), self._at(first + (weight > 0))
-        step = high - low
-        # As numpy.quantile does, from the nearer end, so that results are equal to the last bit.
-        between = np.where(weight < _HALF, low + step * weight, high - step * (1 - weight))
         found: Floats = np.full(self._size, np.nan)
-        found[filled] = between
+        found[filled] = _between(low, high, weight)
         return found
 
     def total_quantiles(self, first: int, cells: int, shares: Sequence[float]) -> list[float]:
@@ -161,34 +158,35 @@ class SortedCells:
         if self._keys is None:
             values: Any = self._values_s[starts[0] : starts[-1]]
             return [float(found) for found in np.quantile(values, shares)]
-        keys = self._keys
-        return [self._interpolated(keys, first, starts, share) for share in shares]
+        position = np.array(shares) * (starts[-1] - starts[0] - 1)
+        ranks = np.floor(position).astype(np.int64)
+        low_ns, high_ns = self._ranked_ns(self._keys, first, starts, ranks)
+        between = _between(low_ns / NS_PER_S, high_ns / NS_PER_S, position - ranks)
+        return [float(found) for found in between]
 
-    def _interpolated(self, keys: Integers, first: int, starts: Integers, share: float) -> float:
-        position = share * float(starts[-1] - starts[0] - 1)
-        lower = math.floor(position)
-        low, high = (
-            self._nth_ns(keys, first, starts, number) / NS_PER_S
-            for number in (lower, min(lower + 1, int(starts[-1] - starts[0]) - 1))
-        )
-        weight, step = position - lower, high - low
-        return low + step * weight if weight < _HALF else high - step * (1 - weight)
+    def _ranked_ns(
+        self, keys: Integers, first: int, starts: Integers, ranks: Integers
+    ) -> tuple[Integers, Integers]:
+        """Return the durations of some ranks, in ns, and the next longer ones of each.
 
-    def _nth_ns(self, keys: Integers, first: int, starts: Integers, number: int) -> int:
-        """Return the duration that `number` others precede, in ns, by bisection over its value.
-
-        Each cell is sorted, so that counting the durations up to a value needs one search in each.
+        By bisection over the durations: since each cell is sorted, one search in each counts how
+        many durations do not exceed a value.
         """
         cells = np.arange(first, first + len(starts) - 1, dtype=np.int64) << self._shift
-        low, high = 0, (1 << self._shift) - 1
-        while low < high:
+        begins, ends, mask = starts[:-1], starts[1:], (1 << self._shift) - 1
+        filled = begins < ends
+        low = np.full(len(ranks), (keys[begins[filled]] & mask).min())
+        high = np.full(len(ranks), (keys[ends[filled] - 1] & mask).max())
+        while (low < high).any():
             middle = (low + high) // 2
-            up_to = np.searchsorted(keys, cells | middle, side="right") - starts[:-1]
-            if int(up_to.sum()) > number:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+            up_to = np.searchsorted(keys, cells | middle[:, None], side="right") - begins
+            are_enough = up_to.sum(axis=1) > ranks
+            low, high = np.where(are_enough, low, middle + 1), np.where(are_enough, middle, high)
+        after = np.searchsorted(keys, cells | low[:, None], side="right")
+        next_ns = np.where(after < ends, keys[np.minimum(after, len(keys) - 1)] & mask, mask)
+        is_repeated = (after - begins).sum(axis=1) > ranks + 1
+        is_last = ranks + 1 >= starts[-1] - starts[0]
+        return low, np.where(is_repeated | is_last, low, next_ns.min(axis=1))
 
     def heat(self, first: int, bins: int) -> Heat:
         """Return the heat map of the cells from `first`, one for each bin."""
@@ -212,11 +210,17 @@ class SortedCells:
         return Heat(edges_s, np.diff(bounds, axis=1))
 
 
+def _between(low: Floats, high: Floats, weight: Floats) -> Floats:
+    """Interpolate from the nearer end, as numpy.quantile does, so that no bit differs."""
+    step = high - low
+    return np.where(weight < _HALF, low + step * weight, high - step * (1 - weight))
+
+
 def _edges(shortest_s: float, longest_s: float) -> Floats:
     """Return edges of buckets, each a power of 2 ** (1 / 2 ** scale) seconds.
 
     OpenTelemetry's exponential histograms have the same ones. The scale is the finest one, of at
-    most 4, that needs no more than 48 buckets.
+    most 4, that needs no more than 96 buckets.
     """
     low, high = (math.log2(max(each, 1 / NS_PER_S)) for each in (shortest_s, longest_s))
     for scale in range(_FINEST_SCALE, -10, -1):

@@ -33,7 +33,7 @@ def binned(rows: Rows, window: Grid, span: Span, processes: Sequence[Process]) -
     times = rows.timepoints_ns
     inside = (times >= span.begin_ns) & (times < span.end_ns)
     if not inside.all():
-        rows = rows[inside]
+        rows = rows[np.flatnonzero(inside)]  # the mask is searched once, not for each column
     number = {process: index for index, process in enumerate(processes)}
     drawn = np.array([number.get(process, -1) for process in rows.processes], dtype=np.int32)
     return BinnedRows(

@@ -12,7 +12,7 @@ import numpy as np
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.rows import Process, Rows
 from aqltelemetry.views.strips.cells import Grid, Integers, Span, grid
-from aqltelemetry.views.strips.lives import Life, recorded
+from aqltelemetry.views.strips.lives import Life, Recorded, recorded
 from aqltelemetry.views.strips.marks import Mark, marks
 from aqltelemetry.views.strips.routes import RouteRows, RouteStrip
 from aqltelemetry.views.strips.rows import binned
@@ -87,6 +87,7 @@ def strips(  # noqa: PLR0913 - each has a default
     routes: int | Sequence[str] = MAX_ROUTES,
     workers: int | Sequence[Process] = MAX_WORKERS,
     also: Collection[str | int] = (),
+    known: Recorded | None = None,
 ) -> Strips:
     """Return what charts draw between two times.
 
@@ -100,6 +101,7 @@ def strips(  # noqa: PLR0913 - each has a default
         routes: The labels of durations that get strips, or the number of the busiest ones.
         workers: The processes that get strips, by PID and writer, or the number of the busiest.
         also: Labels and PIDs that get strips if they are not among the busiest ones.
+        known: The result of `recorded(db)`, which saves time where it was computed before.
 
     Returns:
         The strips, whose percentiles are exact for each bin. A duration is in the bin that its
@@ -108,10 +110,10 @@ def strips(  # noqa: PLR0913 - each has a default
     Example:
         >>> strips(db, bins=300).routes[0].p99_s
     """
-    durations, runtime, known = recorded(db)
-    span = _span(known, begin_ns, end_ns)
+    durations, runtime, lives = known or recorded(db)
+    span = _span(lives, begin_ns, end_ns)
     window = grid(span, _suitable(bins, durations, span))
-    shown = _chosen(known, workers, also)
+    shown = _chosen(lives, workers, also)
     processes = [life.process for life in shown]
     duration_rows = binned(durations, window, span, processes)
     by_route = RouteRows(duration_rows, window)
@@ -125,8 +127,8 @@ def strips(  # noqa: PLR0913 - each has a default
         by_route.strips(labels),
         by_route.labels - len(by_route.occurring(labels)),
         worker_strips(shown, duration_rows, by_route.are_requests(), samples, window),
-        len(known) - len(shown),
-        marks(db, known, span),
+        len(lives) - len(shown),
+        marks(db, lives, span),
         by_route.sparklines(by_route.busiest(_MAX_SPARKLINES)),
     )
 
@@ -148,11 +150,11 @@ def _suitable(bins: int, durations: Rows, span: Span) -> int:
 
 
 def _chosen(
-    known: Sequence[Life], workers: int | Sequence[Process], also: Collection[str | int]
+    lives: Sequence[Life], workers: int | Sequence[Process], also: Collection[str | int]
 ) -> list[Life]:
     if isinstance(workers, int):
-        return [life for n, life in enumerate(known) if n < workers or life.process.pid in also]
-    by_process = {life.process: life for life in known}
+        return [life for n, life in enumerate(lives) if n < workers or life.process.pid in also]
+    by_process = {life.process: life for life in lives}
     return [by_process[process] for process in workers if process in by_process]
 
 
