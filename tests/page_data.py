@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def data_of(text: str, name: str) -> Any:
     return json.loads(found[1])
 
 
-def write_rows(directory: Path, rows: list[tuple[float, float, str, int]], prefix: str) -> None:
+def write_rows(directory: Path, rows: Sequence[tuple[float, float, str, int]], prefix: str) -> None:
     """Publish rows of seconds after `EPOCH_NS`, value, label and PID."""
     lines = [
         f"{EPOCH_NS + round(at * 1e9)},{value},{label},{pid}\n" for at, value, label, pid in rows
