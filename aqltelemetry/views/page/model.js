@@ -79,7 +79,8 @@ function errorBound(heat) {
 /** What a route did in a range: exact for all bins, else percentiles from the buckets. */
 function totalsOf(route, strips, chosen) {
   const whole = wholeRange(strips);
-  const isWhole = chosen.begin <= whole.begin && chosen.end >= whole.end;
+  // A server answers with times rounded to a microsecond.
+  const isWhole = chosen.begin <= whole.begin + 0.01 && chosen.end >= whole.end - 0.01;
   const [first, last] = isWhole ? [0, strips.bins - 1] : binsOf(strips, chosen);
   const seconds = (Math.min(chosen.end, whole.end) - Math.max(chosen.begin, whole.begin)) / 1000;
   const found = {
