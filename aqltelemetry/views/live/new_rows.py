@@ -89,7 +89,7 @@ class NewRows:
             return
         rows = content.rows[prefix]
         known = before.rows.get(prefix) if before is not None else None
-        new = rows if known is None else _chosen(rows, _is_new(rows, known))
+        new = rows if known is None else _chosen(rows, _is_new(rows, [known]))
         if len(new.columns.pids):
             yield prefix, new
 
@@ -108,9 +108,8 @@ class NewRows:
             return
         prefix = published.split(".", 1)[0]
         known = [content.rows[prefix] for content in seen if prefix in content.rows]
-        keys = np.concatenate([_keys(rows) for rows in known]) if known else None
         for rows in read_rows(directory, [name], Wanted(), _ignore):
-            new = rows if keys is None else _chosen(rows, ~np.isin(_keys(rows), keys))
+            new = _chosen(rows, _is_new(rows, known)) if known else rows
             if len(new.columns.pids):
                 yield prefix, new
 
@@ -123,19 +122,34 @@ def _are_final(contents: Sequence[UnpublishedSegment]) -> bool:
     return all(content.is_final for content in contents)
 
 
-def _is_new(rows: Rows, known: Rows) -> _Mask:
-    """Return which rows of a segment are not among those of an earlier reading of it."""
-    columns, before = rows.columns, known.columns
-    if list(columns.labels[: len(before.labels)]) == list(before.labels):
-        # Rows are grouped by label; new ones are usually the last ones of their label.
-        sizes = np.bincount(columns.label_codes, minlength=len(columns.labels))
-        starts = np.cumsum(sizes) - sizes
-        seen = np.bincount(before.label_codes, minlength=len(columns.labels))
-        place = np.arange(len(columns.pids)) - starts[columns.label_codes]
-        is_new: _Mask = place >= seen[columns.label_codes]
-        if np.array_equal(columns.timepoints_ns[~is_new], before.timepoints_ns):
-            return is_new
-    return ~np.isin(_keys(rows), _keys(known))
+def _is_new(rows: Rows, known: Sequence[Rows]) -> _Mask:
+    """Return which rows are not among those that are known.
+
+    Rows of a label stay in their order, and new ones follow. Their times may change a little: a
+    process stores a new relation of its clocks a moment after the first time that it is for. A
+    record that was being stored may appear between others; then all is compared.
+    """
+    numbers: dict[str, int] = {}
+    labels = _label_numbers(rows, numbers)
+    before = np.concatenate([_label_numbers(each, numbers) for each in known])
+    order = np.argsort(labels, kind="stable")
+    labels = labels[order]
+    seen = np.bincount(before, minlength=len(numbers))
+    sizes = np.bincount(labels, minlength=len(numbers))
+    place = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels]
+    is_new: _Mask = np.empty(len(labels), bool)
+    is_new[order] = is_later = place >= seen[labels]
+    values = np.concatenate([each.columns.measurements for each in known])
+    values = values[np.argsort(before, kind="stable")]
+    if np.array_equal(rows.columns.measurements[order][~is_later], values, equal_nan=True):
+        return is_new
+    return ~np.isin(_keys(rows), np.concatenate([_keys(each) for each in known]))
+
+
+def _label_numbers(rows: Rows, numbers: dict[str, int]) -> npt.NDArray[np.int64]:
+    """Return the number of each row's label in `numbers`, to which new labels are added."""
+    labels = [numbers.setdefault(label, len(numbers)) for label in rows.columns.labels]
+    return np.array(labels, np.int64)[rows.columns.label_codes]
 
 
 def _keys(rows: Rows) -> _Keys:

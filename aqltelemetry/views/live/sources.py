@@ -13,7 +13,7 @@ from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
 from aqltelemetry.system.clock import NS_PER_S
-from aqltelemetry.views.live.batch import Batch, Worker
+from aqltelemetry.views.live.batch import Batch, Worker, joined
 from aqltelemetry.views.live.buckets import Integers
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.live.seconds import KEPT_S
@@ -63,15 +63,20 @@ class Running:
     def read(self, until_ns: int) -> Iterator[tuple[str, Batch]]:
         """Yield what is new; `until_ns` is not needed. Raises OSError without the directory."""
         del until_ns
-        for prefix, rows in self._new.read():
+        new: dict[str, list[Batch]] = {DURATION: [], RUNTIME: []}
+        for prefix, rows in self._rows():
             if prefix == ACCOUNT:
                 self._note_ends(rows)
             else:
-                yield prefix, _batch_of_rows(rows)
+                new[prefix].append(_batch_of_rows(rows))
+        for prefix, batches in new.items():
+            if batches:
+                yield prefix, joined(batches)
+
+    def _rows(self) -> Iterator[tuple[str, Rows]]:
+        yield from self._new.read()
         if self.reads_older:
-            for prefix, rows in self._new.read_older(_OLDER_FILES):
-                if prefix != ACCOUNT:
-                    yield prefix, _batch_of_rows(rows)
+            yield from self._new.read_older(_OLDER_FILES)
 
     def _note_ends(self, rows: Rows) -> None:
         columns = rows.columns
