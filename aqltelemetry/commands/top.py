@@ -132,6 +132,16 @@ class _Choice(NamedTuple):
         gone = next((each for each in self.directories if not os.path.isdir(each)), None)
         return "" if gone is None else f"{gone} does not exist yet: nothing was recorded there"
 
+    def find(self, begin_ns: int, end_ns: int) -> Findings:
+        """Return the findings between two times, as dicts."""
+        from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415 - an extra
+        from aqltelemetry.views.findings.find import find  # noqa: PLC0415 - an extra
+
+        db = TelemetryDB(
+            self.directories, since=begin_ns, until=end_ns, live=True, journal_dir=self.journal_dir
+        )
+        return [finding.as_dict() for finding in find(db)]
+
     def options(self) -> Options:
         """Return what to show."""
         from aqltelemetry.views.top.options import Options  # noqa: PLC0415 - an extra
@@ -151,7 +161,7 @@ def _run(choice: _Choice) -> None:
     if not sys.stdout.isatty():
         raise click.UsageError("the live view needs a terminal; use --once or --json in a pipe")
     open_player = _opener(choice)
-    finder = Finder(lambda: _find(choice, choice.at_ns()), epoch_ns)
+    finder = Finder(choice.find)
     TopApp(
         open_player,
         ", ".join(choice.directories),
@@ -191,11 +201,12 @@ def _screen(choice: _Choice) -> str:
     if isinstance(player, str):
         raise click.ClickException(player)
     player.step()
+    now_ns = player.progress.now_ns
     return screen(
         player.snapshot(WINDOWS[choice.window], bins=_BINS),
         player.progress,
         directory=", ".join(choice.directories),
-        findings=_find(choice, choice.at_ns()),
+        findings=choice.find(now_ns - _FOUND_IN_S * NS_PER_S, now_ns),
         options=options,
         width=shutil.get_terminal_size((_WIDTH, 24)).columns,
         is_ascii=not _prints_blocks(),
@@ -231,9 +242,3 @@ def _document(choice: _Choice) -> dict[str, Any]:
         journal_dir=choice.journal_dir,
     )
     return document(db)
-
-
-def _find(choice: _Choice, end_ns: int | None) -> Findings:
-    """Return the findings of the last minutes, as dicts."""
-    del choice, end_ns
-    return ()

@@ -258,7 +258,8 @@ def _measurements(column: Column) -> npt.NDArray[np.float64]:
 
 def _account_rows(batch: Batch, account: SegmentAccount) -> Rows:
     """Return the rows of the account that would be published for a segment."""
-    at_ns = max((max(column.timepoints_ns) for column in batch.columns), default=account.at_ns)
+    latest = (int(np.max(column.timepoints_ns)) for column in batch.columns)
+    at_ns = max(latest, default=account.at_ns)
     numbers: list[tuple[int, str, int | None]] = [
         (at_ns, ACCEPTED, account.accepted),
         (at_ns, TORN, account.accepted - batch.rows or None),

@@ -48,10 +48,14 @@ class Slowest:
 
     def add(self, pieces: Pieces, durations: Slow) -> None:
         """Add durations, sorted as `pieces` describes."""
-        self._ever = _longest([self._ever, durations])
+        first = pieces.kept[0][1].start if pieces.kept else len(durations.values)
+        longest = [self._ever, durations.part(slice(0, first)).longest()]
         for second, piece in pieces.kept:
-            known = self._seconds.get(second, _NOTHING)
-            self._seconds[second] = _longest([known, durations.part(piece)])
+            found = durations.part(piece).longest()
+            longest.append(found)
+            known = self._seconds.get(second)
+            self._seconds[second] = found if known is None else _longest([known, found])
+        self._ever = _longest(longest)
 
     def forget(self, before_s: int) -> None:
         """Forget the seconds before `before_s`."""

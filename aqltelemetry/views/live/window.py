@@ -94,11 +94,14 @@ class LiveWindow:
         if is_early.any():
             self._early.append((prefix, batch.chosen(np.flatnonzero(is_early))))
             batch = batch.chosen(np.flatnonzero(~is_early))
+            if not len(batch.times_ns):
+                return
         batch = batch.chosen(np.argsort(batch.times_ns, kind="stable"))
         if prefix == RUNTIME:
             self._workers.add_samples(batch, self._workers.rows(batch), self._oldest_s)
         else:
-            self._add_durations(batch.chosen(np.flatnonzero(np.isfinite(batch.values))))
+            is_known = np.isfinite(batch.values)
+            self._add_durations(batch if is_known.all() else batch.chosen(np.flatnonzero(is_known)))
 
     @property
     def _oldest_s(self) -> int:

@@ -151,4 +151,6 @@ class Workers:
 
 def _by_row(rows: Integers) -> list[tuple[int, Integers]]:
     """Return each row that occurs, and where; in order."""
-    return [(row, np.flatnonzero(rows == row)) for row in np.unique(rows).tolist()]
+    return [
+        (row, np.flatnonzero(rows == row)) for row in np.flatnonzero(np.bincount(rows)).tolist()
+    ]

@@ -43,7 +43,7 @@ class TopApp(App[None]):
             returns one.
         directory: The directory, as it is shown.
         options: What to show at first.
-        find: Returns the findings as rows; it is called on a thread, now and then.
+        find: Returns the latest findings until a time, as rows.
         is_timed: Whether to draw at an interval; else `step` has to be called.
     """
 
@@ -77,7 +77,7 @@ class TopApp(App[None]):
         directory: str,
         options: Options,
         *,
-        find: Callable[[], Sequence[Row]] = lambda: _NO_FINDINGS,
+        find: Callable[[int], Sequence[Row]] = lambda _now_ns: _NO_FINDINGS,
         is_timed: bool = True,
     ) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class TopApp(App[None]):
         try:
             if moves:
                 self._player.step()
-                self._findings = self._find()
+                self._findings = self._find(self._player.progress.now_ns)
             snapshot = self._player.snapshot(WINDOWS[self.window], bins=_BINS)
         except OSError as exc:
             self._player = None
