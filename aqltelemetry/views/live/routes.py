@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from aqltelemetry.reading.outcomes import OUTCOME_COLUMNS, OUTCOMES, split
+from aqltelemetry.reading.outcomes import OUTCOME_COLUMNS, OUTCOMES, split, total_of
 from aqltelemetry.views.live.batch import Batch
 from aqltelemetry.views.live.buckets import Floats, Integers
 from aqltelemetry.views.live.groups import Figures, Groups, Pieces
 from aqltelemetry.views.live.seconds import Ring, Span
+
+
+class Roles(NamedTuple):
+    """What n observations are, by their labels.
+
+    Attributes:
+        rows: The row of each, of its base if it is an outcome: n integers.
+        outcomes: Its outcome as an index into `OUTCOMES`, or -1: n integers.
+        are_parts: Whether it is a part of another one: an outcome or a time to the first byte.
+    """
+
+    rows: Integers
+    outcomes: Integers
+    are_parts: npt.NDArray[np.bool_]
 
 
 class Routes:
@@ -21,19 +36,22 @@ class Routes:
         self.labels: list[str] = []
         self.durations = Groups()
         self._rows: dict[str, int] = {}
-        self._roles: dict[str, tuple[int, int]] = {}
+        self._roles: dict[str, tuple[int, int, bool]] = {}
         self._outcomes = [Ring() for _ in OUTCOMES]
         self._outcomes_ever = np.zeros((len(OUTCOMES), 0), np.int64)
 
-    def roles(self, batch: Batch) -> tuple[Integers, Integers]:
-        """Return each observation's row, and its outcome as an index into `OUTCOMES`, or -1."""
+    def roles(self, batch: Batch) -> Roles:
+        """Return the roles of observations by their labels."""
         known_labels = self._roles.keys() | set(batch.labels)
         for label in batch.labels:
             if label not in self._roles:
                 base, word = split(label, known_labels)
-                self._roles[label] = (self._row(base), OUTCOMES.index(word) if word else -1)
-        roles = np.array([self._roles[label] for label in batch.labels], np.int64).reshape(-1, 2)
-        return roles[batch.label_codes, 0], roles[batch.label_codes, 1]
+                outcome = OUTCOMES.index(word) if word else -1
+                is_part = bool(word or total_of(label, known_labels))
+                self._roles[label] = (self._row(base), outcome, is_part)
+        roles = np.array([self._roles[label] for label in batch.labels], np.int64).reshape(-1, 3)
+        rows, outcomes, are_parts = roles[batch.label_codes].T
+        return Roles(rows, outcomes, are_parts.astype(bool))
 
     def _row(self, label: str) -> int:
         row = self._rows.setdefault(label, len(self.labels))

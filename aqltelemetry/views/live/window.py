@@ -108,19 +108,24 @@ class LiveWindow:
         return self._cleared_s - KEPT_S
 
     def _add_durations(self, batch: Batch) -> None:
-        routes, outcomes = self._routes.roles(batch)
+        rows, outcomes, are_parts = self._routes.roles(batch)
         workers = self._workers.rows(batch)
-        (other,) = np.nonzero(outcomes >= 0)
-        if len(other):
+        if (outcomes >= 0).any():
+            (other,) = np.nonzero(outcomes >= 0)
             pieces = pieces_of(batch.times_ns[other], self._oldest_s)
-            self._routes.add_outcomes(pieces, routes[other], outcomes[other])
+            self._routes.add_outcomes(pieces, rows[other], outcomes[other])
             self._add_server_errors(batch, workers, outcomes == _SERVER_ERROR)
-            (whole,) = np.nonzero(outcomes < 0)
-            batch, routes, workers = batch.chosen(whole), routes[whole], workers[whole]
+            (kept,) = np.nonzero(outcomes < 0)
+            batch, rows, workers = batch.chosen(kept), rows[kept], workers[kept]
+            are_parts = are_parts[kept]
         pieces = pieces_of(batch.times_ns, self._oldest_s)
-        self._routes.durations.add(pieces, routes, batch.values)
+        self._routes.durations.add(pieces, rows, batch.values)
+        if are_parts.any():
+            (kept,) = np.nonzero(~are_parts)
+            batch, rows, workers = batch.chosen(kept), rows[kept], workers[kept]
+            pieces = pieces_of(batch.times_ns, self._oldest_s)
         self._workers.add(pieces, workers, batch.times_ns, batch.values)
-        self._slowest.add(pieces, Slow(batch.times_ns, batch.values, routes, workers))
+        self._slowest.add(pieces, Slow(batch.times_ns, batch.values, rows, workers))
 
     def _add_server_errors(self, batch: Batch, workers: Integers, is_error: Any) -> None:
         pieces = pieces_of(batch.times_ns[is_error], self._oldest_s)

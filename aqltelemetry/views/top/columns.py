@@ -47,7 +47,7 @@ WORKERS = (
     ),
     Column("in_flight", "in flight", whole, 4, "requests in progress at its last sample"),
     Column("in_flight_s", "for", age, 8, "since when it is that number, by its samples"),
-    Column("cpu_percent", "CPU %", one_decimal, 3, "processor time used, of one processor's"),
+    Column("cpu_percent", "CPU %", one_decimal, 3, "processor time, of one processor's: the mean of its samples"),
     Column("rss_bytes", "RSS MiB", mib, 6, "resident memory at its last sample"),
     Column("lag_max_s", "lag", ms, 7, "the largest delay of its event loop in the window, in ms"),
     Column("lag_p99_s", "lag p99", ms, 15, f"99 % of these delays do not exceed it, {_CLOSE}"),
