@@ -53,7 +53,7 @@ class NewRows:
         self.sources = Sources(directories, live=True, journal_dir=journal_dir)
         self._prefixes = frozenset(prefixes)
         self._since = "" if since_ns is None else file_names.stamp(since_ns)
-        self._seen: dict[SegmentId, UnpublishedSegment] = {}
+        self._seen: dict[tuple[str, SegmentId], UnpublishedSegment] = {}
         self._listed: set[tuple[str, str]] = set()
         self._older: list[tuple[str, str, str]] = []
 
@@ -66,9 +66,7 @@ class NewRows:
         """Yield the prefix and the rows of what is new; raises OSError as `Sources.refresh`."""
         self.sources.refresh()
         for prefix in self._prefixes:
-            for content in self.sources.unpublished_segments(prefix):
-                yield from self._unseen(prefix, content)
-        self._seen.update(self.sources.segments)
+            yield from self._unpublished(prefix)
         new = sorted(self._new_files())
         for directory, name, published in new:
             if published.split(".", 1)[0] in self._prefixes:
@@ -76,19 +74,29 @@ class NewRows:
                     yield from self._read_file(directory, name, published)
                 else:
                     self._older.append((directory, name, published))
-        self._seen = dict(self.sources.segments)
+        there = self.sources.segments
+        self._seen = {key: content for key, content in self._seen.items() if content.id in there}
 
     def read_older(self, files: int) -> Iterator[tuple[str, Rows]]:
         """Yield the prefix and the rows of at most so many older files, newest first."""
         for _ in range(min(files, len(self._older))):
             yield from self._read_file(*self._older.pop())
 
+    def _unpublished(self, prefix: str) -> Iterator[tuple[str, Rows]]:
+        """Yield what is new of a prefix in segments that are in no file."""
+        unpublished = {content.id for content in self.sources.unpublished_segments(prefix)}
+        for content in self.sources.segments.values():
+            if content.id in unpublished:
+                yield from self._unseen(prefix, content)
+            if content.id in unpublished or prefix not in content.rows:
+                self._seen[prefix, content.id] = content
+
     def _unseen(self, prefix: str, content: UnpublishedSegment) -> Iterator[tuple[str, Rows]]:
-        before = self._seen.get(content.id)
+        before = self._seen.get((prefix, content.id))
         if before is content:
             return
         rows = content.rows[prefix]
-        known = before.rows.get(prefix) if before is not None else None
+        known = None if before is None else before.rows.get(prefix)
         new = rows if known is None else _chosen(rows, _is_new(rows, [known]))
         if len(new.columns.pids):
             yield prefix, new
@@ -114,8 +122,10 @@ class NewRows:
                 yield prefix, new
 
     def _seen_of(self, name: FileName) -> list[UnpublishedSegment]:
-        ids = (SegmentId(name.writer, number) for number in range(name.first, name.last + 1))
-        return [self._seen[each] for each in ids if each in self._seen]
+        """Return those segments of a file whose rows of its prefix were returned before."""
+        numbers = range(name.first, name.last + 1)
+        keys = ((name.prefix, SegmentId(name.writer, number)) for number in numbers)
+        return [self._seen[key] for key in keys if key in self._seen]
 
 
 def _are_final(contents: Sequence[UnpublishedSegment]) -> bool:

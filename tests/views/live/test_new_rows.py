@@ -1,0 +1,105 @@
+"""Each observation is returned once, whatever the processes do between two system calls."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aqltelemetry import Monitor, record
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.reading import sources
+from aqltelemetry.views.live.new_rows import NewRows
+from interleaving import Process, Turns, ends_killed
+
+
+class _Reader:
+    """Reads again and again, and checks each time what was returned so far."""
+
+    def __init__(self, directory: Path, journal: Path) -> None:
+        self.new = NewRows([str(directory)], ("custom", "duration"), journal_dir=str(journal))
+        self.found: Counter[int] = Counter()
+
+    def read(self) -> list[float]:
+        values = [value for _, rows in self.new.read() for value in rows.columns.measurements]
+        self.found.update(map(int, values))
+        return values
+
+    def check(self, process: Process) -> None:
+        before = set(process.recorded)
+        self.read()
+        assert [number for number, times in self.found.items() if times > 1] == []
+        assert before - self.found.keys() == set()
+        assert self.found.keys() <= process.recorded
+
+
+# A killed process closes its files without a word.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("seed", range(20))
+def test_each_observation_is_returned_once(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = random.Random(seed)
+    monkeypatch.setattr(sources, "_LISTINGS", choose.choice((1, 2, 10)))
+    directory, journal = tmp_path / "monitoring", tmp_path / "journal"
+    directory.mkdir()
+    (root,) = all_roots(str(directory), str(journal))
+    process = Process(directory, root, choose, max_file_bytes=choose.choice((150, 1 << 20)))
+    turns = Turns(choose, share=choose.choice((0.05, 0.2, 0.5)))
+    with turns.at_each_call():
+        for work in (lambda: process.live(6), process.recover, process.recover):
+            turns.kill_at = choose.choice((-1, choose.randrange(20, 120)))
+            reader = _Reader(directory, journal)
+            with turns.process(ends_killed(work)) as is_running:
+                while is_running():
+                    reader.check(process)
+                    turns.meet()
+            reader.check(process)
+
+
+@pytest.fixture
+async def monitor(directory: Path, tmp_path: Path) -> AsyncIterator[Monitor]:
+    async with Monitor(directory, with_runtime=False, journal_dir=tmp_path / "journal") as monitor:
+        yield monitor
+
+
+async def test_nothing_new_is_nothing(monitor: Monitor, directory: Path) -> None:
+    reader = _Reader(directory, directory.parent / "journal")
+    for number in range(3):
+        record("own", number)
+        assert reader.read() == [number]
+        assert reader.read() == []
+    await monitor.flush()
+    assert reader.read() == []
+
+
+async def test_equal_observations_of_the_same_label_count_each(
+    monitor: Monitor, directory: Path
+) -> None:
+    reader = _Reader(directory, directory.parent / "journal")
+    for _ in range(3):
+        record("own", 7)
+    assert reader.read() == [7, 7, 7]
+    record("own", 7)
+    await monitor.flush()
+    assert reader.read() == [7]
+
+
+async def test_files_from_before_a_time_are_read_when_they_are_asked_for(
+    monitor: Monitor, directory: Path, tmp_path: Path
+) -> None:
+    record("own", 1)
+    await monitor.flush()
+    year_2200_ns = 7_258_118_400 * 10**9
+    new = NewRows(
+        [str(directory)], ("custom",), since_ns=year_2200_ns, journal_dir=str(tmp_path / "journal")
+    )
+    assert list(new.read()) == []
+    assert new.older == 1
+    ((prefix, rows),) = new.read_older(5)
+    assert (prefix, rows.columns.measurements.tolist()) == ("custom", [1.0])
+    assert new.older == 0
