@@ -60,7 +60,7 @@ class Table(ScrollView, can_focus=True):
         self._columns = VIEWS[view]
         self._widths = Widths(self._columns, FLEXIBLE.get(view))
         self._lines: list[tuple[tuple[str, str], ...]] = []
-        self._cursor = 0
+        self.cursor = 0
         self._chosen: tuple[object, ...] | None = None
         self._styles: dict[str, Style] = {}
 
@@ -108,14 +108,14 @@ class Table(ScrollView, can_focus=True):
                 if self._key(row) == self._chosen:
                     self._set_cursor(number)
                     return
-        self._set_cursor(min(self._cursor, max(len(self.rows) - 1, 0)))
+        self._set_cursor(min(self.cursor, max(len(self.rows) - 1, 0)))
 
     def _key(self, row: Row) -> tuple[object, ...]:
         return tuple(row.get(name) for name in KEYS.get(self.view, ("text",)))
 
     def _set_cursor(self, number: int) -> None:
-        if number != self._cursor:
-            before, self._cursor = self._cursor, number
+        if number != self.cursor:
+            before, self.cursor = self.cursor, number
             self._refresh_row(before)
             self._refresh_row(number)
 
@@ -130,7 +130,7 @@ class Table(ScrollView, can_focus=True):
         number = y - 1 + round(self.scroll_y)
         if number >= len(self._lines):
             return Strip.blank(width, self._style("plain"))
-        is_cursor = number == self._cursor and self.has_focus
+        is_cursor = number == self.cursor and self.has_focus
         back = self._style("cursor") if is_cursor else Style()
         segments = [Segment(" ", self._style("plain") + back)]
         for text, name in self._lines[number]:
@@ -167,11 +167,11 @@ class Table(ScrollView, can_focus=True):
 
     def on_focus(self) -> None:
         """Show the cursor."""
-        self._refresh_row(self._cursor)
+        self._refresh_row(self.cursor)
 
     def on_blur(self) -> None:
         """Hide the cursor."""
-        self._refresh_row(self._cursor)
+        self._refresh_row(self.cursor)
 
     def on_click(self, event: Click) -> None:
         """Sort by the column whose head was clicked, or put the cursor on the row."""
@@ -198,11 +198,11 @@ class Table(ScrollView, can_focus=True):
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by some rows."""
-        self._go(self._cursor + rows)
+        self._go(self.cursor + rows)
 
     def action_page(self, pages: int) -> None:
         """Move the cursor by some pages."""
-        self._go(self._cursor + pages * max(self.size.height - 2, 1))
+        self._go(self.cursor + pages * max(self.size.height - 2, 1))
 
     def _go(self, number: int) -> None:
         if self.rows:
