@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +23,7 @@ from pages import ROOT, Page, environment, get, is_server, pages, run, serving
 
 pytestmark = pytest.mark.system
 _REQUESTS = ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
+_ENDS = ("", " 4xx", " ttfb")
 _RECORDED = {
     "README.md": _REQUESTS,
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
@@ -31,6 +37,7 @@ _RECORDED = {
     "docs/guides/scripts-and-workers.md": [
         *("__main__.fetch", "all of it", "between two hooks", "version()")
     ],
+    "docs/guides/serve.md": [*_REQUESTS, *(f"/_telemetry/{{path}} [GET]{end}" for end in _ENDS)],
     "docs/guides/switch-and-profile.md": [],
     "docs/guides/top.md": [],
     "docs/guides/troubleshooting.md": [],
@@ -82,9 +89,13 @@ def test_what_a_page_shows_works(
     if _RECORDED[name] is None:
         shutil.copytree(request.getfixturevalue("incident"), tmp_path / "_monitoring")
     is_live = any(re.search(r"aqltelemetry (doctor|off|profile|top)", line) for line in commands)
+    # They show what the services recorded.
+    commands.sort(key=_is_view)
     with _recording(tmp_path) if is_live else nullcontext(0) as pid:
         for command in commands:
-            if is_server(command):
+            if _is_view(command):
+                _look(command, tmp_path)
+            elif is_server(command):
                 _requests(command, tmp_path, free_port())
             else:
                 run(_shortened(command, pid), tmp_path)
@@ -105,6 +116,31 @@ def _requests(command: str, cwd: Path, port: int) -> None:
     with serving(command, cwd, port) as url:
         for number in range(10):
             assert get(f"{url}/users/{number}").strip(b'"\n') == f"hello {number}".encode()
+        if any("/_telemetry" in path.read_text() for path in cwd.glob("*.py")):
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(f"{url}/_telemetry/", timeout=60)
+            allowed = {"Authorization": "Bearer change me"}
+            page = urllib.request.Request(f"{url}/_telemetry/report.json", headers=allowed)
+            with urllib.request.urlopen(page, timeout=60) as response:
+                labels = {row["label"] for row in json.load(response)["durations"]}
+            assert "/users/{user} [GET]" in labels
+
+
+def _is_view(command: str) -> bool:
+    return command.startswith("aqltelemetry serve")
+
+
+def _look(command: str, cwd: Path) -> None:
+    """Run a command that serves a page, look at it, and interrupt it."""
+    arguments = [*shlex.split(command), "--port", "0"]
+    with subprocess.Popen(
+        arguments, cwd=cwd, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        (url,) = re.findall(r"http://\S+", server.stdout.readline())
+        assert b"<title>_monitoring" in get(url)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
 def _shortened(command: str, pid: int) -> str:
