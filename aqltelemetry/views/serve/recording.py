@@ -14,7 +14,7 @@ from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread
 from aqltelemetry.views.document import Options, document
 from aqltelemetry.views.serve.queries import Window
-from aqltelemetry.views.strips import strips
+from aqltelemetry.views.strips import Recorded, recorded, strips
 
 _KEPT = 8
 _SLOWEST = 50
@@ -60,6 +60,7 @@ class Recording:
         self._state = State(0, 0)
         self._made: dict[int | Window, bytes] = {}
         self._busy_ns = 0
+        self._source: Recorded | None = None
 
     def state(self) -> Future[State]:
         """Return the newest state."""
@@ -91,6 +92,7 @@ class Recording:
             self._sizes = sizes
             self._state = State(self._state.number + 1, sum(sizes.values()) - sizes[ACCOUNT])
             self._made.clear()
+            self._source = None
         return self._state
 
     @contextmanager
@@ -131,7 +133,10 @@ class Recording:
         return _json(document(self._fresh(), Options(top=top, slowest=_SLOWEST)))
 
     def _make_strips(self, window: Window) -> bytes:
-        return _json(strips(self._fresh(), *window).as_dict())
+        db = self._fresh()
+        if self._source is None:
+            self._source = recorded(db)
+        return _json(strips(db, *window, source=self._source).as_dict())
 
 
 def _json(data: Any) -> bytes:
