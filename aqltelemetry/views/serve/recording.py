@@ -136,7 +136,7 @@ class Recording:
         db = self._fresh()
         if self._source is None:
             self._source = recorded(db)
-        return _json(strips(db, *window, source=self._source).as_dict())
+        return _json(strips(db, *window, known=self._source).as_dict())
 
 
 def _json(data: Any) -> bytes:

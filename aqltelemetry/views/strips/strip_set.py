@@ -87,11 +87,7 @@ def strips(  # noqa: PLR0913 - each has a default
     routes: int | Sequence[str] = MAX_ROUTES,
     workers: int | Sequence[Process] = MAX_WORKERS,
     also: Collection[str | int] = (),
-<<<<<<< HEAD
     known: Recorded | None = None,
-=======
-    source: Recorded | None = None,
->>>>>>> 23d68c2 (A zoom does not look for the processes of the recording again)
 ) -> Strips:
     """Return what charts draw between two times.
 
@@ -105,11 +101,7 @@ def strips(  # noqa: PLR0913 - each has a default
         routes: The labels of durations that get strips, or the number of the busiest ones.
         workers: The processes that get strips, by PID and writer, or the number of the busiest.
         also: Labels and PIDs that get strips if they are not among the busiest ones.
-<<<<<<< HEAD
         known: The result of `recorded(db)`, which saves time where it was computed before.
-=======
-        source: The result of `lives.recorded(db)`, for more than one call with the same data.
->>>>>>> 23d68c2 (A zoom does not look for the processes of the recording again)
 
     Returns:
         The strips, whose percentiles are exact for each bin. A duration is in the bin that its
@@ -118,13 +110,8 @@ def strips(  # noqa: PLR0913 - each has a default
     Example:
         >>> strips(db, bins=300).routes[0].p99_s
     """
-<<<<<<< HEAD
     durations, runtime, lives = known or recorded(db)
     span = _span(lives, begin_ns, end_ns)
-=======
-    durations, runtime, known = source or recorded(db)
-    span = _span(known, begin_ns, end_ns)
->>>>>>> 23d68c2 (A zoom does not look for the processes of the recording again)
     window = grid(span, _suitable(bins, durations, span))
     shown = _chosen(lives, workers, also)
     processes = [life.process for life in shown]
