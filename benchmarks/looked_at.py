@@ -1,0 +1,176 @@
+"""What it costs a busy service that somebody looks at its recording, live.
+
+An aiohttp service on uvloop is recorded and kept busy by `wrk` (the Debian package), on the first
+processor; the load comes from the second one. Slices of three seconds alternate: nobody looks, and
+somebody looks. Requests per second are compared with the mean of the slices before and after;
+medians over the rounds, with quartiles. "nobody, again" compares slices without a viewer in the
+same way: its difference from 1 is the error.
+
+`serve`: `aqltelemetry serve` runs on the second processor, as an operator would run it, and a
+client does what the page does in a browser: it waits for events, and asks for the report and the
+strips after each. `within the service`: `add_routes` shows the page, the process that does the work
+has the processor of the service, and the client asks once a second for events. The service and that
+process compete for one processor then, which is always busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+from _machine import describe
+from _table import show
+
+ROUNDS = 12
+SECONDS = 3
+CONNECTIONS = 16
+WARM_UP_S = 5
+HERE = Path(__file__).parent
+_SERVE = (sys.executable, "-m", "aqltelemetry", "serve", "--port")
+
+
+def serve_service() -> None:
+    """Serve until SIGTERM, recorded, with the page at /_telemetry/."""
+    import uvloop  # noqa: PLC0415 - only the service needs it
+    from _services import aiohttp_app  # noqa: PLC0415 - as above
+    from aiohttp import web  # noqa: PLC0415 - as above
+
+    from aqltelemetry.aiohttp import add_routes  # noqa: PLC0415 - as above
+
+    uvloop.install()
+    app = aiohttp_app("aqltelemetry")
+    add_routes(app)
+    port = int(sys.argv[2])
+    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=lambda _: None)
+
+
+async def look(url: str) -> None:
+    """Do what the page does, until this process is interrupted."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        seen = b""
+        while True:
+            async with session.get(f"{url}events") as events:
+                async for line in events.content:
+                    if line.startswith(b"id: ") and line != seen:
+                        seen = line
+                        await asyncio.gather(
+                            _read(session, f"{url}report.json"),
+                            _read(session, f"{url}strips?bins=400"),
+                        )
+            await asyncio.sleep(1)  # a page within a service ends its response after each event
+
+
+async def _read(session: aiohttp.ClientSession, url: str) -> None:
+    async with session.get(url) as response:
+        await response.read()
+        assert response.status == 200, url
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(processor: int, *command: str, directory: str) -> Iterator[None]:
+    """Run a command on a processor, and interrupt it at the end."""
+    process = subprocess.Popen(
+        ("taskset", "--cpu-list", str(processor), *command),
+        env={**os.environ, "AQLTELEMETRY_DIR": directory},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def wait(url: str) -> None:
+    """Wait until a server answers."""
+    for _ in range(600):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def slices(url: str, viewer: list[str]) -> list[float]:
+    """Return requests per second: of slices while nobody looks and, in between, with a viewer."""
+    found: list[float] = []
+    for number in range(2 * ROUNDS + 1):
+        with contextlib.ExitStack() as stack:
+            if number % 2 and viewer:
+                stack.enter_context(running(1, *viewer, directory=""))
+                time.sleep(WARM_UP_S)
+            found.append(requests_per_s(url))
+    return found
+
+
+def requests_per_s(url: str) -> float:
+    """Keep the service busy, from the second processor."""
+    command = ("taskset", "--cpu-list", "1", "wrk", "--threads", "1")
+    options = ("--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", url)
+    done = subprocess.run((*command, *options), capture_output=True, text=True, check=True)
+    per_s = re.search(r"/sec: +([\d.]+)", done.stdout)
+    assert per_s, done.stdout
+    return float(per_s[1])
+
+
+def main() -> None:
+    """Print the table."""
+    if shutil.which("wrk") is None or shutil.which("taskset") is None:
+        sys.exit("wrk is missing: apt-get install wrk")
+    describe("aiohttp", "uvloop")
+    rows: list[list[str | float | None]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        port, other = free_port(), free_port()
+        url = f"http://127.0.0.1:{port}"
+        service = (sys.executable, str(HERE / "looked_at.py"), "service", str(port))
+        views = (*_SERVE, str(other), directory)
+        with running(0, *service, directory=directory):
+            wait(f"{url}/users/1")
+            requests_per_s(f"{url}/users/1")
+            with running(1, *views, directory=directory):
+                wait(f"http://127.0.0.1:{other}/")
+                for name, page in (
+                    ("nobody, again", ""),
+                    ("`aqltelemetry serve`", f"http://127.0.0.1:{other}/"),
+                    ("a page within the service", f"{url}/_telemetry/"),
+                ):
+                    look_at = [sys.executable, str(HERE / "looked_at.py"), "look", page]
+                    found = slices(f"{url}/users/1", look_at if page else [])
+                    ratios = [
+                        2 * found[at] / (found[at - 1] + found[at + 1])
+                        for at in range(1, len(found), 2)
+                    ]
+                    low, middle, high = statistics.quantiles(ratios, n=4)
+                    per_s = statistics.median(found[1::2])
+                    rows.append([name, per_s, middle, f"{low:.3f}-{high:.3f}"])
+    columns = {"who looks": "", "requests/s": ",.0f", "x nobody": ".3f", "quartiles": ""}
+    show(f"Requests per second while somebody looks: {ROUNDS} rounds", columns, rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["service"]:
+        serve_service()
+    elif sys.argv[1:2] == ["look"]:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(look(sys.argv[2]))
+    else:
+        main()
