@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from aqltelemetry.reading.moments import moment_ns
 
 if TYPE_CHECKING:
     from aqltelemetry.reading.database import TelemetryDB
+
+_NICENESS = 10
 
 
 @click.command()
@@ -96,6 +99,8 @@ def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
         if choice.opens:
             webbrowser.open(url)
 
+    # What is recorded on this machine goes first.
+    os.nice(_NICENESS)
     try:
         server.serve(load, title, address, ready)
     except TelemetryError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from http import HTTPStatus
 
 from aiohttp import web
@@ -61,10 +62,11 @@ async def _show(process: ViewsProcess, request: web.Request) -> web.StreamRespon
     try:
         async with process.get(path, query) as answer:
             response = web.StreamResponse(status=answer.status, headers=answer.headers)
-            await response.prepare(request)
-            async for chunk in answer.body:
-                await response.write(chunk)
-            await response.write_eof()
+            with suppress(ConnectionError):  # the browser has gone away
+                await response.prepare(request)
+                async for chunk in answer.body:
+                    await response.write(chunk)
+                await response.write_eof()
             return response
     except ViewsError as exc:
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"{exc}\n")
