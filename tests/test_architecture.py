@@ -34,9 +34,9 @@ SINGLE_HOMES = {
         *(
             "reading.arguments",
             "reading.parsers",
-            "reading.csv_frames",
             "reading.frames",
-            *("reading.rows", "reading.tables", "reading.sql", "reading.summaries.summary"),
+            *("reading.rows", "reading.tables", "reading.row_parser", "reading.exports.sql"),
+            "reading.summaries.summary",
             *("reading.summaries.slowest", "reading.summaries.workers"),
             *("reading.summaries.values", "reading.summaries.drops"),
             "views.document",
@@ -46,7 +46,7 @@ SINGLE_HOMES = {
             "views.summary",
         ),
     },
-    r"^ *(import|from) pyarrow": {"reading.parsers", "reading.parquet"},
+    r"^ *(import|from) pyarrow": {"reading.parsers", "reading.exports.parquet"},
     r"^ *(import|from) rich": {
         *("views.layout", "views.report", "commands.report", "commands.diff"),
         *("views.top.help", "views.top.panels", "views.top.table"),

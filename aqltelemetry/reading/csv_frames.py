@@ -1,27 +1,28 @@
-"""Reads CSV files into one pandas DataFrame, many files at a time."""
+"""Reads the observations of CSV files, many files at a time."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import local
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.file_groups import Group, GroupReader, Part
-from aqltelemetry.reading.parsers import Columns, parse
+from aqltelemetry.reading import parsers
+from aqltelemetry.reading.file_groups import GroupReader
+from aqltelemetry.reading.row_parser import RowParser
+from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.sinks import file_names
 
-WRITER = "Writer"
-"""Frame column: the `writer` in the file's name; it distinguishes processes with equal PIDs."""
 _NS_PER_US = 1000
-_Mask: TypeAlias = npt.NDArray[np.bool_]
 _LeaveOut: TypeAlias = Callable[[str, str], None]
+# Files that a thread reads before it takes the next ones, and the largest number of threads.
+_CHUNK_FILES = 32
+_MAX_THREADS = 8
 
 
 class ForeignFileWarning(UserWarning):
@@ -50,44 +51,42 @@ class Wanted:
         until = "~" if self.until_ns is None else file_names.stamp(self.until_ns + _NS_PER_US - 1)
         return [name for name in names if file_names.may_overlap(name, since, until)]
 
-    def among(self, columns: Columns) -> _Mask | None:
-        """Return a mask of the selected rows, or None if all are."""
+    def among(self, rows: Rows) -> Rows:
+        """Return the selected rows."""
         tests: list[Any] = []
         if self.since_ns is not None:
-            tests.append(columns.timepoints_ns >= self.since_ns)
+            tests.append(rows.timepoints_ns >= self.since_ns)
         if self.until_ns is not None:
-            tests.append(columns.timepoints_ns < self.until_ns)
+            tests.append(rows.timepoints_ns < self.until_ns)
         if self.labels is not None:
-            known = np.array([label in self.labels for label in columns.labels], dtype=bool)
-            tests.append(known[columns.label_codes])
+            known = np.array([label in self.labels for label in rows.labels], dtype=bool)
+            tests.append(known[rows.label_codes])
         if not tests:
-            return None
-        mask: _Mask = np.logical_and.reduce(tests)
-        return None if mask.all() else mask
+            return rows
+        mask = np.logical_and.reduce(tests)
+        return rows if mask.all() else rows[mask]
 
 
 EVERYTHING = Wanted()
 
 
-class Rows(NamedTuple):
-    """Rows as columns, with the writer of each as an index into `writers`."""
+class _Chunk(NamedTuple):
+    """What was read of some files: their rows, and the files that were left out, and why."""
 
-    columns: Columns
-    writer_codes: npt.NDArray[Any]
-    writers: Sequence[str]
+    rows: Sequence[Rows]
+    left_out: Sequence[tuple[str, str]]
 
 
-def read_frame(
+def read_rows(
     directory: str,
     names: Iterable[str],
     wanted: Wanted = EVERYTHING,
     leave_out: _LeaveOut | None = None,
-) -> pd.DataFrame:
-    """Return the rows of CSV files as a DataFrame with the columns of `COLUMNS` and `WRITER`.
+) -> Rows:
+    """Return the rows of CSV files, in the order of the files.
 
-    Timepoint is datetime64[ns], Label and Writer are categorical. Files named `*.gz` and
-    `*.zst` are decompressed. Header and fields may be quoted; files of the older format have
-    a space after each comma.
+    Files named `*.gz` and `*.zst` are decompressed. Header and fields may be quoted; files of
+    the older format have a space after each comma.
 
     Files that are removed meanwhile are skipped. For a file that is damaged, unreadable or
     not a telemetry file, `leave_out` is called with its name and the reason; if it is None, a
@@ -98,121 +97,50 @@ def read_frame(
     def warn_of(name: str, reason: str) -> None:
         warn(os.path.join(directory, name), reason)
 
-    return to_frame([*read_rows(directory, names, wanted, leave_out or warn_of)])
+    files = list(names)
+    chunks = [files[at : at + _CHUNK_FILES] for at in range(0, len(files), _CHUNK_FILES)]
+    found: list[Rows] = []
+    for chunk in _read(directory, chunks, wanted):
+        found += chunk.rows
+        for name, reason in chunk.left_out:
+            (leave_out or warn_of)(name, reason)
+    return join(found)
 
 
-def read_rows(
-    directory: str, names: Iterable[str], wanted: Wanted, leave_out: _LeaveOut
-) -> Iterator[Rows]:
-    """Yield the rows of CSV files, some files at a time; see `read_frame`."""
-    for group in GroupReader(wanted.labels, leave_out).groups(directory, names):
-        for rows in _rows(group, group.parts, leave_out):
-            yield chosen(rows, wanted)
+def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> Iterable[_Chunk]:
+    """Read chunks of files: in several threads, if the parser needs no interpreter lock."""
+    threads = min(len(os.sched_getaffinity(0)), len(chunks), _MAX_THREADS)
+    if parsers.compiled is None or threads <= 1:
+        reader = _Reader(directory, wanted)
+        return [reader.read([name for names in chunks for name in names])]
+    readers = local()
+
+    def read(names: Sequence[str]) -> _Chunk:
+        if not hasattr(readers, "own"):
+            readers.own = _Reader(directory, wanted)
+        own: _Reader = readers.own
+        return own.read(names)
+
+    with ThreadPoolExecutor(threads, "aqltelemetry-reading") as pool:
+        return list(pool.map(read, chunks))
 
 
-def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate results of `read_frame`; Label and Writer stay categorical."""
-    joined = pd.concat([frame.drop(columns=[LABEL, WRITER]) for frame in frames], ignore_index=True)
-    for at, name in ((COLUMNS.index(LABEL), LABEL), (len(COLUMNS), WRITER)):
-        categories: Any = pd.api.types.union_categoricals(
-            [frame[name] for frame in frames], sort_categories=True
-        )
-        joined.insert(at, name, categories)
-    return joined
+class _Reader:
+    """Reads files with its own buffers, which it uses again."""
 
+    def __init__(self, directory: str, wanted: Wanted) -> None:
+        self._directory = directory
+        self._wanted = wanted
+        self._left_out: list[tuple[str, str]] = []
+        self._groups = GroupReader(wanted.labels, self._leave_out)
+        self._parser = RowParser(self._leave_out)
 
-def _rows(group: Group, parts: Sequence[Part], leave_out: _LeaveOut) -> Iterator[Rows]:
-    """Parse files at once; if that fails, one by one, without those that can't be parsed."""
-    start, end = parts[0].start, parts[-1].end
-    if start == end:
-        return
-    lines = _lines(group.rows, parts)
-    try:
-        columns = parse(
-            memoryview(group.rows)[start:end], lines=int(lines.sum()), spaced=group.spaced
-        )
-        yield Rows(columns, *_writers(parts, lines, len(columns.pids)))
-    except ValueError as exc:  # a row has other fields than it should
-        if len(parts) == 1:
-            leave_out(parts[0].name, str(exc))
-            return
-        for part in parts:
-            yield from _rows(group, [part], leave_out)
+    def read(self, names: Iterable[str]) -> _Chunk:
+        """Return the wanted rows of some files."""
+        self._left_out = []
+        groups = self._groups.groups(self._directory, names)
+        found = [rows for group in groups for rows in self._parser.parse(group)]
+        return _Chunk([self._wanted.among(rows) for rows in found], self._left_out)
 
-
-def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
-    first = parts[0].start
-    is_end = np.frombuffer(rows, np.uint8, parts[-1].end - first, first) == ord("\n")
-    return np.array(
-        [np.count_nonzero(is_end[part.start - first : part.end - first]) for part in parts]
-    )
-
-
-def _writers(
-    parts: Sequence[Part], lines: npt.NDArray[np.int64], rows: int
-) -> tuple[npt.NDArray[Any], Sequence[str]]:
-    """Return each row's writer; raises ValueError if it is unknown where a file's rows end."""
-    if lines.sum() != rows:
-        if len(parts) > 1:
-            msg = "a row is not a line"
-            raise ValueError(msg)
-        lines = np.array([rows])
-    names = [file_names.writer(part.name) for part in parts]
-    writers = sorted(set(names))
-    number = {writer: code for code, writer in enumerate(writers)}
-    codes = np.array([number[name] for name in names], dtype=np.min_scalar_type(len(writers)))
-    return np.repeat(codes, lines), writers
-
-
-def chosen(rows: Rows, wanted: Wanted) -> Rows:
-    """Return the rows that are wanted."""
-    mask = wanted.among(rows.columns)
-    if mask is None:
-        return rows
-    columns = rows.columns
-    chosen = columns._replace(
-        timepoints_ns=columns.timepoints_ns[mask],
-        measurements=columns.measurements[mask],
-        label_codes=columns.label_codes[mask],
-        pids=columns.pids[mask],
-    )
-    return Rows(chosen, rows.writer_codes[mask], rows.writers)
-
-
-def to_frame(found: Sequence[Rows]) -> pd.DataFrame:
-    """Return rows as a DataFrame, as `read_frame` does."""
-    columns = [rows.columns for rows in found]
-    times_ns = _joined([each.timepoints_ns for each in columns], np.int64)
-    return pd.DataFrame(
-        {
-            TIMEPOINT: times_ns.view("datetime64[ns]"),
-            MEASUREMENT: _joined([each.measurements for each in columns], np.float64),
-            LABEL: _categorical([(each.label_codes, each.labels) for each in columns]),
-            PID: _joined([each.pids for each in columns], np.int64),
-            WRITER: _categorical([(rows.writer_codes, rows.writers) for rows in found]),
-        },
-        copy=False,
-    )
-
-
-def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
-
-
-def _categorical(parts: Sequence[tuple[npt.NDArray[Any], Sequence[str]]]) -> Any:
-    """Return a categorical of the texts that occur, sorted, from their indexes in each part."""
-    occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
-    texts = sorted(
-        {
-            names[code]
-            for (_, names), known in zip(parts, occurring, strict=True)
-            for code in known.tolist()
-        }
-    )
-    number = {text: code for code, text in enumerate(texts)}
-    kind = np.min_scalar_type(-max(len(texts), 1))
-    recoded = [
-        np.array([number.get(name, -1) for name in names], dtype=kind)[codes]
-        for codes, names in parts
-    ]
-    return pd.Categorical.from_codes(_joined(recoded, kind), pd.Index(texts, dtype="str"))
+    def _leave_out(self, name: str, reason: str) -> None:
+        self._left_out.append((name, reason))

@@ -18,7 +18,6 @@ from aqltelemetry.observation import (
     ACCOUNT,
     CUSTOM,
     DURATION,
-    LABEL,
     RUNTIME,
 )
 from aqltelemetry.reading.arguments import (
@@ -30,10 +29,10 @@ from aqltelemetry.reading.arguments import (
     to_nanoseconds,
 )
 from aqltelemetry.reading.compression import is_compressed
-from aqltelemetry.reading.csv_frames import Wanted, chosen, concat, read_frame, to_frame, warn
+from aqltelemetry.reading.csv_frames import Wanted, read_rows, warn
 from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
 from aqltelemetry.reading.listing import NotRead, summary
-from aqltelemetry.reading.rows import FrameRows, Rows
+from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.reading.tables import Tables
 from aqltelemetry.reading.writers import describe_writers
@@ -96,10 +95,9 @@ class TelemetryDB(Tables):
             None if until is None else to_nanoseconds(until, "until"),
             None if labels is None else checked_labels(labels),
         )
-        self._frames: dict[str, pd.DataFrame] = {}
+        self._rows: dict[str, Rows] = {}
         self._read: dict[str, set[tuple[str, str]]] = {}
-        self._published: dict[str, pd.DataFrame] = {}
-        self._rows = FrameRows()
+        self._published: dict[str, Rows] = {}
         self._not_read: dict[str, NotRead] = {}
         self._is_live = live
         self._is_listed = False
@@ -148,21 +146,23 @@ class TelemetryDB(Tables):
         Example:
             >>> db.frame("queue").time_series("length").data().max()
         """
-        if file_prefix not in self._frames:
-            if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
-                check_known("there are no files of the prefix", file_prefix, self.prefixes())
-            self._look_again()
-            self._load(file_prefix)
 
         def known_labels(label: str) -> Iterable[str]:
             return self._known_labels(file_prefix, label)
 
-        return TelemetryFrame(self._frames[file_prefix], known_labels)
+        return TelemetryFrame(self.rows(file_prefix, missing_ok=missing_ok), known_labels)
 
     def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
-        """Return the observations of a file prefix as numpy arrays; see `frame`."""
-        self.frame(file_prefix, missing_ok=missing_ok)
-        return self._rows.of(self._frames[file_prefix])
+        """Return the observations of a file prefix as numpy arrays; see `frame`.
+
+        They must not be changed. No DataFrame is made, which takes less time and memory.
+        """
+        if file_prefix not in self._rows:
+            if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
+                check_known("there are no files of the prefix", file_prefix, self.prefixes())
+            self._look_again()
+            self._load(file_prefix)
+        return self._rows[file_prefix]
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.
@@ -173,7 +173,7 @@ class TelemetryDB(Tables):
             MonitoringDirectoryError: The directory was removed.
         """
         self._look()
-        for prefix in self._frames:
+        for prefix in self._rows:
             self._load(prefix)
 
     def prefixes(self) -> list[str]:
@@ -313,31 +313,28 @@ class TelemetryDB(Tables):
         """Return the labels of a prefix, including those that the option `labels` left out."""
         wanted = self._wanted
         if wanted.labels is None:
-            return self._frames[prefix][LABEL].unique()
+            return self._rows[prefix].labels
         if label not in wanted.labels:
             raise SeriesError("only other labels are loaded:", label, tuple(sorted(wanted.labels)))
         everything = replace(wanted, labels=None)
         self._look_again()
-        frames = [self._unpublished(prefix, everything)]
+        parts = self._unpublished(prefix, everything)
         for directory, files in self._sources.files.items():
             names = (name for name, of in files.items() if of.startswith(prefix + "."))
-            frames.append(read_frame(directory, everything.files(names), everything, _ignore))
-        return concat(frames)[LABEL].unique()
+            parts.append(read_rows(directory, everything.files(names), everything, _ignore))
+        return join(parts).labels
 
     def _load(self, prefix: str) -> None:
         """Load the new files of a prefix, and what is not published yet."""
-        frames = [self._published[prefix]] if prefix in self._published else []
+        parts = [self._published[prefix]] if prefix in self._published else []
         for directory, files in self._sources.files.items():
-            frames += self._load_files(prefix, directory, files)
-        self._published[prefix] = frames[0] if len(frames) == 1 else concat(frames)
-        self._frames[prefix] = self._published[prefix]
-        if self._is_live:
-            unpublished = self._unpublished(prefix, self._wanted)
-            self._frames[prefix] = concat([self._published[prefix], unpublished])
+            parts += self._load_files(prefix, directory, files)
+        self._published[prefix] = parts[0] if len(parts) == 1 else join(parts)
+        unpublished = self._unpublished(prefix, self._wanted)
+        published = self._published[prefix]
+        self._rows[prefix] = join([published, *unpublished]) if unpublished else published
 
-    def _load_files(
-        self, prefix: str, directory: str, files: Mapping[str, str]
-    ) -> Iterable[pd.DataFrame]:
+    def _load_files(self, prefix: str, directory: str, files: Mapping[str, str]) -> Iterable[Rows]:
         read = self._read.setdefault(prefix, set())
         new = {
             name: published
@@ -354,10 +351,10 @@ class TelemetryDB(Tables):
                 read.discard((directory, new.get(name, file_names.uncompressed(name))))
             self._leave_out(directory, name, reason)
 
-        yield read_frame(directory, wanted, self._wanted, leave_out)
+        yield read_rows(directory, wanted, self._wanted, leave_out)
 
-    def _unpublished(self, prefix: str, wanted: Wanted) -> pd.DataFrame:
-        return to_frame([chosen(rows, wanted) for rows in self._sources.unpublished(prefix)])
+    def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
+        return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]
 
     def _look_again(self) -> None:
         """Find out what there is to read, except if a live database has done so before."""

@@ -25,6 +25,8 @@ _STRIDE_BYTES = 2 << 10
 _SMALL_BYTES = 16 << 10
 # With more labels, searching takes longer than parsing everything.
 _MAX_SEARCHED = 8
+SPARE_BYTES = 64
+"""Bytes behind the rows of a group, which a parser may read before it finds the end."""
 _HEADER_BYTES = len(CSV_HEADER)
 # Longer than any form of the header.
 _MAX_HEADER_BYTES = 200
@@ -90,8 +92,8 @@ class _Buffer:
         if self.parts:
             yield Group(self.rows, self.parts, self.spaced)
             self.parts, self.end = [], 0
-        if len(self.rows) < needed_bytes:
-            self.rows = bytearray(max(needed_bytes, _GROUP_BYTES))
+        if len(self.rows) < needed_bytes + SPARE_BYTES:
+            self.rows = bytearray(max(needed_bytes, _GROUP_BYTES) + SPARE_BYTES)
             self.view = memoryview(self.rows)
 
 
@@ -179,8 +181,8 @@ class GroupReader:
         Returns the size of the file, or None if it is too large for the buffer.
         """
         head = self._head
-        # One byte is left for the end of the last line.
-        room = self._plain.view[self._plain.end : -1]
+        # One more byte is left for the end of the last line.
+        room = self._plain.view[self._plain.end : -1 - SPARE_BYTES]
         fd = os.open(name, _OPEN_FLAGS, dir_fd=directory_fd)
         try:
             size_bytes = os.readv(fd, (head, room))
@@ -206,7 +208,7 @@ class GroupReader:
         return self._add_rows(self._spaced if b", " in header else self._plain, name, rows)
 
     def _add_rows(self, buffer: _Buffer, name: str, rows: bytes | bytearray) -> Iterator[Group]:
-        if buffer.end + len(rows) >= len(buffer.rows):
+        if buffer.end + len(rows) >= len(buffer.rows) - SPARE_BYTES:
             yield from buffer.groups(len(rows) + 1)
         buffer.rows[buffer.end : buffer.end + len(rows)] = rows
         buffer.add(name, len(rows))

@@ -8,8 +8,9 @@ from difflib import get_close_matches
 import pandas as pd
 
 from aqltelemetry.errors import SeriesError
-from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.observation import COLUMNS, MEASUREMENT, TIMEPOINT
 from aqltelemetry.quantities import counted
+from aqltelemetry.reading.rows import Rows
 
 _MAX_SIMILAR = 5
 
@@ -20,12 +21,12 @@ class TelemetrySeries:
     Returned by `TelemetryFrame.time_series` and by the methods of `TelemetryDB`.
     """
 
-    def __init__(self, label: str, frame: pd.DataFrame) -> None:
+    def __init__(self, label: str, rows: Rows) -> None:
         self._label = label
-        self._frame = frame
+        self._rows = rows
 
     def __repr__(self) -> str:
-        return f"<TelemetrySeries {self._label!r}: {counted(len(self._frame), 'observation')}>"
+        return f"<TelemetrySeries {self._label!r}: {counted(len(self._rows), 'observation')}>"
 
     def label(self) -> str:
         """Return the label."""
@@ -33,7 +34,7 @@ class TelemetrySeries:
 
     def pids(self) -> list[int]:
         """Return the PIDs of the processes that took the measurements, in ascending order."""
-        return sorted(int(pid) for pid in self._frame[PID].unique())
+        return self._rows.pids()
 
     def data(self, by_pid: int | None = None) -> pd.Series[float]:
         """Return the measurements, sorted by time.
@@ -49,12 +50,10 @@ class TelemetrySeries:
         Example:
             >>> series.data().resample("1s").quantile(0.99)
         """
-        frame = self._frame
-        if by_pid is not None:
-            frame = frame[frame[PID] == by_pid]
-        index = pd.DatetimeIndex(frame[TIMEPOINT], name=TIMEPOINT)
-        series = pd.Series(frame[MEASUREMENT].to_numpy(), index=index, name=MEASUREMENT)
-        return series.sort_index(kind="stable")
+        rows = self._rows if by_pid is None else self._rows.of_pid(by_pid)
+        in_time = rows[rows.timepoints_ns.argsort(kind="stable")]
+        index = pd.DatetimeIndex(in_time.timepoints_ns, name=TIMEPOINT)
+        return pd.Series(in_time.measurements, index=index, name=MEASUREMENT)
 
 
 class TelemetryFrame:
@@ -64,16 +63,14 @@ class TelemetryFrame:
     """
 
     def __init__(
-        self, frame: pd.DataFrame, known_labels: Callable[[str], Iterable[str]] | None = None
+        self, rows: Rows, known_labels: Callable[[str], Iterable[str]] | None = None
     ) -> None:
-        self._frame = frame
+        self._rows = rows
         self._known_labels = known_labels
 
     def __repr__(self) -> str:
-        rows, labels = (
-            counted(len(self._frame), "observation"),
-            counted(len(self.labels()), "label"),
-        )
+        rows = counted(len(self._rows), "observation")
+        labels = counted(len(self._rows.labels), "label")
         return f"<TelemetryFrame: {rows}, {labels}>"
 
     def data(self) -> pd.DataFrame:
@@ -88,7 +85,7 @@ class TelemetryFrame:
         Example:
             >>> db.duration().data().groupby("Label", observed=True)["Measurement"].median()
         """
-        return _with_time_index(self._frame[list(COLUMNS)])
+        return _with_time_index(self._rows.frame[list(COLUMNS)])
 
     def data_by_process(self) -> pd.DataFrame:
         """Return all observations with the process that took them.
@@ -98,15 +95,15 @@ class TelemetryFrame:
             in the file's name. It distinguishes processes with equal PIDs, in two containers
             or before and after a restart.
         """
-        return _with_time_index(self._frame.copy(deep=False))
+        return _with_time_index(self._rows.frame.copy(deep=False))
 
     def labels(self) -> list[str]:
         """Return the labels, in alphabetical order."""
-        return sorted(str(label) for label in self._frame[LABEL].unique())
+        return list(self._rows.labels)
 
     def pids(self) -> list[int]:
         """Return the PIDs of the processes, in ascending order."""
-        return sorted(int(pid) for pid in self._frame[PID].unique())
+        return self._rows.pids()
 
     def time_series(self, label: str, *, missing_ok: bool = False) -> TelemetrySeries:
         """Return the time series of a label.
@@ -119,8 +116,8 @@ class TelemetryFrame:
             SeriesError: There are observations, but none with this label. The error lists
                 similar labels.
         """
-        found = self._frame[self._frame[LABEL] == label]
-        if found.empty and not missing_ok:
+        found = self._rows.of_label(label)
+        if not len(found) and not missing_ok:
             known = self._known_labels(label) if self._known_labels else self.labels()
             check_known("there is no series", label, known)
         return TelemetrySeries(label, found)

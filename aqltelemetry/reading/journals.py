@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,7 @@ from aqltelemetry.journal.labels import NO_LABELS, TableLabels, read_table
 from aqltelemetry.journal.reader import Reading
 from aqltelemetry.journal.salvage import UNKNOWN_PID, as_last, read_recovered
 from aqltelemetry.observation import ACCOUNT, Batch, Column, Kind, SegmentAccount, SegmentId
-from aqltelemetry.reading.csv_frames import Rows
-from aqltelemetry.reading.parsers import Columns
+from aqltelemetry.reading.rows import Process, Rows
 from aqltelemetry.sinks.account import ACCEPTED, CHILD, DROPPED, END, TORN
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S
@@ -63,7 +62,7 @@ class UnpublishedSegment(NamedTuple):
     @property
     def span_ns(self) -> tuple[int, int] | None:
         """The first and the last time in it, in nanoseconds since the epoch."""
-        times_ns = [rows.columns.timepoints_ns for rows in self.rows.values()]
+        times_ns = [rows.timepoints_ns for rows in self.rows.values()]
         if not times_ns:
             return None
         return min(int(each.min()) for each in times_ns), max(int(each.max()) for each in times_ns)
@@ -285,6 +284,5 @@ def _rows(
     label_codes: npt.NDArray[np.int32],
     labels: Sequence[str],
 ) -> Rows:
-    pids: npt.NDArray[Any] = np.full(len(times_ns), batch.pid, np.int64)
-    columns = Columns(times_ns, measurements, label_codes, labels, pids)
-    return Rows(columns, np.zeros(len(times_ns), np.uint8), (batch.segment.writer,))
+    process = Process(batch.pid, batch.segment.writer)
+    return Rows.of_process(process, times_ns, measurements, label_codes, labels)

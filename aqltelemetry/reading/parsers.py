@@ -16,7 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.system.extensions import load
 
+compiled: Any = load(__name__)
+"""The compiled parser, or None; `row_parser` tries it first."""
 HAVE_PYARROW = find_spec("pyarrow") is not None
 """Whether `parse` tries pyarrow first."""
 _ARROW_BLOCK_BYTES = 4 << 20

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.csv_frames import WRITER
 
-_MAX_KEPT = 8
+WRITER = "Writer"
+"""Frame column: the `writer` in the file's name; it distinguishes processes with equal PIDs."""
 Codes: TypeAlias = npt.NDArray[np.integer[Any]]
 
 
@@ -76,6 +76,16 @@ class Rows:
         """Return the rows of a label."""
         return self.of_labels({label})
 
+    def pids(self) -> list[int]:
+        """Return the PIDs that occur, in ascending order."""
+        codes = np.flatnonzero(np.bincount(self.process_codes, minlength=1))
+        return sorted({self.processes[code].pid for code in codes.tolist()}) if len(self) else []
+
+    def of_pid(self, pid: int) -> Rows:
+        """Return the rows of the processes with a PID."""
+        is_wanted = np.array([process.pid == pid for process in self.processes], dtype=bool)
+        return self[is_wanted[self.process_codes]]
+
     def of_labels(self, labels: Collection[str]) -> Rows:
         """Return the rows of some labels."""
         codes = [code for code, label in enumerate(self.labels) if label in labels]
@@ -103,30 +113,11 @@ class Rows:
                 LABEL: _categorical(self.label_codes, self.labels),
                 PID: pids[self.process_codes],
                 WRITER: _categorical(
-                    writer_codes.astype(_codes_type(len(writers)))[self.process_codes], writers
+                    writer_codes.astype(codes_type(len(writers)))[self.process_codes], writers
                 ),
             },
             copy=False,
         )
-
-    @staticmethod
-    def of_frame(frame: pd.DataFrame) -> Rows:
-        """Return the rows of such a frame as `frame` returns."""
-        pid_codes, pids = pd.factorize(frame[PID])
-        writers = frame[WRITER].cat
-        codes = pid_codes * max(len(writers.categories), 1) + writers.codes.to_numpy()
-        process_codes, found = pd.factorize(codes)
-        pairs = [divmod(int(code), max(len(writers.categories), 1)) for code in found]
-        times = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]", copy=False)
-        part = Rows(
-            times.view("int64"),
-            frame[MEASUREMENT].to_numpy(),
-            frame[LABEL].cat.codes.to_numpy(),
-            [str(label) for label in frame[LABEL].cat.categories],
-            process_codes,
-            [Process(int(pids[pid]), str(writers.categories[writer])) for pid, writer in pairs],
-        )
-        return join([part])
 
     @staticmethod
     def of_process(
@@ -136,25 +127,9 @@ class Rows:
         label_codes: npt.NDArray[np.integer[Any]],
         labels: Sequence[str],
     ) -> Rows:
-        """Return the observations of one process; `labels` may be in any order."""
+        """Return the observations of one process; `labels` stay in the given order."""
         codes = np.zeros(len(timepoints_ns), np.int8)
-        return join([Rows(timepoints_ns, measurements, label_codes, labels, codes, [process])])
-
-
-class FrameRows:
-    """Converts frames to rows, and keeps the last ones."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[pd.DataFrame, Rows]] = {}
-
-    def of(self, frame: pd.DataFrame) -> Rows:
-        """Return the rows of a frame."""
-        frame_and_rows = self._known.get(id(frame))
-        if frame_and_rows is None:
-            while len(self._known) >= _MAX_KEPT:
-                del self._known[next(iter(self._known))]
-            frame_and_rows = self._known[id(frame)] = frame, Rows.of_frame(frame)
-        return frame_and_rows[1]
+        return Rows(timepoints_ns, measurements, label_codes, labels, codes, [process])
 
 
 def with_shared_processes(parts: Sequence[Rows], writers: Mapping[str, str]) -> Sequence[Rows]:
@@ -162,7 +137,7 @@ def with_shared_processes(parts: Sequence[Rows], writers: Mapping[str, str]) -> 
     named = [[process.named(writers) for process in part.processes] for part in parts]
     every = sorted({process for processes in named for process in processes})
     number = {process: code for code, process in enumerate(every)}
-    kind = _codes_type(len(every))
+    kind = codes_type(len(every))
     return [
         part
         if list(part.processes) == every
@@ -203,7 +178,7 @@ def _recoded(parts: Sequence[tuple[Codes, Sequence[_T]]]) -> tuple[Codes, Sequen
     }
     every = sorted(found)
     number = {value: code for code, value in enumerate(every)}
-    kind = _codes_type(len(every))
+    kind = codes_type(len(every))
     recoded = [
         np.array([number.get(value, -1) for value in values], dtype=kind)[codes]
         for codes, values in parts
@@ -211,7 +186,8 @@ def _recoded(parts: Sequence[tuple[Codes, Sequence[_T]]]) -> tuple[Codes, Sequen
     return _joined(recoded, kind), every
 
 
-def _codes_type(values: int) -> Any:
+def codes_type(values: int) -> Any:
+    """Return the smallest signed integer type for indexes of a number of values."""
     return np.min_scalar_type(-max(values, 1))
 
 

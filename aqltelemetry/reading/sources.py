@@ -25,9 +25,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
-from aqltelemetry.reading.csv_frames import Rows
 from aqltelemetry.reading.journals import Journals, Place, UnpublishedSegment
 from aqltelemetry.reading.listing import Listing, NotRead, list_published
+from aqltelemetry.reading.rows import Rows
 from aqltelemetry.settings import settings
 from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.file_names import FileName

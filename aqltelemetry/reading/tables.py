@@ -10,7 +10,7 @@ from datetime import timedelta
 import pandas as pd
 
 from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
-from aqltelemetry.reading import parquet, sql
+from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import OUTCOMES
 from aqltelemetry.reading.rows import Process, Rows, join, with_shared_processes

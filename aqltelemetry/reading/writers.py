@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID
-from aqltelemetry.reading.csv_frames import WRITER
+from aqltelemetry.reading.rows import WRITER
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks.account import END
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.csv_frames import WRITER
+from aqltelemetry.reading.rows import WRITER
 from aqltelemetry.system.clock import NS_PER_S
 
 # Labels with one observation per sampling interval, unlike those of single events.

@@ -19,9 +19,9 @@ from aqltelemetry.observation import (
     RUNTIME,
     TIMEPOINT,
 )
-from aqltelemetry.reading.csv_frames import WRITER
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.frames import TelemetryFrame
+from aqltelemetry.reading.rows import WRITER
 from aqltelemetry.sinks.account import CHILD, DROPPED
 from aqltelemetry.views.recorded_time import recorded_s
 

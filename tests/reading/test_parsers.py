@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from aqltelemetry.observation import COLUMNS, CSV_HEADER, clean_label, quote_field
 from aqltelemetry.reading import parsers
-from aqltelemetry.reading.csv_frames import ForeignFileWarning, Wanted, read_frame
+from aqltelemetry.reading.csv_frames import ForeignFileWarning, Wanted, read_rows
 from aqltelemetry.reading.parsers import by_pandas, parse
 from aqltelemetry.sinks.file_names import FileName
 
+_COMPILED = parsers.compiled
 _SPACED = b"Timepoint, Measurement, Label, PID\r\n"
 _LABELS = [
     "NA",
@@ -63,14 +64,15 @@ _damaged = st.lists(
 
 
 def _parsed(directory: Path, wanted: Wanted = Wanted()) -> list[tuple[pd.DataFrame, list[str]]]:  # noqa: B008
-    """Return the frame and the warnings, with pyarrow and without it."""
+    """Return the frame and the warnings of the three parsers."""
     found: list[tuple[pd.DataFrame, list[str]]] = []
     assert parsers.HAVE_PYARROW
-    for have_pyarrow in (True, False):
+    for compiled, have_pyarrow in ((None, True), (None, False), (_COMPILED, False)):
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             patch.setattr(parsers, "HAVE_PYARROW", have_pyarrow)
-            frame = read_frame(str(directory), sorted(os.listdir(directory)), wanted)
+            patch.setattr(parsers, "compiled", compiled)
+            frame = read_rows(str(directory), sorted(os.listdir(directory)), wanted).frame
             left_out = [str(each.message).split(": ")[0] for each in caught]
             assert {each.category for each in caught} <= {ForeignFileWarning}
             found.append((frame, left_out))
@@ -88,8 +90,9 @@ def _fill(directory: Path, bodies: list[tuple[bytes, bytes]]) -> None:
 @given(st.lists(_good, min_size=1, max_size=4))
 def test_both_parsers_read_the_written_format_equally(tmp_path: Path, bodies: list[bytes]) -> None:
     _fill(tmp_path, [(CSV_HEADER, body) for body in bodies])
-    (one, odd), (other, _) = _parsed(tmp_path)
+    (one, odd), (other, _), (third, _) = _parsed(tmp_path)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
+    pd.testing.assert_frame_equal(one, third, check_exact=True)
     assert not odd
     assert len(one) == sum(body.count(b"\n") for body in bodies)
 
@@ -119,9 +122,10 @@ def test_both_parsers_treat_damaged_files_equally(
     tmp_path: Path, bodies: list[tuple[bytes, bytes]]
 ) -> None:
     _fill(tmp_path, bodies)
-    (one, odd), (other, also_odd) = _parsed(tmp_path)
+    (one, odd), (other, also_odd), (third, odd_too) = _parsed(tmp_path)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert odd == also_odd
+    pd.testing.assert_frame_equal(one, third, check_exact=True)
+    assert odd == also_odd == odd_too
 
 
 @pytest.mark.parametrize("label", _LABELS)

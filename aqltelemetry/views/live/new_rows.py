@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.observation import SegmentId
-from aqltelemetry.reading.csv_frames import Rows, Wanted, read_rows
+from aqltelemetry.reading.csv_frames import read_rows
 from aqltelemetry.reading.journals import UnpublishedSegment
+from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.file_names import FileName
@@ -97,8 +98,8 @@ class NewRows:
             return
         rows = content.rows[prefix]
         known = None if before is None else before.rows.get(prefix)
-        new = rows if known is None else _chosen(rows, _is_new(rows, [known]))
-        if len(new.columns.pids):
+        new = rows if known is None else rows[_is_new(rows, [known])]
+        if len(new):
             yield prefix, new
 
     def _new_files(self) -> Iterator[tuple[str, str, str]]:
@@ -116,10 +117,10 @@ class NewRows:
             return
         prefix = published.split(".", 1)[0]
         known = [content.rows[prefix] for content in seen if prefix in content.rows]
-        for rows in read_rows(directory, [name], Wanted(), _ignore):
-            new = _chosen(rows, _is_new(rows, known)) if known else rows
-            if len(new.columns.pids):
-                yield prefix, new
+        rows = read_rows(directory, [name], leave_out=_ignore)
+        new = rows[_is_new(rows, known)] if known else rows
+        if len(new):
+            yield prefix, new
 
     def _seen_of(self, name: FileName) -> list[UnpublishedSegment]:
         """Return those segments of a file whose rows of its prefix were returned before."""
@@ -149,43 +150,26 @@ def _is_new(rows: Rows, known: Sequence[Rows]) -> _Mask:
     place = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels]
     is_new: _Mask = np.empty(len(labels), bool)
     is_new[order] = is_later = place >= seen[labels]
-    values = np.concatenate([each.columns.measurements for each in known])
+    values = np.concatenate([each.measurements for each in known])
     values = values[np.argsort(before, kind="stable")]
-    if np.array_equal(rows.columns.measurements[order][~is_later], values, equal_nan=True):
+    if np.array_equal(rows.measurements[order][~is_later], values, equal_nan=True):
         return is_new
     return ~np.isin(_keys(rows), np.concatenate([_keys(each) for each in known]))
 
 
 def _label_numbers(rows: Rows, numbers: dict[str, int]) -> npt.NDArray[np.int64]:
     """Return the number of each row's label in `numbers`, to which new labels are added."""
-    labels = [numbers.setdefault(label, len(numbers)) for label in rows.columns.labels]
-    return np.array(labels, np.int64)[rows.columns.label_codes]
+    labels = [numbers.setdefault(label, len(numbers)) for label in rows.labels]
+    return np.array(labels, np.int64)[rows.label_codes]
 
 
 def _keys(rows: Rows) -> _Keys:
     """Return a number for each row that differs for other labels, times or measurements."""
-    columns = rows.columns
-    labels = np.array(
-        [crc32(label.encode(errors="replace")) for label in columns.labels], np.uint64
-    )
-    times = columns.timepoints_ns.astype(np.int64).view(np.uint64)
-    values = np.ascontiguousarray(columns.measurements, np.float64).view(np.uint64)
+    labels = np.array([crc32(label.encode(errors="replace")) for label in rows.labels], np.uint64)
+    times = rows.timepoints_ns.view(np.uint64)
+    values = np.ascontiguousarray(rows.measurements, np.float64).view(np.uint64)
     keys: _Keys = times * _MIXERS[0] ^ values * _MIXERS[1]
-    return keys + labels[columns.label_codes] if len(labels) else keys
-
-
-def _chosen(rows: Rows, mask: _Mask) -> Rows:
-    columns = rows.columns
-    return Rows(
-        columns._replace(
-            timepoints_ns=columns.timepoints_ns[mask],
-            measurements=columns.measurements[mask],
-            label_codes=columns.label_codes[mask],
-            pids=columns.pids[mask],
-        ),
-        rows.writer_codes[mask],
-        rows.writers,
-    )
+    return keys + labels[rows.label_codes] if len(labels) else keys
 
 
 def _ignore(_name: str, _reason: str) -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from aqltelemetry.observation import ACCOUNT, DURATION, LABEL, MEASUREMENT, PID, RUNTIME, TIMEPOINT
-from aqltelemetry.reading.csv_frames import WRITER, Rows
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker, joined
-from aqltelemetry.views.live.buckets import Integers
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.live.seconds import KEPT_S
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _OLDER_FILES = 20
 
@@ -79,12 +75,9 @@ class Running:
             yield from self._new.read_older(_OLDER_FILES)
 
     def _note_ends(self, rows: Rows) -> None:
-        columns = rows.columns
-        if END in columns.labels:
-            code = columns.labels.index(END)
-            for row in np.flatnonzero(columns.label_codes == code).tolist():
-                writer = rows.writers[int(rows.writer_codes[row])]
-                self._ends[writer] = STOPPED if columns.measurements[row] else KILLED
+        ends = rows.of_label(END)
+        for process, value in zip(ends.process_codes, ends.measurements, strict=True):
+            self._ends[rows.processes[process].writer] = STOPPED if value else KILLED
 
     def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
         """Return the states of workers, by their accounts and the locks of their journals."""
@@ -109,11 +102,11 @@ class Past:
     """
 
     def __init__(self, db: TelemetryDB) -> None:
-        frames = {
-            DURATION: db.duration().data_by_process(),
-            RUNTIME: db.runtime().data_by_process(),
+        by_prefix = {prefix: _batch_of_rows(db.rows(prefix)) for prefix in (DURATION, RUNTIME)}
+        self._batches = {
+            prefix: batch.chosen(np.argsort(batch.times_ns, kind="stable"))
+            for prefix, batch in by_prefix.items()
         }
-        self._batches = {prefix: _batch_of_frame(frame) for prefix, frame in frames.items()}
         self._at_ns = 0
         writers = db.writers()
         self._states = {
@@ -153,41 +146,11 @@ class Past:
 
 
 def _batch_of_rows(rows: Rows) -> Batch:
-    columns = rows.columns
-    codes, workers = _workers(columns.pids, rows.writer_codes, rows.writers)
     return Batch(
-        columns.timepoints_ns.astype(np.int64),
-        columns.measurements,
-        columns.label_codes,
-        columns.labels,
-        codes,
-        workers,
+        rows.timepoints_ns,
+        rows.measurements,
+        rows.label_codes,
+        rows.labels,
+        rows.process_codes,
+        rows.processes,
     )
-
-
-def _batch_of_frame(frame: pd.DataFrame) -> Batch:
-    """Return the observations of a frame of `data_by_process`, sorted by time."""
-    labels, writers = frame[LABEL].cat, frame[WRITER].cat
-    codes, workers = _workers(
-        frame[PID].to_numpy(), writers.codes.to_numpy(), [str(each) for each in writers.categories]
-    )
-    times_ns = frame[TIMEPOINT].to_numpy().astype("datetime64[ns]").astype(np.int64)
-    return Batch(
-        times_ns,
-        frame[MEASUREMENT].to_numpy(),
-        labels.codes.to_numpy(),
-        [str(label) for label in labels.categories],
-        codes,
-        workers,
-    ).chosen(np.argsort(times_ns, kind="stable"))
-
-
-def _workers(
-    pids: Integers, writer_codes: Integers, writers: Sequence[str]
-) -> tuple[Integers, list[Worker]]:
-    """Return each row's worker as an index, and the workers."""
-    if len(writers) == 1 and len(pids) and (pids == pids[0]).all():
-        return np.zeros(len(pids), np.int64), [(int(pids[0]), writers[0])]
-    pairs = pids.astype(np.int64) * len(writers) + writer_codes
-    keys, codes = np.unique(pairs, return_inverse=True)
-    return codes, [(key // len(writers), writers[key % len(writers)]) for key in keys.tolist()]

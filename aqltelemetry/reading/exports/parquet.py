@@ -8,8 +8,7 @@ from contextlib import suppress
 
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
-from aqltelemetry.reading.csv_frames import WRITER
-from aqltelemetry.reading.rows import Rows
+from aqltelemetry.reading.rows import WRITER, Rows
 
 PREFIX = "Prefix"
 """Column: the file prefix of an observation."""
