@@ -243,8 +243,7 @@ class Tables(ABC):
         return sql.run(query, sorted(known), self.rows)
 
     def _recorded(self) -> tuple[Rows, float]:
-        accounts = self.rows(ACCOUNT)
-        names = drops.recordings(accounts)
+        names = drops.recordings(self.rows(ACCOUNT))
         parts = with_shared_processes([self.rows(DURATION), self.rows(RUNTIME)], names)
         return parts[0], recorded_s(spans(*parts).values(), self.since_ns)
 

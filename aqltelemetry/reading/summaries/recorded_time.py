@@ -44,9 +44,7 @@ def spans(durations: Rows, runtime: Rows) -> Mapping[int, Span]:
     begins = np.full(len(durations.processes), np.iinfo(np.int64).max)
     ends = np.full(len(durations.processes), np.iinfo(np.int64).min)
     for start in range(0, len(durations), _CHUNK_ROWS):
-        chunk = durations[start : start + _CHUNK_ROWS]
-        at_ns = chunk.timepoints_ns
-        _extend(begins, ends, chunk.process_codes, at_ns - lengths_ns(chunk.measurements), at_ns)
+        _extend_by_durations(begins, ends, durations[start : start + _CHUNK_ROWS])
     _extend(begins, ends, runtime.process_codes, runtime.timepoints_ns, runtime.timepoints_ns)
     for label in _SAMPLED:
         _extend(begins, ends, *_before_first(runtime.of_label(label)))
@@ -72,21 +70,36 @@ def recorded_s(found: Iterable[Span], since_ns: int | None) -> float:
     return max(total_ns / NS_PER_S, MIN_RECORDED_S)
 
 
-def lengths_ns(durations_s: npt.NDArray[np.float64]) -> Times:
+def lengths_ns(durations_s: npt.NDArray[np.float64] | np.float64) -> Times:
     """Return durations in nanoseconds; 0 for one that is negative, infinite or NaN."""
     is_length = (durations_s > 0) & (durations_s < _MAX_S)
     rounded: Times = np.rint(np.where(is_length, durations_s, 0.0) * NS_PER_S).astype(np.int64)
     return rounded
 
 
+def _extend_by_durations(begins: Times, ends: Times, rows: Rows) -> None:
+    at_ns = rows.timepoints_ns
+    _extend(begins, ends, rows.process_codes, at_ns, at_ns)
+    # In most chunks, no duration is long enough to begin before those of the chunks before.
+    longest_s = np.fmax.reduce(rows.measurements)
+    latest_begin_ns = begins[rows.process_codes[_runs(rows.process_codes)]].max()
+    if longest_s > _MAX_S or at_ns.min() - int(lengths_ns(longest_s)) < latest_begin_ns:
+        _extend(begins, ends, rows.process_codes, at_ns - lengths_ns(rows.measurements), at_ns)
+
+
 def _extend(begins: Times, ends: Times, processes: Codes, first_ns: Times, last_ns: Times) -> None:
     """Extend the spans of processes to these instants."""
-    if not len(processes):
-        return
-    # Rows of the same process are adjacent, as they are in its files.
-    runs = np.flatnonzero(np.diff(processes, prepend=processes[0] - 1))
-    np.minimum.at(begins, processes[runs], np.minimum.reduceat(first_ns, runs))
-    np.maximum.at(ends, processes[runs], np.maximum.reduceat(last_ns, runs))
+    if len(processes):
+        runs = _runs(processes)
+        np.minimum.at(begins, processes[runs], np.minimum.reduceat(first_ns, runs))
+        np.maximum.at(ends, processes[runs], np.maximum.reduceat(last_ns, runs))
+
+
+def _runs(processes: Codes) -> npt.NDArray[np.intp]:
+    """Return where runs of the same process begin: they are long, as in its files."""
+    is_first = np.ones(len(processes), dtype=bool)
+    np.not_equal(processes[1:], processes[:-1], out=is_first[1:])
+    return np.flatnonzero(is_first)
 
 
 def _before_first(samples: Rows) -> tuple[Codes, Times, Times]:

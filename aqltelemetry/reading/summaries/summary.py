@@ -29,6 +29,7 @@ QUANTILES: Mapping[str, float] = MappingProxyType(
 COLUMNS = ("count", "per_s", *OUTCOME_COLUMNS.values(), *QUANTILES, "max_s", "sum_s")
 """The columns of a summary."""
 _UNKNOWN_WITHOUT_ROWS = frozenset({*QUANTILES, "max_s"})
+_NO_ROWS = np.empty(0, np.intp)
 _MAX_BINS = 1_000_000
 _END_NS = 2**63 - 1
 _Codes = npt.NDArray[np.int64]
@@ -101,13 +102,15 @@ def _table(
     rows: Rows, known: Roles, levels: Sequence[_Level], *, by_label: bool
 ) -> tuple[dict[str, npt.NDArray[Any]], _Codes]:
     """Return the columns of the summary, and the key of each group."""
+    all_keys = _keys(levels, len(rows))
+    is_outcome = known.outcomes >= 0
+    failed = np.flatnonzero(is_outcome[rows.label_codes]) if is_outcome.any() else _NO_ROWS
+    failed_keys, outcomes = all_keys[failed], known.outcomes[rows.label_codes[failed]]
     # Each request counts once, unless its first byte has a group of its own.
-    is_part = known.outcomes >= 0 if by_label else known.is_part
-    counted = ~is_part[rows.label_codes] if is_part.any() else slice(None)
-    groups = Groups(_keys(rows, levels, counted), rows.measurements[counted])
-    outcomes = known.outcomes[rows.label_codes]
-    failed = np.flatnonzero(outcomes >= 0) if is_part.any() else np.empty(0, np.intp)
-    failed_keys = _keys(rows, levels, failed)
+    is_part = is_outcome if by_label else known.is_part
+    if is_part.any():
+        all_keys[is_part[rows.label_codes]] = -1
+    groups = Groups(all_keys, rows.measurements)
     keys = (
         np.union1d(groups.keys, failed_keys.astype(np.int64)) if levels else np.zeros(1, np.int64)
     )
@@ -122,7 +125,7 @@ def _table(
     for name, figures in zip(QUANTILES, groups.quantiles([*QUANTILES.values()]).T, strict=True):
         table[name][at] = figures
     for number, word in enumerate(OUTCOMES):
-        places = np.searchsorted(keys, failed_keys[outcomes[failed] == number])
+        places = np.searchsorted(keys, failed_keys[outcomes == number])
         table[OUTCOME_COLUMNS[word]] = np.bincount(places, minlength=len(keys))
     return table, keys
 
@@ -157,18 +160,19 @@ def _level(codes: Integers, new_codes: Integers, index: pd.Index[Any]) -> _Level
     return _Level(new_codes.astype(codes.dtype)[codes], max(len(index), 1), index.take)
 
 
-def _keys(rows: Rows, levels: Sequence[_Level], chosen: Any) -> Integers:
-    """Return one number for the codes of all levels, for some of the rows."""
-    keys = np.zeros(len(rows), np.int8)[chosen]
-    return _encoded(keys, [level.codes[chosen] for level in levels], levels)
+def _keys(levels: Sequence[_Level], rows: int) -> Integers:
+    """Return one number for the codes of all levels, for each row."""
+    return _encoded([level.codes for level in levels], levels, rows)
 
 
-def _encoded(keys: Integers, codes: Sequence[Integers], levels: Sequence[_Level]) -> Integers:
-    size = math.prod(level.size for level in levels)
-    keys = keys.astype(np.min_scalar_type(-size - 1))
-    for own, level in zip(codes, levels, strict=True):
+def _encoded(codes: Sequence[Integers], levels: Sequence[_Level], rows: int) -> Integers:
+    kind = np.min_scalar_type(-math.prod(level.size for level in levels) - 1)
+    if not levels:
+        return np.zeros(rows, kind)
+    keys: Integers = codes[0].astype(kind)
+    for own, level in zip(codes[1:], levels[1:], strict=True):
         keys *= level.size
-        keys += own.astype(keys.dtype)
+        keys += own.astype(kind, copy=False)
     return keys
 
 
@@ -191,7 +195,7 @@ def _order(
         at = names.index(LABEL)
         totals = known.totals[codes[at]]
         codes_of_totals = [*codes[:at], np.maximum(totals, 0), *codes[at + 1 :]]
-        wanted = _encoded(np.zeros(len(keys), np.int8), codes_of_totals, levels)
+        wanted = _encoded(codes_of_totals, levels, len(keys))
         place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         leader = np.where((totals >= 0) & (keys[place] == wanted), place, leader)
     begins = codes[0] if BEGIN in names else np.zeros(len(keys))

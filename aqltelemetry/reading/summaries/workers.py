@@ -61,8 +61,10 @@ def _states(processes: Sequence[Process], states: Mapping[Process, str]) -> Any:
 def _durations(rows: Rows, recorded_s: npt.NDArray[np.float64]) -> _Columns:
     """Return the columns about durations, each request counted once."""
     known, size = roles(rows.labels), len(rows.processes)
-    counted = ~known.is_part[rows.label_codes] if known.is_part.any() else slice(None)
-    groups = Groups(rows.process_codes[counted], rows.measurements[counted])
+    keys = rows.process_codes
+    if known.is_part.any():
+        keys = np.where(known.is_part[rows.label_codes], np.array(-1, keys.dtype), keys)
+    groups = Groups(keys, rows.measurements)
     counts = np.zeros(size, np.int64)
     counts[groups.keys] = groups.counts
     median, high = (_placed(groups, column, size) for column in groups.quantiles([0.5, 0.99]).T)

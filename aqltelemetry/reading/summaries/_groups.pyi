@@ -1,0 +1,11 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def sort_by_key(
+    keys: npt.NDArray[np.signedinteger[Any]],
+    values: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float64],
+) -> None: ...
