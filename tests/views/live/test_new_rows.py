@@ -24,7 +24,7 @@ class _Reader:
         self.found: Counter[int] = Counter()
 
     def read(self) -> list[float]:
-        values = [value for _, rows in self.new.read() for value in rows.columns.measurements]
+        values = [value for _, rows in self.new.read() for value in rows.measurements]
         self.found.update(map(int, values))
         return values
 
@@ -101,5 +101,5 @@ async def test_files_from_before_a_time_are_read_when_they_are_asked_for(
     assert list(new.read()) == []
     assert new.older == 1
     ((prefix, rows),) = new.read_older(5)
-    assert (prefix, rows.columns.measurements.tolist()) == ("custom", [1.0])
+    assert (prefix, rows.measurements.tolist()) == ("custom", [1.0])
     assert new.older == 0
