@@ -98,7 +98,7 @@ const SPECS = [
   { id: "lag", title: "Event-loop lag", unit: "largest", of: "worker", format: duration, lines: sampled("lag_max_s") },
   { id: "gc", title: "GC pauses", unit: "longest", of: "worker", format: duration, lines: plain("gc_pause_max_s"), stems: true },
   { id: "cpu", title: "CPU", unit: "of one processor", of: "worker", format: (v) => `${significant(v, 3)} %`, lines: sampled("cpu_percent") },
-  { id: "rss", title: "Memory", unit: "resident set size", of: "worker", format: bytes, lines: sampled("rss_bytes"), time: true, base2: true },
+  { id: "rss", title: "Memory", unit: "resident set size", of: "worker", format: bytes, lines: sampled("rss_bytes"), base2: true },
 ];
 
 const known = (values) => values.some((value) => value !== null && value !== undefined);
@@ -121,26 +121,31 @@ class Strip {
   }
 
   get height() {
-    return (this.spec.height || HEIGHTS.plain) + (this.spec.time ? 26 : 0);
+    return (this.spec.height || HEIGHTS.plain) + (this.hasTime ? 26 : 0);
   }
 
-  /** Draw new data; the chart is made anew only if its lines are other ones. */
+  /** Take new data, before it is known which strip shows the time axis. */
+  load() {
+    this.lines = this.spec.lines(state.shown);
+    this.isKnown = this.lines.some((line) => known(line.values));
+  }
+
+  /** Draw the data; the chart is made anew only if its lines are other ones. */
   draw() {
     const strips = state.shown;
-    this.lines = this.spec.lines(strips);
-    const isKnown = this.lines.some((line) => known(line.values));
+    const { isKnown } = this;
     const unit = this.spec.unitOf ? this.spec.unitOf(strips) : this.spec.unit;
     this.unit.textContent = isKnown || this.spec.empty ? unit : `${unit ? `${unit}: ` : ""}not recorded`;
-    this.root.classList.toggle("is-empty", !isKnown && !this.spec.time);
+    this.root.classList.toggle("is-empty", !isKnown);
     this.describe(isKnown);
-    if (!isKnown && !this.spec.time) {
+    if (!isKnown) {
       this.destroy();
       this.readout(null);
       return;
     }
     const x = Array.from({ length: strips.bins }, (_, bin) => strips.begin_ms + (bin + 0.5) * strips.bin_ms);
     const data = [x, ...this.lines.map((line) => line.values)];
-    const signature = [state.heat, this.width(), this.lines.map((line) => line.name).join()].join();
+    const signature = [state.heat, this.hasTime, this.width(), this.lines.map((line) => line.name).join()].join();
     if (this.chart && signature === this.signature) {
       this.chart.batch(() => {
         this.chart.setData(data, false);
@@ -178,7 +183,7 @@ class Strip {
     const { spec } = this;
     return {
       width: this.width(), height: this.height, ms: 1,
-      padding: [6, RIGHT, spec.time ? 0 : 6, 0],
+      padding: [6, RIGHT, this.hasTime ? 0 : 6, 0],
       legend: { show: false },
       tzDate: (ms) => (zone.utc ? uPlot.tzDate(new Date(ms), "Etc/UTC") : new Date(ms)),
       cursor: {
@@ -195,7 +200,7 @@ class Strip {
           ? { distr: 3, range: (_, low, high) => this.logRange(low, high) }
           : { range: (_, low, high) => this.linearRange(low, high) },
       },
-      axes: [timeAxis(spec.time), valueAxis(spec)],
+      axes: [timeAxis(this.hasTime), valueAxis(spec)],
       series: [{}, ...this.lines.map((line) => series(line, spec))],
       bands: bands(this.lines),
       hooks: {
@@ -283,7 +288,7 @@ function series(line, spec) {
   const common = { scale: "y", stroke: line.colour, width: line.width || 1.25, dash: line.dash, points: { show: false, filter: isolated, size: 4, fill: line.colour } };
   if (line.points) return { ...common, width: 0, paths: () => null, points: { show: true, size: 3, width: 0, fill: line.colour, stroke: line.colour } };
   if (line.bars) return { ...common, width: 0, fill: line.colour, paths: uPlot.paths.bars({ size: [1, 40], gap: 0 }), points: { show: false } };
-  if (spec.stems) return { ...common, width: 0, paths: () => null, points: { show: true, size: 4, width: 0, fill: line.colour, stroke: line.colour } };
+  if (spec.stems) return { ...common, width: 0, fill: line.colour, paths: uPlot.paths.bars({ size: [0.8, 3, 1.5] }), points: { show: false } };
   return line.fill ? { ...common, width: 1.5, fill: () => colour(line.fill) } : common;
 }
 
@@ -543,8 +548,15 @@ function makeStrips() {
   for (const spec of SPECS) strips.push(new Strip(spec, byId(spec.of === "route" ? "route-charts" : "worker-charts")));
 }
 
-function drawStrips() {
-  for (const strip of strips) strip.draw();
+/** Draw the strips of routes or of workers; the time axis is below durations, and the last one. */
+function drawStrips(of = null) {
+  const drawn = strips.filter((strip) => !of || strip.spec.of === of);
+  for (const strip of drawn) strip.load();
+  const lastOfWorkers = drawn.findLast((strip) => strip.spec.of === "worker" && strip.isKnown);
+  for (const strip of drawn) {
+    strip.hasTime = Boolean(strip.spec.time) || strip === lastOfWorkers;
+    strip.draw();
+  }
 }
 
 /** Put the cursor of all strips on a bin; null for none. */

@@ -28,7 +28,7 @@ function setRoute(label) {
   state.route = label;
   byId("route").value = label;
   drawTotals();
-  for (const strip of strips) if (strip.spec.of === "route") strip.draw();
+  drawStrips("route");
   drawDurations();
 }
 
@@ -232,7 +232,7 @@ function choose(name, keys) {
 
 function drawWorkers() {
   drawLives();
-  for (const strip of strips) if (strip.spec.of === "worker") strip.draw();
+  drawStrips("worker");
 }
 
 function onKey(event) {

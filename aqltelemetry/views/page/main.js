@@ -97,7 +97,7 @@ for (const [name, isHeat] of [["percentiles", false], ["heat map", true]]) {
   button.addEventListener("click", () => {
     state.heat = isHeat;
     for (const each of heatSwitch.children) each.setAttribute("aria-pressed", String(each === button));
-    strips.find((strip) => strip.spec.id === "durations").draw();
+    drawStrips("route");
   });
   heatSwitch.append(button);
 }

@@ -115,7 +115,7 @@ class Table {
     const made = element("tr", {});
     if (this.options.chosen && this.options.chosen(row)) made.setAttribute("aria-current", "true");
     columns.forEach((column, index) => {
-      const cell = element(index === 0 ? "th" : "td", { className: column.is_number ? "number" : "text" });
+      const cell = element(index === 0 ? "th" : "td", { className: column.is_number ? "number" : column.key === "label" ? "label" : "text" });
       if (index === 0) cell.scope = "row";
       const content = this.options.cell ? this.options.cell(column, row) : null;
       cell.append(content === null ? cellText(column.key, row[column.key]) : content);
