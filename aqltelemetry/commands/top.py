@@ -162,12 +162,10 @@ def _run(choice: _Choice) -> None:
         raise click.UsageError("the live view needs a terminal; use --once or --json in a pipe")
     open_player = _opener(choice)
     finder = Finder(choice.find)
-    TopApp(
-        open_player,
-        ", ".join(choice.directories),
-        choice.options(),
-        find=finder.latest,
-    ).run()
+    shown = ", ".join(choice.directories)
+    app = TopApp(open_player, shown, choice.options(), find=finder.latest)
+    app.run()
+    click.get_current_context().exit(app.return_code or 0)
 
 
 def _opener(choice: _Choice) -> Callable[[], Player | str]:

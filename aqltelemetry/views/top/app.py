@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +25,7 @@ from aqltelemetry.views.top.table import Table
 
 _TALL = 36
 _BINS = 60
+_SIGNALLED = 128
 _NO_FINDINGS: Sequence[Row] = ()
 
 
@@ -114,8 +116,14 @@ class TopApp(App[None]):
             self._table(view).sort_by(column)
         self._arrange()
         if self._is_timed:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._end, number)
             self.set_interval(self._options.interval_s, self.step)
             self.call_later(self.step)
+
+    def _end(self, number: int) -> None:
+        """Restore the terminal and end, with the status of a program that a signal ends."""
+        self.exit(return_code=_SIGNALLED + number)
 
     def _table(self, view: str) -> Table:
         return self.query_one(f"#{view}", Table)

@@ -53,7 +53,7 @@ class Help(ModalScreen[None]):
 
 def _grid(rows: object) -> Grid:
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold cyan", no_wrap=True, max_width=20)
+    grid.add_column(style="bold cyan", no_wrap=True, max_width=22)
     grid.add_column()
     for name, meaning in rows:  # type: ignore[attr-defined]
         grid.add_row(name, meaning)

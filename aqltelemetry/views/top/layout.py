@@ -12,7 +12,9 @@ from aqltelemetry.views.top.forms import cut, sparkline
 
 _GAP = 2
 _MIN_FLEXIBLE = 16
-_MIN_TREND, _MAX_TREND = 8, 60
+_FLEXIBLE_SHARE = 0.4
+_MIN_TREND, _MAX_TREND = 10, 60
+_MAX_ALWAYS = 3  # columns of this rank and below are shown even if nothing is known
 _UNKNOWN = "-"
 
 
@@ -31,7 +33,8 @@ class Widths:
         self._flexible = flexible
         # Room for the mark of the order.
         self._widths = {each.key: len(each.head) + 1 for each in columns}
-        self._shown = {each.key for each in columns if not each.hides_zeros}
+        self._shown = {each.key for each in columns if each.rank <= _MAX_ALWAYS} | {TREND}
+        self._shown -= {each.key for each in columns if each.hides_zeros}
 
     def see(self, rows: Sequence[Row]) -> bool:
         """Note the texts of rows; return whether a width has changed."""
@@ -41,7 +44,8 @@ class Widths:
                 continue
             longest = max((len(text_of(column, row)) for row in rows), default=0)
             self._widths[column.key] = max(self._widths[column.key], longest)
-            if column.hides_zeros and any(row.get(column.key) for row in rows):
+            values = [row.get(column.key) for row in rows]
+            if any(values) or (not column.hides_zeros and any(each is not None for each in values)):
                 self._shown.add(column.key)
         return before != (self._widths, self._shown)
 
@@ -51,7 +55,7 @@ class Widths:
         left = width
         for column in sorted(self._columns, key=lambda each: each.rank):
             if column.key in self._shown:
-                least = self._least(column)
+                least = self._least(column, width)
                 if least + _GAP <= left or not chosen:
                     chosen[column.key] = least
                     left -= least + _GAP
@@ -64,11 +68,12 @@ class Widths:
             left -= more
         return [Place(c, chosen[c.key]) for c in self._columns if c.key in chosen]
 
-    def _least(self, column: Column) -> int:
+    def _least(self, column: Column, all_width: int) -> int:
         if column.key == TREND:
             return _MIN_TREND
         width = self._widths[column.key]
-        return min(width, _MIN_FLEXIBLE) if column.key == self._flexible else width
+        share = max(_MIN_FLEXIBLE, int(all_width * _FLEXIBLE_SHARE))
+        return min(width, share) if column.key == self._flexible else width
 
     def _growing(self) -> list[tuple[str, int]]:
         """Return the columns that get the width that is left, and the most that each needs."""
