@@ -158,12 +158,12 @@ def _run(choice: _Choice) -> None:
         from aqltelemetry.views.top.app import TopApp  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise missing_extra("top", exc) from exc
+    open_player, options = _opener(choice), choice.options()
     if not sys.stdout.isatty():
         raise click.UsageError("the live view needs a terminal; use --once or --json in a pipe")
-    open_player = _opener(choice)
     finder = Finder(choice.find)
     shown = ", ".join(choice.directories)
-    app = TopApp(open_player, shown, choice.options(), find=finder.latest)
+    app = TopApp(open_player, shown, options, find=finder.latest)
     app.run()
     click.get_current_context().exit(app.return_code or 0)
 
@@ -198,7 +198,11 @@ def _screen(choice: _Choice) -> str:
     player = _opener(choice)()
     if isinstance(player, str):
         raise click.ClickException(player)
+    if choice.window == "all":
+        player.read_older()
     player.step()
+    while player.progress.older_files:
+        player.step()
     now_ns = player.progress.now_ns
     return screen(
         player.snapshot(WINDOWS[choice.window], bins=_BINS),

@@ -21,12 +21,14 @@ class Progress(NamedTuple):
         is_paused: Whether its time stands still.
         now_ns: Its time, in nanoseconds since the epoch.
         speed: Seconds of the recording for each second.
+        older_files: How many files are still to be read for the window of all.
     """
 
     mode: str
     is_paused: bool
     now_ns: int
     speed: float
+    older_files: int = 0
 
 
 class Player:
@@ -59,6 +61,11 @@ class Player:
             first_ns, last_ns = source.span_ns or (self._now_ns, self._now_ns)
             self._first_ns, self._end_ns = first_ns, last_ns + NS_PER_S
             self.seek_to(self._now_ns)
+
+    def read_older(self) -> None:
+        """Read older files too from now on, some at each step, for the window of all."""
+        if isinstance(self._source, Running):
+            self._source.reads_older = True
 
     def step(self) -> None:
         """Move to the present time, and read what is new; nothing while it is paused.
@@ -103,7 +110,10 @@ class Player:
         mode = LIVE
         if self._end_ns is not None:
             mode = ENDED if self._now_ns >= self._end_ns else REPLAY
-        return Progress(mode, self._is_paused, self._now_ns, self._speed)
+        older = 0
+        if isinstance(self._source, Running) and self._source.reads_older:
+            older = self._source.older_files
+        return Progress(mode, self._is_paused, self._now_ns, self._speed, older)
 
     def snapshot(self, window_s: int | None, *, bins: int = 20) -> Snapshot:
         """Return the figures of a window that ends now; None for all until now."""

@@ -145,6 +145,8 @@ class TopApp(App[None]):
                 return _Found(None, None, opened)
             self._player = opened
         try:
+            if WINDOWS[self.window] is None:
+                self._player.read_older()
             if moves:
                 self._player.step()
                 self._findings = self._find(self._player.progress.now_ns)
@@ -174,7 +176,7 @@ class TopApp(App[None]):
         for view in VIEWS:
             table = self._table(view)
             if table.display:
-                table.show(matching(rows[view], self.pattern))
+                table.show(matching(view, rows[view], self.pattern, self.view))
 
     def _line(self, name: str) -> panels.Line:
         return self.query_one(f"#{name}", panels.Line)

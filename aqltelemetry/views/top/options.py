@@ -40,12 +40,13 @@ class Options:
         return {**usual, **wanted}
 
 
-def matching(rows: Sequence[Row], pattern: str) -> list[Any]:
+def matching(view: str, rows: Sequence[Row], pattern: str, chosen_view: str) -> list[Any]:
     """Return the rows whose label, process or text matches a pattern, regardless of case.
 
-    A pattern without * and ? may be any part.
+    A pattern without * and ? may be any part. Workers are filtered only if they are the view
+    that was chosen, since a pattern is usually one of labels.
     """
-    if not pattern:
+    if not pattern or (view == "workers" and chosen_view != "workers"):
         return list(rows)
     wanted = pattern.casefold()
     if not set("*?") & set(wanted):

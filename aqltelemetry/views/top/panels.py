@@ -47,6 +47,8 @@ def title(directory: str, progress: Progress | None, width: int) -> Text:
 def _state(progress: Progress) -> tuple[str, str]:
     if progress.is_paused:
         return "‖ paused", "bold yellow"
+    if progress.older_files:
+        return f"● live, {counted(progress.older_files, 'older file')} to read", "bold green"
     if progress.mode == LIVE:
         return "● live", "bold green"
     if progress.mode == ENDED:

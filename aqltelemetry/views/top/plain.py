@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from aqltelemetry.views.columns import Row
@@ -41,12 +42,13 @@ def screen(  # noqa: PLR0913 - by name
         panels.title(directory, progress, width).plain,
         panels.overview(snapshot.totals, width).plain,
         f" {window_text(snapshot)}",
-        *(f" ▲ {row['text']}" for row in findings),
     ]
+    for row in findings:
+        lines += textwrap.wrap(row["text"], width, initial_indent=" ▲ ", subsequent_indent="   ")
     shown = ("routes", "workers") if options.view in {"routes", "workers"} else (options.view,)
     rows = {**snapshot._asdict(), "findings": findings}
     for view in shown:
-        lines += ["", *_table(view, matching(rows[view], options.pattern), options, width)]
+        lines += ["", *_table(view, rows[view], options, width)]
     text = "\n".join(line.rstrip() for line in lines)
     return text.translate(_PLAIN) if is_ascii else text
 
@@ -57,6 +59,7 @@ def window_text(snapshot: Snapshot) -> str:
 
 
 def _table(view: str, rows: Sequence[Row], options: Options, width: int) -> Iterator[str]:
+    rows = matching(view, rows, options.pattern, options.view)
     widths = Widths(VIEWS[view], FLEXIBLE.get(view))
     widths.see(rows)
     places = widths.places(width - 2)
