@@ -79,7 +79,9 @@ def measure(directory: str, columns: int, lines: int) -> tuple[float, float, flo
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     command = (sys.executable, "-m", "aqltelemetry", "top", directory)
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    with subprocess.Popen(command, stdin=inner, stdout=inner, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=inner, stdout=inner, stderr=inner, env=environment
+    ) as process:
         read_for(fd, WARM_UP_S)
         before_s, begin_s = processor_s(process.pid), monotonic()
         read = read_for(fd, MEASURED_S)

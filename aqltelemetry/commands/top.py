@@ -159,7 +159,7 @@ def _run(choice: _Choice) -> None:
     except ImportError as exc:
         raise missing_extra("top", exc) from exc
     open_player, options = _opener(choice), choice.options()
-    if not sys.stdout.isatty():
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise click.UsageError("the live view needs a terminal; use --once or --json in a pipe")
     finder = Finder(choice.find)
     shown = ", ".join(choice.directories)
