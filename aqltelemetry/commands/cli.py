@@ -17,6 +17,7 @@ COMMANDS = {
     "top": "top",
     "diff": "diff",
     "serve": "serve",
+    "plot": "plot",
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",

@@ -72,7 +72,7 @@ _STYLES = {"slower": "red", "faster": "green", "title": "bold", "dim": "dim"}
 )
 @click.pass_context
 def diff(context: click.Context, /, recordings: Sequence[str], **chosen: Any) -> None:
-    """Compare two recordings: what got slower, or faster?
+    """Compare two recordings: what got slower or faster.
 
     \b
       aqltelemetry diff before/ after/

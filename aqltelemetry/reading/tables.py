@@ -11,6 +11,7 @@ import pandas as pd
 
 from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.exports import parquet, sql
+from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import OUTCOMES
 from aqltelemetry.reading.rows import Process, Rows, join, with_shared_processes
@@ -241,6 +242,22 @@ class Tables(ABC):
         """
         known = {*self.prefixes(), DURATION, RUNTIME, ACCOUNT}
         return sql.run(query, sorted(known), self.rows)
+
+    @property
+    def plot(self) -> Pictures:
+        """Draw the recording with matplotlib, which the extra `plot` installs.
+
+        `plot.timeline()` draws rates, durations and workers over time, `plot.heatmap()` a heat
+        map of durations; each returns a figure. `aqltelemetry.reading.exports.pictures.Pictures`
+        describes the arguments.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+
+        Example:
+            >>> db.plot.timeline("/orders/{id} [GET]").savefig("orders.png")
+        """
+        return pictures_of(self)
 
     def _recorded(self) -> tuple[Rows, float]:
         names = drops.recordings(self.rows(ACCOUNT))

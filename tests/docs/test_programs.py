@@ -32,6 +32,7 @@ _RECORDED = {
     "docs/guides/extending.md": [*(*_REQUESTS, "line hello", "line other", "long")],
     "docs/guides/gunicorn.md": _REQUESTS,
     "docs/guides/html-report.md": None,
+    "docs/guides/plot.md": None,
     "docs/guides/reading.md": None,
     "docs/guides/run.md": _REQUESTS,
     "docs/guides/scripts-and-workers.md": [

@@ -1,1 +1,1 @@
-"""Hands loaded observations to other programs: as Parquet files, or as tables of DuckDB."""
+"""Hands loaded observations to other programs: Parquet files, tables of DuckDB, pictures."""
