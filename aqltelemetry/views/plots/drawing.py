@@ -98,8 +98,11 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         axes.stairs(bars.values, _numbers(panel.edges), fill=True, color=color, label=bars.name)
     for number, line in enumerate(panel.lines):
         color = _KINDS.get(line.name, _COLORS[number % len(_COLORS)])
-        is_short = len(line.values) == 1
-        axes.plot(line.times, line.values, "." if is_short else "-", color=color, label=line.name)
+        if line.are_events:
+            axes.vlines(line.times, 0, line.values, color=color, linewidth=1)
+        # Points, since a value between two gaps has no line.
+        shape, size = (".", 4) if line.are_events else (".-", 2)
+        axes.plot(line.times, line.values, shape, markersize=size, color=color, label=line.name)
     if panel.heat is None:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))

@@ -27,6 +27,8 @@ class Line(NamedTuple):
     name: str
     times: Times
     values: Floats
+    are_events: bool = False
+    """Whether nothing lies between the values: each is an event of its own."""
 
 
 class Bars(NamedTuple):
@@ -132,7 +134,9 @@ def worker_panels(strips: Strips) -> Iterator[Panel]:
     middles = _middles(strips)
     for title, values, factor in _WORKER_PANELS:
         lines = [
-            _line(f"PID {worker.life.process.pid}", middles, values(worker) * factor)
+            _line(f"PID {worker.life.process.pid}", middles, values(worker) * factor)._replace(
+                are_events="pause" in title
+            )
             for worker in strips.workers
         ]
         known = [line for line in lines if len(line.values)]
