@@ -26,6 +26,7 @@ from aqltelemetry.views.top.table import Table
 _TALL = 36
 _BINS = 60
 _SIGNALLED = 128
+_BESIDES_FINDING = 14
 _NO_FINDINGS: Sequence[Row] = ()
 
 
@@ -172,7 +173,8 @@ class TopApp(App[None]):
         panel = self._line("findings-panel")
         panel.display = bool(sentences)
         panel.put(panels.findings(sentences, lines, width))
-        rows = {**snapshot._asdict(), "findings": self._findings}
+        room = width - _BESIDES_FINDING
+        rows = {**snapshot._asdict(), "findings": panels.wrapped(self._findings, room)}
         for view in VIEWS:
             table = self._table(view)
             if table.display:

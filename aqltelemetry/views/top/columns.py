@@ -81,7 +81,7 @@ SLOWEST = (
 FINDINGS = (
     Column("severity", "", str, 1, "how much it matters: error, warning, or notice"),
     Column("text", "finding", str, 0, "what was found in the last minutes, in a sentence"),
-    Column("rule", "rule", str, 2, "the rule that found it"),
+    Column("rule", "rule", str, 4, "the rule that found it"),
 )
 VIEWS: Mapping[str, Sequence[Column]] = {
     "routes": ROUTES,

@@ -87,7 +87,7 @@ class Widths:
 
 def text_of(column: Column, row: Row) -> str:
     """Return a row's value as a text; `-` where nothing is known."""
-    value = row.get(column.key)
+    value = row.get(column.key, "" if column.key == "severity" else None)
     return _UNKNOWN if value is None else column.form(value)
 
 
@@ -107,11 +107,7 @@ def head(place: Place, mark: str) -> str:
     if column.key == TREND and len(title) > width:
         title = "per s"
     text = cut(title, width - len(mark)) + mark
-    return (
-        text.rjust(width)
-        if column.is_number and column.key not in {"pid", TREND}
-        else text.ljust(width)
-    )
+    return text.rjust(width) if column.is_number and column.key != "pid" else text.ljust(width)
 
 
 GAP = " " * _GAP

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.text import Text
 from textual.widgets import Static
 
 from aqltelemetry.quantities import counted
+from aqltelemetry.views.columns import Row
 from aqltelemetry.views.live.player import ENDED, LIVE, Progress
 from aqltelemetry.views.live.totals import Totals
 from aqltelemetry.views.live.trend import resampled
@@ -100,6 +102,15 @@ def choices(view: str, window: str, pattern: str, width: int) -> Text:
 
 def _link(text: str, style: str, action: str) -> Text:
     return Text(text, style).on(click=action)
+
+
+def wrapped(rows: Sequence[Row], width: int) -> list[Row]:
+    """Return findings as rows whose texts are at most `width` wide; the rest of a text follows."""
+    found: list[Row] = []
+    for row in rows:
+        for number, part in enumerate(textwrap.wrap(row["text"], max(width, 20))):
+            found.append({**row, "text": part} if number == 0 else {"text": part, "rule": ""})
+    return found
 
 
 def findings(sentences: Sequence[tuple[str, str]], lines: int, width: int) -> Text:

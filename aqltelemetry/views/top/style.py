@@ -12,7 +12,7 @@ Screen { background: $background; }
 #choices { height: 1; background: $background; }
 #message { height: 1fr; content-align: center middle; color: $text-muted; display: none; }
 #tables { height: 1fr; }
-#filter { dock: bottom; display: none; height: 1; border: none; padding: 0 1; background: $panel; }
+#filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
 #filter:focus { border: none; }
 Screen.is-filtering #filter { display: block; }
 Screen.is-waiting #message { display: block; }

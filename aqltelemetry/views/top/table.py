@@ -131,7 +131,7 @@ class Table(ScrollView, can_focus=True):
         if number >= len(self._lines):
             return Strip.blank(width, self._style("plain"))
         is_cursor = number == self.cursor and self.has_focus
-        back = self._style("cursor") if is_cursor else Style()
+        back = Style(bgcolor=self._style("cursor").bgcolor) if is_cursor else Style()
         segments = [Segment(" ", self._style("plain") + back)]
         for text, name in self._lines[number]:
             style = self._style(name) + back

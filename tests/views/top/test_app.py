@@ -221,6 +221,20 @@ async def test_findings_are_on_top_and_have_a_view(past: Past) -> None:
         assert len(case.table("findings").rows) == 5
 
 
+async def test_a_long_finding_goes_on_in_the_next_line(past: Past) -> None:
+    text = "Worker 4001 needs 3.1 times as long as the others for the same requests, " * 2
+    async with _running(past, findings=[{**_FINDING, "text": text.strip(), "rule": ""}]) as case:
+        await case.press("4")
+        shown = [line[1:].strip() for line in case.lines()[5:-1]]
+        assert " ".join(" ".join(shown).split()) == f"error {text.strip()}"
+
+
+async def test_what_is_typed_as_a_filter_is_shown(past: Past) -> None:
+    async with _running(past) as case:
+        await case.press("slash", "x", "y")
+        assert any(line.startswith(" xy") for line in case.lines()[-3:])
+
+
 async def test_the_help_explains_each_column(past: Past) -> None:
     async with _running(past, size=_LARGE) as case:
         await case.press("question_mark")
