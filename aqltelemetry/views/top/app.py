@@ -171,7 +171,7 @@ class TopApp(App[None]):
         lines = 3 if self.size.height < _TALL else 6
         sentences = [(row["severity"], row["text"]) for row in self._findings]
         panel = self._line("findings-panel")
-        panel.display = bool(sentences)
+        panel.display = bool(sentences) and self.view != "findings"
         panel.put(panels.findings(sentences, lines, width))
         room = width - _BESIDES_FINDING
         rows = {**snapshot._asdict(), "findings": panels.wrapped(self._findings, room)}

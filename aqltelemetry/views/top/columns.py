@@ -80,8 +80,7 @@ SLOWEST = (
 )
 FINDINGS = (
     Column("severity", "", str, 1, "how much it matters: error, warning, or notice"),
-    Column("text", "finding", str, 0, "what was found in the last minutes, in a sentence"),
-    Column("rule", "rule", str, 4, "the rule that found it"),
+    Column("text", "finding", str, 0, "what was found in the last minutes, and the rule's name"),
 )
 VIEWS: Mapping[str, Sequence[Column]] = {
     "routes": ROUTES,
@@ -119,7 +118,7 @@ def _name(text: str) -> str:
 
 def is_sortable(column: Column) -> bool:
     """Return whether rows can be sorted by a column."""
-    return column.key not in {TREND, "text", "rule", "severity"}
+    return column.key not in {TREND, "text", "severity"}
 
 
 def in_order(rows: Sequence[Row], column: Column | None, *, is_reversed: bool) -> list[Row]:

@@ -105,11 +105,12 @@ def _link(text: str, style: str, action: str) -> Text:
 
 
 def wrapped(rows: Sequence[Row], width: int) -> list[Row]:
-    """Return findings as rows whose texts are at most `width` wide; the rest of a text follows."""
+    """Return findings as rows of at most `width` characters: a row for each line of a text."""
     found: list[Row] = []
     for row in rows:
-        for number, part in enumerate(textwrap.wrap(row["text"], max(width, 20))):
-            found.append({**row, "text": part} if number == 0 else {"text": part, "rule": ""})
+        first, *others = textwrap.wrap(f"{row['text']} [{row['rule']}]", max(width, 20))
+        found.append({**row, "text": first})
+        found += ({"text": part} for part in others)
     return found
 
 

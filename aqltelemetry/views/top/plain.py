@@ -43,10 +43,10 @@ def screen(  # noqa: PLR0913 - by name
         panels.overview(snapshot.totals, width).plain,
         f" {window_text(snapshot)}",
     ]
-    for row in findings:
+    for row in () if options.view == "findings" else findings:
         lines += textwrap.wrap(row["text"], width, initial_indent=" ▲ ", subsequent_indent="   ")
     shown = ("routes", "workers") if options.view in {"routes", "workers"} else (options.view,)
-    rows = {**snapshot._asdict(), "findings": findings}
+    rows = {**snapshot._asdict(), "findings": panels.wrapped(findings, width - 14)}
     for view in shown:
         lines += ["", *_table(view, rows[view], options, width)]
     text = "\n".join(line.rstrip() for line in lines)

@@ -223,10 +223,12 @@ async def test_findings_are_on_top_and_have_a_view(past: Past) -> None:
 
 async def test_a_long_finding_goes_on_in_the_next_line(past: Past) -> None:
     text = "Worker 4001 needs 3.1 times as long as the others for the same requests, " * 2
-    async with _running(past, findings=[{**_FINDING, "text": text.strip(), "rule": ""}]) as case:
+    async with _running(
+        past, findings=[{**_FINDING, "text": text.strip(), "rule": "slow worker"}]
+    ) as case:
         await case.press("4")
-        shown = [line[1:].strip() for line in case.lines()[5:-1]]
-        assert " ".join(" ".join(shown).split()) == f"error {text.strip()}"
+        shown = [line[1:].strip() for line in case.lines()[4:-1]]
+        assert " ".join(" ".join(shown).split()) == f"error {text.strip()} [slow worker]"
 
 
 async def test_what_is_typed_as_a_filter_is_shown(past: Past) -> None:
