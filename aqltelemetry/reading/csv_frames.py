@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading import parsers
 from aqltelemetry.reading.file_groups import GroupReader
 from aqltelemetry.reading.row_parser import RowParser
@@ -50,6 +51,10 @@ class Wanted:
         # Times in names are rounded down to a microsecond; round `until_ns` up.
         until = "~" if self.until_ns is None else file_names.stamp(self.until_ns + _NS_PER_US - 1)
         return [name for name in names if file_names.may_overlap(name, since, until)]
+
+    def of(self, prefix: str) -> Wanted:
+        """Return what is wanted of a prefix: an account has its own labels, which all count."""
+        return replace(self, labels=None) if prefix == ACCOUNT else self
 
     def among(self, rows: Rows) -> Rows:
         """Return the selected rows."""

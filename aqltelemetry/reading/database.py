@@ -1,19 +1,15 @@
 """Loads recorded data as pandas objects.
 
-The names of the methods are those of QuantumLeap's telemetry. What there is to read, in files and
-in journals, each observation once, is decided by `sources.Sources`: `files` are to be read once,
-`unpublished(prefix)` replaces what it returned before the last refresh.
+The names of the methods are those of QuantumLeap's telemetry.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 
 import pandas as pd
 
-from aqltelemetry.errors import SeriesError
 from aqltelemetry.observation import (
     ACCOUNT,
     CUSTOM,
@@ -25,19 +21,16 @@ from aqltelemetry.reading.arguments import (
     Moment,
     checked_directories,
     checked_labels,
-    no_directory,
     to_nanoseconds,
 )
-from aqltelemetry.reading.compression import is_compressed
-from aqltelemetry.reading.csv_frames import Wanted, read_rows, warn
+from aqltelemetry.reading.csv_frames import Wanted
 from aqltelemetry.reading.frames import TelemetryFrame, TelemetrySeries, check_known
-from aqltelemetry.reading.listing import NotRead, summary
-from aqltelemetry.reading.rows import Rows, join
+from aqltelemetry.reading.listing import NotRead
+from aqltelemetry.reading.loading import Loader
+from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.reading.tables import Tables
-from aqltelemetry.reading.writers import describe_writers
-from aqltelemetry.sinks import file_names
-from aqltelemetry.system.logs import log
+from aqltelemetry.reading.writers import Writers
 
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
@@ -90,18 +83,14 @@ class TelemetryDB(Tables):
         journal_dir: str | None = None,
     ) -> None:
         self._directories = checked_directories(monitoring_dir)
-        self._wanted = Wanted(
+        wanted = Wanted(
             None if since is None else to_nanoseconds(since, "since"),
             None if until is None else to_nanoseconds(until, "until"),
             None if labels is None else checked_labels(labels),
         )
-        self._rows: dict[str, Rows] = {}
-        self._read: dict[str, set[tuple[str, str]]] = {}
-        self._published: dict[str, Rows] = {}
-        self._not_read: dict[str, NotRead] = {}
-        self._is_live = live
-        self._is_listed = False
-        self._sources = Sources(self._directories, live=live, journal_dir=journal_dir)
+        sources = Sources(self._directories, live=live, journal_dir=journal_dir)
+        self._loader = Loader(sources, wanted, is_live=live)
+        self._writers = Writers()
 
     def __repr__(self) -> str:
         return f"TelemetryDB({', '.join(map(repr, self._directories))})"
@@ -109,7 +98,7 @@ class TelemetryDB(Tables):
     @property
     def since_ns(self) -> int | None:
         """The time `since`, in nanoseconds since the epoch; None if there is no limit."""
-        return self._wanted.since_ns
+        return self._loader.wanted.since_ns
 
     @property
     def directories(self) -> list[str]:
@@ -148,7 +137,7 @@ class TelemetryDB(Tables):
         """
 
         def known_labels(label: str) -> Iterable[str]:
-            return self._known_labels(file_prefix, label)
+            return self._loader.known_labels(file_prefix, label)
 
         return TelemetryFrame(self.rows(file_prefix, missing_ok=missing_ok), known_labels)
 
@@ -157,12 +146,10 @@ class TelemetryDB(Tables):
 
         They must not be changed. No DataFrame is made, which takes less time and memory.
         """
-        if file_prefix not in self._rows:
-            if not missing_ok and file_prefix not in _ALWAYS_KNOWN:
-                check_known("there are no files of the prefix", file_prefix, self.prefixes())
-            self._look_again()
-            self._load(file_prefix)
-        return self._rows[file_prefix]
+        is_known = self._loader.has(file_prefix) or missing_ok or file_prefix in _ALWAYS_KNOWN
+        if not is_known:
+            check_known("there are no files of the prefix", file_prefix, self.prefixes())
+        return self._loader.rows(file_prefix)
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.
@@ -172,9 +159,7 @@ class TelemetryDB(Tables):
         Raises:
             MonitoringDirectoryError: The directory was removed.
         """
-        self._look()
-        for prefix in self._rows:
-            self._load(prefix)
+        self._loader.refresh()
 
     def prefixes(self) -> list[str]:
         """Return the prefixes of what there is to read, in alphabetical order.
@@ -184,8 +169,7 @@ class TelemetryDB(Tables):
         Raises:
             MonitoringDirectoryError: The directory was removed.
         """
-        self._look_again()
-        return sorted(self._sources.prefixes() - {ACCOUNT})
+        return sorted(self._loader.sources().prefixes() - {ACCOUNT})
 
     def writers(self) -> pd.DataFrame:
         """Return what is known of each recording, running or ended.
@@ -205,8 +189,7 @@ class TelemetryDB(Tables):
         Example:
             >>> db.writers()["state"].value_counts()
         """
-        accounts = self.frame(ACCOUNT).data_by_process()
-        return describe_writers(self._sources, accounts)
+        return self._writers.describe(self._loader.sources())
 
     def duration(self) -> TelemetryFrame:
         """Return the durations of blocks, functions and requests.
@@ -309,76 +292,6 @@ class TelemetryDB(Tables):
     def _sampled(self, label: str) -> TelemetrySeries:
         return self.runtime().time_series(label, missing_ok=True)
 
-    def _known_labels(self, prefix: str, label: str) -> Iterable[str]:
-        """Return the labels of a prefix, including those that the option `labels` left out."""
-        wanted = self._wanted
-        if wanted.labels is None:
-            return self._rows[prefix].labels
-        if label not in wanted.labels:
-            raise SeriesError("only other labels are loaded:", label, tuple(sorted(wanted.labels)))
-        everything = replace(wanted, labels=None)
-        self._look_again()
-        parts = self._unpublished(prefix, everything)
-        for directory, files in self._sources.files.items():
-            names = (name for name, of in files.items() if of.startswith(prefix + "."))
-            parts.append(read_rows(directory, everything.files(names), everything, _ignore))
-        return join(parts).labels
-
-    def _load(self, prefix: str) -> None:
-        """Load the new files of a prefix, and what is not published yet."""
-        parts = [self._published[prefix]] if prefix in self._published else []
-        for directory, files in self._sources.files.items():
-            parts += self._load_files(prefix, directory, files)
-        self._published[prefix] = parts[0] if len(parts) == 1 else join(parts)
-        unpublished = self._unpublished(prefix, self._wanted)
-        published = self._published[prefix]
-        self._rows[prefix] = join([published, *unpublished]) if unpublished else published
-
-    def _load_files(self, prefix: str, directory: str, files: Mapping[str, str]) -> Iterable[Rows]:
-        read = self._read.setdefault(prefix, set())
-        new = {
-            name: published
-            for name, published in files.items()
-            if (directory, published) not in read and published.startswith(prefix + ".")
-        }
-        wanted = self._wanted.files(sorted(new))
-        if not wanted and prefix in self._published:
-            return
-        read.update((directory, new[name]) for name in wanted)
-
-        def leave_out(name: str, reason: str) -> None:
-            if is_compressed(name):  # it may be complete later
-                read.discard((directory, new.get(name, file_names.uncompressed(name))))
-            self._leave_out(directory, name, reason)
-
-        yield read_rows(directory, wanted, self._wanted, leave_out)
-
-    def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
-        return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]
-
-    def _look_again(self) -> None:
-        """Find out what there is to read, except if a live database has done so before."""
-        if not (self._is_live and self._is_listed):
-            self._look()
-
-    def _look(self) -> None:
-        try:
-            self._sources.refresh()
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            raise no_directory(str(exc.filename)) from None
-        self._is_listed = True
-        new = [each for each in self._sources.not_read if each.name not in self._not_read]
-        if new:
-            self._not_read.update((each.name, each) for each in new)
-            log.warning("%s: %s", ", ".join(self._directories), summary(new))
-
-    def _leave_out(self, directory: str, name: str, reason: str) -> None:
-        path = os.path.join(directory, name)
-        shown = name if len(self._directories) == 1 else path
-        if shown not in self._not_read:
-            self._not_read[shown] = NotRead(shown, reason)
-            warn(path, reason)
-
     def not_read(self) -> list[NotRead]:
         """Return the files and journals that were not read, by name.
 
@@ -389,8 +302,4 @@ class TelemetryDB(Tables):
         Example:
             >>> [(file.name, file.reason) for file in db.not_read()]
         """
-        return sorted(self._not_read.values())
-
-
-def _ignore(_name: str, _reason: str) -> None:
-    pass
+        return self._loader.not_read

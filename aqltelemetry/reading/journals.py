@@ -34,6 +34,8 @@ from aqltelemetry.sinks.account import ACCEPTED, CHILD, DROPPED, END, TORN
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S
 
+_BLANK_BYTES = 1024 * fmt.RECORD_BYTES
+_BLANK = bytes(_BLANK_BYTES)
 _HEAD_BYTES = fmt.ANCHORS_AT + fmt.RECORD_BYTES
 _OTHERS_MAY_WRITE = 0o022
 
@@ -48,9 +50,16 @@ class Place(NamedTuple):
 class UnpublishedSegment(NamedTuple):
     """What a segment in a journal contained when it was read.
 
-    `rows` are its observations by file prefix, and, as `account`, its account as it would be
-    published now; their times are `span_ns`, None if there are none. `is_final` says that nothing
-    can be added to it.
+    Attributes:
+        id: Its writer and number.
+        pid: The process that recorded into it.
+        rows: Its observations by file prefix, and, as `account`, its account as it would be
+            published now.
+        is_final: Whether nothing can be added to it.
+        is_recorded_to: Whether anything was recorded into it.
+        span_ns: The first and the last time in `rows`, in nanoseconds since the epoch.
+        is_end: Whether it is the last one of its recording: True if that was stopped in order,
+            False if it was killed, None if it is not the last one, as far as is known.
     """
 
     id: SegmentId
@@ -58,14 +67,8 @@ class UnpublishedSegment(NamedTuple):
     rows: Mapping[str, Rows]
     is_final: bool = False
     is_recorded_to: bool = False
-
-    @property
-    def span_ns(self) -> tuple[int, int] | None:
-        """The first and the last time in it, in nanoseconds since the epoch."""
-        times_ns = [rows.timepoints_ns for rows in self.rows.values()]
-        if not times_ns:
-            return None
-        return min(int(each.min()) for each in times_ns), max(int(each.max()) for each in times_ns)
+    span_ns: tuple[int, int] | None = None
+    is_end: bool | None = None
 
 
 class Journals:
@@ -195,7 +198,7 @@ class _WriterReader:
             self.problems[str(path)] = f"it can't be read: {exc}"
             # What was read before is not forgotten because of a lack of descriptors.
             return before or UnpublishedSegment(segment, self._pid, {})
-        reading = self._reading(data, segment, at_ns)
+        reading = self._reading(_used(data), segment, at_ns)
         self._pid = reading.batch.pid or self._pid
         if self.is_dead and not any(each.is_recorded_to for each in self._segments.values()):
             reading = as_last(reading)
@@ -215,6 +218,14 @@ class _WriterReader:
         return reading
 
 
+def _used(data: bytes) -> bytes:
+    """Return a segment without the part of it, at the end, that was never used."""
+    end = len(data)
+    while end - _BLANK_BYTES > fmt.RECORDS_AT and data.startswith(_BLANK, end - _BLANK_BYTES):
+        end -= _BLANK_BYTES
+    return data[:end]
+
+
 def _slots(data: bytes) -> int:
     """Return how many slots a segment has; a sealed one has none that were never taken."""
     return (len(data) - fmt.RECORDS_AT) // fmt.RECORD_BYTES
@@ -229,8 +240,21 @@ def _unpublished(reading: Reading, slots: int, *, is_dead: bool) -> UnpublishedS
     rows = dict(_rows_by_prefix(batch))
     if account is not None:
         rows[ACCOUNT] = _account_rows(batch, account)
-    is_recorded_to = account is not None or not reading.is_whole
-    return UnpublishedSegment(batch.segment, batch.pid, rows, is_final, is_recorded_to)
+    return UnpublishedSegment(
+        batch.segment,
+        batch.pid,
+        rows,
+        is_final,
+        is_recorded_to=account is not None or not reading.is_whole,
+        span_ns=_span_ns([each.timepoints_ns for each in rows.values()]),
+        is_end=account.in_order if account is not None and account.is_last else None,
+    )
+
+
+def _span_ns(times_ns: Sequence[npt.NDArray[np.int64]]) -> tuple[int, int] | None:
+    if not times_ns:
+        return None
+    return min(int(each.min()) for each in times_ns), max(int(each.max()) for each in times_ns)
 
 
 def _rows_by_prefix(batch: Batch) -> Iterator[tuple[str, Rows]]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
@@ -99,17 +99,12 @@ class Sources:
         prefixes = {published.split(".", 1)[0] for published in found}
         return prefixes.union(*(content.rows for content in self.segments.values()))
 
-    def spans_ns(self) -> Mapping[tuple[int, str], tuple[int, int]]:
-        """Return the first and last known time of each recording, by PID and writer."""
-        spans: dict[tuple[int, str], list[int]] = defaultdict(list)
+    def published(self) -> Iterator[tuple[str, FileName]]:
+        """Yield the path and the parsed name of each file that contains segments of a writer."""
         for directory in self._directories:
-            for name in directory.names.values():
-                if name is not None and not is_removals(name):
-                    spans[name.pid, name.writer] += name.from_ns, name.to_ns
-        for segment, content in self.segments.items():
-            if content.span_ns is not None:
-                spans[content.pid, segment.writer] += content.span_ns
-        return {key: (min(times_ns), max(times_ns)) for key, times_ns in spans.items()}
+            for name, parsed in directory.names.items():
+                if parsed is not None and not is_removals(parsed):
+                    yield os.path.join(directory.path, name), parsed
 
     def _choose_files(self) -> None:
         """Set `files` to those that are complete, each once."""

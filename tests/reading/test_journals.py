@@ -71,7 +71,7 @@ def journals(root: Path) -> Journals:
 
 
 def _values(content: UnpublishedSegment, prefix: str = "custom") -> list[float]:
-    return [] if prefix not in content.rows else content.rows[prefix].columns.measurements.tolist()
+    return [] if prefix not in content.rows else content.rows[prefix].measurements.tolist()
 
 
 def _all_values(journals: Journals) -> list[float]:
@@ -79,11 +79,11 @@ def _all_values(journals: Journals) -> list[float]:
 
 
 def _account(content: UnpublishedSegment) -> dict[str, float]:
-    columns = content.rows[ACCOUNT].columns
+    rows = content.rows[ACCOUNT]
     return dict(
         zip(
-            [columns.labels[code] for code in columns.label_codes],
-            columns.measurements.tolist(),
+            [rows.labels[code] for code in rows.label_codes],
+            rows.measurements.tolist(),
             strict=True,
         )
     )
@@ -121,10 +121,10 @@ def test_labels_of_the_writers_table_are_read_when_they_are_new(
     recorded.segment.share(recorded.writer.make_table())
     recorded.store(2, "first")
     (content,) = journals.read().values()
-    assert content.rows["custom"].columns.labels == ["before the table", "first"]
+    assert content.rows["custom"].labels == ["before the table", "first"]
     recorded.store(3, "second")
     (content,) = journals.read().values()
-    assert content.rows["custom"].columns.labels == ["before the table", "first", "second"]
+    assert content.rows["custom"].labels == ["before the table", "first", "second"]
 
 
 def test_the_table_is_read_again_only_for_a_label_that_is_not_known(

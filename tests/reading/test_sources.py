@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -13,27 +14,22 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.reading import sources
 from interleaving import Process, Turns, ends_killed
 
-_SEEDS = range(int(__import__("os").environ.get("SEEDS", "60")))
-
 
 def _numbers(db: TelemetryDB) -> Counter[int]:
     """Count each number that was recorded, as a value of its own or as a duration."""
-    frames = [db.frame(prefix, missing_ok=True).data() for prefix in ("custom", "duration")]
-    return Counter(int(value) for frame in frames for value in frame["Measurement"])
+    parts = [db.rows(prefix, missing_ok=True) for prefix in ("custom", "duration")]
+    return Counter(int(value) for rows in parts for value in rows.measurements.tolist())
 
 
 class _Reader:
     """Refreshes again and again, and checks each time what is there."""
 
     def __init__(self, directory: Path, journal: Path) -> None:
-        self.refreshes = 0
         self.db = TelemetryDB(directory, live=True, journal_dir=str(journal))
-        self._directory = directory
 
     def check(self, process: Process) -> None:
         before = set(process.recorded)
         self.db.refresh()
-        self.refreshes += 1
         found = _numbers(self.db)
         assert [number for number, times in found.items() if times > 1] == []
         assert before - found.keys() == set()
@@ -41,9 +37,13 @@ class _Reader:
 
 
 # A killed process closes its files without a word.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.parametrize("seed", _SEEDS)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
 def test_each_observation_is_read_once_whatever_happens_between_two_system_calls(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,3 +64,17 @@ def test_each_observation_is_read_once_whatever_happens_between_two_system_calls
                     turns.meet()
             reader.check(process)
             _Reader(directory, journal).check(process)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("first", range(0, int(os.environ.get("SEEDS", "120")), 40))
+def test_each_observation_is_read_once_in_many_more_orders(
+    tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEEDS=1000 for the long run."""
+    for seed in range(1000 + first, 1040 + first):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        test_each_observation_is_read_once_whatever_happens_between_two_system_calls(
+            place, seed, monkeypatch
+        )

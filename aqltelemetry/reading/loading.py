@@ -1,0 +1,143 @@
+"""Loads observations by prefix, and keeps them in memory; each file is read once.
+
+What there is to read, in files and in journals, each observation once, is decided by
+`sources.Sources`: `files` are to be read once, `unpublished(prefix)` replaces what it returned
+before the last refresh.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from aqltelemetry.errors import SeriesError
+from aqltelemetry.reading.arguments import no_directory
+from aqltelemetry.reading.compression import is_compressed
+from aqltelemetry.reading.csv_frames import Wanted, read_rows, warn
+from aqltelemetry.reading.listing import NotRead, summary
+from aqltelemetry.reading.rows import Rows, join
+from aqltelemetry.reading.sources import Sources
+from aqltelemetry.sinks import file_names
+from aqltelemetry.system.logs import log
+
+
+class Loader:
+    """Loads what is wanted of the prefixes that are asked for.
+
+    If `is_live`, all prefixes are of the same moment: of the first call, or of `refresh`.
+    """
+
+    def __init__(self, sources: Sources, wanted: Wanted, *, is_live: bool) -> None:
+        self.wanted = wanted
+        self._sources = sources
+        self._is_live = is_live
+        self._is_listed = False
+        self._rows: dict[str, Rows] = {}
+        self._published: dict[str, Rows] = {}
+        self._read: dict[str, set[tuple[str, str]]] = {}
+        self._logged: set[NotRead] = set()
+        self._left_out: dict[str, NotRead] = {}
+
+    @property
+    def not_read(self) -> list[NotRead]:
+        """The files and journals that were not read, by name."""
+        return sorted({*self._sources.not_read, *self._left_out.values()})
+
+    def has(self, prefix: str) -> bool:
+        """Return whether a prefix was loaded."""
+        return prefix in self._rows
+
+    def rows(self, prefix: str) -> Rows:
+        """Return the rows of a prefix, loaded if need be."""
+        if prefix not in self._rows:
+            self.sources()
+            self._load(prefix)
+        return self._rows[prefix]
+
+    def sources(self) -> Sources:
+        """Return what there is to read: now, or, if live, at the first call or `refresh`.
+
+        Raises MonitoringDirectoryError if a directory was removed.
+        """
+        if not (self._is_live and self._is_listed):
+            self._look()
+        return self._sources
+
+    def refresh(self) -> None:
+        """Load what is new of the prefixes that were loaded; raises as `sources`."""
+        self._look()
+        for prefix in self._rows:
+            self._load(prefix)
+
+    def known_labels(self, prefix: str, label: str) -> Iterable[str]:
+        """Return the labels of a loaded prefix, including those that are not wanted.
+
+        Raises SeriesError if `label` is not wanted.
+        """
+        labels = self.wanted.labels
+        if labels is None:
+            return self._rows[prefix].labels
+        if label not in labels:
+            raise SeriesError("only other labels are loaded:", label, tuple(sorted(labels)))
+        everything = replace(self.wanted, labels=None)
+        parts = self._unpublished(prefix, everything)
+        for directory, files in self.sources().files.items():
+            names = (name for name, of in files.items() if of.startswith(prefix + "."))
+            parts.append(read_rows(directory, everything.files(names), everything, _ignore))
+        return join(parts).labels
+
+    def _load(self, prefix: str) -> None:
+        parts = [self._published[prefix]] if prefix in self._published else []
+        wanted = self.wanted.of(prefix)
+        for directory, files in self._sources.files.items():
+            parts += self._load_files(prefix, directory, files, wanted)
+        published = self._published[prefix] = parts[0] if len(parts) == 1 else join(parts)
+        unpublished = self._unpublished(prefix, wanted)
+        self._rows[prefix] = join([published, *unpublished]) if unpublished else published
+
+    def _load_files(
+        self, prefix: str, directory: str, files: Mapping[str, str], wanted: Wanted
+    ) -> Iterator[Rows]:
+        read = self._read.setdefault(prefix, set())
+        new = {
+            name: published
+            for name, published in files.items()
+            if (directory, published) not in read and published.startswith(prefix + ".")
+        }
+        names = wanted.files(sorted(new))
+        if not names and prefix in self._published:
+            return
+        read.update((directory, new[name]) for name in names)
+
+        def leave_out(name: str, reason: str) -> None:
+            if is_compressed(name):  # it may be complete later
+                read.discard((directory, new.get(name, file_names.uncompressed(name))))
+            self._leave_out(directory, name, reason)
+
+        yield read_rows(directory, names, wanted, leave_out)
+
+    def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
+        return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]
+
+    def _look(self) -> None:
+        try:
+            self._sources.refresh()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise no_directory(str(exc.filename)) from None
+        self._is_listed = True
+        new = set(self._sources.not_read) - self._logged
+        if new:
+            self._logged |= new
+            log.warning("%s: %s", ", ".join(self._sources.files), summary(sorted(new)))
+
+    def _leave_out(self, directory: str, name: str, reason: str) -> None:
+        path = os.path.join(directory, name)
+        shown = name if len(self._sources.files) == 1 else path
+        if shown not in self._left_out:
+            self._left_out[shown] = NotRead(shown, reason)
+            warn(path, reason)
+
+
+def _ignore(_name: str, _reason: str) -> None:
+    pass
