@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from aqltelemetry.commands.options import EXIT_INCOMPLETE, existing, missing_extra
+from aqltelemetry.commands.options import (
+    EXIT_INCOMPLETE,
+    complete_directory,
+    existing,
+    missing_extra,
+)
 from aqltelemetry.commands.recordings import open_recording, parse_moment
 from aqltelemetry.errors import OptionError
 from aqltelemetry.reading.listing import summary
@@ -26,7 +31,7 @@ _STYLES = {"slower": "red", "faster": "green", "title": "bold", "dim": "dim"}
 
 
 @click.command()
-@click.argument("recordings", metavar="[A] [B]", nargs=-1)
+@click.argument("recordings", metavar="[A] [B]", nargs=-1, shell_complete=complete_directory)
 @click.option(
     "--at", metavar="TIME", help="Compare what is before with what is after, of one recording."
 )

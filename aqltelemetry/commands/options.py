@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.location import all_roots
@@ -16,6 +17,14 @@ from aqltelemetry.settings import Settings, default_directory, settings
 
 EXIT_INCOMPLETE = 3
 """Exit status of a command whose result is incomplete."""
+
+
+def complete_directory(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete a directory."""
+    del context, parameter
+    return [CompletionItem(incomplete, type="dir")]
 
 
 def takes_directory(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,9 +39,13 @@ def takes_directory(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("give the directory once: as DIR or as --dir")
         return command(*args, directory=dir_option if directory is None else directory, **others)
 
-    merged = click.argument("directory", metavar="[DIR]", required=False)(merged)
+    merged = click.argument(
+        "directory", metavar="[DIR]", required=False, shell_complete=complete_directory
+    )(merged)
     text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
-    return click.option("--dir", "dir_option", metavar="DIR", help=text)(merged)
+    return click.option(
+        "--dir", "dir_option", metavar="DIR", help=text, shell_complete=complete_directory
+    )(merged)
 
 
 def takes_existing_directory(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,9 +71,18 @@ def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
         given = dict.fromkeys([*directories, *dir_options]) or [None]
         return command(*args, directories=[existing(each) for each in given], **others)
 
-    resolved = click.argument("directories", metavar="[DIR]...", nargs=-1)(resolved)
+    resolved = click.argument(
+        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
+    )(resolved)
     text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
-    return click.option("--dir", "dir_options", metavar="DIR", multiple=True, help=text)(resolved)
+    return click.option(
+        "--dir",
+        "dir_options",
+        metavar="DIR",
+        multiple=True,
+        help=text,
+        shell_complete=complete_directory,
+    )(resolved)
 
 
 def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,9 +101,32 @@ def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError(f"{each} is a file, not a directory")
         return command([*map(Path, given)], *args, **others)
 
-    resolved = click.argument("directories", metavar="[DIR]...", nargs=-1)(resolved)
+    resolved = click.argument(
+        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
+    )(resolved)
     text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
-    return click.option("--dir", "dir_options", metavar="DIR", multiple=True, help=text)(resolved)
+    return click.option(
+        "--dir",
+        "dir_options",
+        metavar="DIR",
+        multiple=True,
+        help=text,
+        shell_complete=complete_directory,
+    )(resolved)
+
+
+def _several(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.argument(
+        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
+    )(command)
+    return click.option(
+        "--dir",
+        "dir_options",
+        metavar="DIR",
+        multiple=True,
+        help="The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]",
+        shell_complete=complete_directory,
+    )(command)
 
 
 def existing(directory: str | None) -> Path:
@@ -98,6 +143,7 @@ def existing(directory: str | None) -> Path:
 takes_journal_dir = click.option(
     "--journal-dir",
     metavar="PATH",
+    shell_complete=complete_directory,
     help="The journal's directory, if the recording was started with one.",
 )
 
