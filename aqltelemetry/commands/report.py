@@ -80,7 +80,7 @@ class _Report(click.Command):
 @takes_journal_dir
 @click.pass_context
 def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any) -> None:
-    """Summarise recordings: what is wrong, what is slow, and in which worker.
+    """Summarise recordings: what is wrong, what is slow, and where.
 
     \b
     TIME is one of

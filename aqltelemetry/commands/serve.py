@@ -55,7 +55,7 @@ _NICENESS = 10
 @takes_journal_dir
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser of this machine.")
 def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
-    """Show recordings in a browser, live.
+    """Show recordings live in a browser.
 
     The page is that of `report --html`, and follows the recording while it goes on.
     Ctrl-C ends it. Recorded processes are not touched: the files and the journal

@@ -70,7 +70,7 @@ _WIDTH = 120
 @click.option("--json", "form", flag_value="json", help="Print the window's figures as JSON.")
 @takes_journal_dir
 def top(directories: Sequence[Path], /, **chosen: Any) -> None:
-    """Watch recordings live: findings, routes, workers, the slowest durations.
+    """Watch recordings live on the terminal, or replay them.
 
     \b
     1 2 3 4     routes, workers, slowest, findings    ?   columns and keys

@@ -642,7 +642,9 @@ async def test_a_published_segment_is_released_from_memory(directory: Path) -> N
             await mine.flush()
         gc.collect()
         segments = [each for each in gc.get_objects() if type(each) is Segment]
-    assert len(segments) < 6
+        # Other tests of this process may have left some.
+        left = [each for each in segments if each.path and directory in each.path.parents]
+    assert 0 < len(left) < 6
 
 
 async def test_the_representation_of_a_monitor_shows_its_state(directory: Path) -> None:
