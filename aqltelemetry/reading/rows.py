@@ -47,6 +47,8 @@ class Rows:
         labels: The labels that occur, in alphabetical order.
         process_codes: n indexes into `processes`, of the smallest signed integer type.
         processes: The processes that occur, in ascending order.
+        is_joined: Whether this is a result of `join`. Only then are labels and processes in
+            order, and do all of them occur.
     """
 
     timepoints_ns: npt.NDArray[np.int64]
@@ -55,6 +57,7 @@ class Rows:
     labels: Sequence[str]
     process_codes: Codes
     processes: Sequence[Process]
+    is_joined: bool = False
 
     def __len__(self) -> int:
         return len(self.timepoints_ns)
@@ -70,6 +73,7 @@ class Rows:
             measurements=self.measurements[chosen],
             label_codes=self.label_codes[chosen],
             process_codes=self.process_codes[chosen],
+            is_joined=False,
         )
 
     def of_label(self, label: str) -> Rows:
@@ -145,6 +149,7 @@ def with_shared_processes(parts: Sequence[Rows], writers: Mapping[str, str]) -> 
             part,
             process_codes=np.array([number[each] for each in processes], kind)[part.process_codes],
             processes=every,
+            is_joined=False,
         )
         for part, processes in zip(parts, named, strict=True)
     ]
@@ -155,8 +160,12 @@ def join(parts: Sequence[Rows]) -> Rows:
 
     Labels and processes of the parts may be in any order; those that do not occur are left out.
     """
-    label_codes, labels = _recoded([(part.label_codes, part.labels) for part in parts])
-    process_codes, processes = _recoded([(part.process_codes, part.processes) for part in parts])
+    parts = [part for part in parts if len(part)]
+    are_joined = [part.is_joined for part in parts]
+    of_labels = [(part.label_codes, part.labels) for part in parts]
+    of_processes = [(part.process_codes, part.processes) for part in parts]
+    label_codes, labels = _recoded(of_labels, are_joined)
+    process_codes, processes = _recoded(of_processes, are_joined)
     return Rows(
         _joined([part.timepoints_ns for part in parts], np.int64),
         _joined([part.measurements for part in parts], np.float64),
@@ -164,23 +173,28 @@ def join(parts: Sequence[Rows]) -> Rows:
         labels,
         process_codes,
         processes,
+        is_joined=True,
     )
 
 
-def _recoded(parts: Sequence[tuple[Codes, Sequence[_T]]]) -> tuple[Codes, Sequence[_T]]:
-    """Return codes into one sorted list of the values that occur."""
-    occurring = [np.flatnonzero(np.bincount(codes, minlength=1)) for codes, _ in parts]
-    found = {
-        values[code]
-        for (codes, values), known in zip(parts, occurring, strict=True)
-        if len(codes)
-        for code in known.tolist()
-    }
+def _recoded(
+    parts: Sequence[tuple[Codes, Sequence[_T]]], are_joined: Sequence[bool]
+) -> tuple[Codes, Sequence[_T]]:
+    """Return codes into one sorted list of the values that occur.
+
+    `are_joined` says for each part whether its values are such a list.
+    """
+    found: set[_T] = set()
+    for (codes, values), is_joined in zip(parts, are_joined, strict=True):
+        occurring = () if is_joined else np.flatnonzero(np.bincount(codes)).tolist()
+        found.update(values if is_joined else [values[code] for code in occurring])
     every = sorted(found)
     number = {value: code for code, value in enumerate(every)}
     kind = codes_type(len(every))
     recoded = [
-        np.array([number.get(value, -1) for value in values], dtype=kind)[codes]
+        codes
+        if list(values) == every
+        else np.array([number.get(value, -1) for value in values], dtype=kind)[codes]
         for codes, values in parts
     ]
     return _joined(recoded, kind), every
@@ -194,7 +208,7 @@ def codes_type(values: int) -> Any:
 def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
     if len(arrays) == 1:
         return np.ascontiguousarray(arrays[0], dtype=kind)
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+    return np.concatenate(arrays, dtype=kind) if arrays else np.empty(0, dtype=kind)
 
 
 def _categorical(codes: Codes, texts: Sequence[str]) -> Any:
