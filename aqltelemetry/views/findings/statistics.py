@@ -17,6 +17,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 _MAD_TO_SIGMA = 1.4826
 _EDGE_BINS = 3
+_MAX_ALIKE = 0.95
 _SHARP = 0.7
 _MAX_HIGH_OUTSIDE = 0.1
 _MAX_LOW_INSIDE = 0.2
@@ -53,7 +54,8 @@ def raised_segment(values: Floats, least_bins: int, *, least_noise: float = 0.0)
     segmentation for the analysis of array-based DNA copy number data", 2004): of all segments, the
     one with the largest difference between the means inside and outside, in standard errors.
     The noise of a bin is the largest of four robust estimates: from differences of bins
-    that are 1, 2 and 4 bins apart, and from what remains without the step.
+    that are 1, 2 and 4 bins apart, and from what remains without the step. The error is larger if
+    neighbouring bins are alike.
 
     None if the segment is not a step: at both of its ends that are not ends of the recording, at
     least 70 % of the difference must be between the medians of three bins before and after; at most
@@ -86,12 +88,27 @@ def raised_segment(values: Floats, least_bins: int, *, least_noise: float = 0.0)
         and np.mean(values[within] < middle) <= _MAX_LOW_INSIDE
     )
     length = end - begin
-    error = noise * np.sqrt(1 / length + 1 / (count - length))
+    error = noise * _inflation(rest) * np.sqrt(1 / length + 1 / (count - length))
     return Segment(begin, end, inside, outside, step / float(error)) if is_step else None
 
 
 def _noise(values: Floats) -> float:
     return max(scale(values[lag:] - values[:-lag]) / math.sqrt(2) for lag in (1, 2, 4))
+
+
+def _inflation(rest: Floats) -> float:
+    """Return by what factor the error of a mean is larger since neighbours are alike.
+
+    For noise with a correlation r of neighbours, sqrt((1 + r) / (1 - r)) (Bartlett, "On the
+    theoretical specification and sampling properties of autocorrelated time-series", 1946).
+    """
+    limit = 3 * scale(rest)
+    kept = np.clip(rest, -limit, limit)
+    kept = kept - kept.mean()
+    square = float(np.sum(kept**2))
+    alike = float(np.sum(kept[1:] * kept[:-1])) / square if square else 0.0
+    alike = min(max(alike, 0.0), _MAX_ALIKE)
+    return math.sqrt((1 + alike) / (1 - alike))
 
 
 def _highest(values: Floats, least_bins: int) -> tuple[int, int]:

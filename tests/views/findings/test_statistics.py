@@ -41,6 +41,18 @@ def test_noise_has_no_segment_of_a_high_score() -> None:
     assert max(each.score for each in found if each is not None) < 5.5
 
 
+def test_noise_that_lasts_for_some_bins_has_hardly_a_segment_of_a_high_score() -> None:
+    def lasting(seed: int) -> np.ndarray:
+        level, levels = 0.0, []
+        for noise in _noise(60, seed):
+            level = 0.8 * level + noise
+            levels.append(level)
+        return np.array(levels)
+
+    found = [raised_segment(lasting(seed), 3) for seed in range(500)]
+    assert sum(each is not None and each.score > 6 for each in found) <= 5
+
+
 _TIMES = np.linspace(0, 1, 60)
 _SHAPES = {
     "a slow trend": 2 * _TIMES,
