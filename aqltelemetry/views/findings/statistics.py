@@ -125,11 +125,16 @@ def _highest(values: Floats, least_bins: int) -> tuple[int, int]:
 
 
 def _edge(values: Floats, at: int, sign: int) -> float:
-    """Return how much the level rises (or falls, for a sign of -1) between two bins."""
+    """Return how much the level rises (or falls, for a sign of -1) at a bin.
+
+    One bin at the edge may be left out, since a change is rarely between two bins.
+    """
     if at in (0, len(values)):
         return np.inf
-    before, after = values[max(at - _EDGE_BINS, 0) : at], values[at : at + _EDGE_BINS]
-    return sign * float(np.median(after) - np.median(before))
+    levels = sign * values
+    before = [levels[max(end - _EDGE_BINS, 0) : end] for end in (at, at - 1) if end > 0]
+    after = [levels[begin : begin + _EDGE_BINS] for begin in (at, at + 1) if begin < len(levels)]
+    return max(map(float, map(np.median, after))) - min(map(float, map(np.median, before)))
 
 
 class Share(NamedTuple):
