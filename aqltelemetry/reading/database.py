@@ -101,6 +101,11 @@ class TelemetryDB(Tables):
         return self._loader.wanted.since_ns
 
     @property
+    def until_ns(self) -> int | None:
+        """The time `until`, in nanoseconds since the epoch; None if there is no limit."""
+        return self._loader.wanted.until_ns
+
+    @property
     def directories(self) -> list[str]:
         """The monitoring directories that are read."""
         return list(self._directories)

@@ -26,9 +26,6 @@ from aqltelemetry.views.findings.wording import Calendar
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-# A process is sampled every few seconds. If its last loaded observation is older than this when
-# it is killed, the later ones are beyond the limit of the database, and so is the kill.
-_MAX_SILENCE_S = 60.0
 _R = TypeVar("_R")
 
 # A start is slow: modules load, connections open, caches fill. What is compared leaves out the
@@ -247,7 +244,8 @@ class Recorded:
         if self.state(worker) != KILLED:
             return None
         at_ns = self._states[worker.process][KILLED]
-        return at_ns if at_ns - worker.end_ns < _MAX_SILENCE_S * NS_PER_S else None
+        until_ns = self._db.until_ns
+        return at_ns if until_ns is None or at_ns < until_ns else None
 
     @cached_property
     def switched_off(self) -> Sequence[Gap]:

@@ -7,7 +7,6 @@ from datetime import UTC
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from aqltelemetry import TelemetryDB
@@ -186,15 +185,3 @@ def test_a_time_without_a_worker_is_no_drop(
     later.serve(_ORDERS)
     later.sample("user time", lambda at_s: at_s)
     assert found() == []
-
-
-def test_a_kill_after_the_loaded_time_is_no_finding(
-    recording: Recording, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    db = TelemetryDB(recording.write(tmp_path))
-    writers = db.writers().assign(state="killed")
-    monkeypatch.setattr(db, "writers", lambda: writers)
-    assert [each.rule for each in find(db)] == ["killed"]
-    later = writers.assign(end=writers["end"] + pd.Timedelta("10min"))
-    monkeypatch.setattr(db, "writers", lambda: later)
-    assert find(db) == []
