@@ -23,7 +23,7 @@ const SIGNIFICANT = new Set(["min", "median", "max", "last"]);
 
 function cellText(key, value) {
   if (value === null || value === undefined) return UNKNOWN;
-  if (typeof value === "string") return TIMES.has(key) ? moment(Date.parse(value), key === "begin" || key === "end" ? 1 : 1000) : value;
+  if (typeof value === "string") return TIMES.has(key) ? timeText(Date.parse(value)) : value;
   if (key === "pid") return String(value);
   if (key === "per_s") return rate(value);
   if (SECONDS.has(key)) return number(value, 2);
@@ -31,6 +31,12 @@ function cellText(key, value) {
   if (key.endsWith("_bytes")) return mebibytes(value);
   if (key === "cpu_percent") return number(value, 1);
   return SIGNIFICANT.has(key) ? significant(value, 6) : count(value);
+}
+
+/** A time to the millisecond; with its date unless the recording is of one day. */
+function timeText(ms) {
+  const whole = wholeRange();
+  return isoDay(whole.begin) === isoDay(whole.end) ? clock(ms, 1) : moment(ms, 1);
 }
 
 function unitOf(column) {
@@ -202,14 +208,17 @@ function makeTables() {
   });
   tables.workers = new Table("workers-table", {
     name: "Workers", nothing: "No process was recorded.",
-    columns: (rows) => withContent(page.columns.workers, rows),
+    columns: (rows) => {
+      const shown = withContent(page.columns.workers, rows);
+      return [...shown.filter((column) => !TIMES.has(column.key)), ...shown.filter((column) => TIMES.has(column.key))];
+    },
     cell: (column, row) => (column.key === "state" && row.state ? element("span", { className: `state state-${row.state}`, textContent: row.state }) : null),
   });
   tables.slowest = new Table("slowest-table", {
     first: FIRST_SLOWEST, name: "Slowest durations", nothing: "No durations were recorded.",
     columns: (rows) => withContent(page.columns.slowest, rows),
     cell: (column, row) => (column.key === "begin" && row.begin
-      ? linkButton(moment(Date.parse(row.begin), 1), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid))
+      ? linkButton(timeText(Date.parse(row.begin)), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid))
       : null),
   });
   tables.values = new Table("values-table", { name: "Values", nothing: "No other values were recorded.", columns: (rows) => withContent(page.columns.values, rows) });
@@ -219,7 +228,7 @@ function makeTables() {
   ];
   tables.events = new Table("events-table", {
     name: "Events", nothing: "Nothing happened.", columns: () => columns,
-    cell: (column, row) => (column.key === "at_ms" ? linkButton(moment(row.at_ms, 1), `event ${row.at_ms} ${row.text}`, () => showPlace(row.at_ms, row.at_ms, null, row.pid)) : null),
+    cell: (column, row) => (column.key === "at_ms" ? linkButton(timeText(row.at_ms), `event ${row.at_ms} ${row.text}`, () => showPlace(row.at_ms, row.at_ms, null, row.pid)) : null),
   });
 }
 
