@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from aqltelemetry.commands.options import missing_extra, takes_journal_dir, takes_new_directories
+from aqltelemetry.commands.options import (
+    checked_settings,
+    missing_extra,
+    takes_journal_dir,
+    takes_new_directories,
+)
 from aqltelemetry.errors import MomentError, TelemetryError
 from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.reading.moments import moment_ns
@@ -84,6 +89,9 @@ def top(directories: Sequence[Path], /, **chosen: Any) -> None:
     do not notice: nothing is written, and no lock is held that they wait for.
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(tuple(map(str, directories)), **chosen)
+    for each in directories:
+        if each.is_dir():
+            checked_settings(each, choice.journal_dir)
     log.addHandler(logging.NullHandler())
     try:
         if choice.form == "json":

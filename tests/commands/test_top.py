@@ -84,6 +84,12 @@ def test_a_wrong_option_is_an_error_that_names_it(
     assert message in result.output
 
 
+def test_a_journal_that_can_not_be_read_is_mentioned(directory: Path) -> None:
+    result = _run(str(directory), "--once", "--journal-dir", "/dev/null/x")
+    assert "not read: /dev/null/x" in result.output
+    assert "Not a directory" in " ".join(result.output.split())
+
+
 def test_a_directory_that_does_not_exist_is_an_error_of_once(tmp_path: Path) -> None:
     result = _run(str(tmp_path / "x"), "--once")
     assert result.exit_code == 1

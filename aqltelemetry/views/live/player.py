@@ -22,6 +22,7 @@ class Progress(NamedTuple):
         now_ns: Its time, in nanoseconds since the epoch.
         speed: Seconds of the recording for each second.
         older_files: How many files are still to be read for the window of all.
+        not_read: A line about files and journals that can't be read; "" if there are none.
     """
 
     mode: str
@@ -29,6 +30,7 @@ class Progress(NamedTuple):
     now_ns: int
     speed: float
     older_files: int = 0
+    not_read: str = ""
 
 
 class Player:
@@ -113,7 +115,8 @@ class Player:
         older = 0
         if isinstance(self._source, Running) and self._source.reads_older:
             older = self._source.older_files
-        return Progress(mode, self._is_paused, self._now_ns, self._speed, older)
+        not_read = self._source.not_read
+        return Progress(mode, self._is_paused, self._now_ns, self._speed, older, not_read)
 
     def snapshot(self, window_s: int | None, *, bins: int = 20) -> Snapshot:
         """Return the figures of a window that ends now; None for all until now."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
@@ -55,6 +56,11 @@ class Running:
     def older_files(self) -> int:
         """How many older files were not read yet."""
         return self._new.older
+
+    @property
+    def not_read(self) -> str:
+        """A line about files and journals that can't be read; "" if there are none."""
+        return summary([each for each in self._new.sources.not_read if each.is_lost])
 
     def read(self, until_ns: int) -> Iterator[tuple[str, Batch]]:
         """Yield what is new; `until_ns` is not needed. Raises OSError without the directory."""
@@ -108,6 +114,7 @@ class Past:
             for prefix, batch in by_prefix.items()
         }
         self._at_ns = 0
+        self._not_read = summary([each for each in db.not_read() if each.is_lost])
         writers = db.writers()
         self._states = {
             (int(pid), str(writer)): (str(state), int(end.value))
@@ -115,6 +122,11 @@ class Past:
                 writers.index, writers["state"], writers["end"], strict=True
             )
         }
+
+    @property
+    def not_read(self) -> str:
+        """A line about files and journals that can't be read; "" if there are none."""
+        return self._not_read
 
     @property
     def span_ns(self) -> tuple[int, int] | None:

@@ -165,16 +165,17 @@ class TopApp(App[None]):
         self._line("choices").put(panels.choices(self.view, self.window, self.pattern, width))
         self.screen.set_class(bool(waits), "is-waiting")
         self.query_one("#message", Static).update(f"waiting: {waits}" if waits else "")
-        if snapshot is None:
+        if snapshot is None or progress is None:
             return
         self._line("overview").put(panels.overview(snapshot.totals, width))
         lines = 3 if self.size.height < _TALL else 6
-        sentences = [(row["severity"], row["text"]) for row in self._findings]
+        findings = panels.with_not_read(self._findings, progress)
+        sentences = [(row["severity"], row["text"]) for row in findings]
         panel = self._line("findings-panel")
         panel.display = bool(sentences) and self.view != "findings"
         panel.put(panels.findings(sentences, lines, width))
         room = width - _BESIDES_FINDING
-        rows = {**snapshot._asdict(), "findings": panels.wrapped(self._findings, room)}
+        rows = {**snapshot._asdict(), "findings": panels.wrapped(findings, room)}
         for view in VIEWS:
             table = self._table(view)
             if table.display:

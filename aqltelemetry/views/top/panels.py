@@ -104,6 +104,13 @@ def _link(text: str, style: str, action: str) -> Text:
     return Text(text, style).on(click=action)
 
 
+def with_not_read(rows: Sequence[Row], progress: Progress) -> Sequence[Row]:
+    """Return findings, before them one about what can't be read."""
+    if not progress.not_read:
+        return rows
+    return [{"severity": "warning", "text": progress.not_read, "rule": "not read"}, *rows]
+
+
 def wrapped(rows: Sequence[Row], width: int) -> list[Row]:
     """Return findings as rows of at most `width` characters: a row for each line of a text."""
     found: list[Row] = []

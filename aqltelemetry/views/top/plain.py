@@ -38,6 +38,7 @@ def screen(  # noqa: PLR0913 - by name
         width: The width of a line, in characters.
         is_ascii: Use only ASCII characters for marks and sparklines.
     """
+    findings = panels.with_not_read(findings, progress)
     lines = [
         panels.title(directory, progress, width).plain,
         panels.overview(snapshot.totals, width).plain,
