@@ -40,15 +40,14 @@ SINGLE_HOMES = {
             *("reading.summaries.slowest", "reading.summaries.workers"),
             *("reading.summaries.values", "reading.summaries.drops"),
             "views.document",
-            "views.recorded_time",
             "reading.database",
             "reading.writers",
-            "views.summary",
         ),
     },
     r"^ *(import|from) pyarrow": {"reading.parsers", "reading.exports.parquet"},
     r"^ *(import|from) rich": {
-        *("views.layout", "views.report", "commands.report", "commands.diff"),
+        *("views.layout", "views.report", "commands.report", "commands.progress"),
+        "commands.diff",
         *("views.top.help", "views.top.panels", "views.top.table"),
     },
     r"^ *(import|from) textual": {

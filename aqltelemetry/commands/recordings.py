@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import click
 
 from aqltelemetry.commands.options import missing_extra
 from aqltelemetry.errors import MomentError, TelemetryError
-from aqltelemetry.observation import DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading.moments import moment_ns
 from aqltelemetry.system.logs import log
 
@@ -28,15 +28,19 @@ def parse_moment(option: str, text: str | None) -> int | None:
         raise click.UsageError(f"{option} {text!r} {exc.rule}") from exc
 
 
-def open_recording(
+def open_recording(  # noqa: PLR0913 - as TelemetryDB
     directories: Sequence[Path],
     since_ns: int | None = None,
     until_ns: int | None = None,
     journal_dir: str | None = None,
+    *,
+    pids: Iterable[int] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> TelemetryDB:
-    """Load the durations and samples of recordings, live and without logging.
+    """Load recordings, live and without logging; the options are those of TelemetryDB.
 
-    What could not be read is in `not_read()`, for the caller to say. Raises ClickException.
+    Files that could not be read are in `not_read()`; the caller reports them. Raises
+    ClickException.
     """
     try:
         from aqltelemetry.reading.csv_frames import ForeignFileWarning  # noqa: PLC0415 - slow
@@ -48,10 +52,16 @@ def open_recording(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ForeignFileWarning)
             db = TelemetryDB(
-                directories, since=since_ns, until=until_ns, live=True, journal_dir=journal_dir
+                directories,
+                since=since_ns,
+                until=until_ns,
+                pids=pids,
+                live=True,
+                journal_dir=journal_dir,
+                progress=progress,
             )
-            for prefix in (DURATION, RUNTIME):
-                db.frame(prefix)
+            for prefix in (*db.prefixes(), ACCOUNT):
+                db.rows(prefix, missing_ok=True)
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
     return db

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,11 +19,10 @@ from aqltelemetry.commands.options import (
     takes_directories,
     takes_journal_dir,
 )
-from aqltelemetry.errors import MomentError, OptionError, TelemetryError
-from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.commands.progress import LoadProgress
+from aqltelemetry.commands.recordings import open_recording, parse_moment
+from aqltelemetry.errors import OptionError, TelemetryError
 from aqltelemetry.reading.listing import summary
-from aqltelemetry.reading.moments import moment_ns
-from aqltelemetry.system.logs import log
 from aqltelemetry.views.columns import TABLES
 from aqltelemetry.views.text_forms import to_csv, to_markdown
 
@@ -77,6 +74,15 @@ class _Report(click.Command):
     type=click.Choice([*TABLES]),
     help="Print only this table. Repeatable, except with --csv.  [default: all; durations as CSV]",
 )
+@click.option(
+    "--pid", "pids", metavar="N", multiple=True, type=int, help="Only this process. Repeatable."
+)
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write a page with charts, too: one file for any browser.",
+)
 @takes_journal_dir
 @click.pass_context
 def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any) -> None:
@@ -96,13 +102,13 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
     options = choice.document_options()
-    db = _load(directories, choice)
-    _check_not_empty(db, directories, choice)
-    try:
-        from aqltelemetry.views.document import document  # noqa: PLC0415 - slow to import
-    except ImportError as exc:
-        raise missing_extra("report", exc) from exc
-    made = document(db, options)
+    with LoadProgress() as progress:
+        db = choice.open(directories, progress)
+        _check_not_empty(db, directories, choice)
+        progress.stage("computing")
+        made = _document(db, options)
+        if choice.html is not None:
+            _write_page(db, choice.html)
     _check_labels(made, choice, db)
     _show(made, choice)
     if choice.form is None:
@@ -122,14 +128,29 @@ class _Choice(NamedTuple):
     top: int | None
     form: str | None
     tables: Sequence[str]
+    pids: Sequence[int]
+    html: str | None
     journal_dir: str | None
 
-    def document_options(self) -> Options:
-        """Return what the document is to contain; raises UsageError for a wrong value."""
-        from aqltelemetry.views.document import Options  # noqa: PLC0415 - slow to import
-
+    def open(self, directories: Sequence[Path], progress: LoadProgress) -> TelemetryDB:
+        """Return the chosen observations; raises UsageError for a wrong time."""
         if self.form == "csv" and len(self.tables) > 1:
             raise click.UsageError("--csv prints one --table")
+        return open_recording(
+            directories,
+            parse_moment("--since", self.since),
+            parse_moment("--until", self.until),
+            self.journal_dir,
+            pids=self.pids or None,
+            progress=progress.files,
+        )
+
+    def document_options(self) -> Options:
+        """Return what the document is to contain; raises UsageError for an unknown column."""
+        try:
+            from aqltelemetry.views.document import Options  # noqa: PLC0415 - slow to import
+        except ImportError as exc:
+            raise missing_extra("report", exc) from exc
         top = self.top
         if top is None:
             top = 0 if self.form in {"json", "csv"} else _ROWS
@@ -141,46 +162,20 @@ class _Choice(NamedTuple):
             raise click.UsageError(f"--sort {exc.value!r} {exc.rule}") from exc
 
 
-def _load(directories: Sequence[Path], choice: _Choice) -> TelemetryDB:
-    """Load all files without logging; the caller reports those that are not read."""
-    since_ns, until_ns = _moment("--since", choice.since), _moment("--until", choice.until)
-    try:
-        from aqltelemetry.reading.csv_frames import ForeignFileWarning  # noqa: PLC0415 - slow
-        from aqltelemetry.reading.database import TelemetryDB  # noqa: PLC0415 - as above
-    except ImportError as exc:
-        raise missing_extra("report", exc) from exc
-    log.addHandler(logging.NullHandler())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ForeignFileWarning)
-            db = TelemetryDB(
-                directories,
-                since=since_ns,
-                until=until_ns,
-                live=True,
-                journal_dir=choice.journal_dir,
-            )
-            for prefix in db.prefixes():
-                db.frame(prefix, missing_ok=True)
-            db.frame(ACCOUNT)
-    except TelemetryError as exc:
-        raise click.ClickException(str(exc)) from exc
-    return db
+def _document(db: TelemetryDB, options: Options) -> dict[str, Any]:
+    from aqltelemetry.views.document import document  # noqa: PLC0415 - slow to import
 
-
-def _moment(option: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else moment_ns(text, option)
-    except MomentError as exc:
-        raise click.UsageError(f"{option} {text!r} {exc.rule}") from exc
+    return document(db, options)
 
 
 def _check_not_empty(db: TelemetryDB, directories: Sequence[Path], choice: _Choice) -> None:
-    if any(not db.frame(prefix).data().empty for prefix in db.prefixes()):
+    if any(len(db.rows(prefix)) for prefix in db.prefixes()):
         return
     shown = ", ".join(map(str, directories))
     if db.prefixes():
-        text = f"{shown}: nothing was recorded between --since and --until"
+        limits = ("--since", choice.since), ("--until", choice.until), ("--pid", choice.pids)
+        given = " and ".join(name for name, value in limits if value)
+        text = f"{shown}: nothing was recorded within {given}"
     else:
         text = (
             f"{shown}: nothing is recorded there yet\n"
@@ -229,6 +224,17 @@ def _show(made: Mapping[str, Any], choice: _Choice) -> None:
         click.echo(to_markdown(made, tables), nl=False)
     else:
         _show_on_terminal(made, tables)
+
+
+def _write_page(db: TelemetryDB, path: str) -> None:
+    try:
+        from aqltelemetry.views.html import write_html  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise missing_extra("report", exc) from exc
+    try:
+        write_html(db, path)
+    except OSError as exc:
+        raise click.ClickException(f"{path} can't be written: {exc.strerror}") from exc
 
 
 def _show_on_terminal(made: Mapping[str, Any], tables: Sequence[str]) -> None:

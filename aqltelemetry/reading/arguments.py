@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
@@ -47,6 +48,14 @@ def checked_labels(labels: str | Iterable[str]) -> frozenset[str]:
     if not is_valid:
         raise OptionError("labels", labels, "must be a label, or several")
     return found
+
+
+def checked_pids(pids: int | Iterable[int]) -> frozenset[int]:
+    """Return PIDs; raises OptionError if they are something other than integers."""
+    try:
+        return frozenset(map(operator.index, (pids,) if isinstance(pids, int) else pids))
+    except TypeError:
+        raise OptionError("pids", pids, "must be the PID of a process, or several") from None
 
 
 def checked_directories(given: Directory | Iterable[Directory]) -> Sequence[str]:

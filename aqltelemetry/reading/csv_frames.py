@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import local
@@ -21,6 +21,7 @@ from aqltelemetry.sinks import file_names
 
 _NS_PER_US = 1000
 _LeaveOut: TypeAlias = Callable[[str, str], None]
+_Progress: TypeAlias = Callable[[int, int], object]
 # Files that a thread reads before it takes the next ones, and the largest number of threads.
 _CHUNK_FILES = 32
 _MAX_THREADS = 8
@@ -37,11 +38,12 @@ def warn(path: str, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Selects observations with `since_ns <= t < until_ns` and these labels; None for no limit."""
+    """Selects observations by time, `since_ns <= t < until_ns`, label and PID; None for all."""
 
     since_ns: int | None = None
     until_ns: int | None = None
     labels: Collection[str] | None = None
+    pids: Collection[int] | None = None
 
     def files(self, names: Iterable[str]) -> list[str]:
         """Return the files that may contain such observations, by their names."""
@@ -66,6 +68,9 @@ class Wanted:
         if self.labels is not None:
             known = np.array([label in self.labels for label in rows.labels], dtype=bool)
             tests.append(known[rows.label_codes])
+        if self.pids is not None:
+            known = np.array([process.pid in self.pids for process in rows.processes], dtype=bool)
+            tests.append(known[rows.process_codes])
         if not tests:
             return rows
         mask = np.logical_and.reduce(tests)
@@ -87,6 +92,7 @@ def read_rows(
     names: Iterable[str],
     wanted: Wanted = EVERYTHING,
     leave_out: _LeaveOut | None = None,
+    progress: _Progress | None = None,
 ) -> Rows:
     """Return the rows of CSV files, in the order of the files.
 
@@ -96,7 +102,8 @@ def read_rows(
     Files that are removed meanwhile are skipped. For a file that is damaged, unreadable or
     not a telemetry file, `leave_out` is called with its name and the reason; if it is None, a
     ForeignFileWarning is issued. If labels are selected, damage in other rows may go
-    unnoticed.
+    unnoticed. `progress` is called with the number of files that were read so far, and the
+    number of all.
     """
 
     def warn_of(name: str, reason: str) -> None:
@@ -105,19 +112,22 @@ def read_rows(
     files = list(names)
     chunks = [files[at : at + _CHUNK_FILES] for at in range(0, len(files), _CHUNK_FILES)]
     found: list[Rows] = []
-    for chunk in _read(directory, chunks, wanted):
+    for number, chunk in enumerate(_read(directory, chunks, wanted), 1):
         found += chunk.rows
+        if progress is not None:
+            progress(min(number * _CHUNK_FILES, len(files)), len(files))
         for name, reason in chunk.left_out:
             (leave_out or warn_of)(name, reason)
     return join(found)
 
 
-def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> Iterable[_Chunk]:
+def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> Iterator[_Chunk]:
     """Read chunks of files: in several threads, if the parser needs no interpreter lock."""
     threads = min(len(os.sched_getaffinity(0)), len(chunks), _MAX_THREADS)
     if parsers.compiled is None or threads <= 1:
         reader = _Reader(directory, wanted)
-        return [reader.read([name for names in chunks for name in names])]
+        yield from map(reader.read, chunks)
+        return
     readers = local()
 
     def read(names: Sequence[str]) -> _Chunk:
@@ -127,7 +137,7 @@ def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> It
         return own.read(names)
 
     with ThreadPoolExecutor(threads, "aqltelemetry-reading") as pool:
-        return list(pool.map(read, chunks))
+        yield from pool.map(read, chunks)
 
 
 class _Reader:

@@ -6,7 +6,7 @@ The names of the methods are those of QuantumLeap's telemetry.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ from aqltelemetry.reading.arguments import (
     Moment,
     checked_directories,
     checked_labels,
+    checked_pids,
     to_nanoseconds,
 )
 from aqltelemetry.reading.csv_frames import Wanted
@@ -57,13 +58,15 @@ class TelemetryDB(Tables):
             `14:30` or `2026-11-24T10:00:00+01:00`. It is local unless it has a time zone;
             times of pandas and numpy are UTC then.
         labels: Load only the time series of this label or these labels; None for all.
+        pids: Load only the observations of this process or these processes; None for all.
         live: Read what is not published yet, too.
         journal_dir: The option `journal_dir` of the recording, if it had one.
+        progress: Called with the number of files of a prefix that were read, and that will be.
 
     Raises:
         MonitoringDirectoryError: A directory does not exist.
         MomentError: `since` or `until` is not a time.
-        OptionError: `labels` contains something other than texts, or no directory is given.
+        OptionError: `labels` or `pids` has a wrong type, or no directory is given.
 
     Example:
         >>> db = TelemetryDB("_monitoring", since="1 hour ago")
@@ -79,17 +82,20 @@ class TelemetryDB(Tables):
         since: Moment | None = None,
         until: Moment | None = None,
         labels: str | Iterable[str] | None = None,
+        pids: int | Iterable[int] | None = None,
         live: bool = False,
         journal_dir: str | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> None:
         self._directories = checked_directories(monitoring_dir)
         wanted = Wanted(
             None if since is None else to_nanoseconds(since, "since"),
             None if until is None else to_nanoseconds(until, "until"),
             None if labels is None else checked_labels(labels),
+            None if pids is None else checked_pids(pids),
         )
         sources = Sources(self._directories, live=live, journal_dir=journal_dir)
-        self._loader = Loader(sources, wanted, is_live=live)
+        self._loader = Loader(sources, wanted, is_live=live, progress=progress)
         self._writers = Writers()
 
     def __repr__(self) -> str:
@@ -194,7 +200,9 @@ class TelemetryDB(Tables):
         Example:
             >>> db.writers()["state"].value_counts()
         """
-        return self._writers.describe(self._loader.sources())
+        found = self._writers.describe(self._loader.sources())
+        pids = self._loader.wanted.pids
+        return found if pids is None else found[found.index.isin(pids, level=0)]
 
     def duration(self) -> TelemetryFrame:
         """Return the durations of blocks, functions and requests.

@@ -8,7 +8,7 @@ before the last refresh.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from aqltelemetry.errors import SeriesError
@@ -26,10 +26,19 @@ class Loader:
     """Loads what is wanted of the prefixes that are asked for.
 
     If `is_live`, all prefixes are of the same moment: of the first call, or of `refresh`.
+    `progress` is called with the number of files of a prefix that were read, and that will be.
     """
 
-    def __init__(self, sources: Sources, wanted: Wanted, *, is_live: bool) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        wanted: Wanted,
+        *,
+        is_live: bool,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         self.wanted = wanted
+        self._progress = progress
         self._sources = sources
         self._is_live = is_live
         self._is_listed = False
@@ -115,7 +124,7 @@ class Loader:
                 read.discard((directory, new.get(name, file_names.uncompressed(name))))
             self._leave_out(directory, name, reason)
 
-        yield read_rows(directory, names, wanted, leave_out)
+        yield read_rows(directory, names, wanted, leave_out, self._progress)
 
     def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
         return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]

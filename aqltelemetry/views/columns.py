@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +13,9 @@ from aqltelemetry.quantities import mebibytes, milliseconds, number, rate
 Row: TypeAlias = Mapping[str, Any]
 """A row of a table: a value for each column's key; None where nothing is known."""
 _UNKNOWN = "-"
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Column(NamedTuple):
@@ -38,12 +42,17 @@ class Column(NamedTuple):
     @property
     def is_number(self) -> bool:
         """Whether values are numbers, which are aligned to the right."""
-        return self.form not in (str, clock)
+        return self.form not in (str, printable, clock, local_time)
 
     def text(self, row: Row) -> str:
         """Return a row's value as it is printed; `-` for None."""
         value = row[self.key]
         return _UNKNOWN if value is None else self.form(value)
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for characters that control a terminal or turn its direction."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def local_time(text: str) -> str:
@@ -88,7 +97,13 @@ _PER_S = (
     "time that several processes share counts once; at least 1 s"
 )
 DURATIONS = (
-    Column("label", "label", str, 0, "the time series: a route and its method, or a block's label"),
+    Column(
+        "label",
+        "label",
+        printable,
+        0,
+        "the time series: a route and its method, or a block's label",
+    ),
     Column("count", "count", _count, 1, "number of observations"),
     Column("per_s", "per s", rate, 5, _PER_S),
     Column("errors_4xx", "4xx", _count, 8, "responses with a status of 400 to 499", True),
@@ -106,7 +121,7 @@ DURATIONS = (
 """Percentiles are exact, with linear interpolation between the two nearest observations."""
 SLOWEST = (
     Column("duration_s", "ms", milliseconds, 1, "the duration"),
-    Column("label", "label", str, 0, "the time series"),
+    Column("label", "label", printable, 0, "the time series"),
     Column("begin", "begin", clock, 2, "when it began, in local time"),
     Column("end", "end", clock, 5, "when it ended, in local time"),
     Column("pid", "PID", str, 3, "the process"),
@@ -139,7 +154,7 @@ WORKERS = (
 )
 VALUES = (
     Column("prefix", "prefix", str, 4, "the first part of the files' names"),
-    Column("label", "label", str, 0, "the time series, of `record` or of a sampler"),
+    Column("label", "label", printable, 0, "the time series, of `record` or of a sampler"),
     Column("count", "count", _count, 1, "number of observations"),
     Column("min", "min", _significant, 5, "the smallest value"),
     Column("median", "median", _significant, 3, "half of the values do not exceed it"),
@@ -164,11 +179,12 @@ TITLES = {
 
 def headline(document: Mapping[str, Any]) -> str:
     """Return what was recorded and when, in a line."""
+    directory = printable(document["directory"])
     if document["begin"] is None:
-        return f"{document['directory']}: nothing recorded"
+        return f"{directory}: nothing recorded"
     length_s, span = document["recorded_s"], local_span(document["begin"], document["end"])
     length = "" if length_s is None else f"{length_s:,.1f} s recorded, "
-    return f"{document['directory']}: {length}{span}"
+    return f"{directory}: {length}{span}"
 
 
 def with_content(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:

@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 
 from aqltelemetry.errors import OptionError
-from aqltelemetry.observation import TIMEPOINT
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.views.columns import TABLES, Column, Row
-from aqltelemetry.views.recorded_time import recorded_s
-from aqltelemetry.views.summary import Summary, summarize
+from aqltelemetry.views.findings.find import find
+from aqltelemetry.views.findings.finding import Finding
 
 VERSION = 1
 """The version of the document. It grows if a field is removed or changes its meaning."""
@@ -59,6 +58,10 @@ class Options:
         columns = TABLES[table]
         return next((c for c in columns if wanted in (_name(c.head), _name(c.key))), None)
 
+    def has_place(self, finding: Finding) -> bool:
+        """Return whether a finding is about a wanted series, or about no series at all."""
+        return finding.label is None or self.has(finding.label)
+
     def has(self, label: str) -> bool:
         """Return whether a series is wanted."""
         return not self.labels or any(_matches(label, each) for each in self.labels)
@@ -82,26 +85,28 @@ def document(db: TelemetryDB, options: Options = EVERYTHING) -> dict[str, Any]:
     Example:
         >>> [(row["label"], row["p99_s"]) for row in document(db)["durations"]]
     """
-    summary = summarize(db)
     tables = {
-        "durations": _durations(summary, options),
-        "slowest": _slowest(),
-        "workers": _workers(summary),
-        "values": _values(summary, options),
+        "durations": _with_labels(_rows(db.summary(), "durations"), options),
+        "slowest": _slowest(db, options),
+        "workers": _rows(db.workers(), "workers"),
+        "values": _with_labels(_rows(db.values(), "values"), options),
     }
     shown = {name: _in_order(rows, name, options) for name, rows in tables.items()}
-    reasons = summary.dropped_by_reason()
-    begin, end = _span(db)
+    dropped = db.dropped().groupby(level="reason").sum()
+    begin, end = _span(db, tables["workers"])
     return {
         "version": VERSION,
         "directory": ", ".join(db.directories),
-        "begin": _plain(begin),
-        "end": _plain(end),
-        "recorded_s": _plain(_recorded_s(db)),
-        "findings": [],
+        "begin": begin,
+        "end": end,
+        "recorded_s": _plain(db.recorded_s()),
+        "findings": [each.as_dict() for each in find(db) if options.has_place(each)],
         **shown,
         "left_out": {name: len(rows) - len(shown[name]) for name, rows in tables.items()},
-        "dropped": {"count": sum(reasons.values()), "reasons": dict(reasons)},
+        "dropped": {
+            "count": round(dropped.sum()),
+            "reasons": {str(reason): round(count) for reason, count in dropped.items()},
+        },
         "not_read": [each._asdict() for each in db.not_read()],
     }
 
@@ -117,27 +122,16 @@ def _in_order(rows: Sequence[Row], table: str, options: Options) -> list[Row]:
     return list(rows[: options.top or None])
 
 
-def _durations(summary: Summary, options: Options) -> list[Row]:
-    table = summary.durations.rename(columns={"per_second": "per_s", "max": "max_s"})
-    table = table.rename(columns={name: f"{name}_s" for name in ("p50", "p95", "p99")})
-    rows = _rows(table.rename_axis("label"), "durations")
+def _with_labels(rows: Sequence[Row], options: Options) -> list[Row]:
     return [row for row in rows if options.has(row["label"])]
 
 
-def _slowest() -> list[Row]:
-    return []
-
-
-def _workers(summary: Summary) -> list[Row]:
-    table = summary.processes.rename(columns={"durations": "count"})
-    return _rows(table.rename_axis(["pid", "writer"]), "workers")
-
-
-def _values(summary: Summary, options: Options) -> list[Row]:
-    if summary.other_series.empty:
-        return []
-    rows = _rows(summary.other_series.rename_axis(["prefix", "label"]), "values")
-    return [row for row in rows if options.has(row["label"])]
+def _slowest(db: TelemetryDB, options: Options) -> list[Row]:
+    number = min(options.slowest, options.top or options.slowest)
+    if not options.labels:
+        return _rows(db.slowest(number), "slowest")
+    wanted = [label for label in db.duration().labels() if options.has(label)]
+    return _rows(db.slowest(number, wanted), "slowest") if wanted else []
 
 
 def _rows(frame: pd.DataFrame, table: str) -> list[Row]:
@@ -152,7 +146,7 @@ def _rows(frame: pd.DataFrame, table: str) -> list[Row]:
 def _plain(value: Any, *, whole: bool = False) -> Any:
     """Return a value as a text, a number or None; `whole` for integers that may be floats."""
     if isinstance(value, pd.Timestamp):
-        return f"{value.isoformat()}Z"
+        return f"{value.isoformat(timespec='nanoseconds')}Z"
     if value is None or value is pd.NaT:
         return None
     if isinstance(value, np.generic):
@@ -162,17 +156,15 @@ def _plain(value: Any, *, whole: bool = False) -> Any:
     return round(value) if whole else value
 
 
-def _span(db: TelemetryDB) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-    """Return the first and the last time of an observation."""
-    frames = [db.frame(prefix).data() for prefix in db.prefixes()]
-    times = [frame[TIMEPOINT] for frame in frames if not frame.empty]
-    if not times:
-        return None, None
-    return min(each.min() for each in times), max(each.max() for each in times)
-
-
-def _recorded_s(db: TelemetryDB) -> float:
-    return recorded_s(db.duration().data_by_process(), db.runtime().data_by_process(), db.since_ns)
+def _span(db: TelemetryDB, workers: Sequence[Row]) -> tuple[str | None, str | None]:
+    """Return the first and the last known instant of the recording."""
+    begins, ends = [row["begin"] for row in workers], [row["end"] for row in workers]
+    for prefix in db.prefixes():
+        times_ns = db.rows(prefix).timepoints_ns
+        if len(times_ns):
+            begins.append(_plain(pd.Timestamp(times_ns.min())))
+            ends.append(_plain(pd.Timestamp(times_ns.max())))
+    return min(begins, default=None), max(ends, default=None)
 
 
 def _matches(label: str, pattern: str) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aqltelemetry.quantities import counted
-from aqltelemetry.views.columns import TABLES, TITLES, Column, Row, headline
+from aqltelemetry.views.columns import TABLES, TITLES, Column, Row, headline, printable
 from aqltelemetry.views.layout import GAP, Layout, fit, shortened
 
 Document = Mapping[str, Any]
@@ -83,10 +83,10 @@ class _Printer:
         for finding in findings:
             mark = Text("!", style=_SEVERITIES.get(finding["severity"], ""))
             if self._width is None:
-                self._line(Text.assemble(mark, " ", finding["text"]))
+                self._line(Text.assemble(mark, " ", printable(finding["text"])))
                 continue
             grid = Table.grid(padding=(0, 1, 0, 0))
-            grid.add_row(mark, Text(finding["text"]))
+            grid.add_row(mark, Text(printable(finding["text"])))
             self._console.print(grid)
 
     def _table(self, table: str, rows: Sequence[Row], left_out: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aqltelemetry.quantities import counted
-from aqltelemetry.views.columns import TABLES, TITLES, Row, headline, with_content
+from aqltelemetry.views.columns import TABLES, TITLES, Row, headline, printable, with_content
 
 _BACKTICKS = re.compile("`+")
 _SPECIAL = re.compile(r"[\\`*_<>\[\]|]")
@@ -36,7 +36,7 @@ def _markdown(document: Mapping[str, Any], tables: Sequence[str]) -> Iterator[st
     yield f"# {_escaped(headline(document))}"
     if document["findings"]:
         yield ""
-        yield from (f"- {_escaped(finding['text'])}" for finding in document["findings"])
+        yield from (f"- {_escaped(printable(finding['text']))}" for finding in document["findings"])
     for table in tables:
         if document[table]:
             yield from _table(table, document[table], document["left_out"][table])
@@ -51,7 +51,7 @@ def _table(table: str, rows: Sequence[Row], left_out: int) -> Iterator[str]:
     yield _line("--:" if each.is_number else "---" for each in columns)
     for row in rows:
         yield _line(
-            _code(row["label"]) if each.key == "label" else each.text(row) for each in columns
+            _code(each.text(row)) if each.key == "label" else each.text(row) for each in columns
         )
     if left_out:
         yield from ("", f"And {left_out:,} more.")

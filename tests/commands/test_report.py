@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
+from rich.text import Text
 
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.commands.cli import main
@@ -16,6 +19,7 @@ from aqltelemetry.sinks.file_names import FileName, enclosing
 from aqltelemetry.system.clock import epoch_ns
 from aqltelemetry.views.columns import TABLES
 from fakes import EPOCH_NS
+from terminal import run_on_terminal
 
 _ROW = f"Timepoint,Measurement,Label,PID\n{EPOCH_NS},0.5,/version [GET],7\n"
 
@@ -76,7 +80,7 @@ def test_a_report_on_a_time_without_observations_says_so(tmp_path: Path) -> None
     (tmp_path / "duration.1.csv").write_text(_ROW)
     result = _run("report", str(tmp_path), "--since", "2030-01-01")
     assert result.exit_code == 1
-    assert "nothing was recorded between --since and --until" in result.output
+    assert "nothing was recorded within --since" in result.output
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", f"{_ROW}x,y,z\n", f"{_ROW}1"])
@@ -240,3 +244,73 @@ def test_several_directories_are_reported_together(tmp_path: Path) -> None:
     result = _run("report", str(tmp_path / "a"), "--dir", str(tmp_path / "b"))
     assert _cells(result.output, "/version [GET]")[1] == "2"
     assert result.output.startswith(f"{tmp_path / 'a'}, {tmp_path / 'b'}: ")
+
+
+def test_processes_are_chosen(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW + f"{EPOCH_NS},0.5,/other [GET],8\n")
+    shown = _run("report", str(tmp_path), "--pid", "8", "--csv").output
+    assert [line.split(",")[0] for line in shown.splitlines()] == ["label", "/other [GET]"]
+    result = _run("report", str(tmp_path), "--pid", "9")
+    assert (result.exit_code, "nothing was recorded within --pid" in result.output) == (1, True)
+
+
+def test_a_page_is_written_too(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    result = _run("report", str(tmp_path), "--html", str(tmp_path / "page.html"))
+    assert "/version [GET]" in result.output
+    assert "/version [GET]" in (tmp_path / "page.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    result = _run("report", str(tmp_path), "--html", str(tmp_path / "none" / "page.html"))
+    assert result.exit_code == 1
+    assert "page.html can't be written: No such file or directory" in result.output
+
+
+_LONG = "/api/v1/customers/{customer}/orders/{order}/lines/{line}/notes [GET]"
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording with long and wide labels, errors, several workers and drops."""
+    directory = tmp_path_factory.mktemp("wide")
+    labels = [_LONG, f"{_LONG} 5xx", "日本語のラベル" * 5, "short"]
+    rows = "".join(f"{EPOCH_NS + n},{n}.5,{labels[n % 4]},{4_000_000 + n % 3}\n" for n in range(90))
+    (directory / "duration.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
+    samples = ("rss,4000000", "telemetry dropped no segment,4000001")
+    rows = "".join(f"{EPOCH_NS},123456789,{sample}\n" for sample in samples)
+    (directory / "runtime.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
+    return directory
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_no_line_is_wider_than_the_terminal(wide: Path, columns: int) -> None:
+    status, shown = run_on_terminal(["aqltelemetry", "report"], columns, wide, AQLTELEMETRY_DIR=".")
+    lines = Text.from_ansi(shown).plain.split("\n")
+    assert status == 0
+    assert max(map(cell_len, lines)) <= columns
+    assert any(line.startswith("─") for line in lines)
+    assert "\x1b[" in shown
+    assert any(line.startswith("short ") and " 22 " in line for line in lines)
+
+
+@pytest.mark.system
+def test_a_terminal_without_colors_gets_none(wide: Path) -> None:
+    _, shown = run_on_terminal(["aqltelemetry", "report", "."], 80, wide, NO_COLOR="1")
+    colors = {
+        int(code) for codes in re.findall(r"\x1b\[([\d;]*)m", shown) for code in codes.split(";")
+    }
+    assert colors <= {0, 1, 2, 3}  # bold, dim and italic are no colors
+
+
+@pytest.mark.system
+def test_colors_may_be_forced_into_a_pipe(wide: Path) -> None:
+    variables = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "aqltelemetry", "report", str(wide)]
+    shown = subprocess.run(
+        command, env=variables, check=True, capture_output=True, text=True
+    ).stdout
+    assert "\x1b[31m" in shown
+    assert "─" not in shown

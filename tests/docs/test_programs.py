@@ -16,10 +16,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.views.findings.find import find
 from pages import ROOT, Page, environment, get, is_server, pages, run, serving
+from terminal import run_on_terminal
 
 pytestmark = pytest.mark.system
 _REQUESTS = ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
@@ -180,16 +182,19 @@ def test_the_findings_on_the_story_name_the_worker_and_the_block(incident: Path)
 
 
 def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> None:
-    printed = run(["aqltelemetry", "report", str(incident)], ROOT)
+    status, printed = run_on_terminal(["aqltelemetry", "report"], 80, incident.parent)
+    assert status == 0
     (shown,) = [block for block in Page("README.md").blocks("text") if "workers" in block]
-    tables, in_readme = _tables(printed), _tables(shown)
-    assert list(tables) == list(in_readme)
+    tables, in_readme = _tables(Text.from_ansi(printed).plain), _tables(shown)
+    durations, workers = list(in_readme)
     for title, (head, *_) in in_readme.items():
         assert tables[title][0] == head
-    (durations, workers) = (title for title in tables if title != "findings")
     labels = {row[0] for row in tables[durations]}
     assert labels == {row[0] for row in in_readme[durations]}
     assert len(tables[workers]) == len(in_readme[workers])
+    for finding in "as if killed", "`render export`, which held its event loop":
+        assert finding in " ".join(shown.split())
+        assert finding in " ".join(Text.from_ansi(printed).plain.split())
     db = TelemetryDB(incident)
     exports = db.duration().time_series("render export")
     (killed,) = exports.pids()
@@ -210,5 +215,7 @@ def _tables(text: str) -> dict[str, list[list[str]]]:
     """Return the tables of a report: by title, the cells of the head and of each row."""
     parts = [part.splitlines() for part in text.split("\n\n")]
     return {
-        lines[0]: [re.split(r" {2,}", line) for line in lines[1:]] for lines in parts if lines[1:]
+        title: [re.split(r" {2,}", line) for line in (head, *rows)]
+        for title, head, rule, *rows in (part for part in parts if len(part) > 2)
+        if rule.startswith("─")
     }

@@ -537,3 +537,32 @@ def test_a_file_that_is_not_read_is_logged_once(
     (record,) = caplog.records
     assert ".csv.bz2: its name must end with .csv, .csv.gz or .csv.zst" in record.getMessage()
     assert [each.is_lost for each in db.not_read()] == [True]
+
+
+def _two_processes(directory: Path) -> None:
+    for pid in (7, 8):
+        name = FileName("duration", *enclosing(EPOCH_NS, EPOCH_NS), pid, f"{pid:016x}", 1, 1, 0)
+        row = f"{EPOCH_NS},0.5,/a [GET],{pid}\n"
+        (directory / str(name)).write_text(f"Timepoint,Measurement,Label,PID\n{row}")
+
+
+def test_only_the_observations_of_some_processes_are_loaded(tmp_path: Path) -> None:
+    _two_processes(tmp_path)
+    db = TelemetryDB(tmp_path, pids=8)
+    assert db.duration().pids() == [8]
+    assert [pid for pid, _ in db.writers().index] == [8]
+    assert [pid for pid, _ in db.workers().index] == [8]
+    assert TelemetryDB(tmp_path, pids=[7, 8]).duration().pids() == [7, 8]
+    assert TelemetryDB(tmp_path, pids=[]).duration().pids() == []
+
+
+def test_pids_that_are_no_integers_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="must be the PID of a process, or several"):
+        TelemetryDB(tmp_path, pids="7")  # type: ignore[arg-type]
+
+
+def test_progress_is_reported_in_files(tmp_path: Path) -> None:
+    _two_processes(tmp_path)
+    calls: list[tuple[int, int]] = []
+    TelemetryDB(tmp_path, progress=lambda *call: calls.append(call)).duration()
+    assert calls[-1] == (2, 2)

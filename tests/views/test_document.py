@@ -11,6 +11,7 @@ from aqltelemetry import TelemetryDB
 from aqltelemetry.errors import OptionError
 from aqltelemetry.views.columns import TABLES
 from aqltelemetry.views.document import Options, document
+from aqltelemetry.views.findings.finding import Finding, Severity
 from fakes import EPOCH_NS
 from pages import ROOT
 
@@ -50,9 +51,28 @@ def test_durations_are_seconds_and_counts_are_integers(db: TelemetryDB) -> None:
 
 def test_times_are_iso_texts_in_utc(db: TelemetryDB) -> None:
     made = document(db)
-    assert made["begin"].startswith("2023-11-14T22:13:20")
+    assert made["begin"].startswith("2023-11-14T22:13:19.5")
     assert made["end"].startswith("2023-11-14T22:13:30")
     assert made["begin"].endswith("Z")
+
+
+def test_slowest_durations_and_their_outcomes_are_listed(tmp_path: Path) -> None:
+    rows = [(0.2, "/a [GET]", 7), (0.9, "/b [GET]", 8), (0.9, "/b [GET] 5xx", 8)]
+    _write(tmp_path, "duration", *rows)
+    first, second = document(TelemetryDB(tmp_path))["slowest"]
+    assert (first["label"], first["duration_s"], first["outcome"]) == ("/b [GET]", 0.9, "5xx")
+    assert (second["pid"], second["end"]) == (7, "2023-11-14T22:13:20.000000000Z")
+    (only,) = document(TelemetryDB(tmp_path), Options(labels=["/a*"]))["slowest"]
+    assert only == second
+    assert document(TelemetryDB(tmp_path), Options(slowest=1))["slowest"] == [first]
+
+
+def test_errors_are_columns(tmp_path: Path) -> None:
+    rows = [(0.2, "/a [GET]", 7), (0.2, "/a [GET] 4xx", 7), (0.1, "/a [GET] ttfb", 7)]
+    _write(tmp_path, "duration", *rows)
+    total, first_byte = document(TelemetryDB(tmp_path))["durations"]
+    assert (total["label"], total["errors_4xx"]) == ("/a [GET]", 1)
+    assert first_byte["label"] == "/a [GET] ttfb"
 
 
 def test_what_is_not_known_is_none(db: TelemetryDB) -> None:
@@ -114,6 +134,19 @@ def test_an_unknown_column_is_an_error_that_lists_all(db: TelemetryDB) -> None:
         Options(sort="p42")
 
 
+def test_findings_about_other_labels_are_left_out(
+    db: TelemetryDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        Finding("rule", f"About {label}.", Severity.ERROR, label, 7, EPOCH_NS, EPOCH_NS, {})
+        for label in (None, "rare", "/v [GET]")
+    ]
+    monkeypatch.setattr("aqltelemetry.views.document.find", lambda _: found)
+    made = document(db, Options(labels=["rare"]))["findings"]
+    assert [each["label"] for each in made] == [None, "rare"]
+    assert document(db)["findings"] == [each.as_dict() for each in found]
+
+
 def test_rows_beyond_the_limit_are_counted(db: TelemetryDB) -> None:
     made = document(db, Options(top=1))
     assert len(made["durations"]) == len(made["workers"]) == 1
@@ -146,7 +179,8 @@ def test_the_page_describes_each_field(db: TelemetryDB) -> None:
     assert len(described) == len(cells)
     columns = {f"{table}[].{each.key}": each.meaning for table in TABLES for each in TABLES[table]}
     fields = _fields(document(db))
+    assert "findings[].text" in fields
     assert {name: described.get(name) for name in columns} == columns
     assert fields - set(described) == set()
     others = set(described) - fields - set(columns)
-    assert {name for name in others if not name.startswith(("findings[].", "not_read[]."))} == set()
+    assert {name for name in others if not name.startswith("not_read[].")} == set()

@@ -32,7 +32,8 @@ def _cells(text: str, label: str) -> list[str]:
 def test_the_report_shows_every_label_worker_and_drop(db: TelemetryDB) -> None:
     text = _rendered(db)
     assert _cells(text, "/v [GET]") == [
-        *("/v [GET]", "101", "9.6", "51.000", "96.000", "100.000", "101.000"),
+        *("/v [GET]", "101", "9.6", "51.000", "91.000", "96.000", "100.000", "100.900"),
+        *("101.000", "5.15"),
     ]
     assert "dropped: 6 observations (no segment 5, torn 1)" in text
 
@@ -71,3 +72,26 @@ def test_rates_are_readable_however_small(tmp_path: Path, seconds: float, shown:
     rows = "".join(f"{at},0.0,x,7\n" for at in times)
     (tmp_path / "duration.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{rows}")
     assert _cells(_rendered(TelemetryDB(tmp_path)), "x")[:3] == ["x", "3", shown]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [("a\x1b[31mred", "a\\x1b[31mred"), ("\u202elive", "\\u202elive"), ("日本", "日本")],
+)
+def test_a_label_does_not_control_the_terminal(tmp_path: Path, label: str, shown: str) -> None:
+    row = f"{EPOCH_NS},1.0,{label},7\n"
+    (tmp_path / "duration.1.csv").write_text(f"Timepoint,Measurement,Label,PID\n{row}")
+    assert f"\n{shown} " in _rendered(TelemetryDB(tmp_path))
+
+
+def test_a_finding_is_wrapped_on_a_terminal_only(db: TelemetryDB) -> None:
+    finding = {"severity": "warning", "text": "word " * 40 + "end."}
+    for width, lines in ((None, 1), (80, 3)):
+        output = io.StringIO()
+        console = Console(file=output, width=width)
+        made = {**document(db), "findings": [finding]}
+        render(made, console, is_plain=width is None)
+        text = output.getvalue().partition("findings\n")[2].partition("\n\n")[0]
+        assert text.startswith("! word")
+        assert len(text.splitlines()) == lines
+        assert all(line.startswith("  word") for line in text.splitlines()[1:])
