@@ -93,7 +93,7 @@ def _likelihood(errors: Floats, counts: Floats) -> Floats:
 
 def _sums(durations: Durations, edges: Floats) -> Floats:
     """Return how many ended before each edge."""
-    width_ns = edges[1] - edges[0]
+    width_ns = max(edges[1] - edges[0], 1.0)  # 0 where floats are not exact enough
     at = ((durations.ends_ns - int(edges[0])) / width_ns).astype(np.int64)
     counts = np.bincount(np.clip(at, 0, len(edges) - 2), minlength=len(edges) - 1)
     return np.concatenate([[0.0], np.cumsum(counts)])
