@@ -16,6 +16,8 @@ from aqltelemetry.quantities import counted
 from aqltelemetry.settings import default_directory
 from aqltelemetry.system.clock import epoch_ns
 
+_PAGE = "report.html"
+
 
 @click.command()
 @takes_directory
@@ -44,8 +46,9 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
     """Record a real service under load, and report on it.
 
     Starts an aiohttp service on uvloop under Gunicorn, sends requests to it, stops
-    it, and prints a report of the recorded files. It records into DIR and keeps
-    earlier recordings there. It takes some seconds.
+    it, prints a report of the recording, and writes it as a page into DIR, too. The
+    service has a fault, which the report finds. Earlier recordings in DIR are kept.
+    It takes some seconds.
     """
     try:
         from aqltelemetry.demo.drive import DemoError, run  # noqa: PLC0415 - an extra
@@ -68,12 +71,13 @@ def demo(directory: str | None, workers: int, requests: int, connections: int) -
     except (DemoError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo(f"{sum(sent.values())} requests were answered; the service has stopped")
+    page = path / _PAGE
     context = click.get_current_context()
-    context.invoke(report, directories=[str(path)], since=since)
-    click.echo(_next_steps(path))
+    context.invoke(report, directories=[str(path)], since=since, html=str(page))
+    click.echo(_next_steps(path, page))
 
 
-def _next_steps(directory: Path) -> str:
+def _next_steps(directory: Path, page: Path) -> str:
     """Return the commands to try after the demo, as they are typed in this directory."""
     program = "aqltelemetry"
     called = Path(sys.argv[0])
@@ -81,10 +85,10 @@ def _next_steps(directory: Path) -> str:
         program = os.path.relpath(called)
     shown = shlex.quote(str(directory))
     steps = {
+        f"{program} report {shown} --sort p99": "see which routes are slow",
         f"{program} verify {shown}": "prove that no observation is missing",
-        f"{program} doctor {shown}": "see what records there and what does not work",
         f"{program} run -- COMMAND": "record a service of your own",
     }
     width = max(map(len, steps))
     lines = (f"  {command:{width}}  # {purpose}" for command, purpose in steps.items())
-    return "\n".join(("", "try next:", *lines))
+    return "\n".join(("", f"the same with charts, for a browser: {page}", "", "try next:", *lines))

@@ -40,13 +40,15 @@ _MIX = (
     _Request("/users/{id} [GET]", "GET", "/users/{n}", 200),
     _Request("/version [GET]", "GET", "/version", 200),
     _Request("/notify [POST]", "POST", "/notify", 201, [{"type": "Room"}] * 20),
-    _Request("/version [GET]", "GET", "/version", 200),
+    _Request("/users/{id} [GET]", "GET", "/users/{n}", 200),
     _Request("/graph/{size} [GET]", "GET", "/graph/500", 200),
     _Request("/version [GET]", "GET", "/version", 200),
     _Request("/users/{id} [GET]", "GET", "/users/{n}", 200),
     _Request("/events [GET]", "GET", "/events", 200),
     _Request("unmatched", "GET", "/no/such/{n}", 404),
 )
+_BLOCKING = _Request("/invoices/{id} [GET]", "GET", "/invoices/{n}", 200)
+_BLOCKING_EVERY, _FIRST_BLOCKING = 120, 20
 
 
 def run(
@@ -72,7 +74,7 @@ async def _run(
     connections: int,
     progress: Callable[[int], object],
 ) -> Mapping[str, int]:
-    todo = list(itertools.islice(itertools.cycle(_MIX), requests))
+    todo = _todo(requests)
     sent = Counter(request.label for request in todo)
     async with _service(directory, workers) as (server, url):
         driving = asyncio.create_task(_drive(url, workers, todo, connections, progress))
@@ -85,6 +87,14 @@ async def _run(
         ended.cancel()
         sent[_MIX[0].label] += await driving
     return sent
+
+
+def _todo(requests: int) -> Sequence[_Request]:
+    """Return the requests to send: the mix, and now and then one that blocks a worker."""
+    todo = list(itertools.islice(itertools.cycle(_MIX), requests))
+    for number in range(_FIRST_BLOCKING, requests, _BLOCKING_EVERY):
+        todo[number] = _BLOCKING
+    return todo
 
 
 async def _drive(

@@ -1,4 +1,7 @@
-"""The service of the demo: routes that wait, compute, produce garbage and stream."""
+"""The service of the demo: routes that wait, compute, produce garbage and stream.
+
+One has a fault for the report to find: it calls a function that blocks the event loop.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from aiohttp import web
 from aqltelemetry.aiohttp import setup
 from aqltelemetry.recording.recorder import time_block
 from aqltelemetry.recording.timed_functions import time_it
+from aqltelemetry.system.clock import pause
 
 _CHUNKS = 8
+_BLOCKED_S = 0.2
 
 
 async def create_app() -> web.Application:
@@ -23,6 +28,7 @@ async def create_app() -> web.Application:
     app.router.add_get("/graph/{size}", _graph)
     app.router.add_get("/events", _stream)
     app.router.add_post("/notify", _notify)
+    app.router.add_get("/invoices/{id}", _invoice)
     setup(app)
     return app
 
@@ -34,7 +40,7 @@ async def _version(request: web.Request) -> web.Response:
 
 async def _user(request: web.Request) -> web.Response:
     async with time_block("db query"):
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.006)
     return web.json_response({"id": request.match_info["id"]})
 
 
@@ -63,3 +69,14 @@ async def _notify(request: web.Request) -> web.Response:
     with time_block("parse notification"):
         parsed = json.loads(await request.text())
     return web.json_response({"accepted": len(parsed)}, status=201)
+
+
+async def _invoice(request: web.Request) -> web.Response:
+    return web.json_response({"invoice": request.match_info["id"], "pages": _print_invoice()})
+
+
+@time_it(label="print invoice")
+def _print_invoice() -> int:
+    """Wait for a printer without asyncio: meanwhile this worker does nothing else."""
+    pause(_BLOCKED_S)
+    return 1
