@@ -96,9 +96,10 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
       1795489012                     seconds or nanoseconds since the epoch
     in the local time zone, unless it names one: Z, UTC, +01:00, Europe/Berlin.
 
-    Durations are printed in milliseconds, and in seconds as JSON and CSV. Percentiles are
-    exact, with linear interpolation between the two nearest observations. What a killed or
-    running process has not yet published is included.
+    Durations and times are printed in milliseconds unless a head says otherwise, and clock
+    times in local time. JSON and CSV have seconds, bytes, and UTC. Percentiles are exact, with
+    linear interpolation between the two nearest observations. What a killed or running process
+    has not yet published is included.
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
     options = choice.document_options()

@@ -50,6 +50,7 @@ class _Printer:
         is_unicode = console.encoding.startswith("utf")
         self._mark, self._rule = ("…", "─") if is_unicode else ("...", "-")
         self._left_out: list[str] = []
+        self._has_begun = False
 
     def all(self, document: Document) -> None:
         """Print all parts."""
@@ -91,7 +92,8 @@ class _Printer:
 
     def _table(self, table: str, rows: Sequence[Row], left_out: int) -> None:
         layout = fit(TABLES[table], rows, self._width)
-        self._line(Text())
+        if self._has_begun:
+            self._line(Text())
         self._line(Text(TITLES[table], style="bold"))
         self._line(self._row(layout, [Text(each.head, style="dim") for each in layout.columns]))
         if self._width is not None:
@@ -135,3 +137,4 @@ class _Printer:
     def _line(self, text: Text) -> None:
         """Print a line, which is never wrapped."""
         self._console.print(text, soft_wrap=True)
+        self._has_begun = True

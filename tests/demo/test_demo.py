@@ -35,6 +35,7 @@ def test_each_request_sent_is_one_observation_of_a_worker(
     assert found["db query"] == sent["/users/{id} [GET]"]
     assert found["make_graph()"] == sent["/graph/{size} [GET]"]
     assert found["parse notification"] == sent["/notify [POST]"]
+    assert found["print invoice"] == sent["/invoices/{id} [GET]"] > 0
     assert "requests in flight" in counts("runtime")
     durations, runtime = ({row["PID"] for row in rows(p)} for p in ("duration", "runtime"))
     assert len(durations) == 2
@@ -43,9 +44,9 @@ def test_each_request_sent_is_one_observation_of_a_worker(
     assert left == []
 
 
-def _demo(cwd: Path) -> str:
+def _demo(cwd: Path, requests: int = 50) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "aqltelemetry", "demo", "--requests", "50"],
+        [sys.executable, "-m", "aqltelemetry", "demo", "--requests", str(requests)],
         cwd=cwd,
         check=True,
         capture_output=True,
@@ -60,12 +61,20 @@ def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
     assert "requests were answered; the service has stopped" in printed
     assert "/users/{id} [GET]" in printed
     assert "dropped: 0 observations" in printed
+    assert "the same with charts, for a browser: _monitoring/report.html\n" in printed
+    assert "/users/{id} [GET]" in (tmp_path / "_monitoring" / "report.html").read_text()
+
+
+def test_the_findings_name_the_fault_of_the_service(tmp_path: Path) -> None:
+    printed = _demo(tmp_path, requests=4000)
+    findings = printed.partition("findings\n")[2].partition("\n\n")[0]
+    assert "`print invoice`, which held its event loop" in findings
 
 
 def test_the_command_ends_with_three_commands_that_work(tmp_path: Path) -> None:
     _, _, after = _demo(tmp_path).partition("try next:")
     steps = [line.partition("#")[0].split() for line in after.strip().splitlines()]
-    assert [step[1] for step in steps] == ["verify", "doctor", "run"]
+    assert [step[1] for step in steps] == ["report", "verify", "run"]
     for step in steps[:2]:
         assert step[0] == "aqltelemetry"
         command = [sys.executable, "-m", *step]

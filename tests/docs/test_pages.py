@@ -11,6 +11,7 @@ import pytest
 from aqltelemetry.commands.cli import COMMANDS, main
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.sinks.file_names import parse
+from aqltelemetry.views.columns import TABLES
 from options_table import options_table
 from pages import ROOT, pages, run
 
@@ -115,6 +116,13 @@ def test_the_costs_in_the_readme_are_those_of_the_benchmarks() -> None:
     assert memory == [
         f"{_figures('import_cost', 'Above', f'import {each}')[1]} MiB" for each in imports
     ]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_glossary_defines_the_columns_of_the_report(table: str) -> None:
+    rows = [row[:2] for row in _rows("docs/glossary.md")]
+    expected = [[f"`{each.head}`", each.meaning] for each in TABLES[table]]
+    assert any(rows[at : at + len(expected)] == expected for at in range(len(rows)))
 
 
 def test_no_page_names_a_test() -> None:

@@ -36,6 +36,7 @@ _RECORDED = {
     "docs/guides/html-report.md": None,
     "docs/guides/plot.md": None,
     "docs/guides/reading.md": None,
+    "docs/guides/report.md": None,
     "docs/guides/run.md": _REQUESTS,
     "docs/guides/scripts-and-workers.md": [
         *("__main__.fetch", "all of it", "between two hooks", "version()")
@@ -46,6 +47,7 @@ _RECORDED = {
     "docs/guides/troubleshooting.md": [],
     "docs/guides/wsgi.md": _REQUESTS,
     "docs/reference/findings.md": None,
+    "docs/reference/report-json.md": None,
 }
 """The labels of the durations that each page's commands and programs record."""
 _ELSEWHERE = {
@@ -205,6 +207,19 @@ def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> 
     assert max(lag, key=lambda pid: lag[pid]) == killed
     verified = run(["aqltelemetry", "verify", str(incident)], ROOT)
     assert re.search(rf"process {killed}, \w+: killed, and recovered", verified)
+
+
+def test_what_the_guide_to_the_report_shows_is_what_it_prints(incident: Path) -> None:
+    (shown,) = Page("docs/guides/report.md").blocks("text")
+    prompt, table = shown.split("\n", 1)
+    status, printed = run_on_terminal(
+        shlex.split(prompt.removeprefix("$ ")), 80, incident.parent, NO_COLOR="1"
+    )
+    assert status == 0
+    ((title, (head, *rows)),) = _tables(table).items()
+    found_head, *found_rows = _tables(Text.from_ansi(printed).plain)[title]
+    assert found_head == head
+    assert [row[1] for row in found_rows[: len(rows)]] == [row[1] for row in rows]
 
 
 def _lags(db: TelemetryDB, pid: int) -> float:
