@@ -87,6 +87,8 @@ class _Printer:
                 self._line(Text.assemble(mark, " ", printable(finding["text"])))
                 continue
             grid = Table.grid(padding=(0, 1, 0, 0))
+            grid.add_column()
+            grid.add_column(overflow="fold")
             grid.add_row(mark, Text(printable(finding["text"])))
             self._console.print(grid)
 

@@ -95,3 +95,10 @@ def test_a_finding_is_wrapped_on_a_terminal_only(db: TelemetryDB) -> None:
         assert text.startswith("! word")
         assert len(text.splitlines()) == lines
         assert all(line.startswith("  word") for line in text.splitlines()[1:])
+
+
+def test_no_word_of_a_finding_is_cut(db: TelemetryDB) -> None:
+    output = io.StringIO()
+    made = {**document(db), "findings": [{"severity": "error", "text": f"{'/long' * 30} is slow."}]}
+    render(made, Console(file=output, width=60), is_plain=False)
+    assert "/long" * 30 in output.getvalue().replace("\n", "").replace(" ", "")
