@@ -46,7 +46,7 @@ SINGLE_HOMES = {
     },
     r"^ *(import|from) pyarrow": {"reading.parsers", "reading.exports.parquet"},
     r"^ *(import|from) rich": {
-        *("views.layout", "views.report", "commands.report", "commands.progress"),
+        *("views.layout", "views.report", "commands.report", "commands.recordings"),
         "commands.diff",
         *("views.top.help", "views.top.panels", "views.top.table"),
     },

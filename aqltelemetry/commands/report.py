@@ -19,8 +19,7 @@ from aqltelemetry.commands.options import (
     takes_directories,
     takes_journal_dir,
 )
-from aqltelemetry.commands.progress import LoadProgress
-from aqltelemetry.commands.recordings import open_recording, parse_moment
+from aqltelemetry.commands.recordings import LoadProgress, open_recording, parse_moment
 from aqltelemetry.errors import OptionError, TelemetryError
 from aqltelemetry.reading.listing import summary
 from aqltelemetry.views.columns import TABLES

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from aqltelemetry.commands.progress import LoadProgress
+from aqltelemetry.commands.recordings import LoadProgress
 from fakes import FakeClock
 
 
