@@ -22,7 +22,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm matrix services docs map way clean
+	hooks dist bench compare storm storm-live matrix services docs map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -85,6 +85,9 @@ compare: $(VENV)/bench ## compare costs with another revision; REVISION=v0.1.0
 
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
 	$(BIN)/python benchmarks/storm.py $(if $(MINUTES),--minutes $(MINUTES) --write)
+
+storm-live: $(VENV)/bench ## read live while processes are killed and recovered; REFRESHES=10000
+	$(BIN)/python benchmarks/live_storm.py --refreshes $(or $(REFRESHES),1000)
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)

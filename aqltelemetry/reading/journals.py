@@ -10,7 +10,7 @@ millisecond, less than keeping track of which of its records were read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
@@ -75,7 +75,8 @@ class Journals:
     """Reads the segments below several places, each time those that may have changed.
 
     `problems` are the journals, writers and segments that could not be read the last time,
-    and why; `running` are the writers whose processes live.
+    and why; `hidden` are those of them of which it is unknown whether they exist; `running` are
+    the writers whose processes live.
     """
 
     def __init__(self, places: Iterable[Place]) -> None:
@@ -83,6 +84,7 @@ class Journals:
         self._writers: dict[Path, _WriterReader] = {}
         self._readable: list[Path] = []
         self.problems: dict[str, str] = {}
+        self.hidden: set[str] = set()
         self.running: set[str] = set()
 
     def read(self) -> Mapping[SegmentId, UnpublishedSegment]:
@@ -109,25 +111,27 @@ class Journals:
 
     def _paths(self) -> Iterator[tuple[Path, int]]:
         """Yield the directories of the writers, and the user whose files are in each."""
-        self._readable = []
+        self._readable, self.hidden = [], set()
         for root, uids in ((Path(place.root), place.uids) for place in self._places):
             try:
-                state = syscalls.look_at(root)
-                if state.st_uid not in uids or state.st_mode & _OTHERS_MAY_WRITE:
-                    rule = "it must belong to the user who records, and no other may write to it"
-                    self.problems[str(root)] = rule
-                    continue
-                paths = find_writers(root)
+                paths = self._find_writers(root, uids)
             except FileNotFoundError:
-                self._readable.append(root)  # it may be made in a moment
-                continue
+                paths = ()  # it may be made in a moment
             except OSError as exc:
-                what = "the journal, with what is not published yet, can't be read"
-                self.problems[str(root)] = f"{what}: {exc.strerror}"
+                self.problems[str(root)] = f"the journal can't be read: {exc.strerror or exc}"
                 continue
             self._readable.append(root)
-            for path in paths:
-                yield path, state.st_uid
+            yield from paths
+
+    def _find_writers(self, root: Path, uids: Container[int]) -> Sequence[tuple[Path, int]]:
+        try:
+            state = syscalls.look_at(root)
+        except PermissionError:
+            self.hidden.add(str(root))
+            raise
+        if state.st_uid not in uids or state.st_mode & _OTHERS_MAY_WRITE:
+            raise OSError("it must belong to the user who records, and no other may write to it")
+        return [(path, state.st_uid) for path in find_writers(root)]
 
 
 class _WriterReader:

@@ -77,8 +77,11 @@ class Sources:
         }
         if self._has_waiting or any(directory.has_changed for directory in self._directories):
             self._choose_files()
-        problems = self._journals.problems.items()
-        self.not_read = [*(NotRead(*problem) for problem in problems), *self._left_out]
+        problems, hidden = self._journals.problems, self._journals.hidden
+        self.not_read = [
+            *(NotRead(path, problems[path], path not in hidden) for path in problems),
+            *self._left_out,
+        ]
 
     def unpublished(self, prefix: str) -> list[Rows]:
         """Return the rows of a prefix that are in no file to read, an item for each segment.

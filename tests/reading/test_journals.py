@@ -315,6 +315,18 @@ def test_a_journal_that_may_not_be_looked_into_is_a_problem(
     assert "Permission denied" in journals.problems[str(root)]
 
 
+def test_a_journal_that_may_not_even_exist_is_hidden(
+    recorded: Recorded, journals: Journals, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_at(path: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    recorded.store(1)
+    monkeypatch.setattr(syscalls, "look_at", look_at)
+    assert journals.read() == {}
+    assert list(journals.problems) == [*journals.hidden] == [str(root)]
+
+
 def test_a_place_without_a_journal_contains_nothing(journals: Journals) -> None:
     assert journals.read() == {}
     assert journals.problems == {}
