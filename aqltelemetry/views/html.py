@@ -22,26 +22,28 @@ from aqltelemetry.views.columns import TABLES, Column
 from aqltelemetry.views.document import Options, document
 from aqltelemetry.views.strips import Strips, strips
 
+SLOWEST = 50
+"""How many of the slowest durations a report shows by default."""
 MAX_BYTES = 1_500_000
 """The size that no report exceeds."""
 _FILES = files("aqltelemetry.views") / "page"
 _SCRIPTS = ("format", "model", "charts", "tables", "controls", "live", "main")
 _BINS = (400, 300, 200, 120, 60, 30)
 _MAX_ROWS = 300
-_SLOWEST = 50
 _MAX_FINDINGS = 60
 _FINDINGS_WITH_CHARTS = 12
 
 
 def write_html(
-    db: TelemetryDB, path: str | os.PathLike[str], options: Options | None = None
+    db: TelemetryDB, path: str | os.PathLike[str], values: Mapping[str, Any] | None = None
 ) -> None:
     """Write the report of a recording as one HTML file of at most 1.5 MB.
 
     Args:
         db: The recording.
         path: The file; an existing one is replaced.
-        options: What the report contains; by default everything, of each table the first 300 rows.
+        values: The result of `document.document`, of which the first 300 rows of each table are
+            shown; by default that of the whole recording.
 
     Raises:
         OSError: The file cannot be written.
@@ -49,8 +51,9 @@ def write_html(
     Example:
         >>> write_html(TelemetryDB("_monitoring"), "report.html")
     """
-    options = options or Options(top=_MAX_ROWS, slowest=_SLOWEST)
-    text = report_html(db, document(db, options))
+    if values is None:
+        values = document(db, Options(slowest=SLOWEST))
+    text = report_html(db, values)
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
