@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _ROWS = 20
 _SLOWEST = 5
+_SLOWEST_OF_PAGE = 50
 _SIMILAR = 5
 
 
@@ -106,9 +108,7 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
         db = choice.open(directories, progress)
         _check_not_empty(db, directories, choice)
         progress.stage("computing")
-        made = _document(db, options)
-        if choice.html is not None:
-            _write_page(db, choice.html)
+        made = _document(db, options, choice.html)
     _check_labels(made, choice, db)
     _show(made, choice)
     if choice.form is None:
@@ -162,10 +162,17 @@ class _Choice(NamedTuple):
             raise click.UsageError(f"--sort {exc.value!r} {exc.rule}") from exc
 
 
-def _document(db: TelemetryDB, options: Options) -> dict[str, Any]:
-    from aqltelemetry.views.document import document  # noqa: PLC0415 - slow to import
+def _document(db: TelemetryDB, options: Options, page: str | None) -> dict[str, Any]:
+    """Return the document; write it as a page, too, if a path is given."""
+    from aqltelemetry.views.document import document, shortened  # noqa: PLC0415 - slow to import
 
-    return document(db, options)
+    if page is None:
+        return document(db, options)
+    # The page shows more rows, of a document that is computed once.
+    slowest = max(options.slowest, _SLOWEST_OF_PAGE)
+    whole = document(db, replace(options, top=0, slowest=slowest))
+    _write_page(db, page, whole)
+    return shortened(whole, options)
 
 
 def _check_not_empty(db: TelemetryDB, directories: Sequence[Path], choice: _Choice) -> None:
@@ -226,13 +233,13 @@ def _show(made: Mapping[str, Any], choice: _Choice) -> None:
         _show_on_terminal(made, tables)
 
 
-def _write_page(db: TelemetryDB, path: str) -> None:
+def _write_page(db: TelemetryDB, path: str, values: Mapping[str, Any]) -> None:
     try:
         from aqltelemetry.views.html import write_html  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise missing_extra("report", exc) from exc
     try:
-        write_html(db, path)
+        write_html(db, path, values)
     except OSError as exc:
         raise click.ClickException(f"{path} can't be written: {exc.strerror}") from exc
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,23 @@ def document(db: TelemetryDB, options: Options = EVERYTHING) -> dict[str, Any]:
         },
         "not_read": [each._asdict() for each in db.not_read()],
     }
+
+
+def shortened(values: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Return a document with as many rows as options permit.
+
+    Args:
+        values: The result of `document` for more rows, but otherwise the same options.
+        options: Of which `top` and `slowest` count.
+    """
+    limits = {name: options.top or len(values[name]) for name in TABLES}
+    limits["slowest"] = min(options.slowest, limits["slowest"])
+    shown = {name: values[name][: limits[name]] for name in TABLES}
+    left_out = {
+        name: values["left_out"][name] + len(values[name]) - len(shown[name]) for name in TABLES
+    }
+    left_out["slowest"] = values["left_out"]["slowest"]  # the others are no part of it
+    return {**values, **shown, "left_out": left_out}
 
 
 def _in_order(rows: Sequence[Row], table: str, options: Options) -> list[Row]:

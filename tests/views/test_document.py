@@ -10,7 +10,7 @@ import pytest
 from aqltelemetry import TelemetryDB
 from aqltelemetry.errors import OptionError
 from aqltelemetry.views.columns import TABLES
-from aqltelemetry.views.document import Options, document
+from aqltelemetry.views.document import Options, document, shortened
 from aqltelemetry.views.findings.finding import Finding, Severity
 from fakes import EPOCH_NS
 from pages import ROOT
@@ -184,3 +184,8 @@ def test_the_page_describes_each_field(db: TelemetryDB) -> None:
     assert fields - set(described) == set()
     others = set(described) - fields - set(columns)
     assert {name for name in others if not name.startswith("not_read[].")} == set()
+
+
+def test_a_shortened_document_is_that_of_fewer_rows(db: TelemetryDB) -> None:
+    fewer = Options(top=1, slowest=3)
+    assert shortened(document(db, Options(slowest=20)), fewer) == document(db, fewer)
