@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,24 @@ import pytest
 from aqltelemetry import TelemetryDB
 from browser import PHONE, WIDE, Chromium, Visit
 from live_page import RECORDED, record, serving
+from pages import get
 from planted import planted
 
 pytestmark = pytest.mark.system
 _SHOWN = ("count", "p50", "p99", "max")
+_SERVICE = """
+import sys
+from aiohttp import web
+from aqltelemetry.aiohttp import add_routes, setup
+async def hello(request):
+    return web.Response(text="hello")
+app = web.Application()
+app.router.add_get("/users/{user}", hello)
+app.router.add_get("/late", hello)
+setup(app, sys.argv[1])
+add_routes(app)
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]), print=None, access_log=None)
+"""
 _TOKEN = "a token that is long enough"
 _RECORDING = """
 import sys
@@ -206,6 +221,30 @@ def test_a_page_without_a_server_says_so_and_goes_on_when_it_is_back(
         visit.page.locator("#live", has_text="no connection").wait_for()
         with serving(recorded, "--port", port):
             visit.page.locator("#live", has_text="live").wait_for()
+
+
+def test_a_service_shows_its_own_requests(
+    chromium: Chromium, directory: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", _SERVICE, str(directory), str(port)]
+    with subprocess.Popen(command) as service, ExitStack() as at_end:
+        at_end.callback(service.kill)
+        url = f"http://127.0.0.1:{port}"
+        get(f"{url}/users/1", service)
+        with chromium.open(f"{url}/_telemetry") as visit:
+            assert visit.page.url == f"{url}/_telemetry/"
+            visit.page.locator("#live", has_text="live").wait_for()
+            row = visit.page.locator("#durations-table tbody tr", has_text="/users/{user} [GET]")
+            row.first.wait_for()
+            get(f"{url}/late")
+            visit.page.locator("#durations-table tbody tr", has_text="/late [GET]").first.wait_for()
+            assert visit.page.inner_text("#live") == "live"
+            assert visit.axe() == []
+            # The page does not keep the service from ending.
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(20) == 0
+        assert visit.elsewhere == []
 
 
 def test_an_interrupt_ends_it_while_browsers_look(chromium: Chromium, recorded: Path) -> None:
