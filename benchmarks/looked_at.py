@@ -3,8 +3,9 @@
 An aiohttp service on uvloop is recorded and kept busy by `wrk` (the Debian package), on the first
 processor; the load comes from the second one. Slices of three seconds alternate: nobody looks, and
 somebody looks. Requests per second are compared with the mean of the slices before and after;
-medians over the rounds, with quartiles. "nobody, again" compares slices without a viewer in the
-same way: its difference from 1 is the error.
+medians over the rounds, with quartiles. A machine whose speed changes disturbs them. So the
+requests that the service answers in a second of its own processor time are compared too. "nobody,
+again" compares slices without a viewer in the same way: its difference from 1 is the error.
 
 `serve`: `aqltelemetry serve` runs on the second processor, as an operator would run it, and a
 client does what the page does in a browser: it waits for events, and asks for the report and the
@@ -30,6 +31,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 from _machine import describe
@@ -87,15 +89,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(processor: int, *command: str, directory: str) -> Iterator[None]:
-    """Run a command on a processor, and interrupt it at the end."""
+def running(processor: int, *command: str, directory: str) -> Iterator[int]:
+    """Run a command on a processor, give its PID, and interrupt it at the end."""
     process = subprocess.Popen(
         ("taskset", "--cpu-list", str(processor), *command),
         env={**os.environ, "AQLTELEMETRY_DIR": directory},
         stdout=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -110,26 +112,52 @@ def wait(url: str) -> None:
     raise TimeoutError(url)
 
 
-def slices(url: str, viewer: list[str]) -> list[float]:
-    """Return requests per second: of slices while nobody looks and, in between, with a viewer."""
-    found: list[float] = []
+class Figures(NamedTuple):
+    """What one run of wrk found: requests per second, and per second of the service's CPU time."""
+
+    per_s: float
+    per_cpu_s: float
+
+
+def slices(url: str, service: int, viewer: list[str]) -> list[Figures]:
+    """Return what was found while nobody looks and, in between, with a viewer."""
+    found: list[Figures] = []
     for number in range(2 * ROUNDS + 1):
         with contextlib.ExitStack() as stack:
             if number % 2 and viewer:
                 stack.enter_context(running(1, *viewer, directory=""))
                 time.sleep(WARM_UP_S)
-            found.append(requests_per_s(url))
+            found.append(measure(url, service))
     return found
 
 
-def requests_per_s(url: str) -> float:
+def measure(url: str, service: int) -> Figures:
     """Keep the service busy, from the second processor."""
     command = ("taskset", "--cpu-list", "1", "wrk", "--threads", "1")
     options = ("--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", url)
+    before_ns = cpu_ns(service)
     done = subprocess.run((*command, *options), capture_output=True, text=True, check=True)
+    cpu_s = (cpu_ns(service) - before_ns) / 1e9
+    requests = re.search(r"(\d+) requests in", done.stdout)
     per_s = re.search(r"/sec: +([\d.]+)", done.stdout)
-    assert per_s, done.stdout
-    return float(per_s[1])
+    assert requests and per_s, done.stdout  # noqa: PT018 - the output says which
+    return Figures(float(per_s[1]), int(requests[1]) / cpu_s)
+
+
+def cpu_ns(pid: int) -> int:
+    """Return the processor time of all threads of a process."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in threads)
+
+
+def ratios(found: list[Figures], at: int) -> tuple[float, str]:
+    """Return the median of one of the figures, x those before and after, and the quartiles."""
+    pairs = [
+        2 * found[number][at] / (found[number - 1][at] + found[number + 1][at])
+        for number in range(1, len(found), 2)
+    ]
+    low, middle, high = statistics.quantiles(pairs, n=4)
+    return middle, f"{low:.3f}-{high:.3f}"
 
 
 def main() -> None:
@@ -143,9 +171,9 @@ def main() -> None:
         url = f"http://127.0.0.1:{port}"
         service = (sys.executable, str(HERE / "looked_at.py"), "service", str(port))
         views = (*_SERVE, str(other), directory)
-        with running(0, *service, directory=directory):
+        with running(0, *service, directory=directory) as pid:
             wait(f"{url}/users/1")
-            requests_per_s(f"{url}/users/1")
+            measure(f"{url}/users/1", pid)
             with running(1, *views, directory=directory):
                 wait(f"http://127.0.0.1:{other}/")
                 for name, page in (
@@ -154,15 +182,12 @@ def main() -> None:
                     ("a page within the service", f"{url}/_telemetry/"),
                 ):
                     look_at = [sys.executable, str(HERE / "looked_at.py"), "look", page]
-                    found = slices(f"{url}/users/1", look_at if page else [])
-                    ratios = [
-                        2 * found[at] / (found[at - 1] + found[at + 1])
-                        for at in range(1, len(found), 2)
-                    ]
-                    low, middle, high = statistics.quantiles(ratios, n=4)
-                    per_s = statistics.median(found[1::2])
-                    rows.append([name, per_s, middle, f"{low:.3f}-{high:.3f}"])
-    columns = {"who looks": "", "requests/s": ",.0f", "x nobody": ".3f", "quartiles": ""}
+                    found = slices(f"{url}/users/1", pid, look_at if page else [])
+                    per_s = statistics.median(each.per_s for each in found[1::2])
+                    rows.append([name, per_s, *ratios(found, 0), *ratios(found, 1)])
+    columns = {"who looks": "", "requests/s": ",.0f"}
+    for figure in ("requests/s", "requests per CPU second"):
+        columns |= {f"{figure}, x nobody": ".3f", f"quartiles of {figure}": ""}
     show(f"Requests per second while somebody looks: {ROUNDS} rounds", columns, rows)
 
 
