@@ -60,7 +60,7 @@ def test_wrong_options_are_reported(recorded: Path) -> None:
 
 def test_help_explains_the_options() -> None:
     printed = CliRunner().invoke(main, ["serve", "--help"]).output
-    assert "Show recordings in a browser, live." in printed
+    assert "Show recordings live in a browser." in printed
     assert "AQLTELEMETRY_TOKEN" in printed
 
 
