@@ -55,7 +55,8 @@ class Result:
 
 
 def write(place: Place, witness: memoryview, slot: int) -> None:
-    """Record numbers for ever; each is witnessed after it was recorded."""
+    """Record numbers while the reader lives; each is witnessed after it was recorded."""
+    reader = os.getppid()
 
     async def main() -> None:
         mine = Monitor(
@@ -68,8 +69,8 @@ def write(place: Place, witness: memoryview, slot: int) -> None:
         )
         await mine.start()
         label, count = str(slot), 0
-        while True:
-            for _ in range(random.randrange(20)):
+        while os.getppid() == reader:
+            for _ in range(random.randrange(4)):
                 record(label, count)
                 count += 1
                 witness[slot] = count
