@@ -1,4 +1,4 @@
-"""The documented import into PostgreSQL, run against a server of this test's own."""
+"""The documented query by DuckDB, and the import into PostgreSQL, into a server of this test."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from aqltelemetry import Monitor, TelemetryDB, time_block
-from pages import ROOT
+from aqltelemetry.system.clock import epoch_ns
+from pages import ROOT, Page
+from published import PROCESSES, Row, publish
 
 pytestmark = pytest.mark.system
 _PAGE = ROOT / "docs" / "guides" / "sql.md"
@@ -140,3 +144,16 @@ async def test_times_are_exact_to_the_microsecond(tmp_path: Path, server: dict[s
         server, "SET timezone = 'UTC'; SELECT \"time\" FROM time_series WHERE label = 'x'"
     )
     assert shown.splitlines()[-1] == "2025-11-23 20:18:25.123456+00"
+
+
+def test_the_program_queries_a_recording_and_writes_it_as_parquet(tmp_path: Path) -> None:
+    (tmp_path / "_monitoring").mkdir()
+    now_ns = epoch_ns()
+    rows = [Row(now_ns - number, 0.25, "/v [GET]", PROCESSES[0]) for number in range(7)]
+    publish(tmp_path / "_monitoring", rows)
+    page = Page("docs/guides/sql.md")
+    (tmp_path / "query.py").write_text(page.programs()["query.py"])
+    program = [sys.executable, "-W", "error", "query.py"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Label", "n", "p99_s", "0", "/v", "[GET]", "7", "0.25"]
+    assert len(pd.read_parquet(tmp_path / "recording.parquet")) == 7

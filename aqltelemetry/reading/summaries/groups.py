@@ -64,12 +64,12 @@ class Groups:
         sums = self._sums()
         if np.isnan(sums).any():
             present = np.where(np.isnan(self._values), 0.0, self._values)
-            with np.errstate(invalid="ignore"):  # of both infinities
+            with np.errstate(invalid="ignore", over="ignore"):  # of both infinities
                 sums = np.add.reduceat(present, self._starts)
         return sums
 
     def _sums(self) -> Floats:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             sums: Floats = np.add.reduceat(self._values, self._starts)
         return sums
 
@@ -143,14 +143,14 @@ def _partition(values: Floats, places: Integers) -> None:
 
 def _sorted_by_key(keys: Integers, values: Floats) -> tuple[_Counts, _Counts, Floats]:
     """Return the keys that occur, how often, and the values sorted by key."""
-    size = int(keys.max()) + 1 if len(keys) else 0
+    size = max(int(keys.max(initial=-1)) + 1, 0)
     if compiled is not None and size <= _MAX_COUNTED:
         ends, out = np.zeros(size, np.int64), np.empty(len(values))
         compiled.sort_by_key(np.ascontiguousarray(keys), np.ascontiguousarray(values), ends, out)
         counts = np.diff(ends, prepend=0)
         found = np.flatnonzero(counts)
         return found, counts[found], out[: counts.sum()]
-    if size and keys.min() < 0:
+    if len(keys) and keys.min() < 0:
         keys, values = keys[keys >= 0], values[keys >= 0]
     order = stable_order(keys)
     in_order = keys[order]
@@ -162,12 +162,12 @@ def _sorted_by_key(keys: Integers, values: Floats) -> tuple[_Counts, _Counts, Fl
 
 def _between(low: Floats, high: Floats, share: Floats) -> Floats:
     """Interpolate as numpy's `quantile` does, to the last bit."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         difference = high - low
         found = low + difference * share
         np.subtract(high, difference * (1 - share), out=found, where=share >= 0.5)  # noqa: PLR2004
-    # Where a neighbour is infinite, these give NaN.
-    found = np.where(np.isfinite(low) & np.isfinite(high), found, low + high)
+        # Where a neighbour is infinite, these give NaN.
+        found = np.where(np.isfinite(low) & np.isfinite(high), found, low + high)
     exact: Floats = np.where((share == 0) | (low == high), low, found)
     return exact
 
