@@ -22,7 +22,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live matrix services docs map way clean
+	hooks dist bench compare storm storm-live matrix services docs pictures map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -94,6 +94,9 @@ matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for d
 
 services: $(VENV)/test ## serve on many servers, bare and recorded; write the table of docs/reliability.md
 	$(BIN)/python benchmarks/services_table.py
+
+pictures: $(VENV)/test ## record the service of the README's story, and draw the documentation's pictures
+	$(BIN)/python docs/pictures.py
 
 map: ## show the rooms of the package, what each may import, and how deep it is
 	@$(PYTHON) tests/house.py
