@@ -45,6 +45,7 @@ _SIMILAR = 5
     help="Draw these labels instead of all requests; * and ? stand for any text and any "
     "character. Repeatable.",
 )
+@click.option("--pid", "pids", metavar="N", type=int, multiple=True, help="Only this process.")
 @click.option("--since", metavar="TIME", help="Only observations from then on.")
 @click.option("--until", metavar="TIME", help="Only observations before then.")
 @takes_journal_dir
@@ -65,6 +66,7 @@ def plot(context: click.Context, /, directories: Sequence[Path], **chosen: Any) 
         parse_moment("--since", chosen["since"]),
         parse_moment("--until", chosen["until"]),
         chosen["journal_dir"],
+        pids=chosen["pids"] or None,
     )
     shown = _matching(db, chosen["labels"])
     try:

@@ -41,6 +41,12 @@ def test_labels_and_times_are_chosen(directory: Path, tmp_path: Path) -> None:
     assert "22:14:30" in comments or "<!-- 30 -->" in comments
 
 
+def test_processes_are_chosen(directory: Path, tmp_path: Path) -> None:
+    _plot(directory, tmp_path / "x.svg", "--pid", "4001")
+    assert "PID 4001" in (tmp_path / "x.svg").read_text()
+    assert "PID 4000" not in (tmp_path / "x.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
