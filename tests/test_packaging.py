@@ -57,8 +57,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
         if path.suffix in (".py", ".pyi") or path.name == "py.typed"
     }
     wanted.add("zz_aqltelemetry.pth")
-    page = ROOT / "aqltelemetry" / "views" / "page"
-    wanted |= {str(path.relative_to(ROOT)) for path in page.rglob("*") if path.is_file()}
+    pages = (*(ROOT / "aqltelemetry" / "views" / folder for folder in ("page", "comparison")),)
+    files = [path for page in pages for path in page.rglob("*") if path.is_file()]
+    wanted |= {str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     package = ROOT / "aqltelemetry"
     twinned = [path.relative_to(package).with_suffix("") for path in package.rglob("*.pyx")]
