@@ -42,7 +42,8 @@ _Load = Callable[[str], pd.DataFrame]
 
 
 def with_telemetry_db(directory: str, **limits: Any) -> pd.DataFrame:
-    return TelemetryDB(directory, **limits).duration().data()
+    # The others have no index of times.
+    return TelemetryDB(directory, **limits).duration().data().reset_index(drop=True)
 
 
 def with_parser_of_pyarrow(directory: str) -> pd.DataFrame:
