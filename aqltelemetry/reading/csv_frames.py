@@ -124,7 +124,8 @@ def read_rows(
 def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> Iterator[_Chunk]:
     """Read chunks of files: in several threads, if the parser needs no interpreter lock."""
     threads = min(len(os.sched_getaffinity(0)), len(chunks), _MAX_THREADS)
-    if parsers.compiled is None or threads <= 1:
+    # Searching for labels needs that lock, too.
+    if parsers.compiled is None or threads <= 1 or wanted.labels is not None:
         reader = _Reader(directory, wanted)
         yield from map(reader.read, chunks)
         return
