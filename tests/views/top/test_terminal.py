@@ -222,5 +222,9 @@ def test_nothing_is_written_into_the_directory_or_the_journal(tmp_path: Path) ->
 def test_a_terminal_that_is_resized_is_filled(tmp_path: Path) -> None:
     with _top(tmp_path, size=_SIZES[0]) as terminal:
         terminal.wait_for(lambda text: "nothing was recorded yet" in text)
-        terminal.resize(*_SIZES[1])
-        terminal.wait_for(lambda text: len(text.splitlines()[0].rstrip()) > _SIZES[1][0] - 5)
+
+        def is_filled(text: str) -> bool:
+            terminal.resize(*_SIZES[1])  # a terminal sends many signals while a user drags its edge
+            return len(text.splitlines()[0].rstrip()) > _SIZES[1][0] - 5
+
+        terminal.wait_for(is_filled)
