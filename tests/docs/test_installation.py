@@ -22,7 +22,7 @@ def _make(line: str, arguments: str) -> str:
 def test_make_demo_reports_and_names_three_commands_to_try_next(tmp_path: Path) -> None:
     assert "make demo" in _README.commands()
     output = _make("make demo", f"--dir {tmp_path}/demo --requests 500")
-    for text in ("/users/{id} [GET]", "db query", "lag max ms", "dropped: 0 observations"):
+    for text in ("/users/{id} [GET]", "db query", "lag max", "dropped: 0 observations"):
         assert text in output
     _, _, after = output.partition("dropped: 0 observations")
     next_ones = re.findall(r"^  ((?:\S+/)?aqltelemetry .+)$", after, re.MULTILINE)
