@@ -110,7 +110,7 @@ cdef class AsgiRequests:
         return known
 
     cdef tuple _learn(self, AsgiRequestRecord record):
-        return tuple(self._labels.of(record._scope, record.kind))
+        return tuple(self._labels.learn(record._scope, record.kind))
 
 
 cdef enum:

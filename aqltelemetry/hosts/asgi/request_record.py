@@ -65,21 +65,22 @@ class ScopeLabels:
     def of(self, scope: Scope, kind: str) -> Labels:
         """Return the labels of a request that has ended."""
         if kind or not self.are_by_route or TEMPLATE in scope or "path_template" in scope:
-            return self._learn(scope, kind)
+            return self.learn(scope, kind)
         try:
             route = deciding(scope)
             key = (id(route), scope["method"])
             known = self._by_route.get(key)
             if known is not None:
                 return known[1]
-            labels = self._learn(scope, kind)
+            labels = self.learn(scope, kind)
             if route is not None and len(self._by_route) < _MOST_ROUTES and self.keeps(scope):
                 self._by_route[key] = (route, labels)
         except Exception:  # noqa: BLE001 - a scope of an unknown framework
-            return self._learn(scope, kind)
+            return self.learn(scope, kind)
         return labels
 
-    def _learn(self, scope: Scope, kind: str) -> Labels:
+    def learn(self, scope: Scope, kind: str) -> Labels:
+        """Return the labels of a request that has ended, without looking for kept ones."""
         return self._labels.of(self._template(scope), str(scope.get("method", "GET")), kind)
 
     def keeps(self, scope: Scope) -> bool:
