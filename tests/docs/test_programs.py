@@ -168,11 +168,19 @@ def _recording(cwd: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the example of the README's story, and return what it recorded."""
-    directory = tmp_path_factory.mktemp("incident")
-    shutil.copy(ROOT / "examples" / "incident" / "incident.py", directory)
-    run([sys.executable, "incident.py"], directory)
-    return directory / "_monitoring"
+    """Run the example of the README's story, and return what it recorded.
+
+    It runs up to three times: while the machine is busy with something else, that may be what
+    the slowest requests waited for.
+    """
+    for _ in range(3):
+        directory = tmp_path_factory.mktemp("incident")
+        shutil.copy(ROOT / "examples" / "incident" / "incident.py", directory)
+        run([sys.executable, "incident.py"], directory)
+        recording = directory / "_monitoring"
+        if {"killed", "slowest requests"} <= {each.rule for each in find(TelemetryDB(recording))}:
+            break
+    return recording
 
 
 def test_the_findings_on_the_story_name_the_worker_and_the_block(incident: Path) -> None:

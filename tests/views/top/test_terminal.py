@@ -59,7 +59,7 @@ class _Terminal:
             stderr=inner,
             start_new_session=True,
             preexec_fn=_take_terminal,  # noqa: PLW1509 - Ctrl-C needs a controlling terminal
-            env={**environment(), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            env={**_environment(), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
         )
 
     def close(self) -> None:
@@ -110,6 +110,13 @@ class _Terminal:
             self.output += data
             self._stream.feed(data)
             limit_s = 0
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without the variables that fix the size of a terminal."""
+    return {
+        name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")
+    }
 
 
 def _take_terminal() -> None:
@@ -222,9 +229,5 @@ def test_nothing_is_written_into_the_directory_or_the_journal(tmp_path: Path) ->
 def test_a_terminal_that_is_resized_is_filled(tmp_path: Path) -> None:
     with _top(tmp_path, size=_SIZES[0]) as terminal:
         terminal.wait_for(lambda text: "nothing was recorded yet" in text)
-
-        def is_filled(text: str) -> bool:
-            terminal.resize(*_SIZES[1])  # a terminal sends many signals while a user drags its edge
-            return len(text.splitlines()[0].rstrip()) > _SIZES[1][0] - 5
-
-        terminal.wait_for(is_filled)
+        terminal.resize(*_SIZES[1])
+        terminal.wait_for(lambda text: len(text.splitlines()[0].rstrip()) > _SIZES[1][0] - 5)
