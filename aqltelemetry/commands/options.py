@@ -71,18 +71,7 @@ def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
         given = dict.fromkeys([*directories, *dir_options]) or [None]
         return command(*args, directories=[existing(each) for each in given], **others)
 
-    resolved = click.argument(
-        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
-    )(resolved)
-    text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
-    return click.option(
-        "--dir",
-        "dir_options",
-        metavar="DIR",
-        multiple=True,
-        help=text,
-        shell_complete=complete_directory,
-    )(resolved)
+    return _several(resolved)
 
 
 def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,21 +90,11 @@ def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError(f"{each} is a file, not a directory")
         return command([*map(Path, given)], *args, **others)
 
-    resolved = click.argument(
-        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
-    )(resolved)
-    text = "The same as DIR.  [default: AQLTELEMETRY_DIR, or _monitoring]"
-    return click.option(
-        "--dir",
-        "dir_options",
-        metavar="DIR",
-        multiple=True,
-        help=text,
-        shell_complete=complete_directory,
-    )(resolved)
+    return _several(resolved)
 
 
 def _several(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument [DIR]... and the option --dir, as two parameters."""
     command = click.argument(
         "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
     )(command)
