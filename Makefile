@@ -6,7 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg $(shell find aqltelemetry -name "*.pyx" -o -name "*.pxd")
 # The tier of a test is its marker, see CONTRIBUTING.md. Tests run in JOBS processes.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS)
+# Of a test that fails and then passes, both are printed.
+AGAIN := $(if $(RERUNS),--reruns $(RERUNS) --rerun-show-tracebacks)
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) $(AGAIN)
 QUICK := "not system and not packaging"
 # The quick tests that are run in pure Python too: those of modules that use the extensions.
 PURE := $(addprefix tests/,journal recording sinks test_public_api.py system/test_extensions.py\
@@ -43,7 +45,7 @@ test-pure: $(VENV)/test ## run the quick tests of modules with extensions, in pu
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(PYTEST) --dist worksteal -m $(QUICK) $(PURE)
 
 test-pythons: $(VENV)/test ## run the quick tests of the core on each other Python that is found
-	$(BIN)/nox -- -n $(JOBS) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
+	$(BIN)/nox -- -n $(JOBS) $(AGAIN) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
 
 test-all: test test-pure test-system test-packaging test-pythons ## run all tests
 

@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import pstats
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +43,7 @@ from aqltelemetry.system import clock
 from aqltelemetry.system.clock import Anchor
 from aqltelemetry.system.extensions import have_extensions
 from aqltelemetry.system.threads import WorkerThread
+from directories import remove_at_once
 from fakes import FakeSampler, MemorySink
 from servers import recover
 
@@ -343,7 +343,7 @@ async def test_a_directory_that_is_removed_is_created_again(
         for number in range(3):
             with time_block("x"):
                 pass
-            shutil.rmtree(directory)
+            remove_at_once(directory)
             await mine.flush()
             assert counts()["x"] == 1, number
     assert mine.stats().published == 3
@@ -356,7 +356,7 @@ async def test_a_journal_that_is_removed_loses_nothing(directory: Path, counts: 
             with time_block("x"):
                 pass
             if number in (0, 3):
-                shutil.rmtree(directory)
+                remove_at_once(directory)
             await mine.flush()
             assert counts()["x"] == number % 3 + 1
         stats = mine.stats()
