@@ -166,6 +166,18 @@ class MissingExtraError(TelemetryError, ImportError):
         self.extra = extra
 
 
+class DestinationError(TelemetryError, RuntimeError):
+    """Raised when a store that files are shipped to can't be used as it is.
+
+    Attributes:
+        destination: The URL of the store, without secrets.
+    """
+
+    def __init__(self, destination: str, reason: str) -> None:
+        super().__init__(f"{destination}: {reason}")
+        self.destination = destination
+
+
 class ViewsError(TelemetryError, RuntimeError):
     """Raised when the process that shows a recording within a service can't be reached."""
 

@@ -1,0 +1,32 @@
+"""The built-in destinations, by the scheme of their URL.
+
+To add one: write `shipping/destinations/<name>.py` with a function `destination(target)` that
+returns an object as `aqltelemetry.shipping.destination.Destination` describes it, and list its
+schemes below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+from aqltelemetry.errors import OptionError
+from aqltelemetry.shipping.destination import Destination
+from aqltelemetry.shipping.target import Target
+
+MODULES: Mapping[str, str] = MappingProxyType({})
+"""The module in `shipping/destinations/` of each scheme."""
+
+
+def make_destination(target: Target) -> Destination:
+    """Return the destination of a URL; raises OptionError, or MissingExtraError."""
+    scheme = target.parts.scheme
+    module = MODULES.get(scheme)
+    if module is None:
+        rule = f"must be a URL that begins with {', '.join(f'{each}:' for each in sorted(MODULES))}"
+        raise OptionError("to", str(target), rule)
+    made: Destination = import_module(f"aqltelemetry.shipping.destinations.{module}").destination(
+        target
+    )
+    return made

@@ -1,0 +1,1 @@
+"""One module for each kind of store, over its official client, which is an extra."""
