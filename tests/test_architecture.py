@@ -44,7 +44,7 @@ SINGLE_HOMES = {
             "reading.writers",
         ),
     },
-    r"^ *(import|from) pyarrow": {"reading.parsers", "reading.exports.parquet"},
+    r"^ *(import|from) pyarrow": {"reading.parsers", "reading.archives.encoding"},
     r"^ *(import|from) rich": {
         *("views.layout", "views.report", "commands.report", "commands.recordings"),
         "commands.diff",
