@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import local
@@ -112,52 +112,46 @@ def read_rows(
     files = list(names)
     chunks = [files[at : at + _CHUNK_FILES] for at in range(0, len(files), _CHUNK_FILES)]
     found: list[Rows] = []
-    for number, chunk in enumerate(_read(directory, chunks, wanted), 1):
-        found += chunk.rows
-        if progress is not None:
-            progress(min(number * _CHUNK_FILES, len(files)), len(files))
-        for name, reason in chunk.left_out:
-            (leave_out or warn_of)(name, reason)
+    reader, threads = _Reader(directory, wanted), _threads(len(chunks), wanted)
+    with ThreadPoolExecutor(threads, "aqltelemetry-reading") as pool:
+        map_chunks = map if threads == 1 else pool.map
+        for number, chunk in enumerate(map_chunks(reader.read, chunks), 1):
+            found += chunk.rows
+            if progress is not None:
+                progress(min(number * _CHUNK_FILES, len(files)), len(files))
+            for name, reason in chunk.left_out:
+                (leave_out or warn_of)(name, reason)
     return join(found)
 
 
-def _read(directory: str, chunks: Sequence[Sequence[str]], wanted: Wanted) -> Iterator[_Chunk]:
-    """Read chunks of files: in several threads, if the parser needs no interpreter lock."""
-    threads = min(len(os.sched_getaffinity(0)), len(chunks), _MAX_THREADS)
+def _threads(chunks: int, wanted: Wanted) -> int:
+    """Return how many threads read: several, if the parser needs no interpreter lock."""
     # Searching for labels needs that lock, too.
-    if parsers.compiled is None or threads <= 1 or wanted.labels is not None:
-        reader = _Reader(directory, wanted)
-        yield from map(reader.read, chunks)
-        return
-    readers = local()
-
-    def read(names: Sequence[str]) -> _Chunk:
-        if not hasattr(readers, "own"):
-            readers.own = _Reader(directory, wanted)
-        own: _Reader = readers.own
-        return own.read(names)
-
-    with ThreadPoolExecutor(threads, "aqltelemetry-reading") as pool:
-        yield from pool.map(read, chunks)
+    if parsers.compiled is None or wanted.labels is not None:
+        return 1
+    return max(1, min(len(os.sched_getaffinity(0)), chunks, _MAX_THREADS))
 
 
-class _Reader:
-    """Reads files with its own buffers, which it uses again."""
+class _Reader(local):
+    """Reads files into buffers that are used again; each thread has its own."""
 
     def __init__(self, directory: str, wanted: Wanted) -> None:
         self._directory = directory
         self._wanted = wanted
-        self._left_out: list[tuple[str, str]] = []
-        self._groups = GroupReader(wanted.labels, self._leave_out)
-        self._parser = RowParser(self._leave_out)
+        left_out: list[tuple[str, str]] = []
+
+        # A method would refer to its reader, which would then keep its buffers for a while.
+        def leave_out(name: str, reason: str) -> None:
+            left_out.append((name, reason))
+
+        self._left_out = left_out
+        self._groups = GroupReader(wanted.labels, leave_out)
+        self._parser = RowParser(leave_out)
 
     def read(self, names: Iterable[str]) -> _Chunk:
         """Return the wanted rows of some files."""
-        self._left_out = []
+        self._left_out.clear()
         groups = self._groups.groups(self._directory, names)
         found = [rows for group in groups for rows in self._parser.parse(group)]
         # Joined here, in each thread, so that joining all of them only copies.
-        return _Chunk([join([self._wanted.among(rows)]) for rows in found], self._left_out)
-
-    def _leave_out(self, name: str, reason: str) -> None:
-        self._left_out.append((name, reason))
+        return _Chunk([join([self._wanted.among(rows)]) for rows in found], [*self._left_out])

@@ -18,6 +18,9 @@ from aqltelemetry.reading.compression import is_compressed, read_text
 from aqltelemetry.sinks import file_names
 
 _GROUP_BYTES = 16 << 20
+# Making a buffer costs more than reading a small file into it, so the first one is smaller.
+_FIRST_BYTES = 256 << 10
+_GROWTH = 4
 # From a row with a searched label on, at least this much is parsed: to find where the rows of
 # the label end would cost more.
 _STRIDE_BYTES = 2 << 10
@@ -93,8 +96,12 @@ class _Buffer:
             yield Group(self.rows, self.parts, self.spaced)
             self.parts, self.end = [], 0
         if len(self.rows) < needed_bytes + SPARE_BYTES:
-            self.rows = bytearray(max(needed_bytes, _GROUP_BYTES) + SPARE_BYTES)
+            self.rows = bytearray(max(needed_bytes, _FIRST_BYTES) + SPARE_BYTES)
             self.view = memoryview(self.rows)
+
+    def next_bytes(self) -> int:
+        """Return the room for the group after this one: more than now, up to 16 MiB."""
+        return min(_GROWTH * len(self.rows), _GROUP_BYTES)
 
 
 class GroupReader:
@@ -172,7 +179,8 @@ class GroupReader:
     def _add_after_room(self, name: str, directory_fd: int) -> Iterator[Group]:
         """Yield the group, or enlarge the buffer, and add a file for which there was no room."""
         alone = not self._plain.end
-        yield from self._plain.groups(2 * len(self._plain.rows) if alone else 0)
+        plain = self._plain
+        yield from plain.groups(_GROWTH * len(plain.rows) if alone else plain.next_bytes())
         yield from self._add(name, directory_fd)
 
     def _read(self, name: str, directory_fd: int) -> int | None:
@@ -209,7 +217,7 @@ class GroupReader:
 
     def _add_rows(self, buffer: _Buffer, name: str, rows: bytes | bytearray) -> Iterator[Group]:
         if buffer.end + len(rows) >= len(buffer.rows) - SPARE_BYTES:
-            yield from buffer.groups(len(rows) + 1)
+            yield from buffer.groups(max(len(rows) + 1, buffer.next_bytes()))
         buffer.rows[buffer.end : buffer.end + len(rows)] = rows
         buffer.add(name, len(rows))
         if buffer is self._plain and self._searched and file_names.writer(name):

@@ -8,8 +8,10 @@ before the last refresh.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from aqltelemetry.errors import SeriesError
 from aqltelemetry.reading.arguments import no_directory
@@ -44,7 +46,7 @@ class Loader:
         self._is_listed = False
         self._rows: dict[str, Rows] = {}
         self._published: dict[str, Rows] = {}
-        self._read: dict[str, set[tuple[str, str]]] = {}
+        self._read: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._logged: set[NotRead] = set()
         self._left_out: dict[str, NotRead] = {}
 
@@ -69,13 +71,23 @@ class Loader:
 
         Raises MonitoringDirectoryError if a directory was removed.
         """
-        if not (self._is_live and self._is_listed):
-            self._look()
+        if self._is_live and self._is_listed:
+            return self._sources
+        try:
+            self._sources.refresh()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise no_directory(str(exc.filename)) from None
+        self._is_listed = True
+        new = set(self._sources.not_read) - self._logged
+        if new:
+            self._logged |= new
+            log.warning("%s: %s", ", ".join(self._sources.files), summary(sorted(new)))
         return self._sources
 
     def refresh(self) -> None:
         """Load what is new of the prefixes that were loaded; raises as `sources`."""
-        self._look()
+        self._is_listed = False
+        self.sources()
         for prefix in self._rows:
             self._load(prefix)
 
@@ -100,47 +112,36 @@ class Loader:
         parts = [self._published[prefix]] if prefix in self._published else []
         wanted = self.wanted.of(prefix)
         for directory, files in self._sources.files.items():
-            parts += self._load_files(prefix, directory, files, wanted)
+            new = self._new_files(prefix, directory, files)
+            names = wanted.files(sorted(new))
+            if names:
+                self._read[prefix].update((directory, new[name]) for name in names)
+                leave_out = partial(self._leave_out, prefix, directory, new)
+                parts.append(read_rows(directory, names, wanted, leave_out, self._progress))
         published = self._published[prefix] = parts[0] if len(parts) == 1 else join(parts)
         unpublished = self._unpublished(prefix, wanted)
         self._rows[prefix] = join([published, *unpublished]) if unpublished else published
 
-    def _load_files(
-        self, prefix: str, directory: str, files: Mapping[str, str], wanted: Wanted
-    ) -> Iterator[Rows]:
-        read = self._read.setdefault(prefix, set())
-        new = {
+    def _new_files(
+        self, prefix: str, directory: str, files: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Return the files of a prefix that were not read before."""
+        read = self._read[prefix]
+        return {
             name: published
             for name, published in files.items()
             if (directory, published) not in read and published.startswith(prefix + ".")
         }
-        names = wanted.files(sorted(new))
-        if not names and prefix in self._published:
-            return
-        read.update((directory, new[name]) for name in names)
-
-        def leave_out(name: str, reason: str) -> None:
-            if is_compressed(name):  # it may be complete later
-                read.discard((directory, new.get(name, file_names.uncompressed(name))))
-            self._leave_out(directory, name, reason)
-
-        yield read_rows(directory, names, wanted, leave_out, self._progress)
 
     def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
         return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]
 
-    def _look(self) -> None:
-        try:
-            self._sources.refresh()
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            raise no_directory(str(exc.filename)) from None
-        self._is_listed = True
-        new = set(self._sources.not_read) - self._logged
-        if new:
-            self._logged |= new
-            log.warning("%s: %s", ", ".join(self._sources.files), summary(sorted(new)))
-
-    def _leave_out(self, directory: str, name: str, reason: str) -> None:
+    def _leave_out(
+        self, prefix: str, directory: str, new: Mapping[str, str], name: str, reason: str
+    ) -> None:
+        if is_compressed(name):  # it may be complete later
+            published = new.get(name, file_names.uncompressed(name))
+            self._read[prefix].discard((directory, published))
         path = os.path.join(directory, name)
         shown = name if len(self._sources.files) == 1 else path
         if shown not in self._left_out:

@@ -410,6 +410,7 @@ def test_a_missing_directory_and_a_file_are_errors(directory: Path) -> None:
 def test_thousands_of_files_in_many_groups_are_one_frame(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("aqltelemetry.reading.file_groups._FIRST_BYTES", 1_000)
     monkeypatch.setattr("aqltelemetry.reading.file_groups._GROUP_BYTES", 10_000)
     for number in range(500):
         _write(directory, [(EPOCH_NS + number, str(number), f"label {number % 70}", number % 3)])

@@ -79,6 +79,7 @@ def test_files_with_spaces_are_in_a_separate_group(tmp_path: Path) -> None:
 def test_groups_have_a_limited_size_and_lose_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("aqltelemetry.reading.file_groups._FIRST_BYTES", 100)
     monkeypatch.setattr("aqltelemetry.reading.file_groups._GROUP_BYTES", 1000)
     spaced = b"Timepoint, Measurement, Label, PID\n"
     wanted = {}
@@ -96,6 +97,7 @@ def test_groups_have_a_limited_size_and_lose_no_row(
 def test_a_file_larger_than_a_group_is_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: bytes
 ) -> None:
+    monkeypatch.setattr("aqltelemetry.reading.file_groups._FIRST_BYTES", 100)
     monkeypatch.setattr("aqltelemetry.reading.file_groups._GROUP_BYTES", 1000)
     wanted = {"a.csv": _row("a"), "b.csv": _row("b") * 1000, "c.csv": _row("c")}
     for name, rows in wanted.items():
