@@ -1,12 +1,19 @@
-"""How long the figures of a report take over ten million durations.
+"""How long a report of ten million durations takes, and its figures alone.
 
 The recording is of 8 workers, as the CSV sink writes it: 1,000 files with 10,000 durations each,
-of 100 labels, and the samples and accounts that are published with them. Each contender computes
-count, median, 90th, 95th, 99th and 99.9th percentile and maximum of each label: `aqltelemetry` by
-`TelemetryDB`, which loads everything and summarizes the workers too; duckdb by `quantile_cont`
-over the same CSV files, whose types it is given; pandas by `read_csv` per file and `groupby`. All
-take turns, each in a process of its own, whose time includes imports, and whose peak memory is
-`VmHWM`. All must find the same figures.
+of 100 labels, and the samples and accounts that are published with them. The contenders take
+turns, each in a process of its own:
+
+- `aqltelemetry report`: the command as a user runs it, with its findings and all of its tables;
+- `TelemetryDB`: the figures of each label and of each worker, which are a part of the report;
+- duckdb: count, median, 90th, 95th, 99th and 99.9th percentile and maximum of each label, by
+  `quantile_cont` over the same CSV files, whose types it is given;
+- pandas: the same by `read_csv` per file and `groupby`.
+
+"s" is the wall time of the process from its start to its end, and "CPU s" its processor time, both
+with all imports. "s, alone" is the wall time without the start of Python and without the import of
+the package: of duckdb, the query. "peak MiB" is the largest resident memory (`ru_maxrss`). All must
+find the same figures of each label.
 """
 
 from __future__ import annotations
@@ -19,9 +26,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from _machine import describe
 from _table import show
@@ -32,6 +40,7 @@ SLOW_ROUNDS = 2
 START_NS = 1_700_000_000_000_000_000
 SPAN_NS = 60_000_000_000
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+COLUMNS = ("count", "p50_s", "p90_s", "p95_s", "p99_s", "p999_s", "max_s")
 Figures: TypeAlias = dict[str, list[float]]
 
 
@@ -110,8 +119,7 @@ def with_telemetry_db(directory: str) -> Figures:
     db = TelemetryDB(directory)
     table = db.summary()
     assert len(db.workers()) == WORKERS
-    columns = ["count", "p50_s", "p90_s", "p95_s", "p99_s", "p999_s", "max_s"]
-    figures = dict(zip(table.index, table[columns].to_numpy().tolist(), strict=True))
+    figures = dict(zip(table.index, table[[*COLUMNS]].to_numpy().tolist(), strict=True))
     errors = table[table["errors_5xx"] > 0]["errors_5xx"]
     return figures | {f"{label} 5xx": [count] for label, count in errors.items()}
 
@@ -142,29 +150,77 @@ def with_pandas(directory: str) -> Figures:
     return dict(zip(table.index, table.to_numpy().tolist(), strict=True))
 
 
-CONTENDERS: dict[str, Callable[[str], Figures]] = {
-    "aqltelemetry report, its figures": with_telemetry_db,
-    "duckdb, quantile_cont over read_csv": with_duckdb,
-    "pandas, read_csv per file and groupby": with_pandas,
+PACKAGES: dict[str, Callable[[str], Figures]] = {
+    "aqltelemetry.reading.database": with_telemetry_db,
+    "duckdb": with_duckdb,
+    "pandas": with_pandas,
 }
+COMMAND, QUERY = "aqltelemetry report, the command", "duckdb, quantile_cont over read_csv"
+CONTENDERS: dict[str, str] = {
+    COMMAND: "",
+    "aqltelemetry, TelemetryDB: its figures": "aqltelemetry.reading.database",
+    QUERY: "duckdb",
+    "pandas, read_csv per file and groupby": "pandas",
+}
+"""The contenders, and the package that each of those imports that are not a command."""
 SLOW = {"pandas, read_csv per file and groupby"}
 
 
-def child(name: str, directory: str) -> None:
-    """Print what a contender found, its seconds, its CPU seconds and its peak memory in MiB."""
+COLUMN_FORMS = {
+    "": "",
+    "s": ".2f",
+    "least": ".2f",
+    "x duckdb": ".2f",
+    "s, alone": ".2f",
+    "CPU s": ".2f",
+    "peak MiB": ",.0f",
+}
+
+
+class Cost(NamedTuple):
+    """Seconds of a process, without its imports if that is known, and its peak memory."""
+
+    wall_s: float
+    alone_s: float | None
+    cpu_s: float
+    peak_mib: float
+
+
+def child(package: str, directory: str) -> None:
+    """Print what a contender found, and its seconds after the import of its package."""
+    import_module(package)
     started = perf_counter()
-    figures = CONTENDERS[name](directory)
-    taken_s = perf_counter() - started
-    used = os.times()
-    status = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-    print(json.dumps([figures, taken_s, used.user + used.system, int(status) / 1024]))
+    figures = PACKAGES[package](directory)
+    print(json.dumps([figures, perf_counter() - started]))
 
 
-def run(name: str, directory: str) -> tuple[Figures, list[float]]:
-    command = (sys.executable, __file__, name, directory)
+def run(package: str, directory: str) -> tuple[Figures | None, Cost]:
+    """Run a contender; the command's text has no exact figures."""
+    program = (__file__, package) if package else ("-m", "aqltelemetry", "report")
+    command = (sys.executable, *program, directory)
+    started = perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s = perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    figures, alone_s = json.loads(text) if package else (None, None)
+    cost = Cost(wall_s, alone_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return figures, cost
+
+
+def reported(directory: str) -> Figures:
+    """Return the figures that the command computes, by its option --json."""
+    command = (sys.executable, "-m", "aqltelemetry", "report", "--json", directory)
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    figures, *costs = json.loads(done.stdout)
-    return figures, costs
+    figures: Figures = {}
+    for row in json.loads(done.stdout)["durations"]:
+        figures[row["label"]] = [row[name] for name in COLUMNS]
+        if row["errors_5xx"]:
+            figures[f"{row['label']} 5xx"] = [row["errors_5xx"]]
+    return figures
 
 
 def check_same(found: dict[str, Figures]) -> None:
@@ -180,40 +236,46 @@ def check_same(found: dict[str, Figures]) -> None:
 def main() -> None:
     """Print a table."""
     describe("pandas", "pyarrow", "duckdb")
-    costs: dict[str, list[list[float]]] = {name: [] for name in CONTENDERS}
+    costs: dict[str, list[Cost]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as directory:
-        write(directory, FILES)
+        # In a process of its own: a child's peak memory is at least that of its parent.
+        subprocess.run((sys.executable, __file__, "write", directory), check=True)
+        found = {COMMAND: reported(directory)}
         for number in range(ROUNDS):
-            found = {}
-            for name in CONTENDERS:
+            for name, package in CONTENDERS.items():
                 if name in SLOW and number >= SLOW_ROUNDS:
                     continue
-                found[name], cost = run(name, directory)
+                figures, cost = run(package, directory)
                 costs[name].append(cost)
+                if figures is not None:
+                    found[name] = figures
             check_same(found)
-    base = list(CONTENDERS)[1]
-    middle = {
-        name: [statistics.median(column) for column in zip(*each, strict=True)]
-        for name, each in costs.items()
-    }
-    table: list[list[str | float | None]] = [
-        [
-            name,
-            seconds,
-            f"{min(cost[0] for cost in costs[name]):.2f}",
-            seconds / middle[base][0],
-            cpu_s,
-            peak_mib,
-        ]
-        for name, (seconds, cpu_s, peak_mib) in middle.items()
-    ]
+    show_costs(costs)
+
+
+def show_costs(costs: dict[str, list[Cost]]) -> None:
+    """Show the medians of each contender."""
+    base = statistics.median(cost.wall_s for cost in costs[QUERY])
+    table: list[list[str | float | None]] = []
+    for name, each in costs.items():
+        alone = [cost.alone_s for cost in each if cost.alone_s is not None]
+        wall_s = statistics.median(cost.wall_s for cost in each)
+        figures = wall_s, min(cost.wall_s for cost in each), wall_s / base
+        used = statistics.median(cost.cpu_s for cost in each)
+        alone_s = statistics.median(alone) if alone else None
+        table.append([name, *figures, alone_s, used, max(cost.peak_mib for cost in each)])
     show(
-        f"Figures of {FILES * 10_000:,} durations in {FILES:,} files: medians",
-        {"": "", "s": ".2f", "least": "", "x duckdb": ".2f", "CPU s": ".2f", "peak MiB": ",.0f"},
+        f"A report of {FILES * 10_000:,} durations in {FILES:,} files: medians",
+        COLUMN_FORMS,
         table,
         drawn="x duckdb",
     )
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if sys.argv[1:2] == ["write"]:
+        write(sys.argv[2], FILES)
+    elif len(sys.argv) > 1:
+        child(*sys.argv[1:])
+    else:
+        main()
