@@ -68,10 +68,15 @@ def _slowest(route: Durations, known: Collection[tuple[str, int]]) -> _Slow | No
     if len(route) < MIN_COUNT:
         return None
     count = max(int(len(route) * SHARE), MIN_SLOW)
+    step = max(count // MAX_SLOW, 1)
+    least_s = max(MIN_FACTOR * route.median_s, route.median_s + MIN_EXCESS_S)
+    # At least half of those that are looked at must be so long.
+    if np.count_nonzero(route.seconds >= least_s) < count // step // 2:
+        return None
     slow = np.argpartition(route.seconds, len(route) - count)[-count:]
-    slow = np.sort(slow)[:: max(count // MAX_SLOW, 1)]
+    slow = np.sort(slow)[::step]
     typical_s = float(np.median(route.seconds[slow]))
-    if typical_s < max(MIN_FACTOR * route.median_s, route.median_s + MIN_EXCESS_S):
+    if typical_s < least_s:
         return None
     numbers = np.zeros(len(slow), np.int64)
     for number, part in route.parts.items():

@@ -36,6 +36,7 @@ PARTS = 20
 """Into how many parts the time of a worker is divided."""
 MAX_SAMPLE = 10_000
 """At most so many requests of a worker are compared, at equal distances: more add no certainty."""
+_ROUNDING = 1e-9
 
 
 class _Level(NamedTuple):
@@ -52,15 +53,21 @@ LEVELS = (_Level(0.99, "p99", 1.5, 0.005), _Level(0.5, "median", 1.3, 0.001))
 
 
 class _Sample(NamedTuple):
-    """Requests of a worker after its warm-up: when each ended, and how long it took."""
+    """Requests of a worker after its warm-up, in the order of their ends, and how long each took.
+
+    `quantiles` are those of `LEVELS`.
+    """
 
     worker: Worker
     ends_ns: Integers
     seconds: Floats
+    quantiles: Sequence[float]
 
     def during(self, worker: Worker) -> _Sample:
-        """Return those in the time of a worker after its warm-up."""
-        within = (self.ends_ns >= worker.settled_ns) & (self.ends_ns <= worker.end_ns)
+        """Return those in the time of a worker after its warm-up; `quantiles` stay."""
+        begin = int(np.searchsorted(self.ends_ns, worker.settled_ns))
+        end = int(np.searchsorted(self.ends_ns, worker.end_ns, "right"))
+        within = slice(begin, max(end, begin))
         return self._replace(ends_ns=self.ends_ns[within], seconds=self.seconds[within])
 
     def parts(self, worker: Worker) -> Integers:
@@ -105,20 +112,32 @@ def _samples(recorded: Recorded, route: Durations) -> Iterator[_Sample]:
             continue
         own = route.of(worker.number)
         step = slice(None, None, max(len(own) // MAX_SAMPLE, 1))
-        sample = _Sample(worker, *own.chosen(step))
-        is_settled = sample.ends_ns - worker.settled_ns > sample.seconds * NS_PER_S
-        sample = _Sample(worker, sample.ends_ns[is_settled], sample.seconds[is_settled])
-        if len(sample.seconds) >= MIN_COUNT:
-            yield sample
+        ends_ns, seconds = own.chosen(step)
+        is_settled = ends_ns - worker.settled_ns > seconds * NS_PER_S
+        ends_ns, seconds = ends_ns[is_settled], seconds[is_settled]
+        if len(seconds) < MIN_COUNT:
+            continue
+        if not np.all(ends_ns[1:] >= ends_ns[:-1]):
+            order = np.argsort(ends_ns, kind="stable")
+            ends_ns, seconds = ends_ns[order], seconds[order]
+        quantiles = np.quantile(seconds, [level.quantile for level in LEVELS]).tolist()
+        yield _Sample(worker, ends_ns, seconds, quantiles)
 
 
 def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Finding | None:
+    levels = [
+        level
+        for level, own in zip(LEVELS, one.quantiles, strict=True)
+        if _may_be_slower(level, own, others)
+    ]
+    if not levels:
+        return None
     theirs = np.concatenate([other.seconds for other in others])
     parts = one.parts(one.worker)
     their_parts = np.concatenate(
         [other.parts(one.worker) + PARTS * at for at, other in enumerate(others)]
     )
-    for level in LEVELS:
+    for level in levels:
         q = level.quantile
         limit = float(np.quantile(theirs, q))
         least = max(level.factor * limit, limit + level.least_s)
@@ -136,6 +155,18 @@ def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Find
         ):
             return _finding(route, one.worker, [other.worker for other in others], level)
     return None
+
+
+def _may_be_slower(level: _Level, own: float, others: Sequence[_Sample]) -> bool:
+    """Return whether a worker's quantile may exceed that of the others as much as is needed.
+
+    It does not if too few of theirs are as small as it takes. To count them takes a small part
+    of the time of a quantile.
+    """
+    most = min(own / level.factor, own - level.least_s) * (1 + _ROUNDING)
+    small = sum(int(np.count_nonzero(other.seconds <= most)) for other in others)
+    count = sum(len(other.seconds) for other in others)
+    return small > int(level.quantile * (count - 1))
 
 
 def _during(route: Durations, worker: Worker) -> Floats:

@@ -141,12 +141,16 @@ def _slowest(route: Durations, worker: Worker) -> _Slow | None:
     if len(own) < MIN_COUNT or route.is_connection:
         return None
     count = max(int(np.ceil(len(own) * SHARE)), MIN_SLOW)
+    median_s = own.median_s
+    least_s = max(MIN_EXCESS_S, MIN_EXCESS * median_s)
+    # At least half of the slowest must be so long.
+    if np.count_nonzero(own.seconds >= median_s + least_s) < count // 2:
+        return None
     order = np.argpartition(own.seconds, len(own) - count)
     slow, others = order[-count:], order[:-count]
     others = others[:: max(len(others) // MAX_OTHERS, 1)]
-    median_s = own.median_s
     excess_s = float(np.median(own.seconds[slow])) - median_s
-    if excess_s < max(MIN_EXCESS_S, MIN_EXCESS * median_s):
+    if excess_s < least_s:
         return None
     ends_ns, other_ends_ns = own.ends_ns[slow], own.ends_ns[others]
     return _Slow(
