@@ -178,7 +178,7 @@ def test_only_commands_import_click() -> None:
     users = {
         HOUSE.room(module)
         for module, path in HOUSE.modules.items()
-        if re.search(r"^ *(import|from) click", path.read_text(), re.MULTILINE)
+        if re.search(r"^ *(import|from) click\b", path.read_text(), re.MULTILINE)
     }
     assert users == {"commands"}
 

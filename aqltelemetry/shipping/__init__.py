@@ -1,4 +1,4 @@
 """Carries published files to other stores, each file once, in a process or thread of its own.
 
-May import: nothing.
+May import: reading, sinks.
 """

@@ -15,7 +15,13 @@ from aqltelemetry.errors import OptionError
 from aqltelemetry.shipping.destination import Destination
 from aqltelemetry.shipping.target import Target
 
-MODULES: Mapping[str, str] = MappingProxyType({})
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "chdb": "clickhouse",
+        "clickhouse": "clickhouse",
+        "clickhouses": "clickhouse",
+    }
+)
 """The module in `shipping/destinations/` of each scheme."""
 
 

@@ -1,0 +1,177 @@
+"""The tables in ClickHouse, and the statements that fill them and count their files.
+
+Rows are sorted by label, minute and writer, so that all columns but time and value are runs of
+equal values. `day` is that of the file, so that no file is in two partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
+from aqltelemetry.shipping.destination import ShippedFile
+from aqltelemetry.shipping.target import Origin
+from aqltelemetry.sinks import file_names
+
+TABLES = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
+"""The tables; all prefixes of samplers share the table for user-defined values."""
+_TIME = "Timepoint Int64"
+_REST = "Label LowCardinality(String), PID UInt32"
+# Nine decimals are nanoseconds exactly; as integers they take a third less space.
+_MEASUREMENT: Mapping[bool, str] = {
+    True: "Measurement Decimal(18, 9)",
+    False: "Measurement Float64",
+}
+_VALUE: Mapping[bool, str] = {
+    True: "value_ns Int64 CODEC(T64, ZSTD(1)),\n    value Float64 ALIAS value_ns / 1e9",
+    False: "value Float64 CODEC(ZSTD(1))",
+}
+# As `shipping.labels` splits a label, except that a last word is always taken for an outcome.
+# Evaluated once for each label of an INSERT.
+_OUTCOME = "(?: (?:[45]xx|disconnect|failed|ttfb))"
+_REQUEST = rf" \\[{{}}\\](?: (?:websocket|events))?{_OUTCOME}?$"
+_METHOD = r"[^\\[\\] ]+"
+_LABEL_PARTS = rf"""method LowCardinality(String)
+        DEFAULT extract(label, '^\\S.*{_REQUEST.format(f"({_METHOD})")}'),
+    route LowCardinality(String) DEFAULT if(method = '',
+        replaceRegexpOne(label, '{_OUTCOME}$', ''),
+        extract(label, '^(\\S.*){_REQUEST.format(_METHOD)}')),
+    status LowCardinality(String) DEFAULT extract(label, ' ([45]xx|disconnect|failed|ttfb)$'),
+    kind LowCardinality(String) DEFAULT multiIf(
+        method = '', 'block',
+        match(label, '\\] websocket{_OUTCOME}?$'), 'websocket',
+        match(label, '\\] events{_OUTCOME}?$'), 'events',
+        'request'),
+    """
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+
+class FileKey(NamedTuple):
+    """What identifies a file within a table."""
+
+    prefix: str
+    writer: str
+    segment: int
+    part: int
+
+
+def table_of(prefix: str) -> str:
+    """Return the table for the rows of a file prefix."""
+    return prefix if prefix in TABLES else CUSTOM
+
+
+def key(name: str) -> FileKey:
+    """Return what identifies a file, from the name under which it was published."""
+    found = file_names.parse(name)
+    if found is None:
+        raise ValueError(name)
+    return FileKey(found.prefix, found.writer, found.first, found.part)
+
+
+def columns(table: str) -> list[str]:
+    """Return the columns that an INSERT fills, in its order."""
+    value = "value_ns" if table == DURATION else "value"
+    return [
+        *("at_ns", value, "label", "pid", "prefix", "writer", "segment", "part", "day"),
+        *("host", "service", "instance"),
+    ]
+
+
+def definition(table: str, retention_days: int | None) -> str:
+    """Return the statement that creates a table unless it exists."""
+    ttl = "" if retention_days is None else f"\nTTL day + INTERVAL {retention_days} DAY"
+    return f"""CREATE TABLE IF NOT EXISTS {table} (
+    at_ns Int64 CODEC(Delta, ZSTD(1)),
+    {_VALUE[table == DURATION]},
+    label LowCardinality(String),
+    {_LABEL_PARTS if table == DURATION else ""}pid UInt32,
+    writer LowCardinality(String),
+    host LowCardinality(String),
+    service LowCardinality(String),
+    instance LowCardinality(String),
+    prefix LowCardinality(String),
+    segment UInt32,
+    part UInt16,
+    day Date,
+    at DateTime64(9, 'UTC') ALIAS fromUnixTimestamp64Nano(at_ns, 'UTC'),
+    INDEX at_range at_ns TYPE minmax GRANULARITY 1,
+    PROJECTION files (
+        SELECT prefix, writer, segment, part, count() GROUP BY prefix, writer, segment, part
+    )
+) ENGINE = MergeTree
+PARTITION BY day
+ORDER BY (label, intDiv(at_ns, 60000000000), writer, at_ns){ttl}
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1"""
+
+
+def count_of(table: str, keys: Iterable[FileKey]) -> str:
+    """Return the query that counts the rows of those of some files that are in a table."""
+    wanted = ", ".join(
+        f"({_text(each.prefix)}, {_text(each.writer)}, {each.segment}, {each.part})"
+        for each in keys
+    )
+    return (
+        f"SELECT prefix, writer, segment, part, count() FROM {table} "
+        f"WHERE (prefix, writer, segment, part) IN ({wanted}) "
+        "GROUP BY prefix, writer, segment, part"
+    )
+
+
+def of_files(files: Mapping[str, ShippedFile], *, is_nanoseconds: bool) -> str:
+    """Return the source of rows that are in open files, by the numbers of their descriptors."""
+    by_compression: dict[str, list[str]] = {}
+    for number, file in files.items():
+        suffix = next((each for each in _COMPRESSIONS if file.path.endswith(each)), "")
+        by_compression.setdefault(_COMPRESSIONS.get(suffix, "none"), []).append(number)
+    structure = _text(f"{_TIME}, {_MEASUREMENT[is_nanoseconds]}, {_REST}")
+    parts = (
+        "SELECT *, _file AS file FROM file("
+        f"'/proc/self/fd/{{{','.join(numbers)}}}', 'CSVWithNames', {structure}, '{compression}')"
+        for compression, numbers in by_compression.items()
+    )
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def of_body(*, is_nanoseconds: bool) -> str:
+    """Return the source of rows that are sent, with the number of the file at their end."""
+    structure = f"{_TIME}, {_MEASUREMENT[is_nanoseconds]}, {_REST}, file LowCardinality(String)"
+    return f"input({_text(structure)})"
+
+
+def insertion(table: str, files: Mapping[str, ShippedFile], origin: Origin, source: str) -> str:
+    """Return the statement that inserts the rows of a source.
+
+    `files` are by the texts in the column `file` of the source.
+    """
+    known = {number: file_names.parse(file.name) for number, file in files.items()}
+    found = {number: each for number, each in known.items() if each is not None}
+
+    def by_file(values: Iterable[str], otherwise: str) -> str:
+        numbers = ", ".join(map(_text, found))
+        return f"transform(file, [{numbers}], [{', '.join(values)}], {otherwise})"
+
+    days = (datetime.fromtimestamp(each.from_ns // 10**9, UTC).date() for each in found.values())
+    selected = [
+        "Timepoint",
+        "toInt64(Measurement * 1000000000)" if table == DURATION else "Measurement",
+        "Label",
+        "PID",
+        by_file((_text(each.prefix) for each in found.values()), "''"),
+        by_file((_text(each.writer) for each in found.values()), "''"),
+        by_file((str(each.first) for each in found.values()), "0"),
+        by_file((str(each.part) for each in found.values()), "0"),
+        f"toDate({by_file((_text(str(day)) for day in days), _text('1970-01-01'))})",
+        *map(_text, (origin.host, origin.service, origin.instance)),
+    ]
+    return (
+        f"INSERT INTO {table} ({', '.join(columns(table))}) "
+        f"SELECT {', '.join(selected)} FROM {source}"
+    )
+
+
+def _text(value: str) -> str:
+    """Return a text as a literal."""
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqltelemetry.errors import DestinationError
+from aqltelemetry.shipping.destination import Receipt, ShippedFile, Unavailable
+from aqltelemetry.shipping.destinations.clickhouse import ClickHouse, destination
+from aqltelemetry.shipping.target import Origin, Target
+from clickhouse_server import ClickHouseServer, clickhouse_server
+from shipments import START_NS, Row, publish, rows_of, shipment
+
+pytestmark = pytest.mark.system
+_SERVER = os.environ.get("AQLTELEMETRY_TEST_CLICKHOUSE")
+_ROWS = "SELECT at_ns, value, label, toInt64(pid), writer FROM {} ORDER BY ALL"
+_NS_PER_DAY = 86_400 * 10**9
+_ORIGIN = Origin("h", "it's", "\\1")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ClickHouseServer]:
+    with clickhouse_server(tmp_path / "engine") as running:
+        yield running
+
+
+@pytest.fixture(params=["HTTP", "in process"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClickHouse]:
+    """Connect to the engine behind HTTP, or in process."""
+    url = f"chdb://{tmp_path}/engine"
+    if request.param == "HTTP":
+        url = request.getfixturevalue("server").url
+    made = destination(Target(url, _ORIGIN))
+    asyncio.run(made.open())
+    yield made
+    asyncio.run(made.close())
+
+
+def _query(store: ClickHouse, text: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in store._client.query(text).result_rows]
+
+
+def test_every_row_arrives_with_its_value_its_label_and_its_origin(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    files = [publish(tmp_path, number) for number in range(3)]
+    receipt = asyncio.run(store.ship(shipment(files)))
+    assert (receipt.rows, receipt.refused) == (300, {})
+    assert _query(store, _ROWS.format("duration")) == rows_of(files)
+    origins = "SELECT DISTINCT host, service, instance, prefix, toString(day) FROM duration"
+    assert _query(store, origins) == [("h", "it's", "\\1", "duration", "2026-11-24")]
+    exact = "SELECT count() FROM duration WHERE toUnixTimestamp64Nano(at) = at_ns"
+    assert _query(store, exact) == [(300,)]
+
+
+def test_prefixes_have_tables_and_those_of_samplers_share_one(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    rows: list[Row] = [(START_NS, text, "x", 1) for text in ("nan", "inf", "-inf", "5e-324", "7")]
+    for prefix in ("runtime", "custom", "account", "pool"):
+        files = [publish(tmp_path, 0, rows, prefix=prefix)]
+        assert asyncio.run(store.ship(shipment(files, prefix))).rows == 5
+        assert asyncio.run(store.shipped([files[0].name])) == {files[0].name}
+    values = "SELECT toString(value) FROM {} ORDER BY ALL"
+    for table in ("runtime", "account"):
+        assert _query(store, values.format(table)) == sorted((row[1],) for row in rows)
+    counts = "SELECT prefix, count() FROM custom GROUP BY prefix ORDER BY prefix"
+    assert _query(store, counts) == [("custom", 5), ("pool", 5)]
+
+
+def test_a_shipment_that_is_sent_again_changes_nothing(store: ClickHouse, tmp_path: Path) -> None:
+    sent = shipment([publish(tmp_path, number) for number in range(2)])
+    receipts = [asyncio.run(store.ship(sent)) for _ in range(3)]
+    assert [receipt.rows for receipt in receipts] == [200] * 3
+    assert _query(store, "SELECT count() FROM duration") == [(200,)]
+
+
+def test_files_that_arrived_are_known_by_name(store: ClickHouse, tmp_path: Path) -> None:
+    files = [publish(tmp_path, number) for number in range(3)]
+    asyncio.run(store.ship(shipment(files[:2])))
+    names = [file.name for file in files]
+    assert asyncio.run(store.shipped([*names, "another.csv"])) == set(names[:2])
+
+
+def test_a_shipment_over_midnight_is_complete_or_not_there_file_by_file(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    midnight_ns = START_NS // _NS_PER_DAY * _NS_PER_DAY
+    files = [publish(tmp_path, at, start_ns=midnight_ns - 2 * 10**9) for at in range(4)]
+    half = replace(shipment(files), files=files[:2])
+    asyncio.run(store.ship(half))
+    assert asyncio.run(store.ship(shipment(files))).rows == 400
+    assert _query(store, _ROWS.format("duration")) == rows_of(files)
+    assert len(_query(store, "SELECT DISTINCT day FROM duration")) == 2
+
+
+def test_a_file_that_can_not_be_read_is_refused_and_the_others_arrive(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    files = [publish(tmp_path, number) for number in range(4)]
+    Path(files[1].path).write_text("Timepoint,Measurement,Label,PID\n1,x,y,z\n")
+    Path(files[2].path).write_text("a,b\n1,2\n")
+    other = ShippedFile("another.csv", files[0].path)
+    receipt = asyncio.run(store.ship(shipment([*files, other])))
+    assert receipt.rows == 200
+    assert set(receipt.refused) == {files[1].name, files[2].name, other.name}
+    assert all("INSERT" not in reason for reason in receipt.refused.values())
+    assert _query(store, _ROWS.format("duration")) == rows_of([files[0], files[3]])
+
+
+def test_compressed_files_are_shipped_with_others(store: ClickHouse, tmp_path: Path) -> None:
+    files = [publish(tmp_path, number) for number in range(3)]
+    packed = Path(f"{files[1].path}.gz")
+    packed.write_bytes(gzip.compress(Path(files[1].path).read_bytes()))
+    sent = [files[0], files[1]._replace(path=str(packed)), files[2]]
+    assert asyncio.run(store.ship(shipment(sent))).rows == 300
+    assert _query(store, _ROWS.format("duration")) == rows_of(files)
+
+
+def test_labels_are_split_into_route_method_status_and_kind(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    expected = [
+        ("/a/{id} [GET]", "/a/{id}", "GET", "", "request"),
+        ("/a/{id} [GET] 5xx", "/a/{id}", "GET", "5xx", "request"),
+        ("/a/{id} [GET] ttfb", "/a/{id}", "GET", "ttfb", "request"),
+        ("/ws [GET] websocket", "/ws", "GET", "", "websocket"),
+        ("/ws [GET] websocket 4xx", "/ws", "GET", "4xx", "websocket"),
+        ("/e [GET] events disconnect", "/e", "GET", "disconnect", "events"),
+        ("db query", "db query", "", "", "block"),
+        ("db query failed", "db query", "", "failed", "block"),
+        ("a [b] c", "a [b] c", "", "", "block"),
+        ("[GET]", "[GET]", "", "", "block"),
+    ]
+    rows: list[Row] = [(START_NS, "0.1", label, 1) for label, *_ in expected]
+    asyncio.run(store.ship(shipment([publish(tmp_path, 0, rows)])))
+    found = _query(store, "SELECT label, route, method, status, kind FROM duration")
+    assert sorted(found) == sorted(expected)
+
+
+def test_an_insert_is_one_part_of_a_day_however_many_rows_it_has(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    """The engine cuts larger ones into blocks of a million rows, each a part, by default."""
+    files = [publish(tmp_path, number) for number in range(2)]
+    text = Path(files[1].path).read_bytes()
+    head, _, row = text.partition(b"\n")
+    Path(files[1].path).write_bytes(head + b"\n" + row.splitlines(keepends=True)[0] * 1_200_000)
+    assert asyncio.run(store.ship(shipment(files))).rows == 1_200_100
+    parts = "SELECT rows, level FROM system.parts WHERE active AND table = 'duration'"
+    assert _query(store, parts) == [(1_200_100, 0)]
+
+
+def test_rows_older_than_the_retention_are_removed_by_the_engine(tmp_path: Path) -> None:
+    async def main() -> list[tuple[Any, ...]]:
+        made = destination(Target(f"chdb://{tmp_path}/engine", retention_days=30))
+        await made.open()
+        age_ns = 400 * _NS_PER_DAY
+        files = [publish(tmp_path, 0, start_ns=START_NS - age_ns), publish(tmp_path, 1)]
+        await made.ship(shipment(files))
+        made._client.command("OPTIMIZE TABLE duration FINAL")
+        found = _query(made, _ROWS.format("duration"))
+        await made.close()
+        assert found == rows_of(files[1:])
+        return found
+
+    assert len(asyncio.run(main())) == 100
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_a_connection_that_is_lost_leaves_rows_once(
+    server: ClickHouseServer, tmp_path: Path, fault: str
+) -> None:
+    made = destination(Target(server.url))
+    sent = shipment([publish(tmp_path, 0)])
+
+    async def main() -> list[tuple[Any, ...]]:
+        await made.open()
+        server.faults = [fault] * 3
+        with pytest.raises(Unavailable):
+            await made.ship(sent)
+        server.faults = []
+        assert (await made.ship(sent)).rows == 100
+        found = _query(made, "SELECT count() FROM duration")
+        await made.close()
+        return found
+
+    assert asyncio.run(main()) == [(100,)]
+
+
+def test_the_token_removes_a_repetition_that_the_tables_do_not_show_yet(
+    store: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the first INSERT still ran when the second began."""
+    sent = shipment([publish(tmp_path, 0)])
+    asyncio.run(store.ship(sent))
+    with monkeypatch.context() as patch:
+        patch.setattr(ClickHouse, "_rows_of", lambda *_: {})
+        asyncio.run(store.ship(sent))
+    assert _query(store, "SELECT count() FROM duration") == [(100,)]
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_its_error_has_no_secret() -> None:
+    made = destination(Target("clickhouse://user:secret@127.0.0.1:1/db"))
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(made.open())
+    assert "secret" not in str(caught.value)
+
+
+def test_a_table_of_other_columns_is_an_error(server: ClickHouseServer) -> None:
+    server.run(b"CREATE TABLE duration (x Int8) ENGINE = Memory", {})
+    made = destination(Target(server.url))
+    with pytest.raises(DestinationError, match="without the columns at_ns, day"):
+        asyncio.run(made.open())
+    asyncio.run(made.close())
+
+
+@pytest.mark.skipif(_SERVER is None, reason="needs a server: AQLTELEMETRY_TEST_CLICKHOUSE=URL")
+def test_a_real_server_takes_a_shipment_once(tmp_path: Path) -> None:
+    made = destination(Target(_SERVER or ""))
+
+    async def main(repeat: Callable[[], Awaitable[Receipt]]) -> None:
+        await made.open()
+        assert [(await repeat()).rows for _ in range(2)] == [300, 300]
+        await made.close()
+
+    sent = shipment([publish(tmp_path, number) for number in range(3)])
+    asyncio.run(main(lambda: made.ship(sent)))
