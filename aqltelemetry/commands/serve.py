@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from aqltelemetry.commands.options import missing_extra, takes_directories, takes_journal_dir
-from aqltelemetry.errors import MomentError, TelemetryError
+from aqltelemetry.errors import MomentError, OptionError, TelemetryError
 from aqltelemetry.reading.moments import moment_ns
 
 if TYPE_CHECKING:
@@ -53,6 +53,18 @@ _NICENESS = 10
 @click.option("--since", metavar="TIME", help="Include observations of this time or later.")
 @click.option("--until", metavar="TIME", help="Include observations before this time.")
 @takes_journal_dir
+@click.option(
+    "--metrics",
+    "has_metrics",
+    is_flag=True,
+    help="Answer the scrapes of Prometheus at /metrics, under the same conditions as the page.",
+)
+@click.option(
+    "--metrics-buckets",
+    "buckets",
+    metavar="SECONDS,...",
+    help="Upper bounds of the buckets of durations.  [default: 0.001,0.0025,0.005,0.01,...,10]",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser of this machine.")
 def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
     """Show recordings live in a browser.
@@ -60,6 +72,9 @@ def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
     The page is that of `report --html`, and follows the recording while it goes on.
     Ctrl-C ends it. Recorded processes are not touched: the files and the journal
     are only read, and only while somebody looks.
+
+    With --metrics, Prometheus gets at /metrics what is recorded from now on. It needs
+    aqltelemetry[prometheus].
 
     On an address that other machines can reach, a token is needed to see the page.
     It is part of the URL that is printed. The connection is not encrypted: use a
@@ -99,10 +114,13 @@ def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
         if choice.opens:
             webbrowser.open(url)
 
+    extend = None
+    if choice.has_metrics:
+        extend = _metrics([*map(str, directories)], choice)
     # What is recorded on this machine goes first.
     os.nice(_NICENESS)
     try:
-        server.serve(load, title, address, ready)
+        server.serve(load, title, address, ready, extend)
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -117,7 +135,29 @@ class _Choice(NamedTuple):
     since: str | None
     until: str | None
     journal_dir: str | None
+    has_metrics: bool
+    buckets: str | None
     opens: bool
+
+
+def _metrics(directories: Sequence[str], choice: _Choice) -> Callable[[Any], None]:
+    """Return a function that adds the route of the metrics to the application."""
+    try:
+        from aqltelemetry.shipping.metrics import buckets  # noqa: PLC0415 - slow to import
+        from aqltelemetry.views.metrics import routes  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise missing_extra("prometheus", exc) from exc
+    bounds = buckets.DEFAULT_BOUNDS
+    if choice.buckets is not None:
+        try:
+            bounds = buckets.parse_bounds("--metrics-buckets", choice.buckets)
+        except OptionError as exc:
+            raise click.UsageError(str(exc)) from exc
+
+    def extend(application: Any) -> None:
+        routes.add_metrics(application, directories, choice.journal_dir, bounds)
+
+    return extend
 
 
 def _moment(option: str, text: str | None) -> int | None:

@@ -16,19 +16,20 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aqltelemetry.errors import ViewsError
+from aqltelemetry.errors import OptionError, ViewsError
 from aqltelemetry.runtime.active import Active
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import start_thread
 
-_MODULE = "aqltelemetry.views.serve.child"
 _IDLE_S = 15.0
+_UNSCRAPED_S = 900.0
 _START_S = 60.0
 _POLL_S = 0.05
 _CHUNK_BYTES = 1 << 16
@@ -47,15 +48,52 @@ class Answer(NamedTuple):
     body: AsyncIterator[bytes]
 
 
+class Program(NamedTuple):
+    """What the process runs: the name of its socket, its module, and further arguments."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def idle_s(self) -> float:
+        """The time in seconds without a request after which it ends."""
+        return _IDLE_S if self.name == PAGE.name else _UNSCRAPED_S
+
+
+PAGE = Program("views", "aqltelemetry.views.serve.child")
+"""Shows the page of the recording."""
+
+
+def metrics(bounds: Sequence[float] | None) -> Program:
+    """Return what answers the scrapes of Prometheus, with buckets of these bounds in seconds.
+
+    Raises OptionError for bounds that are not ascending positive numbers.
+    """
+    text = "" if bounds is None else ",".join(map(repr, bounds))
+    is_ascending = bounds is None or (
+        all(low < high for low, high in pairwise([0.0, *bounds])) and len(bounds) > 0
+    )
+    if not is_ascending:
+        raise OptionError("buckets", bounds, "must be positive numbers in ascending order")
+    return Program("metrics", "aqltelemetry.views.metrics.child", (text,))
+
+
 class ViewsProcess:
     """The process that shows a recording, as a worker of a service sees it.
 
     Args:
         monitoring_dir: The directory that was recorded into; by default that of the monitor which
             runs in this process, or else that of the environment.
+        program: What it runs.
     """
 
-    def __init__(self, monitoring_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        monitoring_dir: str | os.PathLike[str] | None = None,
+        program: Program = PAGE,
+    ) -> None:
+        self._program = program
         # A relative path is that of now.
         self._given = None if monitoring_dir is None else settings(monitoring_dir)
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,37 +101,40 @@ class ViewsProcess:
         self._failure: OSError | None = None
 
     @asynccontextmanager
-    async def get(self, path: str, query: str) -> AsyncIterator[Answer]:
+    async def get(self, path: str, query: str, accept: str = "*/*") -> AsyncIterator[Answer]:
         """Send a GET request, and give the response, whose body is read within the block.
 
         Args:
             path: The decoded path below the page's prefix, with its slash.
             query: The encoded query.
+            accept: The header Accept.
 
         Raises:
             ViewsError: The process can't be started, or does not answer.
         """
         target = f"{quote(path, safe=_SAFE_IN_PATH)}?{quote(query, safe=_SAFE_IN_QUERY)}"
         # Of version 1.0, so that the body is sent as it is, up to the end.
-        request = f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+        accept = accept if accept.isascii() and accept.isprintable() else "*/*"
+        head = f"GET {target} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
+        request = head.encode()
         for is_last in (False, True):
             reader, writer = await self._connect()
             with closing(writer):
                 try:
                     writer.write(request)
-                    head = await reader.readuntil(_HEAD_END)
+                    answer = await reader.readuntil(_HEAD_END)
                 except (OSError, asyncio.IncompleteReadError) as exc:
                     # It may have accepted the connection and then ended.
                     if is_last:
                         raise ViewsError("it does not answer") from exc
                     continue
-                yield _answer(head, reader)
+                yield _answer(answer, reader)
                 return
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the process, which is started if it does not run."""
         chosen = self._chosen()
-        path = _socket(chosen)
+        path = self._socket(chosen)
         until_ns = monotonic_ns() + int(_START_S * NS_PER_S)
         while True:
             try:
@@ -119,6 +160,15 @@ class ViewsProcess:
             return running
         return self._given
 
+    def _socket(self, chosen: Settings) -> str:
+        """Return where the process listens."""
+        where = sys.executable, __file__, chosen.directory, chosen.journal_dir
+        key = repr((*where, *self._program.arguments))
+        digest = hashlib.blake2s(os.fsencode(key), digest_size=8).hexdigest()
+        directory = os.path.join(tempfile.gettempdir(), f"aqltelemetry-{os.geteuid()}")
+        _make_private(directory)
+        return os.path.join(directory, f"{self._program.name}-{digest}")
+
     def _start(self, path: str, chosen: Settings) -> None:
         """Start the process on a thread, unless this worker's runs; raise what went wrong."""
         failure, self._failure = self._failure, None
@@ -130,8 +180,9 @@ class ViewsProcess:
 
     def _run(self, path: str, chosen: Settings) -> None:
         """Start the process and wait for its end."""
-        command = [sys.executable, "-m", _MODULE, path, str(_IDLE_S)]
-        command += [chosen.journal_dir, chosen.directory]
+        program = self._program
+        command = [sys.executable, "-m", program.module, path, str(program.idle_s)]
+        command += [chosen.journal_dir, chosen.directory, *program.arguments]
         try:
             # A process group of its own, since the terminal's Ctrl-C is not for it.
             with subprocess.Popen(  # noqa: S603 - of this Python
@@ -148,15 +199,6 @@ class ViewsProcess:
             self._failure = exc
         finally:
             self._is_starting = False
-
-
-def _socket(chosen: Settings) -> str:
-    """Return where the process listens."""
-    key = repr((sys.executable, __file__, chosen.directory, chosen.journal_dir))
-    digest = hashlib.blake2s(os.fsencode(key), digest_size=8).hexdigest()
-    directory = os.path.join(tempfile.gettempdir(), f"aqltelemetry-{os.geteuid()}")
-    _make_private(directory)
-    return os.path.join(directory, f"views-{digest}")
 
 
 def _environment() -> Mapping[str, str]:

@@ -18,6 +18,8 @@ monotonic_ns = time.perf_counter_ns
 """Read the monotonic clock, in nanoseconds from an arbitrary start."""
 epoch_ns = time.time_ns
 """Read the wall clock, in nanoseconds since the epoch."""
+thread_cpu_ns = time.thread_time_ns
+"""Read the processor time of this thread, in nanoseconds."""
 
 NS_PER_S = 1_000_000_000
 """Nanoseconds per second."""

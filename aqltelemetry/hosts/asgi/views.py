@@ -1,14 +1,14 @@
-"""Shows the page of a recording as a part of an ASGI application."""
+"""Shows the page of a recording, and its metrics, as a part of an ASGI application."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 
 from aqltelemetry.errors import ViewsError
 from aqltelemetry.hosts.asgi.request_record import Receive, Scope, Send
-from aqltelemetry.hosts.views_process import ViewsProcess
+from aqltelemetry.hosts.views_process import ViewsProcess, metrics
 from aqltelemetry.system.async_backend import asyncio_task
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
@@ -57,11 +57,58 @@ class TelemetryViews:
             await self._show(path, query, send)
 
     async def _show(self, path: str, query: str, send: Send) -> None:
-        try:
-            async with self._process.get(path, query) as answer:
-                await _send(send, answer.status, answer.headers, answer.body)
-        except ViewsError as exc:
-            await _send_text(send, HTTPStatus.SERVICE_UNAVAILABLE, str(exc))
+        await _pass_on(self._process, path, query, "*/*", send)
+
+
+class TelemetryMetrics:
+    """An ASGI application that answers the scrapes of Prometheus.
+
+        app = FastAPI()
+        app.add_middleware(TelemetryMiddleware, monitoring_dir="_monitoring")
+        app.mount("/metrics", TelemetryMetrics())
+
+    Each scrape has the metrics of all workers that record into the directory, whichever of them
+    answers. **Everybody who can reach the path sees all labels**: wrap it into the authentication
+    of the service.
+
+    Reading and counting are done by another process of lower priority, which runs while it is
+    scraped; it needs the packages of `aqltelemetry[prometheus]`. The service passes on bytes. The
+    server must run asyncio or uvloop; on trio the answer is 501.
+
+    Parameters:
+        monitoring_dir: The directory to read; by default the one that this process records into.
+        buckets: The upper bounds of the buckets of durations, in seconds; by default 0.001 to 10.
+
+    Raises:
+        OptionError: For wrong buckets, or a wrong directory.
+    """
+
+    def __init__(
+        self,
+        monitoring_dir: str | os.PathLike[str] | None = None,
+        buckets: Sequence[float] | None = None,
+    ) -> None:
+        self._process = ViewsProcess(monitoring_dir, metrics(buckets))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a scrape; any path below that of the mount is the same."""
+        if scope["type"] != "http":
+            await _refuse_other(scope, receive, send)
+        elif scope["method"] != "GET":
+            await _send_text(send, HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered")
+        elif asyncio_task() is None:
+            await _send_text(send, HTTPStatus.NOT_IMPLEMENTED, "this needs asyncio or uvloop")
+        else:
+            accept = dict(scope["headers"]).get(b"accept", b"*/*").decode("latin-1")
+            await _pass_on(self._process, "/metrics", "", accept, send)
+
+
+async def _pass_on(process: ViewsProcess, path: str, query: str, accept: str, send: Send) -> None:
+    try:
+        async with process.get(path, query, accept) as answer:
+            await _send(send, answer.status, answer.headers, answer.body)
+    except ViewsError as exc:
+        await _send_text(send, HTTPStatus.SERVICE_UNAVAILABLE, str(exc))
 
 
 async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:

@@ -41,7 +41,11 @@ class Address(NamedTuple):
 
 
 def serve(
-    load: Callable[[], TelemetryDB], title: str, address: Address, ready: Callable[[str], None]
+    load: Callable[[], TelemetryDB],
+    title: str,
+    address: Address,
+    ready: Callable[[str], None],
+    extend: Callable[[web.Application], object] | None = None,
 ) -> None:
     """Serve a recording until SIGINT or SIGTERM.
 
@@ -50,15 +54,20 @@ def serve(
         title: The title of the page until its data are there.
         address: Where to listen.
         ready: Called with the URL once the server listens.
+        extend: Called with the application before it starts, to add routes.
 
     Raises:
         ListenError: The address can't be used.
     """
-    asyncio.run(_serve(load, title, address, ready))
+    asyncio.run(_serve(load, title, address, ready, extend))
 
 
 async def _serve(
-    load: Callable[[], TelemetryDB], title: str, address: Address, ready: Callable[[str], None]
+    load: Callable[[], TelemetryDB],
+    title: str,
+    address: Address,
+    ready: Callable[[str], None],
+    extend: Callable[[web.Application], object] | None,
 ) -> None:
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -67,8 +76,11 @@ async def _serve(
     listening = _listen(address.host, address.port)
     port = listening.getsockname()[1]
     access = Access.to_port(address.token, address.host, address.names, port)
+    application = Views(Recording(load), access, title).application
+    if extend is not None:
+        extend(application)
     runner = web.AppRunner(
-        Views(Recording(load), access, title).application,
+        application,
         access_log=None,
         handle_signals=False,
         shutdown_timeout=_SHUTDOWN_S,

@@ -1,0 +1,1 @@
+"""The metrics that monitoring systems get: their names, types, labels and buckets."""

@@ -1,0 +1,86 @@
+"""The metrics of durations: of requests by route, and of blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from aqltelemetry.observation import FAILED, FIRST_BYTE
+from aqltelemetry.reading.outcomes import split, total_of
+from aqltelemetry.shipping.metrics.metric import Metric, MetricSeries, MetricType
+
+_ROUTE_LABELS = ("route", "method")
+REQUEST_DURATION = Metric(
+    "aqltelemetry_request_duration_seconds",
+    MetricType.HISTOGRAM,
+    "Time from the head of a request to the last byte of its response, of all requests.",
+    _ROUTE_LABELS,
+)
+REQUEST_ERRORS = Metric(
+    "aqltelemetry_request_errors_total",
+    MetricType.COUNTER,
+    "Requests that ended with a status of 4xx or 5xx, or whose client disconnected early.",
+    (*_ROUTE_LABELS, "status"),
+)
+FIRST_BYTE_TIME = Metric(
+    "aqltelemetry_request_first_byte_seconds",
+    MetricType.HISTOGRAM,
+    "Time from the head of a request to the begin of its response.",
+    _ROUTE_LABELS,
+)
+BLOCK_DURATION = Metric(
+    "aqltelemetry_block_duration_seconds",
+    MetricType.HISTOGRAM,
+    "Duration of a block or function, however it ended.",
+    ("block",),
+)
+BLOCK_FAILURES = Metric(
+    "aqltelemetry_block_failures_total",
+    MetricType.COUNTER,
+    "Blocks and functions that an exception ended.",
+    ("block",),
+)
+DURATION_METRICS = (
+    REQUEST_DURATION,
+    REQUEST_ERRORS,
+    FIRST_BYTE_TIME,
+    BLOCK_DURATION,
+    BLOCK_FAILURES,
+)
+"""All metrics of durations."""
+_UNMATCHED = "unmatched"
+# `/ws [GET] websocket` and `/events [GET] events` are routes of their own.
+_REQUEST = re.compile(
+    r"(?P<route>.*) \[(?P<method>[A-Z]+)\](?P<kind> websocket| events)?", re.DOTALL
+)
+
+
+def duration_series(label: str, known_labels: Collection[str]) -> MetricSeries:
+    """Return the time series that counts the observations of a label of durations.
+
+    Args:
+        label: The label.
+        known_labels: All labels of durations, which show whether it is a part of another one.
+
+    Example:
+        >>> duration_series("/a [GET] 5xx", {"/a [GET]", "/a [GET] 5xx"}).values
+        ('/a', 'GET', '5xx')
+    """
+    base, outcome = split(label, known_labels)
+    if outcome == FAILED:
+        return MetricSeries(BLOCK_FAILURES, (base,))
+    total = total_of(base, known_labels)
+    request = _request(base.removesuffix(f" {FIRST_BYTE}") if total else base)
+    if request is None:
+        return MetricSeries(BLOCK_DURATION, (label,))
+    if outcome is not None:
+        return MetricSeries(REQUEST_ERRORS, (*request, outcome))
+    return MetricSeries(FIRST_BYTE_TIME if total else REQUEST_DURATION, request)
+
+
+def _request(label: str) -> tuple[str, str] | None:
+    """Return the route and the method of a request; None for the label of a block."""
+    if label == _UNMATCHED:
+        return label, ""
+    match = _REQUEST.fullmatch(label)
+    return None if match is None else (match["route"] + (match["kind"] or ""), match["method"])

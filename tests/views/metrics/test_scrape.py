@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS
+from aqltelemetry.views.metrics.scrape import Scrapes
+from published import Row, publish
+
+_REQUESTS = "aqltelemetry_request_duration_seconds_count"
+_ERRORS = "aqltelemetry_request_errors_total"
+Samples = dict[tuple[str, ...], float]
+Scrape = Callable[[], Samples]
+
+
+def samples(text: str) -> Samples:
+    """Return the samples of a response by their name and the values of their labels, but `le`."""
+    return {
+        (each.name, *(value for name, value in sorted(each.labels.items()) if name != "le")): (
+            each.value
+        )
+        for family in text_string_to_metric_families(text)
+        for each in family.samples
+    }
+
+
+@pytest.fixture
+def scrapes(directory: Path) -> Iterator[Scrapes]:
+    directory.mkdir()
+    found = Scrapes([str(directory)])
+    found.scrape("").result(60)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def scrape(scrapes: Scrapes) -> Scrape:
+    return lambda: samples(scrapes.scrape("").result(60).body.decode())
+
+
+async def _requests(number: int, label: str = "/a [GET]") -> None:
+    for _ in range(number):
+        async with time_block(label):
+            pass
+
+
+async def test_a_scrape_has_what_is_not_published_yet(directory: Path, scrape: Scrape) -> None:
+    async with Monitor(directory):
+        await _requests(7)
+        await _requests(2, "/a [GET] 5xx")
+        record("length", 3)
+        found = scrape()
+        assert found[_REQUESTS, "GET", "/a"] == 7
+        assert found[_ERRORS, "GET", "/a", "5xx"] == 2
+        assert found[("aqltelemetry_workers",)] == 1
+        (value,) = (found[key] for key in found if key[0] == "aqltelemetry_worker_value")
+        assert value == 3
+        await _requests(1)
+        assert scrape()[_REQUESTS, "GET", "/a"] == 8
+
+
+async def test_totals_grow_over_restarts_and_over_the_removal_of_files(
+    directory: Path, scrape: Scrape
+) -> None:
+    for restart in range(1, 4):
+        async with Monitor(directory):
+            await _requests(10)
+            await _requests(1, "/a [GET] 4xx")
+            assert scrape()[_REQUESTS, "GET", "/a"] == 10 * restart
+        found = scrape()
+        assert found[_REQUESTS, "GET", "/a"] == 10 * restart
+        assert found[_ERRORS, "GET", "/a", "4xx"] == restart
+        assert found["aqltelemetry_worker_starts_total",] == restart
+        assert found["aqltelemetry_worker_ends_total", "stopped"] == restart
+        assert found["aqltelemetry_workers",] == 0
+        for path in directory.glob("*.csv"):
+            path.unlink()
+    assert scrape()[_REQUESTS, "GET", "/a"] == 30
+    assert scrape()["aqltelemetry_cpu_seconds_total", "user"] > 0
+
+
+async def test_what_was_recorded_before_is_not_counted(directory: Path) -> None:
+    async with Monitor(directory) as monitor:
+        await _requests(5)
+        await monitor.flush()
+        await _requests(5)
+        scrapes = Scrapes([str(directory)])
+        try:
+            found = samples(scrapes.scrape("").result(60).body.decode())
+            assert (_REQUESTS, "GET", "/a") not in found
+            assert found["aqltelemetry_worker_starts_total",] == 0
+            await _requests(2)
+            found = samples(scrapes.scrape("").result(60).body.decode())
+            assert found[_REQUESTS, "GET", "/a"] == 2
+        finally:
+            scrapes.close()
+
+
+def test_a_scrape_ends_after_its_budget_and_the_next_one_continues(directory: Path) -> None:
+    directory.mkdir()
+    ticks = iter(range(1_000_000))
+    now_ns = 1_700_000_000_000_000_000
+    scrapes = Scrapes(
+        [str(directory)], budget_s=3e-9, clock_ns=lambda: next(ticks), now_ns=lambda: now_ns
+    )
+    try:
+        assert (
+            samples(scrapes.scrape("").result(60).body.decode())[("aqltelemetry_exporter_behind",)]
+            == 0
+        )
+        for writer in range(10):
+            publish(directory, [Row(now_ns + 1, 0.1, "/a [GET]", (writer, f"{writer:016x}"))])
+        counts = []
+        for _ in range(10):
+            found = samples(scrapes.scrape("").result(60).body.decode())
+            counts.append(found[_REQUESTS, "GET", "/a"])
+            if not found[("aqltelemetry_exporter_behind",)]:
+                break
+        assert counts == sorted(counts)
+        assert len(counts) > 2
+        assert counts[-1] == 10
+    finally:
+        scrapes.close()
+
+
+def test_a_directory_that_is_gone_fails_the_scrape_only(directory: Path, scrapes: Scrapes) -> None:
+    directory.rmdir()
+    with pytest.raises(OSError, match="No such file"):
+        scrapes.scrape("").result(60)
+    directory.mkdir()
+    assert b"aqltelemetry_workers 0.0" in scrapes.scrape("").result(60).body
+
+
+def test_the_format_is_the_one_that_was_asked_for(scrapes: Scrapes) -> None:
+    plain = scrapes.scrape("").result(60)
+    assert plain.content_type.startswith("text/plain")
+    accept = "application/openmetrics-text;version=1.0.0"
+    made = scrapes.scrape(accept).result(60)
+    assert made.content_type.startswith("application/openmetrics-text")
+    assert made.body.endswith(b"# EOF\n")
+
+
+async def test_each_bucket_has_the_observations_up_to_its_bound(
+    directory: Path, scrapes: Scrapes
+) -> None:
+    now_ns = 9_000_000_000_000_000_000
+    values = [0.0005, 0.001, 0.02, 99.0]
+    publish(directory, [Row(now_ns, value, "job", (1, "a" * 16)) for value in values])
+    text = scrapes.scrape("").result(60).body.decode()
+    (family,) = (
+        each
+        for each in text_string_to_metric_families(text)
+        if each.name == "aqltelemetry_block_duration_seconds"
+    )
+    counts = {
+        float(each.labels["le"]): each.value for each in family.samples if "le" in each.labels
+    }
+    assert counts == {bound: sum(value <= bound for value in values) for bound in DEFAULT_BOUNDS}
