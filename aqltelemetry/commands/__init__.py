@@ -1,4 +1,4 @@
 """The command `aqltelemetry`: one module for each of its commands.
 
-May import: views, audit, reading, runtime, sinks, journal, system, demo, autostart.
+May import: views, shipping, audit, reading, runtime, sinks, journal, system, demo, autostart.
 """

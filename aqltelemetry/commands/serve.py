@@ -114,9 +114,7 @@ def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
         if choice.opens:
             webbrowser.open(url)
 
-    extend = None
-    if choice.has_metrics:
-        extend = _metrics([*map(str, directories)], choice)
+    extend = _metrics([*map(str, directories)], choice) if choice.has_metrics else None
     # What is recorded on this machine goes first.
     os.nice(_NICENESS)
     try:

@@ -35,6 +35,7 @@ _RECORDED = {
     "docs/guides/gunicorn.md": _REQUESTS,
     "docs/guides/html-report.md": None,
     "docs/guides/plot.md": None,
+    "docs/guides/prometheus.md": _REQUESTS,
     "docs/guides/reading.md": None,
     "docs/guides/report.md": None,
     "docs/guides/run.md": _REQUESTS,
