@@ -178,6 +178,30 @@ class DestinationError(TelemetryError, RuntimeError):
         self.destination = destination
 
 
+class LedgerError(TelemetryError, OSError):
+    """Raised when the ledger of what was shipped can't be used.
+
+    Attributes:
+        path: The file of the ledger, or of its lock.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the ledger {path} can't be used: {reason}")
+        self.path = path
+
+
+class LedgerBusyError(TelemetryError, RuntimeError):
+    """Raised when another process ships to the same destination with the same ledger.
+
+    Attributes:
+        path: The file of the lock.
+    """
+
+    def __init__(self, path: str, destination: str) -> None:
+        super().__init__(f"another process ships to {destination} already; it has locked {path}")
+        self.path = path
+
+
 class ViewsError(TelemetryError, RuntimeError):
     """Raised when the process that shows a recording within a service can't be reached."""
 

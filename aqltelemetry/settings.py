@@ -50,6 +50,7 @@ _OTHER_VARIABLES = frozenset(
         "TOKEN",
         "BENCH_RESULTS",
         "PLOT",
+        "SHIP_TO",
     )
 )
 # Each segment keeps one clock anchor a second, and has room for 117.

@@ -21,8 +21,9 @@ from aqltelemetry.system import extensions
 from aqltelemetry.system.threads import WorkerThread
 from browser import chromium
 from fakes import FakeClock, memory_segments, recording
+from postgres import postgres
 
-__all__ = ("chromium",)  # a fixture too
+__all__ = ("chromium", "postgres")  # fixtures too
 Rows = list[dict[str, str]]
 _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

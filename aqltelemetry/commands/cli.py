@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",
+    "ship": "shipping.ship",
     "off": "switch",
     "on": "switch",
     "profile": "profile",

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from aqltelemetry.observation import (
     FAILED,
@@ -21,6 +18,10 @@ from aqltelemetry.observation import (
     REQUEST_OUTCOMES,
     failed_label,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # A label that is shortened is cut at a character, so that it has at most a few bytes less.
 _SHORTEST_CHANGE = len(FAILED) + 1 + 4
@@ -101,6 +102,8 @@ class Roles(NamedTuple):
 
 def roles(labels: Sequence[str]) -> Roles:
     """Return the role of each label of the durations."""
+    import numpy as np  # noqa: PLC0415 - an extra, which splitting a label does not need
+
     number = {label: code for code, label in enumerate(labels)}
     found = [split(label, number) for label in labels]
     totals = [total_of(label, number) for label in labels]

@@ -1,4 +1,4 @@
-"""Carries published files to other stores, each file once, in a process or thread of its own.
+"""Carries published files to other stores, each file once, in a process of its own.
 
-May import: reading, sinks.
+May import: reading, sinks, system.
 """

@@ -20,6 +20,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "chdb": "clickhouse",
         "clickhouse": "clickhouse",
         "clickhouses": "clickhouse",
+        "postgresql": "postgresql",
+        "postgres": "postgresql",
     }
 )
 """The module in `shipping/destinations/` of each scheme."""

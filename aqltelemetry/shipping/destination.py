@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class ShippedFile(NamedTuple):
@@ -61,6 +61,10 @@ class Unavailable(Exception):  # noqa: N818 - a state, which is not an error of 
     """Raised by a destination that can't be reached now; the shipment is sent again later."""
 
 
+class FileGone(Exception):  # noqa: N818 - as above
+    """Raised if a file of a shipment has been removed; nothing of the shipment has arrived."""
+
+
 class Destination(Protocol):
     """A store that published files are shipped to; used by one task at a time."""
 
@@ -90,13 +94,33 @@ class Destination(Protocol):
     async def ship(self, shipment: Shipment) -> Receipt:
         """Store a shipment.
 
-        Storing the same shipment again changes nothing, as far as the store allows that.
+        Storing the same shipment again changes nothing, as far as the store allows that. The
+        task may be cancelled, if the shipper has to end.
 
         Raises:
             Unavailable: The connection failed. Whether the shipment arrived may be unknown.
+            FileGone: A file was removed meanwhile; nothing is stored.
+            DestinationError: The store can't be used as it is.
         """
         ...
 
     async def close(self) -> None:
         """Disconnect; raises nothing."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A destination that can compare what it has with the files."""
+
+    async def check(self, rows: Mapping[str, int]) -> Sequence[str]:
+        """Return the differences between the store and the files, in words.
+
+        Args:
+            rows: The number of rows of each file that is here, by its name. All of them have been
+                shipped, as far as the local ledger knows.
+
+        Raises:
+            Unavailable: The store can't be reached now.
+        """
         ...

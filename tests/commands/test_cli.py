@@ -39,7 +39,9 @@ def test_every_command_has_a_help_text(arguments: tuple[str, ...]) -> None:
 def test_each_command_is_one_entry_of_a_mapping_that_names_its_module() -> None:
     listed = _run("--help").output.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ")] == [*COMMANDS]
-    modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    folder = Path(cli.__file__).parent
+    paths = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
+    modules = {".".join(path.parts) for path in paths}
     assert set(COMMANDS.values()) <= modules
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +14,7 @@ import pytest
 from aqltelemetry import Monitor, TelemetryDB, time_block
 from aqltelemetry.system.clock import epoch_ns
 from pages import ROOT, Page
+from postgres import Server
 from published import PROCESSES, Row, publish
 
 pytestmark = pytest.mark.system
@@ -31,34 +27,9 @@ def _blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def server(debian_package: Callable[[str, str], Path]) -> Iterator[dict[str, str]]:
-    """Start a PostgreSQL server on a socket; give the environment that reaches it."""
-    programs = debian_package("postgresql", "/usr/lib/postgresql/*/bin/initdb").parent
-    # The server refuses to run as root.
-    user = "postgres" if os.geteuid() == 0 else None
-    home = Path(tempfile.mkdtemp(prefix="pg-"))
-    if user is not None:
-        os.chown(home, pwd.getpwnam(user).pw_uid, -1)
-
-    def run(*command: str | Path) -> None:
-        subprocess.run(command, check=True, capture_output=True, user=user, cwd=home, timeout=100)
-
-    data = home / "data"
-    run(programs / "initdb", "--auth=trust", "--username=test", "--no-sync", "-D", data)
-    options = f"-c listen_addresses='' -c fsync=off -k {home}"
-    control = programs / "pg_ctl"
-    run(control, "-D", data, "-w", "-l", home / "log", "-o", options, "start")
-    try:
-        yield {
-            **os.environ,
-            "PGHOST": str(home),
-            "PGUSER": "test",
-            "PGDATABASE": "postgres",
-            "PATH": f"{programs}:{os.environ['PATH']}",
-        }
-    finally:
-        run(control, "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(home)
+def server(postgres: Server) -> dict[str, str]:
+    """Return the environment that reaches a server of this test."""
+    return postgres.environment
 
 
 def _psql(server: dict[str, str], sql: str) -> str:

@@ -1,0 +1,1 @@
+"""The commands that carry published files elsewhere, or into another form."""

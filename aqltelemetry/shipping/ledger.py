@@ -1,0 +1,384 @@
+"""What a shipper has shipped to one destination: a small SQLite database.
+
+There is one for each destination, by default in the hidden directory `.ship` of the first
+monitoring directory. A lock on a file next to it is held while a shipper runs; it ends with
+the process, however that ends. Each change is one transaction, written to the disk before it
+is relied on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+from urllib.parse import quote
+
+from aqltelemetry.errors import LedgerBusyError, LedgerError
+from aqltelemetry.shipping.destination import Receipt
+from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import pause
+
+STATE_DIRECTORY = ".ship"
+"""The name of the hidden directory in a monitoring directory."""
+_VERSION = 1  # as in _TABLES
+_BUSY_S = 10.0
+_CHUNK = 500
+_LOCK_TRIES = 5
+_LOCK_WAIT_S = 0.02
+_SHIPPED, _REFUSED, _GONE = "shipped", "refused", "gone"
+# Rollback journal: a reader needs no shared memory, so it works on any file system and for
+# a user who may only read. EXTRA: a commit has reached the disk before it returns.
+_SETTINGS = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;"
+_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS file (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, bytes INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS file_at ON file (state, at_ns);
+CREATE TABLE IF NOT EXISTS planned (position INTEGER PRIMARY KEY, name TEXT, bytes INTEGER);
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO meta VALUES ('shipper', lower(hex(randomblob(8))));
+INSERT OR IGNORE INTO total VALUES
+    ('files', 0), ('rows', 0), ('bytes', 0), ('refused', 0), ('gone', 0), ('deleted', 0);
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+class PlannedFile(NamedTuple):
+    """A file of a planned shipment: the name under which it was published, and its size."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A shipment that was planned, and of which it is unknown whether it has arrived."""
+
+    id: str
+    prefix: str
+    files: Sequence[PlannedFile]
+
+
+class RefusedFile(NamedTuple):
+    """A file that the destination has refused; `at_ns` is when, in ns since the epoch."""
+
+    name: str
+    reason: str
+    at_ns: int
+
+
+class Totals(NamedTuple):
+    """What has been shipped since the ledger was made.
+
+    `gone` files were removed before they could be shipped; `deleted` ones were shipped, and then
+    removed here by the shipper.
+    """
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    refused: int = 0
+    gone: int = 0
+    deleted: int = 0
+
+
+def ledger_path(directory: str, identity: str) -> str:
+    """Return the path of the ledger of a destination in a directory of ledgers.
+
+    `identity` is `Target.identity`.
+    """
+    scheme = identity.partition(":")[0]
+    digest = hashlib.blake2s(identity.encode(), digest_size=8).hexdigest()
+    return os.path.join(directory, f"{scheme}-{digest}.sqlite")
+
+
+class Ledger:
+    """The ledger of one destination; use it as a context manager, on one thread.
+
+    Args:
+        path: The file, from `ledger_path`; it and its directory are made if they are missing.
+        identity: The destination, as `Target.identity`, for people who look into the ledger.
+
+    Raises:
+        LedgerBusyError: Another shipper has locked it.
+        LedgerError: It can't be made or read.
+    """
+
+    def __init__(self, path: str, identity: str) -> None:
+        self._path = path
+        self._lock_fd = _locked(f"{path}.lock", identity)
+        try:
+            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            self._db.executescript(_SETTINGS)
+            _check_version(self._db, path)
+            self._db.executescript(_TABLES)
+            self._set("destination", identity)
+        except sqlite3.Error as exc:
+            syscalls.close(self._lock_fd)
+            raise LedgerError(path, str(exc)) from exc
+        except BaseException:
+            syscalls.close(self._lock_fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        syscalls.close(self._lock_fd)
+
+    @property
+    def shipper(self) -> str:
+        """Identifies this ledger: 16 random hexadecimal digits."""
+        return self._get("shipper")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been shipped yet, as far as this ledger knows."""
+        return self.totals().files == 0
+
+    def notes(self) -> Mapping[str, str]:
+        """Return the notes of the destination, by key."""
+        return dict(self._db.execute("SELECT key, value FROM note"))
+
+    def known(self, names: Collection[str]) -> set[str]:
+        """Return which of these files need not be shipped: shipped, refused and gone ones."""
+        return self._matching(names, "SELECT name FROM file WHERE name IN")
+
+    def plan(self, plan: Plan) -> None:
+        """Store a shipment that is about to be sent."""
+        with self._transaction():
+            self._db.execute("DELETE FROM planned")
+            rows = [(at, file.name, file.size_bytes) for at, file in enumerate(plan.files)]
+            self._db.executemany("INSERT INTO planned VALUES (?, ?, ?)", rows)
+            self._set("plan", plan.id)
+            self._set("prefix", plan.prefix)
+
+    def planned(self) -> Plan | None:
+        """Return the shipment whose arrival is unknown; None if there is none."""
+        rows = self._db.execute("SELECT name, bytes FROM planned ORDER BY position").fetchall()
+        if not rows:
+            return None
+        return Plan(self._get("plan"), self._get("prefix"), [PlannedFile(*row) for row in rows])
+
+    def forget_plan(self) -> None:
+        """Remove the planned shipment: nothing of it has arrived."""
+        with self._transaction():
+            self._db.execute("DELETE FROM planned")
+
+    def shipped(self, plan: Plan, receipt: Receipt, at_ns: int) -> None:
+        """Note that a shipment has arrived, except for the files that were refused."""
+        arrived = [file for file in plan.files if file.name not in receipt.refused]
+        refused = [file for file in plan.files if file.name in receipt.refused]
+        with self._transaction():
+            self._db.execute("DELETE FROM planned")
+            self._store(arrived, _SHIPPED, at_ns)
+            self._store(refused, _REFUSED, at_ns, receipt.refused)
+            self._add(rows=receipt.rows, refused=len(refused))
+            notes = receipt.notes.items()
+            self._db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", notes)
+
+    def arrived(self, files: Iterable[PlannedFile], at_ns: int) -> None:
+        """Note that the destination has had these files before; the number of rows is unknown."""
+        with self._transaction():
+            self._store(list(files), _SHIPPED, at_ns)
+
+    def gone(self, files: Iterable[PlannedFile], at_ns: int) -> None:
+        """Note that files were removed before they were shipped."""
+        found = list(files)
+        with self._transaction():
+            self._store(found, _GONE, at_ns)
+            self._add(gone=len(found))
+
+    def deleted(self, files: int) -> None:
+        """Count shipped files that the shipper has removed here."""
+        with self._transaction():
+            self._add(deleted=files)
+
+    def shipped_before(self, at_ns: int, names: Collection[str]) -> set[str]:
+        """Return which of these files were shipped before a time, in ns since the epoch."""
+        query = f"SELECT name FROM file WHERE state = '{_SHIPPED}' AND at_ns < {int(at_ns)}"  # noqa: S608
+        return self._matching(names, f"{query} AND name IN")
+
+    def refuse(self, files: Mapping[str, str], at_ns: int) -> None:
+        """Note that files can't be shipped, and the reason of each, by name."""
+        with self._transaction():
+            self._store([PlannedFile(name, 0) for name in files], _REFUSED, at_ns, files)
+            self._add(refused=len(files))
+
+    def retry_refused(self) -> int:
+        """Forget which files were refused, so that they are shipped again; return their number."""
+        with self._transaction():
+            return self._db.execute("DELETE FROM file WHERE state = ?", (_REFUSED,)).rowcount
+
+    def forget(self, before_ns: int, present: Collection[str]) -> None:
+        """Remove files that left the directories and were shipped before a time."""
+        query = "SELECT name FROM file WHERE state != ? AND at_ns < ?"
+        old = self._db.execute(query, (_REFUSED, before_ns))
+        names = [(name,) for (name,) in old if name not in present]
+        with self._transaction():
+            self._db.executemany("DELETE FROM file WHERE name = ?", names)
+
+    def totals(self) -> Totals:
+        """Return what has been shipped since the ledger was made."""
+        return _totals(self._db)
+
+    def refused(self) -> Sequence[RefusedFile]:
+        """Return the refused files."""
+        return _refused(self._db)
+
+    def _matching(self, names: Collection[str], query: str) -> set[str]:
+        found: set[str] = set()
+        every = list(names)
+        for start in range(0, len(every), _CHUNK):
+            chunk = every[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            found.update(name for (name,) in self._db.execute(f"{query} ({marks})", chunk))
+        return found
+
+    def _store(
+        self,
+        files: Sequence[PlannedFile],
+        state: str,
+        at_ns: int,
+        reasons: Mapping[str, str] | None = None,
+    ) -> None:
+        reasons = reasons or {}
+        rows = [
+            (each.name, state, each.size_bytes, at_ns, reasons.get(each.name, "")) for each in files
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
+        if state == _SHIPPED:
+            self._add(files=len(files), bytes=sum(each.size_bytes for each in files))
+
+    def _add(self, **amounts: int) -> None:
+        rows = [(value, name) for name, value in amounts.items()]
+        self._db.executemany("UPDATE total SET value = value + ? WHERE name = ?", rows)
+
+    def _get(self, key: str) -> str:
+        (value,) = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(value)
+
+    def _set(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as exc:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.Error):
+                raise LedgerError(self._path, str(exc)) from exc
+            raise
+
+
+class LedgerReader:
+    """Reads a ledger while a shipper may be using it; use it as a context manager.
+
+    Raises LedgerError if there is none, or it can't be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._db = sqlite3.connect(
+                f"file:{quote(os.path.abspath(path))}?mode=ro", timeout=_BUSY_S, uri=True
+            )
+            _check_version(self._db, path)
+        except sqlite3.Error as exc:
+            raise LedgerError(path, str(exc)) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @property
+    def destination(self) -> str:
+        """The destination, without secrets."""
+        query = "SELECT value FROM meta WHERE key = 'destination'"
+        return str(self._db.execute(query).fetchone()[0])
+
+    def totals(self) -> Totals:
+        """Return what has been shipped since the ledger was made."""
+        return _totals(self._db)
+
+    def refused(self) -> Sequence[RefusedFile]:
+        """Return the refused files."""
+        return _refused(self._db)
+
+    def known(self, names: Collection[str]) -> set[str]:
+        """Return which of these files need not be shipped."""
+        wanted = set(names)
+        return {name for (name,) in self._db.execute("SELECT name FROM file") if name in wanted}
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a shipper uses a ledger now."""
+    try:
+        fd = syscalls.open_file(f"{path}.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        syscalls.lock(fd)
+    except BlockingIOError:
+        return True
+    finally:
+        syscalls.close(fd)
+    return False
+
+
+def ledgers_in(directory: str) -> Sequence[str]:
+    """Return the paths of the ledgers in a directory; none if it does not exist."""
+    try:
+        names = syscalls.list_directory(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [os.path.join(directory, name) for name in names if name.endswith(".sqlite")]
+
+
+def _locked(path: str, identity: str) -> int:
+    """Return a descriptor that holds the lock."""
+    try:
+        syscalls.make_directories(os.path.dirname(path), 0o750)
+        fd = syscalls.open_file(path, os.O_RDWR | os.O_CREAT, 0o640)
+    except OSError as exc:
+        raise LedgerError(path, f"{exc.strerror}; choose another directory by --state") from exc
+    for _ in range(_LOCK_TRIES):
+        # `is_locked` holds it for a moment.
+        with suppress(BlockingIOError):
+            syscalls.lock(fd)
+            return fd
+        pause(_LOCK_WAIT_S)
+    syscalls.close(fd)
+    raise LedgerBusyError(path, identity)
+
+
+def _check_version(db: sqlite3.Connection, path: str) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        db.close()
+        raise LedgerError(path, f"it is of version {version}, and this version reads {_VERSION}")
+
+
+def _totals(db: sqlite3.Connection) -> Totals:
+    found = dict(db.execute("SELECT name, value FROM total").fetchall())
+    return Totals(**{name: found.get(name, 0) for name in Totals._fields})
+
+
+def _refused(db: sqlite3.Connection) -> Sequence[RefusedFile]:
+    query = "SELECT name, reason, at_ns FROM file WHERE state = ? ORDER BY at_ns, name"
+    return [RefusedFile(*row) for row in db.execute(query, (_REFUSED,))]

@@ -1,0 +1,283 @@
+"""Ships the published files of directories to one destination, each file once.
+
+A shipment is planned in the ledger, sent, and then noted as shipped. A shipper that starts, or
+reconnects, first settles the shipment of which it does not know whether it arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_numbers
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from aqltelemetry.shipping.backoff import Backoff
+from aqltelemetry.shipping.destination import (
+    Destination,
+    FileGone,
+    Receipt,
+    Shipment,
+    ShippedFile,
+    Unavailable,
+)
+from aqltelemetry.shipping.ledger import Ledger, Plan, PlannedFile
+from aqltelemetry.shipping.pending import PendingFile, Present, list_present, pending, plans
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
+
+STOP_S = 5.0
+"""How long a shipment that is being sent may go on after a stop, in seconds."""
+_ASK_FILES = 1000
+_RELISTS = 3
+_FORGET_NS = 30 * 86400 * NS_PER_S
+_FORGET_EVERY_NS = 3600 * NS_PER_S
+
+
+_T = TypeVar("_T")
+
+
+class GaveUp(Exception):  # noqa: N818 - a result
+    """Raised when the destination could not be reached in the allowed number of attempts."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one run of a shipper has done so far."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    refused: int = 0
+    gone: int = 0
+    deleted: int = 0
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a shipper gets from outside, so that tests can replace it.
+
+    Attributes:
+        report: Called with a line for people.
+        advance: Called with the number of bytes after each shipment.
+        begin: Called with the number of bytes that are about to be shipped.
+        now_ns: Returns the time in nanoseconds since the epoch.
+        sleep: Waits for seconds.
+        random: Returns a random number from 0 to 1.
+    """
+
+    report: Callable[[str], object] = lambda _: None
+    advance: Callable[[int], object] = lambda _: None
+    begin: Callable[[int], object] = lambda _: None
+    now_ns: Callable[[], int] = epoch_ns
+    sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep
+    random: Callable[[], float] = random_numbers.random
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Shipper:
+    """Ships the files of `directories` to a destination.
+
+    `attempts` is the number of failed attempts in a row after which `ship` gives up; None for no
+    limit.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[str],
+        ledger: Ledger,
+        destination: Destination,
+        around: Surroundings,
+        attempts: int | None = None,
+    ) -> None:
+        self.done = Progress()
+        self._directories = directories
+        self._ledger = ledger
+        self._destination = destination
+        self._around = around
+        self._attempts = attempts
+        self._backoff = Backoff(around.random)
+        self._is_open = False
+        self._is_first = True
+        self._present = Present({}, {})
+        self._unreadable: set[str] = set()
+        self._forgotten_ns = 0
+
+    async def ship(self) -> None:
+        """Ship all files that are there now.
+
+        Returns early after a stop.
+
+        Raises:
+            GaveUp: The destination could not be reached.
+            DestinationError: It can't be used as it is.
+        """
+        await self._settle()
+        while not self._around.stop.is_set():
+            found = self._pending()
+            if self._is_first and found:
+                found = await self._without_arrived(found)
+            self._is_first = False
+            if not found:
+                return
+            self._around.begin(sum(file.size_bytes for file in found))
+            limits = self._destination.max_files, self._destination.max_bytes
+            for plan in plans(found, *limits):
+                if self._around.stop.is_set():
+                    return
+                self._ledger.plan(plan)
+                await self._deliver(plan)
+
+    async def follow(self, interval_s: float) -> None:
+        """Ship files as they are published, until a stop; look for new ones at an interval."""
+        while not self._around.stop.is_set():
+            await self.ship()
+            self._forget()
+            await self._wait(interval_s)
+
+    async def close(self) -> None:
+        """Disconnect from the destination."""
+        if self._is_open:
+            self._is_open = False
+            await self._destination.close()
+
+    def _pending(self) -> list[PendingFile]:
+        self._present = list_present(self._directories)
+        for directory, reason in self._present.unreadable.items():
+            if directory not in self._unreadable:
+                self._around.report(f"{directory} can't be read: {reason}")
+        self._unreadable = set(self._present.unreadable)
+        return pending(self._present, self._ledger.known)
+
+    async def _settle(self) -> None:
+        """Send the shipment again of which it is unknown whether it arrived."""
+        plan = self._ledger.planned()
+        if plan is not None:
+            self._present = list_present(self._directories)
+            await self._deliver(plan)
+
+    async def _without_arrived(self, found: Sequence[PendingFile]) -> list[PendingFile]:
+        """Leave out what the destination has; the ledger may be newer than the destination."""
+        arrived: set[str] = set()
+        for start in range(0, len(found), _ASK_FILES):
+            names = [file.published for file in found[start : start + _ASK_FILES]]
+            answer = await self._persist(partial(self._destination.shipped, names))
+            arrived |= answer or frozenset()
+        have = [file for file in found if file.published in arrived]
+        if have:
+            files = [PlannedFile(file.published, file.size_bytes) for file in have]
+            self._ledger.arrived(files, self._around.now_ns())
+            self._around.report(f"{len(have):,} files are there already")
+        return [file for file in found if file.published not in arrived]
+
+    async def _deliver(self, plan: Plan) -> None:
+        """Send a planned shipment until it has arrived or is replaced, or a stop."""
+        for _ in range(_RELISTS):
+            try:
+                receipt = await self._persist(lambda: self._send(plan))
+            except FileGone:
+                # Perhaps it was only compressed, and has another name now.
+                self._present = list_present(self._directories)
+                if any(file.name not in self._present.paths for file in plan.files):
+                    break
+            else:
+                if receipt is not None:
+                    self._note(plan, receipt)
+                return
+        await self._without_gone(plan)
+
+    async def _send(self, plan: Plan) -> Receipt:
+        paths = self._present.paths
+        gone = [file.name for file in plan.files if file.name not in paths]
+        if gone:
+            raise FileGone(gone[0])
+        files = [ShippedFile(file.name, paths[file.name]) for file in plan.files]
+        shipment = Shipment(plan.id, plan.prefix, files, self._ledger.notes())
+        return await self._destination.ship(shipment)
+
+    def _note(self, plan: Plan, receipt: Receipt) -> None:
+        self._ledger.shipped(plan, receipt, self._around.now_ns())
+        size = sum(file.size_bytes for file in plan.files)
+        self.done.files += len(plan.files) - len(receipt.refused)
+        self.done.rows += receipt.rows
+        self.done.bytes += size
+        self.done.refused += len(receipt.refused)
+        for name, reason in receipt.refused.items():
+            self._around.report(f"refused: {name}: {reason}")
+        self._around.advance(size)
+
+    async def _without_gone(self, plan: Plan) -> None:
+        """Note what of a shipment is there, and what is gone; the rest is planned again."""
+        names = [file.name for file in plan.files]
+        arrived = await self._persist(lambda: self._destination.shipped(names))
+        if arrived is None:
+            return
+        now_ns = self._around.now_ns()
+        self._ledger.arrived([file for file in plan.files if file.name in arrived], now_ns)
+        left = [file for file in plan.files if file.name not in arrived]
+        gone = [file for file in left if file.name not in self._present.paths]
+        self._ledger.gone(gone, now_ns)
+        self._ledger.forget_plan()
+        self.done.gone += len(gone)
+        for file in gone:
+            self._around.report(f"removed before it was shipped: {file.name}")
+
+    async def _persist(self, attempt: Callable[[], Coroutine[Any, Any, _T]]) -> _T | None:
+        """Call a method of the destination until it can be reached; None after a stop."""
+        while not self._around.stop.is_set():
+            try:
+                if not self._is_open and not await self._until_stop(self._open()):
+                    return None
+                result = await self._until_stop(attempt())
+            except Unavailable as exc:
+                await self.close()
+                wait_s = self._backoff.next_s()
+                if self._attempts is not None and self._backoff.failures >= self._attempts:
+                    raise GaveUp(str(exc)) from exc
+                if self._backoff.failures == 1:
+                    self._around.report(f"the destination can't be reached: {exc}")
+                await self._wait(wait_s)
+            else:
+                if self._backoff.failures:
+                    self._around.report("the destination is reached again")
+                self._backoff.reset()
+                return result
+        return None
+
+    async def _open(self) -> bool:
+        # Even a failed attempt may leave something to close.
+        self._is_open = True
+        await self._destination.open()
+        return True
+
+    async def _until_stop(self, call: Coroutine[Any, Any, _T]) -> _T | None:
+        """Return the result of a call; None if it has not ended `STOP_S` after a stop."""
+        task = asyncio.ensure_future(call)
+        stopped = asyncio.ensure_future(self._around.stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait({task}, timeout=STOP_S)
+            return task.result() if task.done() else None
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, at most until a stop."""
+        sleeping = asyncio.ensure_future(self._around.sleep(seconds))
+        stopped = asyncio.ensure_future(self._around.stop.wait())
+        await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        sleeping.cancel()
+        stopped.cancel()
+
+    def _forget(self) -> None:
+        """Keep the ledger small: files that left the directories long ago do not come back."""
+        now_ns = self._around.now_ns()
+        if now_ns - self._forgotten_ns >= _FORGET_EVERY_NS:
+            self._forgotten_ns = now_ns
+            self._ledger.forget(now_ns - _FORGET_NS, self._present.paths.keys())
