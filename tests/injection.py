@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry.audit.recover import Recovered, recover
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import settings
-from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.system import syscalls
 
 CALLS: list[tuple[Any, str]] = [
@@ -27,7 +27,8 @@ CALLS: list[tuple[Any, str]] = [
     for name, each in vars(syscalls).items()
     if inspect.isfunction(each) and each.__module__ == syscalls.__name__
 ]
-_WRITES: tuple[Any, str] = (CsvSink, "_write_chunk")  # by aiofiles, whose calls are its own
+_WRITES: tuple[Any, str] = (AsyncBufferedIOBase, "writelines")
+"""Writing is done by aiofiles, whose system calls are its own."""
 
 
 class Fault:
@@ -78,7 +79,7 @@ def injected(fault: Fault) -> Iterator[Fault]:
         for place, name in CALLS:
             patch.setattr(place, name, meeting(getattr(place, name), name))
         place, name = _WRITES
-        patch.setattr(place, name, staticmethod(meeting(getattr(place, name), "write")))
+        patch.setattr(place, name, meeting(getattr(place, name), "write"))
         yield fault
 
 

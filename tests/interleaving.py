@@ -19,7 +19,7 @@ from zlib import crc32
 
 import pytest
 
-from aqltelemetry.journal.counters import CounterName
+from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT
 from aqltelemetry.journal.labels import SeriesKey
@@ -168,7 +168,7 @@ class Process:
                     segment = self._next(writer, len(self.recorded))
                 if sealed and self._choose.random() < 0.4:
                     asyncio.run(self._publish(sealed))
-            segment.store_counter(CounterName.ENDED, 1)
+            store_counter(segment, CounterName.ENDED, 1)
             sealed.append(seal(segment))
             asyncio.run(self._publish(sealed))
             writer.close()
@@ -191,7 +191,7 @@ class Process:
     def _next(self, writer: Writer, before: int) -> Segment:
         segment = writer.new_segment(lambda: None)
         segment.append_anchor(Anchor(0, EPOCH_NS))
-        segment.store_counter(CounterName.ACCEPTED_BEFORE, before)
+        store_counter(segment, CounterName.ACCEPTED_BEFORE, before)
         return segment
 
     def _record(self, segment: Segment) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.audit.verify import Verdict, verify
@@ -38,7 +39,6 @@ from aqltelemetry.observation import Batch, SegmentId, clean_label
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.recording import recorder
 from aqltelemetry.runtime import assembly, session
-from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
 from directories import remove_at_once
@@ -417,19 +417,19 @@ async def test_row_25_a_write_that_hangs_holds_up_the_publisher_alone(
     directory: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, record_property: Property
 ) -> None:
     gate: Future[None] = Future()
-    real = CsvSink._write_chunk
+    real = AsyncBufferedIOBase.writelines
 
     mine = Monitor(directory, with_runtime=False, flush_interval_s=0.01)
     await mine.start()
     assert mine._session is not None
     thread = mine._session._parts.sink_thread
 
-    async def hanging(file: Any, chunk: Any) -> None:
+    async def hanging(file: Any, pieces: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, gate.result)
-        await real(file, chunk)
+        await real(file, pieces)
 
     free_ns = [await _timed(number) for number in range(1_000)]
-    monkeypatch.setattr(CsvSink, "_write_chunk", staticmethod(hanging))
+    monkeypatch.setattr(AsyncBufferedIOBase, "writelines", hanging)
     flush = asyncio.create_task(mine.flush())
     hung_ns = [await _timed(number) for number in range(1_000, 2_000)]
     assert not flush.done()

@@ -134,7 +134,9 @@ async def test_row_03_a_kill_at_each_call_of_a_recovery_loses_and_duplicates_not
             for _ in range(3):
                 _observe(witness, labels)
                 assert mine._session is not None
-                await mine._session._on_journal_thread(mine._session._pool.seal)
+                await mine._session._loop.run_in_executor(
+                    mine._session.journal_thread, mine._session._pool.seal
+                )
             os.kill(os.getpid(), signal.SIGKILL)
 
         asyncio.run(work())

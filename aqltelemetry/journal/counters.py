@@ -11,11 +11,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
-from mmap import mmap
 from typing import NamedTuple
 from zlib import crc32
 
 from aqltelemetry.journal import format as fmt
+from aqltelemetry.journal.segment import Segment
 
 _SLOTS = 4
 _CHECKED = struct.Struct("<qqI")
@@ -65,14 +65,17 @@ class CounterValue(NamedTuple):
     at_ns: int
 
 
-def store_counter(mapped: mmap, id_base: int, counter: CounterName, value: int, at_ns: int) -> None:
-    """Store a counter's value in a segment; safe on any thread, and when it interrupts itself."""
+def store_counter(segment: Segment, counter: CounterName, value: int, at_ns: int = 0) -> None:
+    """Store a counter's value in a segment; safe on any thread, and when it interrupts itself.
+
+    `at_ns` is the monotonic time of the last count.
+    """
     at = _position(counter) + value % _SLOTS * fmt.RECORD_BYTES
-    if _CHECKED.unpack_from(mapped, at)[0] > value:  # a faster thread has stored a later value
+    if _CHECKED.unpack_from(segment.map, at)[0] > value:  # a faster thread stored a later value
         return
-    counter_id = id_base + _FIRST_ID + counter
+    counter_id = segment.header.id_base + _FIRST_ID + counter
     crc = crc32(_CHECKED.pack(value, at_ns, counter_id), at)
-    _STORED.pack_into(mapped, at, value, at_ns, counter_id, crc)
+    _STORED.pack_into(segment.map, at, value, at_ns, counter_id, crc)
 
 
 def read_counters(data: bytes | memoryview, id_base: int) -> Mapping[CounterName, CounterValue]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.counters import DROP_COUNTERS, CounterName, read_counters
+from aqltelemetry.journal.counters import DROP_COUNTERS, CounterName, CounterValue, read_counters
 from aqltelemetry.journal.labels import NO_LABELS, TABLE_SLOTS, TableLabels
 from aqltelemetry.observation import (
     Batch,
@@ -106,7 +106,7 @@ def read_segment(
     whole = sum(len(timepoints) for _, timepoints, _ in named)
     damaged += sum(len(timepoints) for _, timepoints, _ in columns) - whole
     given = whole + damaged if accepted is None else accepted
-    account = _account(data, header, known_anchors, given)
+    account = _account(read_counters(data, header.id_base), header, known_anchors, given)
     is_used = whole > 0 or (bool(anchors) and not _is_blank(account))
     batch = Batch(
         segment=SegmentId(header.writer, header.sequence),
@@ -139,12 +139,11 @@ def _is_blank(account: SegmentAccount) -> bool:
 
 
 def _account(
-    data: bytes | memoryview,
+    counters: Mapping[CounterName, CounterValue],
     header: fmt.Header,
     anchors: Sequence[Anchor],
     accepted: int,
 ) -> SegmentAccount:
-    counters = read_counters(data, header.id_base)
     dropped = [
         Dropped(reason, counters[counter].value, to_epoch((counters[counter].at_ns,), anchors)[0])
         for reason, counter in DROP_COUNTERS.items()
@@ -171,13 +170,14 @@ def _end(data: bytes | memoryview) -> int:
 def _anchors(data: bytes | memoryview, header: fmt.Header) -> Sequence[Anchor]:
     page = memoryview(data)[fmt.ANCHORS_AT : fmt.COUNTERS_AT]
     page = page[: len(page) // fmt.RECORD_BYTES * fmt.RECORD_BYTES]
+    words, ids = page.cast("q"), page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()
     anchors = []
-    for slot, label_id in enumerate(page.cast("I")[_ID_WORD :: 2 * _WORDS].tolist()):
+    for slot, label_id in enumerate(ids):
         if label_id == header.id_base:
             at = slot * fmt.RECORD_BYTES
             record = bytes(page[at : at + fmt.RECORD_BYTES])
             if fmt.is_intact(record, fmt.ANCHORS_AT + at):
-                anchors.append(Anchor(*fmt.unpack_duration(record)[:2]))
+                anchors.append(Anchor(words[slot * _WORDS], words[slot * _WORDS + 1]))
     return sorted(anchors)
 
 

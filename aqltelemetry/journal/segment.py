@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.labels import LabelLimit, LabelTable, SeriesKey
 from aqltelemetry.observation import (
     DURATION,
@@ -205,10 +204,6 @@ class Segment:
         record = fmt.pack_anchor(self.header.id_base, *anchor, at)
         self.map[at : at + fmt.RECORD_BYTES] = record
         return True
-
-    def store_counter(self, counter: CounterName, value: int, at_ns: int = 0) -> None:
-        """Store a counter's value; `at_ns` is the monotonic time of the last count."""
-        store_counter(self.map, self.header.id_base, counter, value, at_ns)
 
     def exhaust(self) -> int | None:
         """Take every slot that is left, so that no record can be accepted any more.

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from aqltelemetry.journal.counters import CounterName
+from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.format import Header
 from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import BlankSegment, Segment
@@ -93,8 +93,8 @@ class ChildSegments:
             writer.close()
             raise
         segment.append_anchor(read_anchor())
-        segment.store_counter(CounterName.CHILD_NUMBER, self._child_number)
-        segment.store_counter(CounterName.ACCEPTED_BEFORE, 0)
+        store_counter(segment, CounterName.CHILD_NUMBER, self._child_number)
+        store_counter(segment, CounterName.ACCEPTED_BEFORE, 0)
         self._writers.append((writer, segment))
         with suppress(Exception):  # a failure there must not stop the recording
             self.on_record()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from aqltelemetry.errors import PrefixError
-from aqltelemetry.journal.counters import DROP_COUNTERS, ERROR, INVALID, NO_SEGMENT
+from aqltelemetry.journal.counters import DROP_COUNTERS, ERROR, INVALID, NO_SEGMENT, store_counter
 from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.segment import AtomicCounter, Segment
@@ -116,7 +116,7 @@ class Recording:
 
     def _store_drop(self, reason: str, total: int, segment: Segment) -> None:
         with suppress(Exception):
-            segment.store_counter(DROP_COUNTERS[reason], total, self._last_drop_ns[reason])
+            store_counter(segment, DROP_COUNTERS[reason], total, self._last_drop_ns[reason])
 
     def log_drops(self) -> None:
         """Log each reason for which something was dropped, once; on a thread that may wait."""

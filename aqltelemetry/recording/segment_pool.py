@@ -6,10 +6,11 @@ application ever creates, maps or removes a file.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from aqltelemetry.journal.counters import CounterName
+from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -72,7 +73,7 @@ class SegmentPool:
 
     def open(self, first: Segment, anchor: Anchor) -> Recording:
         """Return a recording that starts in the writer's first segment."""
-        first.store_counter(CounterName.ACCEPTED_BEFORE, 0)
+        store_counter(first, CounterName.ACCEPTED_BEFORE, 0)
         self.accounting.add(first)
         recording = self._recording = Recording(first, anchor, pool=self)
         self.notify()  # makes the spares, which recording need not wait for
@@ -92,7 +93,8 @@ class SegmentPool:
     def refill(self) -> None:
         """Hand on the filled segments and make new spares."""
         if self._recording is not None:
-            filled = self._hand_on_filled(self._recording)
+            # By number, since a late thread may set the recording back for a moment.
+            filled = self._hand_on_before(self._recording.segment.header.sequence)
             self._make_spares(filled)
 
     def seal(self, quiet_s: float = 0.0) -> None:
@@ -112,21 +114,20 @@ class SegmentPool:
             if segment.successor is None:  # the attempt to make one may have failed, or be due
                 self._make_spares(0)
             has_left = recording.advance(segment)
-            filled = self._hand_on_filled(recording)
+            filled = self._hand_on_before(recording.segment.header.sequence)
             self._make_spares(filled - 1 if has_left else filled)  # that one was not full
 
     def close(self) -> None:
         """Hand on all segments that hold records; recording must be off."""
         recording, self._recording = self._recording, None
         if recording is not None:
-            self._hand_on_filled(recording)
+            self._hand_on_before(recording.segment.header.sequence)
             last = self.accounting.live[0]
             if last.taken or self.accounting.accepted or recording.drops:
                 recording.store_drops(last)
-                last.store_counter(CounterName.ENDED, 1)
-                self._retire(last, is_end=True)
-        while self.accounting.live:
-            self._retire(self.accounting.live[0])
+                store_counter(last, CounterName.ENDED, 1)
+                self._hand_on_before(last.header.sequence + 1, is_end=True)
+        self._hand_on_before(sys.maxsize)
 
     def release(self, sealed: SealedSegment, records: int | None) -> None:
         """Remove a segment of which `records` are published; None if it can't be read."""
@@ -137,28 +138,25 @@ class SegmentPool:
         self._store_totals()
         self.refill()
 
-    def _hand_on_filled(self, recording: Recording) -> int:
-        """Seal and hand on the segments that recording has left; return how many."""
-        self._remove_released()
-        self._share_label_table()
-        # By number, since a late thread may set the recording back for a moment.
-        current = recording.segment.header.sequence
-        filled = 0
-        while self.accounting.live[0].header.sequence < current:
-            self._retire(self.accounting.live[0])
-            filled += 1
-        return filled
+    def _hand_on_before(self, sequence: int, *, is_end: bool = False) -> int:
+        """Seal the segments before a number, in order, and hand on those that are used.
 
-    def _retire(self, segment: Segment, *, is_end: bool = False) -> None:
-        sealed = seal(segment)
-        keep = bool(sealed.accepted) or is_end
-        self.accounting.move(sealed, keep=keep)
-        self._store_totals()
-        if keep:
-            self._hand_on(sealed)
-        else:
-            self._released.append(sealed)
-            self._remove_released()
+        The last segment of a recording is handed on in any case. Returns how many were sealed.
+        """
+        self._share_label_table()
+        live, count = self.accounting.live, 0
+        while live and live[0].header.sequence < sequence:
+            sealed = seal(live[0])
+            is_used = bool(sealed.accepted) or is_end
+            self.accounting.move(sealed, keep=is_used)
+            self._store_totals()
+            if is_used:
+                self._hand_on(sealed)
+            else:
+                self._released.append(sealed)
+            count += 1
+        self._remove_released()
+        return count
 
     def _remove_released(self) -> None:
         """Remove the files of released segments; one that can't be is tried again later."""
@@ -171,9 +169,9 @@ class SegmentPool:
         """Store the running totals in the next segment to be handed on."""
         if self.accounting.live:
             first = self.accounting.live[0]
-            first.store_counter(CounterName.ACCEPTED_BEFORE, self.accounting.accepted)
+            store_counter(first, CounterName.ACCEPTED_BEFORE, self.accounting.accepted)
             if unreadable := self.accounting.unreadable:
-                first.store_counter(CounterName.UNREADABLE, unreadable, monotonic_ns())
+                store_counter(first, CounterName.UNREADABLE, unreadable, monotonic_ns())
 
     def _make_spares(self, filled: int) -> None:
         # The more were filled since the last call, the more will be by the next one, which may

@@ -140,8 +140,15 @@ class Delivery:
         """
         while True:
             item = await self._next()
+            is_flush = isinstance(item, Flush)
+            started_ns = monotonic_ns()
             try:
-                await self._serve_all(item)
+                urgent = is_flush or self._is_full()
+                for cursor in self._cursors:
+                    await self._serve(cursor, flush=is_flush, urgent=urgent)
+                self.write_ns += monotonic_ns() - started_ns
+                if isinstance(item, Flush):
+                    item.settle(None)
             except BaseException as exc:
                 if isinstance(item, Flush):
                     item.settle(exc)
@@ -152,29 +159,20 @@ class Delivery:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _next(self) -> SealedSegment | Flush | None:
-        """Wait for an item; return None when a sink is due before that."""
+        """Wait for an item, and note a segment for each sink; None when a sink is due before."""
         times_s = (cursor.due_at_s(self._max_age_s) for cursor in self._cursors)
         due = [at_s for at_s in times_s if at_s is not None]
         wait_s = min(due) - self._loop.time() if due else None
         try:
             async with asyncio.timeout(wait_s):
-                return await self.queue.items.get()
+                item = await self.queue.items.get()
         except TimeoutError:
             return None
-
-    async def _serve_all(self, item: SealedSegment | Flush | None) -> None:
         if isinstance(item, SealedSegment):
             self._pending[item.id] = _Pending(item, set(self._cursors))
             for cursor in self._cursors:
                 cursor.add(item.id)
-        started_ns = monotonic_ns()
-        is_flush = isinstance(item, Flush)
-        urgent = is_flush or self._is_full()
-        for cursor in self._cursors:
-            await self._serve(cursor, flush=is_flush, urgent=urgent)
-        self.write_ns += monotonic_ns() - started_ns
-        if isinstance(item, Flush):
-            item.settle(None)
+        return item
 
     def _count(self, exc: Exception) -> None:
         self.errors += 1

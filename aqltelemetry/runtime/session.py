@@ -155,10 +155,11 @@ class Session:
             log.warning("delivery to the sinks was cancelled, and begins again")
             self._delivering = self._start(self._delivery.run())
         flush = Flush()
-        await self._on_journal_thread(seal or self._pool.seal)
+        await self._loop.run_in_executor(self.journal_thread, seal or self._pool.seal)
         self._parts.queue.put(flush)
         await asyncio.wait((flush.done, self._delivering), return_when=asyncio.FIRST_COMPLETED)
-        await self._on_journal_thread(int)  # what was released before this is discarded now
+        # What was released before this is discarded now.
+        await self._loop.run_in_executor(self.journal_thread, int)
         if not flush.done.done():
             raise DeliveryError(asyncio.CancelledError("the delivery was cancelled"))
         flush.done.result()
@@ -258,9 +259,10 @@ class Session:
 
     async def _recover_last(self) -> None:
         """Publish what ended processes left, above all children of this process."""
-        while await self._on_journal_thread(self._recovery.scan_last):
+        run, thread = self._loop.run_in_executor, self.journal_thread
+        while await run(thread, self._recovery.scan_last):
             await self._try_to_flush(self._pool.seal)
-        await self._on_journal_thread(lambda: warn_of_children(self._parts.journal_roots))
+        await run(thread, warn_of_children, self._parts.journal_roots)
 
     def _schedule(self, sampler: Sampler) -> Schedule:
         interval_s = sampler.interval_s or self._parts.settings.interval_s
@@ -307,6 +309,3 @@ class Session:
 
     def _start(self, work: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
         return self._loop.create_task(work, name="aqltelemetry")
-
-    async def _on_journal_thread(self, job: Callable[[], _R]) -> _R:
-        return await self._loop.run_in_executor(self.journal_thread, job)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar, cast
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
@@ -24,7 +23,6 @@ from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import yield_gil
 
-_R = TypeVar("_R")
 _BUFFER_BYTES = 128 << 10  # less than a piece, which is then copied by the kernel alone
 _PIECE_BYTES = 512 << 10
 _HEADER = Block(CSV_HEADER, 0, 2**63, 0)
@@ -70,19 +68,33 @@ class CsvSink:
 
     async def write(self, batch: Batch) -> Sequence[SegmentId]:
         """Add a batch to the files; return the segments that were published to make room."""
-        try:
-            return await self._write(batch)
-        except BaseException:
-            self._abandon()
-            raise
+        with self._abandoned_on_failure():
+            formatting = self._executor.submit(format_batch, batch, memory=self._memory)
+            all_texts = texts = await asyncio.wrap_future(formatting)
+            alone = batch.recovered or batch.segment in self._suspects
+            covered: frozenset[str] = frozenset()
+            if alone:
+                searching = self._executor.submit(self._covered, batch.segment)
+                covered = await asyncio.wrap_future(searching)
+                texts = {prefix: text for prefix, text in texts.items() if prefix not in covered}
+            published: Sequence[SegmentId] = ()
+            generation = self._generation
+            if generation is not None and not generation.takes(batch, texts, alone=alone):
+                published = await self._publish()
+                generation = None
+            if generation is None:
+                account = None if ACCOUNT in covered else AccountBuilder()
+                generation = Generation(batch.segment.writer, batch.pid, account, alone=alone)
+                self._generation = generation
+            generation.add(batch, all_texts)
+            for prefix, blocks in texts.items():
+                await self._append(generation, prefix, blocks, batch.max_file_bytes)
+        return published
 
     async def flush(self) -> Sequence[SegmentId]:
         """Publish the files; return the segments in them."""
-        try:
+        with self._abandoned_on_failure():
             published = await self._publish()
-        except BaseException:
-            self._abandon()
-            raise
         self._memory.release()
         return published
 
@@ -99,27 +111,6 @@ class CsvSink:
             self._retention.added(0)  # for files published during the sweep
             await asyncio.wrap_future(self._retention.sweeping)
 
-    async def _write(self, batch: Batch) -> Sequence[SegmentId]:
-        all_texts = texts = await self._run(lambda: format_batch(batch, memory=self._memory))
-        alone = batch.recovered or batch.segment in self._suspects
-        covered: frozenset[str] = frozenset()
-        if alone:
-            covered = await self._run(lambda: self._covered(batch.segment))
-            texts = {prefix: text for prefix, text in texts.items() if prefix not in covered}
-        published: Sequence[SegmentId] = ()
-        generation = self._generation
-        if generation is not None and not generation.takes(batch, texts, alone=alone):
-            published = await self._publish()
-            generation = None
-        if generation is None:
-            account = None if ACCOUNT in covered else AccountBuilder()
-            generation = Generation(batch.segment.writer, batch.pid, account, alone=alone)
-            self._generation = generation
-        generation.add(batch, all_texts)
-        for prefix, blocks in texts.items():
-            await self._append(generation, prefix, blocks, batch.max_file_bytes)
-        return published
-
     async def _append(
         self, generation: Generation, prefix: str, blocks: Sequence[Block], max_bytes: int
     ) -> None:
@@ -127,7 +118,7 @@ class CsvSink:
         file = generation.files.get(prefix)
         for block in blocks:
             if file is not None and file.size_bytes + len(block.text) > max_bytes:
-                await self._write_chunk(file, chunk)
+                await file.file.writelines(_in_pieces(joined(chunk)))
                 generation.full.append(generation.files.pop(prefix))
                 file = None
             if file is None:
@@ -140,11 +131,6 @@ class CsvSink:
             file.from_ns = min(file.from_ns, block.from_ns)
             file.to_ns = max(file.to_ns, block.to_ns)
         if file is not None:
-            await self._write_chunk(file, chunk)
-
-    @staticmethod
-    async def _write_chunk(file: File, chunk: Sequence[Block]) -> None:
-        if chunk:
             await file.file.writelines(_in_pieces(joined(chunk)))
 
     async def _open(self, prefix: str, part: int) -> File:
@@ -155,11 +141,16 @@ class CsvSink:
             return File(prefix, part, path, await self._create(path))
         except FileNotFoundError:
             # The directory was removed; recording continues.
-            await self._run(lambda: syscalls.make_directories(self._directory, _DIRECTORY_MODE))
+            making = self._executor.submit(
+                syscalls.make_directories, self._directory, _DIRECTORY_MODE
+            )
+            await asyncio.wrap_future(making)
             return File(prefix, part, path, await self._create(path))
 
     async def _create(self, path: str) -> AsyncBufferedIOBase:
-        opening = asyncio.ensure_future(_open_new(path, self._executor))
+        # Of an unbuffered file the type would be another one.
+        opened = aiofiles.open(path, "xb", _BUFFER_BYTES, opener=_opener, executor=self._executor)
+        opening = asyncio.ensure_future(cast("Awaitable[AsyncBufferedIOBase]", opened))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -171,24 +162,21 @@ class CsvSink:
         generation = self._generation
         if generation is None:
             return ()
-        await self._account_for(generation)
+        # Published last: where an account exists, so do the files that it describes.
+        block = generation.account_block(0 if generation.alone else self._retention.removed)
+        if block is not None:
+            await self._append(generation, ACCOUNT, [block], sys.maxsize)
         for file in generation.all_files():
             await file.file.close()
         publications = generation.publications()
         self._suspects.update(generation.segments)
-        name = partial(publish, self._directory, publications, with_fsync=self._with_fsync)
-        size_bytes = await self._run(name)
-        self._retention.added(size_bytes)
+        publishing = self._executor.submit(
+            publish, self._directory, publications, with_fsync=self._with_fsync
+        )
+        self._retention.added(await asyncio.wrap_future(publishing))
         self._suspects.difference_update(generation.segments)
         self._generation = None
         return generation.segments
-
-    async def _account_for(self, generation: Generation) -> None:
-        # Published last: where an account exists, so do the files that it describes.
-        removed = 0 if generation.alone else self._retention.removed
-        block = generation.account_block(removed)
-        if block is not None:
-            await self._append(generation, ACCOUNT, [block], sys.maxsize)
 
     def _covered(self, segment: SegmentId) -> frozenset[str]:
         """Return the prefixes with a published file that contains this segment and others.
@@ -203,6 +191,15 @@ class CsvSink:
             for prefix, first, last in self._ranges[1]
             if first <= segment.sequence <= last and (first < last or prefix == ACCOUNT)
         )
+
+    @contextmanager
+    def _abandoned_on_failure(self) -> Iterator[None]:
+        """Remove the unpublished files if the block raises an exception."""
+        try:
+            yield
+        except BaseException:
+            self._abandon()
+            raise
 
     def _abandon(self) -> None:
         generation, self._generation = self._generation, None
@@ -224,10 +221,7 @@ class CsvSink:
         with suppress(OSError, ValueError):
             await file.close()
         with suppress(OSError):
-            await self._run(partial(syscalls.unlink, path))
-
-    async def _run(self, job: Callable[[], _R]) -> _R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+            await asyncio.wrap_future(self._executor.submit(syscalls.unlink, path))
 
 
 def _in_pieces(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
@@ -244,11 +238,6 @@ def _in_pieces(texts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
             piece = memoryview(text)[start : start + _PIECE_BYTES]
             written += len(piece)
             yield piece
-
-
-async def _open_new(path: str, executor: Executor) -> AsyncBufferedIOBase:
-    opened = aiofiles.open(path, "xb", _BUFFER_BYTES, opener=_opener, executor=executor)
-    return cast("AsyncBufferedIOBase", await opened)
 
 
 def _opener(path: str, flags: int) -> int:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aqltelemetry.journal import format as fmt
-from aqltelemetry.journal.counters import CounterName, CounterValue, read_counters
+from aqltelemetry.journal.counters import CounterName, CounterValue, read_counters, store_counter
 from aqltelemetry.journal.segment import Segment
 from fakes import memory_segments
 
@@ -24,14 +24,14 @@ def test_a_segment_without_counters_has_none(segment: Segment) -> None:
 @pytest.mark.parametrize("counter", CounterName)
 def test_the_last_value_of_a_counter_counts(segment: Segment, counter: CounterName) -> None:
     for value in range(10):
-        segment.store_counter(counter, value, 100 + value)
+        store_counter(segment, counter, value, 100 + value)
     assert _read(segment) == {counter: CounterValue(9, 109)}
 
 
 def test_marks_do_not_touch_each_other_nor_anchors_and_labels(segment: Segment) -> None:
     for counter in CounterName:
         for value in range(8):
-            segment.store_counter(counter, value + 10 * counter, 0)
+            store_counter(segment, counter, value + 10 * counter, 0)
     assert _read(segment) == {counter: CounterValue(7 + 10 * counter, 0) for counter in CounterName}
     page = segment.map[: fmt.LABELS_AT + fmt.LABEL_SLOT_BYTES]
     assert not any(page[fmt.ANCHORS_AT : fmt.COUNTERS_AT])
@@ -40,9 +40,9 @@ def test_marks_do_not_touch_each_other_nor_anchors_and_labels(segment: Segment) 
 
 @pytest.mark.parametrize("cut", range(fmt.RECORD_BYTES))
 def test_a_value_that_was_stored_in_part_leaves_the_one_before(segment: Segment, cut: int) -> None:
-    segment.store_counter(CounterName.NO_SEGMENT, 4, 1)
+    store_counter(segment, CounterName.NO_SEGMENT, 4, 1)
     before = segment.map[:]
-    segment.store_counter(CounterName.NO_SEGMENT, 5, 2)
+    store_counter(segment, CounterName.NO_SEGMENT, 5, 2)
     changed = [n for n in range(len(before)) if before[n] != segment.map[n]]
     at = fmt.COUNTERS_AT + (changed[0] - fmt.COUNTERS_AT) // fmt.RECORD_BYTES * fmt.RECORD_BYTES
     for n in range(at + cut, at + fmt.RECORD_BYTES):
@@ -55,13 +55,13 @@ def test_a_value_that_was_stored_in_part_leaves_the_one_before(segment: Segment,
 
 def test_a_thread_that_comes_late_takes_nothing_back(segment: Segment) -> None:
     for value in (8, 5, 4):
-        segment.store_counter(CounterName.NO_SEGMENT, value, value)
+        store_counter(segment, CounterName.NO_SEGMENT, value, value)
     assert _read(segment) == {CounterName.NO_SEGMENT: CounterValue(8, 8)}
 
 
 @pytest.mark.parametrize("byte", range(fmt.RECORD_BYTES))
 def test_a_damaged_counter_is_ignored(segment: Segment, byte: int) -> None:
-    segment.store_counter(CounterName.ENDED, 1, 7)
+    store_counter(segment, CounterName.ENDED, 1, 7)
     data = bytearray(segment.map[:])
     at = next(n for n in range(fmt.COUNTERS_AT, fmt.LABELS_AT) if data[n])
     at -= (at - fmt.COUNTERS_AT) % fmt.RECORD_BYTES
@@ -70,5 +70,5 @@ def test_a_damaged_counter_is_ignored(segment: Segment, byte: int) -> None:
 
 
 def test_a_mark_of_another_segment_is_none(segment: Segment) -> None:
-    segment.store_counter(CounterName.ENDED, 1, 7)
+    store_counter(segment, CounterName.ENDED, 1, 7)
     assert read_counters(segment.map[:], segment.header.id_base + 1) == {}

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import pytest
 
-from aqltelemetry.journal.counters import CounterName
+from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.format import RECORD_BYTES, VALUE_LAYOUT
 from aqltelemetry.journal.sealed import seal
 from aqltelemetry.journal.segment import Segment
@@ -216,7 +216,7 @@ def test_the_account_of_a_dead_writer_says_what_was_lost_and_how_it_ended(
     recorded.next()
     recorded.store(2)
     recorded.store(3, is_torn=True)
-    recorded.segment.store_counter(CounterName.NO_SEGMENT, 7, at_ns=5)
+    store_counter(recorded.segment, CounterName.NO_SEGMENT, 7, at_ns=5)
     recorded.writer.new_segment(lambda: None)
     journals.read()
     recorded.die()
@@ -234,7 +234,7 @@ def test_a_recording_that_was_stopped_says_so_before_it_is_published(
     recorded: Recorded, journals: Journals
 ) -> None:
     recorded.store(1)
-    recorded.segment.store_counter(CounterName.ENDED, 1)
+    store_counter(recorded.segment, CounterName.ENDED, 1)
     seal(recorded.segment)
     recorded.die()
     (content,) = journals.read().values()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -89,9 +90,8 @@ class Accounting(RuleBasedStateMachine):
         self.dropped = 0
         self.removed = 0
         self.patch.setattr(syscalls, "allocate", self._limited(syscalls.allocate))
-        self.patch.setattr(
-            CsvSink, "_write_chunk", staticmethod(self._limited(CsvSink._write_chunk))
-        )
+        writelines = AsyncBufferedIOBase.writelines
+        self.patch.setattr(AsyncBufferedIOBase, "writelines", self._limited(writelines))
 
     def _limited(self, real: Any) -> Any:
         def call(*arguments: Any) -> Any:

@@ -783,7 +783,9 @@ async def main():
     for segment in range(6):
         for number in range(10):
             record("x", 10 * segment + number)
-        await mine._session._on_journal_thread(mine._session._pool.seal)
+        await mine._session._loop.run_in_executor(
+            mine._session.journal_thread, mine._session._pool.seal
+        )
         while mine._session._delivery.queue.items.qsize():
             await asyncio.sleep(0)
         await mine._session._loop.run_in_executor(mine._session._parts.sink_thread, int)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from aqltelemetry.observation import CSV_HEADER, Batch, Column, Kind, SegmentId, Series
 from aqltelemetry.sinks import csv_file, file_names
@@ -201,7 +202,7 @@ _CALLS = (
     (syscalls, "open_file"),
     (syscalls, "link"),
     (syscalls, "look_at"),
-    (CsvSink, "_write_chunk"),
+    (AsyncBufferedIOBase, "writelines"),
 )
 
 
@@ -234,7 +235,7 @@ async def test_a_failing_system_call_loses_and_duplicates_nothing(
         _batch(n, 300, prefixes=("duration", "runtime"), max_file_bytes=4096) for n in (1, 2, 3)
     ]
     kept: list[SegmentId] = []
-    monkeypatch.setattr(place, call, staticmethod(failing))
+    monkeypatch.setattr(place, call, failing)
     for attempt in range(6):
         if attempt == 4:
             monkeypatch.undo()
