@@ -57,6 +57,7 @@ class Sources:
         self.segments: Mapping[SegmentId, UnpublishedSegment] = {}
         self.running: set[str] = set()
         self._directories = [_Directory(path) for path in self.files]
+        self._is_live = live
         self._journals = Journals(_places(self.files, journal_dir) if live else ())
         self._accounts = _Spans()
         self._published = _Spans()
@@ -65,7 +66,7 @@ class Sources:
 
     def refresh(self) -> None:
         """Read the journals, then list the directories; raises OSError if one can't be listed."""
-        found = self._journals.read()
+        found = self._journals.read() if self._is_live else {}
         self.running = self._journals.running
         for directory in self._directories:
             for name in directory.list():
