@@ -16,6 +16,7 @@ from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
 WRITER = "Writer"
 """Frame column: the `writer` in the file's name; it distinguishes processes with equal PIDs."""
 Codes: TypeAlias = npt.NDArray[np.integer[Any]]
+_BLOCK_ROWS = 1 << 18
 
 
 class Process(NamedTuple):
@@ -98,6 +99,20 @@ class Rows:
         is_wanted = np.zeros(len(self.labels), dtype=bool)
         is_wanted[codes] = True
         return self[is_wanted[self.label_codes]]
+
+    @cached_property
+    def span_ns(self) -> tuple[int, int] | None:
+        """The first and the last time, in nanoseconds since the epoch; None without rows."""
+        if not len(self):
+            return None
+        return int(self.timepoints_ns.min()), int(self.timepoints_ns.max())
+
+    @cached_property
+    def blocks(self) -> Sequence[Rows]:
+        """The rows in order, in parts that are views of them; each part knows its `span_ns`."""
+        if len(self) <= _BLOCK_ROWS:
+            return [self]
+        return [self[at : at + _BLOCK_ROWS] for at in range(0, len(self), _BLOCK_ROWS)]
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,7 +26,12 @@ _WIDTHS_NS = (
     *(factor * _H for factor in (1, 2, 3, 6, 12)),
 )
 _MAX_BUCKETS = 96
-_FINEST_SCALE = 4
+FINEST_SCALE = 4
+"""The scale of the narrowest buckets: there are so many powers of 2 of them to a power of 2."""
+CELL_SHARES = (0.5, 0.9, 0.99)
+"""The percentiles of each cell."""
+TOTAL_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+"""The percentiles of all cells of a group together."""
 _HALF = 0.5
 
 
@@ -80,6 +86,24 @@ class Heat(NamedTuple):
     """
     counts: Integers
     """bins x h numbers of observations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The figures of cells, which are groups x bins; NaN where a cell is empty or not asked for.
+
+    The first groups have all of them, the other ones only `count`, `p99_s` and `max_s`.
+    """
+
+    count: Integers
+    p50_s: Floats
+    p90_s: Floats
+    p99_s: Floats
+    max_s: Floats
+    totals_s: Sequence[Sequence[float]]
+    """For each of the first groups, the percentiles `TOTAL_SHARES` of all of its bins together."""
+    heats: Sequence[Heat]
+    """Of the first groups."""
 
 
 class SortedCells:
@@ -144,7 +168,7 @@ class SortedCells:
         first = self._starts[filled] + lower
         low, high = self._at(first), self._at(first + (weight > 0))
         found: Floats = np.full(self._size, np.nan)
-        found[filled] = _between(low, high, weight)
+        found[filled] = between(low, high, weight)
         return found
 
     def total_quantiles(self, first: int, cells: int, shares: Sequence[float]) -> list[float]:
@@ -161,8 +185,8 @@ class SortedCells:
         position = np.array(shares) * (starts[-1] - starts[0] - 1)
         ranks = np.floor(position).astype(np.int64)
         low_ns, high_ns = self._ranked_ns(self._keys, first, starts, ranks)
-        between = _between(low_ns / NS_PER_S, high_ns / NS_PER_S, position - ranks)
-        return [float(found) for found in between]
+        exact = between(low_ns / NS_PER_S, high_ns / NS_PER_S, position - ranks)
+        return [float(found) for found in exact]
 
     def _ranked_ns(
         self, keys: Integers, first: int, starts: Integers, ranks: Integers
@@ -194,7 +218,7 @@ class SortedCells:
         filled = np.flatnonzero(np.diff(starts))
         if not len(filled):
             return Heat(np.empty(0), np.empty((bins, 0), dtype=np.int64))
-        edges_s = _edges(
+        edges_s, *_ = edges(
             float(self._at(starts[filled]).min()), float(self._at(starts[filled + 1] - 1).max())
         )
         bounds = np.empty((bins, len(edges_s)), dtype=np.int64)
@@ -210,22 +234,46 @@ class SortedCells:
         return Heat(edges_s, np.diff(bounds, axis=1))
 
 
-def _between(low: Floats, high: Floats, weight: Floats) -> Floats:
+def figures(cells: SortedCells, groups: int, bins: int, drawn: int) -> Cells:
+    """Return the figures of sorted cells, of which the first `drawn` groups have all."""
+    shape = (groups, bins)
+    p50_s, p90_s, p99_s, max_s = (
+        cells.quantile(share).reshape(shape) for share in (*CELL_SHARES, 1.0)
+    )
+    firsts = [group * bins for group in range(drawn)]
+    return Cells(
+        cells.counts.reshape(shape),
+        p50_s,
+        p90_s,
+        p99_s,
+        max_s,
+        [cells.total_quantiles(first, bins, TOTAL_SHARES) for first in firsts],
+        [cells.heat(first, bins) for first in firsts],
+    )
+
+
+def between(low: Floats, high: Floats, weight: Floats) -> Floats:
     """Interpolate from the nearer end, as numpy.quantile does, so that no bit differs."""
     step = high - low
     return np.where(weight < _HALF, low + step * weight, high - step * (1 - weight))
 
 
-def _edges(shortest_s: float, longest_s: float) -> Floats:
-    """Return edges of buckets, each a power of 2 ** (1 / 2 ** scale) seconds.
+def edges(shortest_s: float, longest_s: float) -> tuple[Floats, int, int]:
+    """Return the edges of buckets, the number of the first one, and their scale.
 
+    Each edge is a power of 2 ** (1 / 2 ** scale) seconds, whose exponent is its number.
     OpenTelemetry's exponential histograms have the same ones. The scale is the finest one, of at
     most 4, that needs no more than 96 buckets.
     """
-    low, high = (math.log2(max(each, 1 / NS_PER_S)) for each in (shortest_s, longest_s))
-    for scale in range(_FINEST_SCALE, -10, -1):
-        first, last = (math.floor(each * 2.0**scale) for each in (low, high))
+    for scale in range(FINEST_SCALE, -10, -1):
+        first, last = buckets_of(shortest_s, longest_s, scale)
         if last - first < _MAX_BUCKETS:
             break
-    edges: Any = 2.0 ** (np.arange(first, last + 2) / 2.0**scale)
-    return np.asarray(edges, dtype=np.float64)
+    found: Any = 2.0 ** (np.arange(first, last + 2) / 2.0**scale)
+    return np.asarray(found, dtype=np.float64), first, scale
+
+
+def buckets_of(shortest_s: float, longest_s: float, scale: int) -> tuple[int, int]:
+    """Return the first and the last bucket of a scale that two durations need."""
+    low, high = (math.log2(max(each, 1 / NS_PER_S)) for each in (shortest_s, longest_s))
+    return math.floor(low * 2.0**scale), math.floor(high * 2.0**scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,9 +32,10 @@ class Life(NamedTuple):
 class Recorded(NamedTuple):
     """What strips are made of."""
 
-    durations: Rows
+    durations: Sequence[Rows]
+    """All durations, in parts."""
     runtime: Rows
-    """The observations of the built-in samplers, with the same `processes`."""
+    """The observations of the built-in samplers."""
     lives: list[Life]
     """All processes, those with the most durations first."""
 
@@ -54,7 +55,7 @@ def recorded(db: TelemetryDB) -> Recorded:
         for process in [durations.processes[code]]
     ]
     lives.sort(key=lambda life: (-life.durations, life.begin_ns, life.process))
-    return Recorded(durations, runtime, lives)
+    return Recorded([durations], runtime, lives)
 
 
 def _states(db: TelemetryDB, names: Mapping[str, str]) -> Mapping[Process, str]:

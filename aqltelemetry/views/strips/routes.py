@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from aqltelemetry.observation import FIRST_BYTE
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
-from aqltelemetry.views.strips.cells import Floats, Grid, Heat, Integers, SortedCells
-from aqltelemetry.views.strips.rows import BinnedRows
+from aqltelemetry.views.strips.cells import Cells, Floats, Heat, Integers
 
 ALL_REQUESTS = "all requests"
 """The label of the strip of all requests together."""
@@ -22,7 +21,6 @@ ALL_DURATIONS = "all durations"
 _REQUEST = re.compile(r"(.* \[[A-Z]+\]|unmatched)")
 _TTFB = f" {FIRST_BYTE}"
 _SPARKLINE_POINTS = 40
-_TOTAL_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,13 @@ class RouteStrip:
 
 
 class Labels(NamedTuple):
-    """The labels of a frame's rows, without outcomes."""
+    """Labels without outcomes."""
 
     names: Sequence[str]
     of_code: Integers
-    """The index into `names` of each code of a label; also of one with an outcome."""
+    """The index into `names` of each label that was given; also of one with an outcome."""
     outcome_of_code: Integers
-    """The index into `OUTCOMES` of each code; -1 if it has none."""
+    """The index into `OUTCOMES` of each; -1 if it has none."""
 
 
 def without_outcomes(names: Sequence[str]) -> Labels:
@@ -77,21 +75,23 @@ def without_outcomes(names: Sequence[str]) -> Labels:
     return Labels([names[code] for code in codes], of_code, known.outcomes.astype(np.int64))
 
 
-class RouteRows:
-    """The rows of durations, by label without outcome."""
+class Routes:
+    """The labels of durations, without outcomes, and how often each occurs.
 
-    def __init__(self, rows: BinnedRows, window: Grid) -> None:
-        self._rows, self._bins = rows, window.bins
-        self._labels = without_outcomes(rows.names)
-        self._is_total = self._labels.outcome_of_code < 0
+    Args:
+        names: The labels as they were recorded.
+        counts: For each of them and each bin, how many durations there are.
+    """
+
+    def __init__(self, names: Sequence[str], counts: Integers) -> None:
+        self._recorded_names, self._recorded_counts = names, counts
+        self._labels = without_outcomes(names)
+        self._is_total: npt.NDArray[np.bool_] = self._labels.outcome_of_code < 0
         self._bases = self._labels.of_code
+        self._bins = counts.shape[1]
         # Label x bin: 10,000 labels at most for each process, so a few megabytes.
-        cells = self._bases[rows.labels] * self._bins + rows.bins
-        if not self._is_total.all():
-            cells = cells[self._is_total[rows.labels]]
-        shape = (len(self._labels.names), self._bins)
-        counts = np.bincount(cells, minlength=shape[0] * shape[1])
-        self._counts: Integers = counts.reshape(shape)
+        self._counts: Integers = np.zeros((len(self._labels.names), self._bins), np.int64)
+        np.add.at(self._counts, self._bases[self._is_total], counts[self._is_total])
         self._totals: Integers = self._counts.sum(axis=1)
 
     def busiest(self, most: int) -> list[str]:
@@ -112,17 +112,26 @@ class RouteRows:
         """Return those of the labels that occur."""
         return set(self.busiest(self.labels)) & set(labels)
 
-    def are_requests(self) -> Any:
-        """Return for each code whether its label is that of a request, without outcomes.
+    def are_requests(self) -> npt.NDArray[np.bool_]:
+        """Return for each recorded label whether it is that of a request, without outcomes.
 
         Where there are no requests, all durations are meant, without outcomes and first bytes.
         """
-        names = self._rows.names
-        found = np.array([_REQUEST.fullmatch(name) is not None for name in names], dtype=bool)
+        names = self._recorded_names
+        found = np.array([_is_request(name) for name in names], dtype=bool)
         found &= self._is_total & (self._totals[self._bases] > 0)
-        if found.any():
-            return found
-        return self._is_total & np.array([not name.endswith(_TTFB) for name in names], dtype=bool)
+        if not found.any():
+            found |= self._is_total
+            found &= np.array([not name.endswith(_TTFB) for name in names], dtype=bool)
+        return found
+
+    def numbers(self, labels: Sequence[str]) -> Integers:
+        """Return for each recorded label its index in `labels`, -1 for others and for outcomes."""
+        return np.where(self._is_total, self._base_numbers(labels)[self._bases], -1)
+
+    def _base_numbers(self, labels: Sequence[str]) -> Integers:
+        number = {label: index for index, label in enumerate(labels)}
+        return np.array([number.get(name, -1) for name in self._labels.names], dtype=np.int64)
 
     def sparklines(self, labels: Sequence[str]) -> Mapping[str, Integers]:
         """Return the number of observations of labels over time, at 40 points at most."""
@@ -131,74 +140,50 @@ class RouteRows:
         number = {name: index for index, name in enumerate(self._labels.names)}
         return {label: coarse[number[label]] for label in labels}
 
-    def strips(self, labels: Sequence[str]) -> list[RouteStrip]:
-        """Return the strips of labels, in their order; empty ones of labels that do not occur."""
-        number = {label: index for index, label in enumerate(labels)}
-        route_of_base = np.array(
-            [number.get(name, -1) for name in self._labels.names], dtype=np.int64
-        )
-        route_of_code = route_of_base[self._bases]
-        cells = self._sorted(np.where(self._is_total, route_of_code, -1), len(labels))
-        errors = self._errors(route_of_code, len(labels))
-        return self._cut(cells, labels, errors)
+    def strips(self, labels: Sequence[str], cells: Cells) -> list[RouteStrip]:
+        """Return the strips of labels, in their order; empty ones of labels that do not occur.
 
-    def overall(self) -> RouteStrip:
-        """Return the strip of all requests together, or of all durations if there are none."""
-        chosen = self.are_requests()
-        names = [name for name, used in zip(self._rows.names, chosen, strict=True) if used]
-        is_request = any(_REQUEST.fullmatch(name) for name in names)
-        bases = np.zeros(len(self._labels.names), dtype=bool)
-        bases[self._bases[chosen]] = True
-        cells = self._sorted(np.where(chosen, 0, -1), 1)
-        errors = self._errors(np.where(bases[self._bases], 0, -1), 1)
-        return self._cut(cells, [ALL_REQUESTS if is_request else ALL_DURATIONS], errors)[0]
-
-    def _sorted(self, group_of_code: Integers, groups: int) -> SortedCells:
-        rows = self._rows
-        group = group_of_code[rows.labels]
-        drawn = group >= 0
-        if drawn.all():
-            return SortedCells(group * self._bins + rows.bins, rows.values, groups * self._bins)
-        cells = group[drawn] * self._bins + rows.bins[drawn]
-        return SortedCells(cells, rows.values[drawn], groups * self._bins)
-
-    def _errors(self, group_of_code: Integers, groups: int) -> Integers:
-        """Return the number of observations by outcome, group and bin."""
-        shape = (len(OUTCOMES), groups, self._bins)
-        outcomes, rows = self._labels.outcome_of_code, self._rows
-        drawn = (outcomes >= 0) & (group_of_code >= 0)
-        if not drawn.any():
-            return np.zeros(shape, dtype=np.int64)
-        kind_and_group = outcomes * groups + group_of_code
-        chosen = np.flatnonzero(drawn[rows.labels])
-        cells = kind_and_group[rows.labels[chosen]] * self._bins + rows.bins[chosen]
-        return np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
-
-    def _cut(self, cells: SortedCells, labels: Sequence[str], errors: Integers) -> list[RouteStrip]:
-        shape = (len(labels), self._bins)
-        counts = cells.counts.reshape(shape)
-        p50, p90, p99, longest = (
-            cells.quantile(share).reshape(shape) for share in (0.5, 0.9, 0.99, 1.0)
-        )
+        `cells` has a group for each label, after that of all requests.
+        """
+        groups = self._base_numbers(labels)[self._bases]
         return [
-            RouteStrip(
-                label,
-                counts[number],
-                p50[number],
-                p90[number],
-                p99[number],
-                longest[number],
-                _occurring(errors[:, number]),
-                cells.heat(number * self._bins, self._bins),
-                Totals(
-                    int(counts[number].sum()),
-                    *cells.total_quantiles(number * self._bins, self._bins, _TOTAL_SHARES),
-                ),
-            )
+            _strip(label, cells, number + 1, self._errors(groups == number))
             for number, label in enumerate(labels)
         ]
 
+    def overall(self, cells: Cells) -> RouteStrip:
+        """Return the strip of all requests together, or of all durations if there are none."""
+        chosen = self.are_requests()
+        names = [name for name, used in zip(self._recorded_names, chosen, strict=True) if used]
+        label = ALL_REQUESTS if any(map(_is_request, names)) else ALL_DURATIONS
+        bases = np.zeros(len(self._labels.names), dtype=bool)
+        bases[self._bases[chosen]] = True
+        return _strip(label, cells, 0, self._errors(bases[self._bases]))
 
-def _occurring(errors: Integers) -> Mapping[str, Integers]:
-    """Return the rows of the outcomes that occur, by outcome."""
-    return {kind: counts for kind, counts in zip(OUTCOMES, errors, strict=True) if counts.any()}
+    def _errors(self, is_wanted: npt.NDArray[np.bool_]) -> Mapping[str, Integers]:
+        """Return the observations of some labels by outcome and bin, of outcomes that occur."""
+        outcomes = self._labels.outcome_of_code
+        found = {
+            word: self._recorded_counts[is_wanted & (outcomes == number)].sum(axis=0)
+            for number, word in enumerate(OUTCOMES)
+        }
+        return {word: counts for word, counts in found.items() if counts.any()}
+
+
+def _is_request(name: str) -> bool:
+    return _REQUEST.fullmatch(name) is not None
+
+
+def _strip(label: str, cells: Cells, group: int, errors: Mapping[str, Integers]) -> RouteStrip:
+    count = cells.count[group]
+    return RouteStrip(
+        label,
+        count,
+        cells.p50_s[group],
+        cells.p90_s[group],
+        cells.p99_s[group],
+        cells.max_s[group],
+        errors,
+        cells.heats[group],
+        Totals(int(count.sum()), *cells.totals_s[group]),
+    )

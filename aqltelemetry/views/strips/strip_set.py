@@ -12,9 +12,10 @@ import numpy as np
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.rows import Process, Rows
 from aqltelemetry.views.strips.cells import Grid, Integers, Span, grid
+from aqltelemetry.views.strips.durations import Durations, Grouping, count_inside
 from aqltelemetry.views.strips.lives import Life, Recorded, recorded
 from aqltelemetry.views.strips.marks import Mark, marks
-from aqltelemetry.views.strips.routes import RouteRows, RouteStrip
+from aqltelemetry.views.strips.routes import Routes, RouteStrip
 from aqltelemetry.views.strips.rows import binned
 from aqltelemetry.views.strips.workers import WorkerStrip, worker_strips
 
@@ -115,18 +116,21 @@ def strips(  # noqa: PLR0913 - each has a default
     window = grid(span, _suitable(bins, durations, span))
     shown = _chosen(lives, workers, also)
     processes = [life.process for life in shown]
-    duration_rows = binned(durations, window, span, processes)
-    by_route = RouteRows(duration_rows, window)
+    found = Durations(durations, window, span)
+    by_route = Routes(found.names, found.counts)
     labels = by_route.busiest(routes) if isinstance(routes, int) else list(routes)
     labels += sorted(by_route.occurring(set(also) - set(labels)))
+    grouping = Grouping(by_route.are_requests(), by_route.numbers(labels), len(labels), processes)
+    cells = found.cells(grouping)
+    of_workers = slice(1 + len(labels), None)
     samples = binned(runtime, window, span, processes)
     return Strips(
         window,
         span,
-        by_route.overall(),
-        by_route.strips(labels),
+        by_route.overall(cells),
+        by_route.strips(labels, cells),
         by_route.labels - len(by_route.occurring(labels)),
-        worker_strips(shown, duration_rows, by_route.are_requests(), samples, window),
+        worker_strips(shown, cells.count[of_workers], cells.p99_s[of_workers], samples, window),
         len(lives) - len(shown),
         marks(db, lives, span),
         by_route.sparklines(by_route.busiest(_MAX_SPARKLINES)),
@@ -142,11 +146,9 @@ def _span(lives: Sequence[Life], begin_ns: int | None, end_ns: int | None) -> Sp
     return Span(begin_ns, max(end_ns, begin_ns + 1))
 
 
-def _suitable(bins: int, durations: Rows, span: Span) -> int:
+def _suitable(bins: int, durations: Sequence[Rows], span: Span) -> int:
     """Return a number of bins of which few have fewer than some durations."""
-    times = durations.timepoints_ns
-    inside = np.count_nonzero((times >= span.begin_ns) & (times < span.end_ns))
-    return max(min(bins, max(_FEW_BINS, int(inside) // _PER_BIN)), 1)
+    return max(min(bins, max(_FEW_BINS, count_inside(durations, span) // _PER_BIN)), 1)
 
 
 def _chosen(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from aqltelemetry.views.strips.cells import Floats, Grid, Integers, SortedCells
+from aqltelemetry.views.strips.cells import Floats, Grid, Integers
 from aqltelemetry.views.strips.lives import Life
 from aqltelemetry.views.strips.rows import BinnedRows
 
@@ -44,31 +43,24 @@ class WorkerStrip:
 
 def worker_strips(
     lives: Sequence[Life],
-    durations: BinnedRows,
-    are_requests: Any,
+    count: Integers,
+    p99_s: Floats,
     runtime: BinnedRows,
     window: Grid,
 ) -> list[WorkerStrip]:
     """Return the strips of processes, in their order.
 
     Args:
-        lives: The processes, which are those of both `BinnedRows`.
-        durations: The rows of durations.
-        are_requests: For each code of their labels, whether it is to be counted.
+        lives: The processes, which are those of `runtime`.
+        count: For each process and bin, the number of its requests.
+        p99_s: For each process and bin, their 99th percentile.
         runtime: The rows of the built-in samplers.
         window: The bins.
     """
-    shape = (len(lives), window.bins)
-    counted = are_requests[durations.labels] & (durations.processes >= 0)
-    cells = SortedCells(
-        durations.processes[counted].astype(np.int64) * window.bins + durations.bins[counted],
-        durations.values[counted],
-        shape[0] * shape[1],
-    )
     sampled = _Sampled(runtime, window, len(lives))
     columns = (
-        cells.counts.reshape(shape),
-        cells.quantile(0.99).reshape(shape),
+        count,
+        p99_s,
         sampled.reduced(LAG, np.maximum),
         sampled.reduced(GC_PAUSE, np.add),
         sampled.reduced(GC_PAUSE, np.maximum),
