@@ -58,10 +58,15 @@ class Part(NamedTuple):
     process_groups: _Counts
 
 
+def is_available() -> bool:
+    """Return whether there is a compiled twin."""
+    return compiled is not None
+
+
 def is_faster(rows: int, shape: tuple[int, int, int]) -> bool:
     """Return whether to count so many rows in groups and bins, instead of sorting them."""
     counters = shape[0] * shape[1] * _MAX_BUCKETS
-    return compiled is not None and rows >= _MIN_ROWS and counters <= _MAX_COUNTERS
+    return is_available() and rows >= _MIN_ROWS and counters <= _MAX_COUNTERS
 
 
 def count_labels(  # noqa: PLR0913, PLR0917 - what it adds to are arguments too
@@ -88,7 +93,7 @@ def _columns(rows: Rows) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def cells(
+def count_cells(
     parts: Sequence[Part],
     window: Grid,
     span: Span,

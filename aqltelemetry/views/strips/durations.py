@@ -9,9 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.reading.rows import Process, Rows
-from aqltelemetry.views.strips import counted_cells
 from aqltelemetry.views.strips.cells import Cells, Grid, Integers, SortedCells, Span, figures
-from aqltelemetry.views.strips.counted_cells import Part
+from aqltelemetry.views.strips.counted_cells import (
+    Part,
+    count_cells,
+    count_labels,
+    is_available,
+    is_faster,
+)
 
 _Groups = npt.NDArray[np.int32]
 _NONE = -1
@@ -66,9 +71,9 @@ class Durations:
 
     def _count(self, block: Rows) -> None:
         names = self._names[id(block.labels)]
-        if counted_cells.compiled is not None:
+        if is_available():
             ranges = self._lowest, self._highest
-            counted_cells.count_labels(block, names, self._window, self._span, self.counts, *ranges)
+            count_labels(block, names, self._window, self._span, self.counts, *ranges)
             return
         chosen, bins = self._binned(block)
         cells = names[block.label_codes[chosen]].astype(np.int64) * self._window.bins + bins
@@ -86,9 +91,9 @@ class Durations:
         parts = [self._part(block, grouping) for block in self._blocks]
         shape = (grouping.size, self._window.bins, 1 + grouping.routes)
         used = grouping.is_request | (grouping.route >= 0)
-        if counted_cells.is_faster(int(self.counts[used].sum()), shape):
+        if is_faster(int(self.counts[used].sum()), shape):
             ranges = self._ranges(grouping)
-            return counted_cells.cells(parts, self._window, self._span, shape, ranges)
+            return count_cells(parts, self._window, self._span, shape, ranges)
         return self._sorted(parts, shape)
 
     def _part(self, block: Rows, grouping: Grouping) -> Part:
