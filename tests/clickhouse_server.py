@@ -33,6 +33,7 @@ class ClickHouseServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         new_session: Any = Session
         self._session = new_session(str(path))
+        self.path = path
         self._lock = threading.Lock()
         self.faults: list[str] = []
         self.inserts = 0

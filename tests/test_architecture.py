@@ -44,7 +44,9 @@ SINGLE_HOMES = {
             "reading.writers",
         ),
     },
-    r"^ *(import|from) pyarrow": {"reading.parsers", "reading.archives.encoding"},
+    r"^ *(import|from) pyarrow": {
+        *("reading.parsers", "reading.archives.encoding", "shipping.destinations.parquet"),
+    },
     r"^ *(import|from) rich": {
         *("views.layout", "views.report", "commands.report", "commands.recordings"),
         "commands.diff",

@@ -20,8 +20,11 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "chdb": "clickhouse",
         "clickhouse": "clickhouse",
         "clickhouses": "clickhouse",
+        "file": "parquet",
+        "gs": "parquet",
         "postgresql": "postgresql",
         "postgres": "postgresql",
+        "s3": "parquet",
     }
 )
 """The module in `shipping/destinations/` of each scheme."""

@@ -41,10 +41,10 @@ _SETTINGS: Mapping[str, int | str] = {
     "input_format_null_as_default": 0,
 }
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
-_DATA_ERRORS = {6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407}
+_DATA_ERRORS = {6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 354, 407, 561}
 _SETUP_ERRORS = {
-    *(10, 16, 36, 43, 44, 46, 47, 48, 49, 57, 60, 62, 80, 81, 115, 164, 192, 193, 194, 344, 392),
-    *(482, 497, 511, 516),
+    *(10, 16, 36, 43, 44, 46, 47, 48, 57, 60, 62, 80, 81, 115, 164, 192, 193, 194, 291, 344, 392),
+    *(472, 497, 511, 516),
 }
 _T = TypeVar("_T")
 
@@ -149,23 +149,28 @@ class ClickHouse:
         self, table: str, shipment: Shipment, files: Sequence[ShippedFile]
     ) -> dict[str, str]:
         """Insert files, all at once if none is refused; return the refused ones and why."""
+        whole, refused = _readable(files)
+        if not whole or self._why_refused(table, whole, shipment.id) is None:
+            return refused
+        for file in whole:
+            reason = self._why_refused(table, [file], f"{shipment.id}/{file.name}")
+            if reason is not None:
+                refused[file.name] = reason
+        return refused
+
+    def _why_refused(self, table: str, files: Sequence[ShippedFile], token: str) -> str | None:
+        """Insert files; return the reason if they can't be parsed, which then inserts nothing."""
         from clickhouse_connect.driver.exceptions import Error  # noqa: PLC0415 - an extra
 
-        whole, refused = _readable(files)
         try:
-            if whole:
-                self._insert_once(table, whole, shipment.id)
+            self._insert_once(table, files, token)
+        except RefusedFileError as exc:
+            return str(exc)
         except Error as exc:
             if exc.code not in _DATA_ERRORS:
                 raise
-            for file in whole:
-                try:
-                    self._insert_once(table, [file], f"{shipment.id}/{file.name}")
-                except Error as alone:
-                    if alone.code not in _DATA_ERRORS:
-                        raise
-                    refused[file.name] = _reason(alone)
-        return refused
+            return _reason(exc)
+        return None
 
     def _insert_once(self, table: str, files: Sequence[ShippedFile], token: str) -> None:
         settings = {**_SETTINGS, "insert_deduplication_token": token}
