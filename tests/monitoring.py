@@ -36,7 +36,7 @@ class Engine:
     def query(self, expression: str, at_s: float | None = None) -> dict[tuple[str, ...], float]:
         """Return the result of a query by the values of its labels, in the order of their names."""
         moment = {} if at_s is None else {"time": at_s}
-        answer = self.get("/api/v1/query", query=expression, **moment)
+        answer = self.get("/api/v1/query", query=expression, nocache=1, **moment)
         return {
             tuple(value for _, value in sorted(row["metric"].items())): float(row["value"][1])
             for row in answer["data"]["result"]
@@ -84,6 +84,7 @@ def victoria_metrics(
         f"-storageDataPath={home}/data",
         f"-httpListenAddr=127.0.0.1:{port}",
         "-retentionPeriod=100y",
+        "-search.latencyOffset=0s",
         "-loggerLevel=ERROR",
         *arguments,
     ]

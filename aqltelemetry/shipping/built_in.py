@@ -25,6 +25,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "postgresql": "postgresql",
         "postgres": "postgresql",
         "s3": "parquet",
+        "remote-write+http": "remote_write",
+        "remote-write+https": "remote_write",
     }
 )
 """The module in `shipping/destinations/` of each scheme."""

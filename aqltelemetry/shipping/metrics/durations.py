@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from aqltelemetry.observation import FAILED, FIRST_BYTE
-from aqltelemetry.reading.outcomes import split, total_of
+from aqltelemetry.shipping.labels import BLOCK, REQUEST, split
 from aqltelemetry.shipping.metrics.metric import Metric, MetricSeries, MetricType
 
 _ROUTE_LABELS = ("route", "method")
@@ -49,10 +48,6 @@ DURATION_METRICS = (
 )
 """All metrics of durations."""
 _UNMATCHED = "unmatched"
-# `/ws [GET] websocket` and `/events [GET] events` are routes of their own.
-_REQUEST = re.compile(
-    r"(?P<route>.*) \[(?P<method>[A-Z]+)\](?P<kind> websocket| events)?", re.DOTALL
-)
 
 
 def duration_series(label: str, known_labels: Collection[str]) -> MetricSeries:
@@ -66,21 +61,16 @@ def duration_series(label: str, known_labels: Collection[str]) -> MetricSeries:
         >>> duration_series("/a [GET] 5xx", {"/a [GET]", "/a [GET] 5xx"}).values
         ('/a', 'GET', '5xx')
     """
-    base, outcome = split(label, known_labels)
-    if outcome == FAILED:
-        return MetricSeries(BLOCK_FAILURES, (base,))
-    total = total_of(base, known_labels)
-    request = _request(base.removesuffix(f" {FIRST_BYTE}") if total else base)
-    if request is None:
-        return MetricSeries(BLOCK_DURATION, (label,))
-    if outcome is not None:
-        return MetricSeries(REQUEST_ERRORS, (*request, outcome))
-    return MetricSeries(FIRST_BYTE_TIME if total else REQUEST_DURATION, request)
-
-
-def _request(label: str) -> tuple[str, str] | None:
-    """Return the route and the method of a request; None for the label of a block."""
-    if label == _UNMATCHED:
-        return label, ""
-    match = _REQUEST.fullmatch(label)
-    return None if match is None else (match["route"] + (match["kind"] or ""), match["method"])
+    parts = split(label, known_labels)
+    if parts.kind == BLOCK and parts.route != _UNMATCHED:
+        is_failed = parts.status == FAILED
+        block = parts.route if is_failed else label
+        return MetricSeries(BLOCK_FAILURES if is_failed else BLOCK_DURATION, (block,))
+    # `/ws [GET] websocket` and `/events [GET] events` are routes of their own.
+    kind = "" if parts.kind in (REQUEST, BLOCK) else f" {parts.kind}"
+    request = parts.route + kind, parts.method
+    if parts.status == FIRST_BYTE:
+        return MetricSeries(FIRST_BYTE_TIME, request)
+    if parts.status:
+        return MetricSeries(REQUEST_ERRORS, (*request, parts.status))
+    return MetricSeries(REQUEST_DURATION, request)

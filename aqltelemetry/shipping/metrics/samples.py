@@ -92,3 +92,9 @@ def sample_series(prefix: str, label: str) -> MetricSeries | None:
     if label.startswith(_DROPPED_LABEL):
         return MetricSeries(_DROPPED, (label.removeprefix(_DROPPED_LABEL),))
     return _SAMPLED.get(label)
+
+
+def is_histogram(prefix: str, label: str) -> bool:
+    """Return whether the metric of a sampled label is a histogram."""
+    series = sample_series(prefix, label)
+    return series is not None and series.metric.type is MetricType.HISTOGRAM
