@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+_INITDB = "usr/lib/postgresql/*/bin/initdb"
+
 
 class Server(NamedTuple):
     """A server that listens on a socket in `home`, and on no port unless `port` is given."""
@@ -106,8 +108,15 @@ def started(programs: Path, port: int | None = None) -> Iterator[Server]:
         shutil.rmtree(home)
 
 
+def programs() -> Path:
+    """Return the directory of the server's programs; raises FileNotFoundError."""
+    found = sorted(Path("/").glob(_INITDB))
+    if not found:
+        raise FileNotFoundError("the Debian package postgresql is not installed")
+    return found[-1].parent
+
+
 @pytest.fixture
 def postgres(debian_package: Callable[[str, str], Path]) -> Iterator[Server]:
     """A PostgreSQL server on a socket."""
-    programs = debian_package("postgresql", "/usr/lib/postgresql/*/bin/initdb").parent
-    yield from started(programs)
+    yield from started(debian_package("postgresql", _INITDB).parent)
