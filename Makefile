@@ -24,7 +24,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live matrix services docs pictures map way clean
+	hooks dist bench compare storm storm-live storm-ship matrix services docs pictures map way clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -90,6 +90,9 @@ storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=3
 
 storm-live: $(VENV)/bench ## read live while processes are killed and recovered; REFRESHES=10000
 	$(BIN)/python benchmarks/live_storm.py --refreshes $(or $(REFRESHES),1000)
+
+storm-ship: $(VENV)/bench ## kill the shipper while its store and the network fail; KILLS=300 TO=postgresql for docs/reliability.md
+	$(BIN)/python benchmarks/ship_storm.py $(if $(KILLS),--kills $(KILLS) --write) $(if $(TO),--to $(TO))
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)

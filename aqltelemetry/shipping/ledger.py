@@ -325,6 +325,12 @@ class LedgerReader:
         wanted = set(names)
         return {name for (name,) in self._db.execute("SELECT name FROM file") if name in wanted}
 
+    def shipped(self, names: Collection[str]) -> set[str]:
+        """Return which of these files were shipped."""
+        wanted = set(names)
+        rows = self._db.execute("SELECT name FROM file WHERE state = ?", (_SHIPPED,))
+        return {name for (name,) in rows if name in wanted}
+
 
 def is_locked(path: str) -> bool:
     """Return whether a shipper uses a ledger now."""

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aqltelemetry.shipping.built_in import make_destination
-from aqltelemetry.shipping.ledger import STATE_DIRECTORY, Ledger, ledger_path
+from aqltelemetry.shipping.check import Checked, check
+from aqltelemetry.shipping.ledger import STATE_DIRECTORY, Ledger, LedgerReader, ledger_path
+from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.shipping.shipper import Progress, Shipper, Surroundings
 from aqltelemetry.shipping.target import Target
 
@@ -27,20 +29,25 @@ class Job:
         state: The directory of the ledger; None for `.ship` in the first monitoring directory.
         interval_s: The time between two searches for new files, in seconds; None to end once
             all files that are there now have been shipped.
-        attempts: The number of failed attempts after which to give up; None for no limit.
+        delete_after_s: The time after which shipped files are removed, in seconds; None to keep
+            them.
     """
 
     directories: Sequence[str]
     target: Target
     state: str | None = None
     interval_s: float | None = None
-    attempts: int | None = None
+    delete_after_s: float | None = None
 
     @property
     def ledger_path(self) -> str:
         """The file of the ledger."""
-        state = self.state or os.path.join(self.directories[0], STATE_DIRECTORY)
-        return ledger_path(state, self.target.identity)
+        return ledger_path(state_directory(self.directories, self.state), self.target.identity)
+
+
+def state_directory(directories: Sequence[str], state: str | None) -> str:
+    """Return the directory of the ledgers."""
+    return state or os.path.join(directories[0], STATE_DIRECTORY)
 
 
 def run(job: Job, around: Surroundings) -> Progress:
@@ -54,10 +61,17 @@ def run(job: Job, around: Surroundings) -> Progress:
     """
     with Ledger(job.ledger_path, job.target.identity) as ledger:
         target = replace(job.target, shipper=ledger.shipper)
-        shipper = Shipper(
-            job.directories, ledger, make_destination(target), around, attempts=job.attempts
-        )
+        removal = None
+        if job.delete_after_s is not None:
+            removal = ShippedRemoval(ledger, job.delete_after_s, around.report)
+        shipper = Shipper(job.directories, ledger, make_destination(target), around, removal)
         return asyncio.run(_run(shipper, job, around))
+
+
+def compare(job: Job) -> Checked:
+    """Compare the destination with the ledger and the files; raises as `run`, and Unavailable."""
+    with LedgerReader(job.ledger_path) as ledger:
+        return asyncio.run(check(job.directories, ledger, make_destination(job.target)))
 
 
 async def _run(shipper: Shipper, job: Job, around: Surroundings) -> Progress:

@@ -25,6 +25,7 @@ from aqltelemetry.shipping.destination import (
 )
 from aqltelemetry.shipping.ledger import Ledger, Plan, PlannedFile
 from aqltelemetry.shipping.pending import PendingFile, Present, list_present, pending, plans
+from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 STOP_S = 5.0
@@ -65,6 +66,8 @@ class Surroundings:
         now_ns: Returns the time in nanoseconds since the epoch.
         sleep: Waits for seconds.
         random: Returns a random number from 0 to 1.
+        attempts: The number of failed attempts in a row after which to give up; None for no limit.
+        stop: Set to end.
     """
 
     report: Callable[[str], object] = lambda _: None
@@ -73,14 +76,14 @@ class Surroundings:
     now_ns: Callable[[], int] = epoch_ns
     sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep
     random: Callable[[], float] = random_numbers.random
+    attempts: int | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Shipper:
     """Ships the files of `directories` to a destination.
 
-    `attempts` is the number of failed attempts in a row after which `ship` gives up; None for no
-    limit.
+    `removal` removes files after they were shipped; None to keep them.
     """
 
     def __init__(
@@ -89,14 +92,14 @@ class Shipper:
         ledger: Ledger,
         destination: Destination,
         around: Surroundings,
-        attempts: int | None = None,
+        removal: ShippedRemoval | None = None,
     ) -> None:
         self.done = Progress()
         self._directories = directories
         self._ledger = ledger
         self._destination = destination
         self._around = around
-        self._attempts = attempts
+        self._removal = removal
         self._backoff = Backoff(around.random)
         self._is_open = False
         self._is_first = True
@@ -120,6 +123,7 @@ class Shipper:
                 found = await self._without_arrived(found)
             self._is_first = False
             if not found:
+                self._remove()
                 return
             self._around.begin(sum(file.size_bytes for file in found))
             limits = self._destination.max_files, self._destination.max_bytes
@@ -233,7 +237,10 @@ class Shipper:
             except Unavailable as exc:
                 await self.close()
                 wait_s = self._backoff.next_s()
-                if self._attempts is not None and self._backoff.failures >= self._attempts:
+                if (
+                    self._around.attempts is not None
+                    and self._backoff.failures >= self._around.attempts
+                ):
                     raise GaveUp(str(exc)) from exc
                 if self._backoff.failures == 1:
                     self._around.report(f"the destination can't be reached: {exc}")
@@ -274,6 +281,11 @@ class Shipper:
         await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
         sleeping.cancel()
         stopped.cancel()
+
+    def _remove(self) -> None:
+        if self._removal is not None:
+            removed = self._removal.sweep(self._present.paths, self._around.now_ns())
+            self.done.deleted += removed
 
     def _forget(self) -> None:
         """Keep the ledger small: files that left the directories long ago do not come back."""

@@ -48,7 +48,9 @@ def _shipper(
     around: Surroundings | None = None,
     attempts: int | None = None,
 ) -> Shipper:
-    return Shipper([str(directory)], book, there, around or _Around(), attempts)
+    around = around or _Around()
+    around.attempts = attempts
+    return Shipper([str(directory)], book, there, around)
 
 
 async def test_each_file_is_shipped_once(

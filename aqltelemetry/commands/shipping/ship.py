@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
 
 from aqltelemetry.commands.options import EXIT_INCOMPLETE, IncompleteError, takes_directories
+from aqltelemetry.commands.shipping import output
 from aqltelemetry.errors import LedgerBusyError, TelemetryError
-from aqltelemetry.quantities import counted, mebibytes, parse_seconds
-from aqltelemetry.shipping.run import Job, run
-from aqltelemetry.shipping.shipper import GaveUp, Progress, Surroundings
+from aqltelemetry.quantities import parse_seconds
+from aqltelemetry.shipping.destination import Unavailable
+from aqltelemetry.shipping.run import Job, compare, run
+from aqltelemetry.shipping.shipper import GaveUp, Surroundings
 from aqltelemetry.shipping.target import Origin, Target
 
 EXIT_BUSY = 4
@@ -88,6 +90,23 @@ class _Seconds(click.ParamType[float]):
     metavar="DAYS",
     help="Let the destination remove rows that are older, where it can.",
 )
+@click.option(
+    "--delete-after",
+    "delete_after_s",
+    type=_Seconds(),
+    metavar="TIME",
+    help="Remove files here this long after they were shipped, such as 1d.",
+)
+@click.option(
+    "--check", "checks", is_flag=True, help="Compare the destination with the files; ship nothing."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be shipped; connect to nothing.")
+@click.option(
+    "--status",
+    "shows",
+    is_flag=True,
+    help="Say what is shipped, behind and refused; no URL needed.",
+)
 @click.pass_context
 def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: Any) -> None:
     """Ship published files to another store, each once.
@@ -102,31 +121,52 @@ def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: An
     \b
     Exit status:
       0  all files that were there are shipped, or it ended by a signal
-      1  the destination or the ledger can't be used as it is
+      1  the destination or the ledger can't be used as it is, or --check
+         has found a difference
       3  the destination could not be reached, or has refused files
       4  another process ships to the same destination already
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
+    names = [str(each) for each in directories]
+    if choice.shows:
+        lines, is_complete = output.status_lines(names, choice.state)
+        _end(context, lines, 0 if is_complete else EXIT_INCOMPLETE)
     target = _target(context, choice)
     job = Job(
-        [str(each) for each in directories],
+        names,
         target,
         choice.state,
         None if choice.once else choice.interval_s,
-        _ATTEMPTS if choice.once else None,
+        choice.delete_after_s,
     )
-    try:
+    if choice.dry_run:
+        _end(context, output.dry_run_lines(job), 0)
+    with _errors(target):
+        if choice.checks:
+            lines, is_equal = output.check_lines(compare(job))
+            _end(context, lines, 0 if is_equal else 1)
         with ExitStack() as stack:
-            done = run(job, _surroundings(stack))
+            done = run(job, _surroundings(stack, _ATTEMPTS if choice.once else None))
+    _end(context, [output.summary(done, target)], EXIT_INCOMPLETE if done.refused else 0)
+
+
+def _end(context: click.Context, lines: Iterable[str], status: int) -> NoReturn:
+    for line in lines:
+        click.echo(line)
+    context.exit(status)
+
+
+@contextmanager
+def _errors(target: Target) -> Iterator[None]:
+    """Convert errors of shipping into those of a command."""
+    try:
+        yield
     except LedgerBusyError as exc:
         raise _BusyError(str(exc)) from exc
-    except GaveUp as exc:
+    except (GaveUp, Unavailable) as exc:
         raise IncompleteError(f"{target} can't be reached: {exc}") from exc
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(_summary(done, target))
-    if done.refused:
-        context.exit(EXIT_INCOMPLETE)
 
 
 class _Choice(NamedTuple):
@@ -141,6 +181,10 @@ class _Choice(NamedTuple):
     service: str
     instance: str
     retention_days: int | None
+    delete_after_s: float | None
+    checks: bool
+    dry_run: bool
+    shows: bool
 
 
 class _BusyError(click.ClickException):
@@ -175,7 +219,7 @@ def _with_credentials(target: Target, path: Path) -> str:
     return target.parts._replace(netloc=netloc).geturl()
 
 
-def _surroundings(stack: ExitStack) -> Surroundings:
+def _surroundings(stack: ExitStack, attempts: int | None) -> Surroundings:
     """Return surroundings that report on stderr, and show a bar if it is a terminal."""
     bar: Any = None
 
@@ -193,14 +237,5 @@ def _surroundings(stack: ExitStack) -> Surroundings:
         click.echo(line, err=True)
 
     if sys.stderr.isatty():
-        return Surroundings(report=report, begin=begin, advance=advance)
-    return Surroundings(report=report)
-
-
-def _summary(done: Progress, target: Target) -> str:
-    text = (
-        f"shipped {counted(done.files, 'file')}, {counted(done.rows, 'row')}, "
-        f"{mebibytes(done.bytes)} MiB to {target}"
-    )
-    others = ((done.refused, "refused"), (done.gone, "removed before they were shipped"))
-    return text + "".join(f"; {number:,} {what}" for number, what in others if number)
+        return Surroundings(report=report, begin=begin, advance=advance, attempts=attempts)
+    return Surroundings(report=report, attempts=attempts)

@@ -20,11 +20,11 @@ from aqltelemetry.reading import outcomes
 from aqltelemetry.shipping import labels
 from aqltelemetry.shipping.destination import Receipt, Shipment, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations import postgresql_schema as schema
+from aqltelemetry.shipping.destinations.postgresql_partitions import Partitions
 from aqltelemetry.shipping.file_rows import RefusedFileError, row_pieces
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 try:
     import asyncpg
@@ -34,8 +34,6 @@ except ImportError as exc:
 _CONNECT_S = 10.0
 _CALL_S = 60.0
 _SLOWEST_BYTES_PER_S = 200_000
-_DAY_NS = 86400 * NS_PER_S
-_EXPIRE_EVERY_NS = 3600 * NS_PER_S
 _MAX_LABELS = 100_000
 _MAX_SOURCES = 10_000
 _COPY_OPTIONS = {"format": "csv", "columns": ("at_ns", "value", "label", "pid")}
@@ -80,9 +78,7 @@ class PostgreSQL:
         self._db: Any = None
         self._sources: dict[tuple[str, str], int] = {}
         self._labels: set[str] = set()
-        self._partitions: set[tuple[str, int]] = set()
-        self._has_timescale = False
-        self._expired_ns = 0
+        self._partitions: Partitions | None = None
 
     async def open(self) -> None:
         """Connect, and make the schema if it is missing; raises as `Destination.open`."""
@@ -99,7 +95,6 @@ class PostgreSQL:
                 await self._check_schema()
                 await self._load_labels()
         self._sources.clear()
-        self._partitions.clear()
 
     async def shipped(self, names: Sequence[str]) -> frozenset[str]:
         """Return which files are there."""
@@ -110,10 +105,13 @@ class PostgreSQL:
 
     async def ship(self, shipment: Shipment) -> Receipt:
         """Store the rows of a shipment, and which files it has, in one transaction."""
+        partitions, names = self._partitions, [file.name for file in shipment.files]
+        if partitions is None:
+            raise Unavailable("it is not connected")
         size = sum(_size(file) for file in shipment.files)
         with _failures(self._target):
             async with asyncio.timeout(_CALL_S + size / _SLOWEST_BYTES_PER_S):
-                await self._make_partitions(shipment)
+                await partitions.make(schema.table_of(shipment.prefix), names)
                 await self._make_sources(shipment)
                 try:
                     receipt = await self._store(shipment)
@@ -121,8 +119,39 @@ class PostgreSQL:
                     if not _is_refusal(exc):
                         raise
                     receipt = await self._store_one_by_one(shipment)
-                await self._expire()
+                await partitions.expire()
                 return receipt
+
+    async def check(self, rows: Mapping[str, int]) -> Sequence[str]:
+        """Compare the numbers of rows: of each file in the ledger, of each writer in the tables."""
+        with _failures(self._target):
+            query = "SELECT file, source, rows FROM shipped WHERE file = ANY($1::text[])"
+            found = await self._db.fetch(query, list(rows))
+            stored = {row["file"]: row["rows"] for row in found}
+            differences = [
+                f"{name} has {rows[name]:,} rows here, and {number:,} there"
+                for name, number in stored.items()
+                if number != rows[name]
+            ]
+            for source in sorted({row["source"] for row in found}):
+                differences += await self._check_source(source)
+            return differences
+
+    async def _check_source(self, source: int) -> Sequence[str]:
+        """Compare the rows of a writer and prefix with the sum of its files."""
+        row = await self._db.fetchrow("SELECT prefix, writer FROM source WHERE source = $1", source)
+        table = f"{schema.table_of(row['prefix'])}_rows"
+        query = (
+            f"SELECT (SELECT count(*) FROM {table} WHERE source = $1) AS found, "  # noqa: S608
+            "(SELECT coalesce(sum(rows), 0)::bigint FROM shipped WHERE source = $1) AS wanted"
+        )
+        numbers = await self._db.fetchrow(query, source)
+        found, wanted = numbers["found"], numbers["wanted"]
+        # Of a partition that was dropped, only the ledger is left.
+        if found == wanted or (found < wanted and self._target.retention_days is not None):
+            return []
+        of = f"{row['prefix']} of the writer {row['writer']}"
+        return [f"the table has {found:,} rows of {of}, and its files {wanted:,}"]
 
     async def close(self) -> None:
         """Disconnect."""
@@ -144,13 +173,16 @@ class PostgreSQL:
 
     async def _check_schema(self) -> None:
         query = "SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'"
-        self._has_timescale = await self._db.fetchval(query) is not None
+        has_timescale = await self._db.fetchval(query) is not None
+        self._partitions = Partitions(
+            self._db, self._target.retention_days, has_timescale=has_timescale
+        )
         exists = "SELECT to_regclass('aqltelemetry.format') IS NOT NULL"
         if not await self._db.fetchval(exists):
             async with self._db.transaction():
                 await self._db.execute(f"SELECT pg_advisory_xact_lock({schema.LOCK})")
                 if not await self._db.fetchval(exists):
-                    for statement in schema.statements(has_timescale=self._has_timescale):
+                    for statement in schema.statements(has_timescale=has_timescale):
                         await self._db.execute(statement)
         version = await self._db.fetchval("SELECT version FROM aqltelemetry.format")
         if version != schema.VERSION:
@@ -277,56 +309,6 @@ class PostgreSQL:
             self._labels.clear()
         self._labels.update(map(_unquoted, found))
 
-    async def _make_partitions(self, shipment: Shipment) -> None:
-        if self._has_timescale:
-            return
-        table = schema.table_of(shipment.prefix)
-        for day in sorted({day for file in shipment.files for day in _days(file.name)}):
-            if (table, day) not in self._partitions:
-                await self._make_partition(table, day)
-                self._partitions.add((table, day))
-
-    async def _make_partition(self, table: str, day: int) -> None:
-        """Make a partition; it is attached, which does not block the writers of others."""
-        name = f"{table}_rows_{file_names.stamp(day * _DAY_NS)[:8]}"
-        exists = f"SELECT to_regclass('aqltelemetry.{name}') IS NOT NULL"
-        if await self._db.fetchval(exists):
-            return
-        async with self._db.transaction():
-            await self._db.execute(f"SELECT pg_advisory_xact_lock({schema.LOCK})")
-            if not await self._db.fetchval(exists):
-                await self._db.execute(
-                    f"CREATE TABLE aqltelemetry.{name} (LIKE aqltelemetry.{table}_rows "
-                    "INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
-                    f"ALTER TABLE aqltelemetry.{table}_rows ATTACH PARTITION aqltelemetry.{name} "
-                    f"FOR VALUES FROM ({day * _DAY_NS}) TO ({(day + 1) * _DAY_NS})"
-                )
-
-    async def _expire(self) -> None:
-        """Drop partitions that are too old, at most once an hour."""
-        days, now_ns = self._target.retention_days, epoch_ns()
-        if days is None or now_ns - self._expired_ns < _EXPIRE_EVERY_NS:
-            return
-        self._expired_ns = now_ns
-        before_ns = now_ns // _DAY_NS * _DAY_NS - days * _DAY_NS
-        for table in schema.TABLES:
-            if self._has_timescale:
-                query = f"SELECT drop_chunks('aqltelemetry.{table}_rows', {before_ns}::bigint)"
-                await self._db.execute(query)
-            else:
-                await self._drop_partitions(table, before_ns)
-
-    async def _drop_partitions(self, table: str, before_ns: int) -> None:
-        query = (
-            "SELECT inhrelid::regclass::text AS name FROM pg_inherits "
-            "WHERE inhparent = to_regclass($1)"
-        )
-        oldest = f"{table}_rows_{file_names.stamp(before_ns)[:8]}"
-        for row in await self._db.fetch(query, f"{table}_rows"):
-            if row["name"].rpartition(".")[2] < oldest:
-                await self._db.execute(f"DROP TABLE {row['name']}")
-        self._partitions.clear()
-
 
 async def _sent(
     files: Sequence[ShippedFile], content: _Content, *, with_labels: bool
@@ -346,13 +328,6 @@ def _unquoted(field: bytes) -> str:
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
         return text[1:-1].replace('""', '"')
     return text
-
-
-def _days(name: str) -> Iterator[int]:
-    """Yield the days, since the epoch, that a file's rows are of."""
-    parsed = file_names.parse(name)
-    if parsed is not None:
-        yield from range(parsed.from_ns // _DAY_NS, (parsed.to_ns - 1) // _DAY_NS + 1)
 
 
 def _size(file: ShippedFile) -> int:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aqltelemetry.shipping.check import Checked, check
+from aqltelemetry.shipping.ledger import LedgerReader
+from aqltelemetry.shipping.shipper import Shipper, Surroundings
+from memory_destination import MemoryDestination, ledger, publish
+
+
+class _Comparing(MemoryDestination):
+    """A destination that can compare numbers of rows."""
+
+    async def check(self, rows: Mapping[str, int]) -> Sequence[str]:
+        have = {name: self.rows[name].count(b"\n") for name in rows}
+        return [f"{name} differs" for name in rows if have[name] != rows[name]]
+
+
+async def _checked(directory: Path, tmp_path: Path, there: MemoryDestination) -> Checked:
+    with LedgerReader(str(tmp_path / "ledger.sqlite")) as reader:
+        return await check([str(directory)], reader, there)
+
+
+async def _ship(directory: Path, tmp_path: Path, there: MemoryDestination) -> list[str]:
+    names = [publish(directory, segment) for segment in (1, 2)]
+    with ledger(tmp_path) as book:
+        await Shipper([str(directory)], book, there, Surroundings()).ship()
+    return names
+
+
+async def test_nothing_differs_after_shipping(directory: Path, tmp_path: Path) -> None:
+    there = _Comparing()
+    await _ship(directory, tmp_path, there)
+    publish(directory, 3)
+    checked = await _checked(directory, tmp_path, there)
+    assert checked == Checked(files=2, rows=20, waiting=1, has_counts=True)
+
+
+async def test_a_file_that_the_destination_lost_is_found(directory: Path, tmp_path: Path) -> None:
+    there = _Comparing()
+    lost, _ = await _ship(directory, tmp_path, there)
+    del there.rows[lost]
+    checked = await _checked(directory, tmp_path, there)
+    assert checked.differences == [f"{lost} is not there"]
+    assert checked.files == 1
+
+
+async def test_a_row_too_many_is_found(directory: Path, tmp_path: Path) -> None:
+    there = _Comparing()
+    name, _ = await _ship(directory, tmp_path, there)
+    there.rows[name] += b"1,2,a,7\n"
+    assert (await _checked(directory, tmp_path, there)).differences == [f"{name} differs"]
+
+
+async def test_a_destination_that_cannot_count_is_asked_for_files_only(
+    directory: Path, tmp_path: Path
+) -> None:
+    there = MemoryDestination()
+    name, _ = await _ship(directory, tmp_path, there)
+    there.rows[name] += b"1,2,a,7\n"
+    checked = await _checked(directory, tmp_path, there)
+    assert (checked.has_counts, checked.differences) == (False, [])
+
+
+async def test_a_shipped_file_that_is_damaged_now_is_found(directory: Path, tmp_path: Path) -> None:
+    there = _Comparing()
+    name, _ = await _ship(directory, tmp_path, there)
+    (directory / name).write_text("damaged")
+    (difference,) = (await _checked(directory, tmp_path, there)).differences
+    assert difference.startswith(f"{name} was shipped, and can't be read any more")
