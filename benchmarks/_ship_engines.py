@@ -105,5 +105,5 @@ def published(directory: Path, prefix: str) -> Rows:
     """Count the rows of the files of a prefix."""
     found: Rows = Counter()
     for path in directory.glob(f"{prefix}.*.csv"):
-        found += counted(path.read_text().splitlines()[1:])
+        found.update(counted(path.read_text().splitlines()[1:]))
     return found

@@ -39,8 +39,8 @@ from proxy import MODES, PASS, Proxy, proxy
 PREFIXES = ("duration", "runtime", "account")
 WRITERS = 3
 LABELS = ("/orders/{id} [GET]", "/orders/{id} [GET] 5xx", "query", 'a "quoted", label')
-MOST_ROWS = 4_000
-PUBLISH_S = 0.1
+MOST_ROWS = 2_000
+PUBLISH_S = 0.2
 LONGEST_LIFE_S = 1.2
 CRASH_SHARE = 0.08
 FAULT_SHARE = 0.5
