@@ -20,6 +20,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "chdb": "clickhouse",
         "clickhouse": "clickhouse",
         "clickhouses": "clickhouse",
+        "crate": "crate",
+        "crates": "crate",
         "file": "parquet",
         "gs": "parquet",
         "postgresql": "postgresql",
