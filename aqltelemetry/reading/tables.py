@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import is_not
+from weakref import ReferenceType, ref
 
 import pandas as pd
 
@@ -14,9 +16,11 @@ from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import OUTCOMES
-from aqltelemetry.reading.rows import Process, Rows, join, with_shared_processes
+from aqltelemetry.reading.rows import Process, Rows, join
 from aqltelemetry.reading.summaries import drops
-from aqltelemetry.reading.summaries.recorded_time import recorded_s, spans
+from aqltelemetry.reading.summaries.basis import Basis
+from aqltelemetry.reading.summaries.cells import Cells
+from aqltelemetry.reading.summaries.recorded_time import recorded_s
 from aqltelemetry.reading.summaries.slowest import slowest
 from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every, summarize, timeline
 from aqltelemetry.reading.summaries.values import values
@@ -33,6 +37,8 @@ class Tables(ABC):
     A request or block that fails has one more observation, `<label> 4xx`, `5xx`, `disconnect`
     or `failed`. It counts in a column of `<label>`, and nowhere else, if `<label>` was loaded.
     """
+
+    _basis: ReferenceType[Basis] | None = None
 
     @abstractmethod
     def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
@@ -90,8 +96,9 @@ class Tables(ABC):
             >>> db.summary(by=("label", "pid"), every="10s").loc["2026-11-24 10:00:00"]
         """
         every_ns = None if every is None else parse_every(every)
-        durations, seconds = self._recorded()
-        return summarize(durations, parse_by(by), every_ns, seconds)
+        basis = self.basis()
+        seconds = recorded_s(basis.spans.values(), self.since_ns)
+        return summarize(basis.cells, parse_by(by), every_ns, seconds)
 
     def timeline(
         self, label: str | Iterable[str] | None = None, every: float | str | timedelta = "10s"
@@ -115,8 +122,12 @@ class Tables(ABC):
         Example:
             >>> db.timeline("/orders/{id} [GET]", every="1s")["p99_s"].plot()
         """
+        if label is None:
+            return timeline(self.basis().cells, parse_every(every))
         rows = self.rows(DURATION)
-        return timeline(rows if label is None else _of(label, rows), parse_every(every))
+        chosen = rows.of_labels(_with_outcomes(label, rows.labels))
+        # Without the other labels, a first byte is no part.
+        return timeline(Cells(join([chosen])), parse_every(every))
 
     def slowest(self, n: int = 20, label: str | Iterable[str] | None = None) -> pd.DataFrame:
         """Return the longest durations.
@@ -137,8 +148,8 @@ class Tables(ABC):
         Example:
             >>> db.slowest(3)[["begin", "duration_s", "label", "outcome"]]
         """
-        rows = self.rows(DURATION)
-        return slowest(rows if label is None else _of(label, rows), n)
+        cells = self.basis().cells
+        return slowest(cells, n, None if label is None else _with_outcomes(label, cells.labels))
 
     def workers(self) -> pd.DataFrame:
         """Summarize each recorded process.
@@ -170,8 +181,7 @@ class Tables(ABC):
         Example:
             >>> db.workers()[["count", "p99_s", "cpu_percent", "rss_max_bytes"]]
         """
-        accounts = self.rows(ACCOUNT)
-        return workers(self.rows(DURATION), self.rows(RUNTIME), accounts, self._states())
+        return workers(self.basis(), self._states())
 
     def values(self) -> pd.DataFrame:
         """Summarize the series of `record` and of user-defined samplers.
@@ -200,7 +210,20 @@ class Tables(ABC):
         share counts once, and time before `since` does not. At least 1; NaN if there are no
         observations.
         """
-        return self._recorded()[1]
+        return recorded_s(self.basis().spans.values(), self.since_ns)
+
+    def basis(self) -> Basis:
+        """Return what tables are computed from.
+
+        Keep it while you call several methods, so that they compute what they share once. It takes
+        about as much memory as the durations, and is valid until the next `refresh`.
+        """
+        loaded = self.rows(DURATION), self.rows(RUNTIME), self.rows(ACCOUNT)
+        basis = self._basis() if self._basis is not None else None
+        if basis is None or any(map(is_not, basis.loaded, loaded)):
+            basis = Basis(*loaded)
+            self._basis = ref(basis)
+        return basis
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write all observations into one Parquet file.
@@ -259,11 +282,6 @@ class Tables(ABC):
         """
         return pictures_of(self)
 
-    def _recorded(self) -> tuple[Rows, float]:
-        names = drops.recordings(self.rows(ACCOUNT))
-        parts = with_shared_processes([self.rows(DURATION), self.rows(RUNTIME)], names)
-        return parts[0], recorded_s(spans(*parts).values(), self.since_ns)
-
     def _states(self) -> Mapping[Process, str]:
         """Return the state of each recording."""
         found = self.writers()
@@ -273,10 +291,9 @@ class Tables(ABC):
         }
 
 
-def _of(label: str | Iterable[str], rows: Rows) -> Rows:
-    """Return the rows of these labels, and of their outcomes."""
+def _with_outcomes(label: str | Iterable[str], known: Sequence[str]) -> set[str]:
+    """Return these labels and those of their outcomes; raises SeriesError if one is not known."""
     wanted = [label] if isinstance(label, str) else [*label]
     for each in wanted:
-        check_known("there is no series", each, rows.labels)
-    every = {*wanted, *(f"{each} {word}" for each in wanted for word in OUTCOMES)}
-    return join([rows.of_labels(every)])  # without the other labels, a first byte is no part
+        check_known("there is no series", each, known)
+    return {*wanted, *(f"{each} {word}" for each in wanted for word in OUTCOMES)}

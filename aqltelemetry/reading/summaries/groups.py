@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from aqltelemetry.reading.summaries.selection import Runs, quantiles
 from aqltelemetry.system.extensions import load
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer[Any]]
 _Counts: TypeAlias = npt.NDArray[np.int64]
 _DIGIT_BITS = 16
-# Groups with fewer values are sorted completely.
-_MIN_PARTITIONED = 1000
-# With fewer values, threads take longer to start than they save.
-_MIN_THREADED = 1_000_000
-_MAX_THREADS = 8
-# With more possible keys, counting them takes more memory than sorting them.
-_MAX_COUNTED = 1 << 20
+MAX_COUNTED = 1 << 20
+"""With more possible keys, counting them takes more memory than sorting them."""
 compiled: Any = load(__name__)
 """The compiled twin, or None."""
 
@@ -44,41 +37,24 @@ class Groups:
         self._values: Floats
         self.keys, self.counts, self._values = _sorted_by_key(keys, values)
         self._starts = np.cumsum(self.counts) - self.counts
-        self._first = self._values[self._starts]
-        self._last = self._values[self._starts + self.counts - 1]
 
     def first(self) -> Floats:
         """Return the first value of each group, in the given order."""
-        found: Floats = self._first
+        found: Floats = self._values[self._starts]
         return found
 
     def last(self) -> Floats:
         """Return the last value of each group, in the given order."""
-        found: Floats = self._last
+        found: Floats = self._values[self._starts + self.counts - 1]
         return found
 
     def sum(self) -> Floats:
         """Return the sum of each group, without values that are NaN."""
-        if not len(self.keys):
-            return np.empty(0)
-        sums = self._sums()
-        if np.isnan(sums).any():
-            present = np.where(np.isnan(self._values), 0.0, self._values)
-            with np.errstate(invalid="ignore", over="ignore"):  # of both infinities
-                sums = np.add.reduceat(present, self._starts)
-        return sums
-
-    def _sums(self) -> Floats:
-        with np.errstate(invalid="ignore", over="ignore"):
-            sums: Floats = np.add.reduceat(self._values, self._starts)
-        return sums
+        return sums(self._values, self._starts)
 
     def max(self) -> Floats:
         """Return the largest value of each group; NaN if all are NaN."""
-        if not len(self.keys):
-            return np.empty(0)
-        largest: Floats = np.fmax.reduceat(self._values, self._starts)
-        return largest
+        return largest(self._values, self._starts)
 
     def min(self) -> Floats:
         """Return the smallest value of each group; NaN if all are NaN."""
@@ -90,61 +66,54 @@ class Groups:
     def quantiles(self, shares: Sequence[float]) -> Floats:
         """Return quantiles of each group, without values that are NaN.
 
-        The result is that of `numpy.quantile`: with linear interpolation between the two nearest
-        values. If one of these is infinite, so is the result; it is NaN for a group of NaN.
-
         Args:
             shares: m numbers from 0 to 1, such as 0.99.
 
         Returns:
-            k rows of m quantiles.
+            k rows of m quantiles; see `selection.quantiles`.
         """
-        known = self._known()
-        last = np.maximum(known - 1, 0)[:, None]
-        place = last * np.asarray(shares, np.float64)
-        lower = np.floor(place)
-        first = lower.astype(np.int64)
-        second = np.minimum(first + 1, last)
-        self._arrange(np.hstack([first, second]))
-        low, high = (self._values[self._starts[:, None] + at] for at in (first, second))
-        found = _between(low, high, place - lower)
-        found[known == 0] = np.nan
-        return found
-
-    def _arrange(self, places: Integers) -> None:
-        """Move the values that a sorted group has at some places there; NaN comes last."""
-        tasks = [
-            (self._values[start : start + count], wanted)
-            for start, count, wanted in zip(
-                self._starts.tolist(), self.counts.tolist(), places, strict=True
-            )
-        ]
-        threads = len(os.sched_getaffinity(0)) if len(self._values) >= _MIN_THREADED else 1
-        if threads == 1 or len(tasks) == 1:
-            for values, wanted in tasks:
-                _partition(values, wanted)
-        else:  # numpy releases the interpreter lock meanwhile
-            with ThreadPoolExecutor(min(threads, _MAX_THREADS)) as pool:
-                deque(pool.map(_partition, *zip(*tasks, strict=True)), maxlen=0)
-
-    def _known(self) -> npt.NDArray[np.int64]:
-        """Return how many values of each group are not NaN."""
-        if not len(self.keys) or not np.isnan(self._sums()).any():
-            return self.counts
-        return self.counts - np.add.reduceat(np.isnan(self._values), self._starts, dtype=np.int64)
+        known = self.counts - missing(self._values, self._starts)
+        return quantiles(self._values, Runs.of_counts(self.counts), known, shares)
 
 
-def _partition(values: Floats, places: Integers) -> None:
-    if len(values) < _MIN_PARTITIONED:
-        values.sort()
-    else:  # several times as fast as sorting
-        values.partition(np.unique(places).tolist())
+def sums(values: Floats, starts: _Counts) -> Floats:
+    """Return the sums of runs of values that begin at `starts`, without values that are NaN."""
+    if not len(starts):
+        return np.empty(0)
+    found = _plain_sums(values, starts)
+    if np.isnan(found).any():
+        present = np.where(np.isnan(values), 0.0, values)
+        with np.errstate(invalid="ignore", over="ignore"):  # of both infinities
+            found = np.add.reduceat(present, starts)
+    return found
+
+
+def missing(values: Floats, starts: _Counts) -> _Counts:
+    """Return how many values of each run are NaN."""
+    if not len(starts) or not np.isnan(_plain_sums(values, starts)).any():
+        return np.zeros(len(starts), np.int64)
+    counts: _Counts = np.add.reduceat(np.isnan(values), starts, dtype=np.int64)
+    return counts
+
+
+def largest(values: Floats, starts: _Counts) -> Floats:
+    """Return the largest value of each run; NaN if all are NaN."""
+    if not len(starts):
+        return np.empty(0)
+    found: Floats = np.fmax.reduceat(values, starts)
+    return found
+
+
+def _plain_sums(values: Floats, starts: _Counts) -> Floats:
+    with np.errstate(invalid="ignore", over="ignore"):
+        found: Floats = np.add.reduceat(values, starts)
+    return found
 
 
 def _sorted_by_key(keys: Integers, values: Floats) -> tuple[_Counts, _Counts, Floats]:
     """Return the keys that occur, how often, and the values sorted by key."""
     size = max(int(keys.max(initial=-1)) + 1, 0)
-    if compiled is not None and size <= _MAX_COUNTED:
+    if compiled is not None and size <= MAX_COUNTED:
         ends, out = np.zeros(size, np.int64), np.empty(len(values))
         compiled.sort_by_key(np.ascontiguousarray(keys), np.ascontiguousarray(values), ends, out)
         counts = np.diff(ends, prepend=0)
@@ -160,27 +129,15 @@ def _sorted_by_key(keys: Integers, values: Floats) -> tuple[_Counts, _Counts, Fl
     return in_order[starts].astype(np.int64), np.diff(starts, append=len(keys)), values[order]
 
 
-def _between(low: Floats, high: Floats, share: Floats) -> Floats:
-    """Interpolate as numpy's `quantile` does, to the last bit."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = high - low
-        found = low + difference * share
-        np.subtract(high, difference * (1 - share), out=found, where=share >= 0.5)  # noqa: PLR2004
-        # Where a neighbour is infinite, these give NaN.
-        found = np.where(np.isfinite(low) & np.isfinite(high), found, low + high)
-    exact: Floats = np.where((share == 0) | (low == high), low, found)
-    return exact
-
-
 def stable_order(keys: Integers) -> npt.NDArray[np.intp]:
     """Return the indexes that sort integers from 0 on; equal ones stay in order.
 
     numpy sorts integers of 16 bits by their digits, several times as fast as longer ones.
     """
-    largest = int(keys.max()) if len(keys) else 0
+    largest_key = int(keys.max()) if len(keys) else 0
     order: npt.NDArray[np.intp] = np.argsort(keys.astype(np.uint16), kind="stable")
     shift = _DIGIT_BITS
-    while largest >> shift:
+    while largest_key >> shift:
         digits = (keys[order] >> shift).astype(np.uint16)
         order = order[np.argsort(digits, kind="stable")]
         shift += _DIGIT_BITS

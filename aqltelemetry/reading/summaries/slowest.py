@@ -2,70 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from aqltelemetry.reading.outcomes import OUTCOMES, Roles, roles
-from aqltelemetry.reading.rows import Rows
+from aqltelemetry.reading.outcomes import OUTCOMES, roles
+from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import lengths_ns
 
+_BLOCK_ROWS = 4096
 _Indexes = npt.NDArray[np.intp]
+_OutcomesOf = Mapping[int, Mapping[int, str]]
 
 
-def slowest(rows: Rows, number: int) -> pd.DataFrame:
-    """Return the longest durations; see `Tables.slowest`.
+def slowest(cells: Cells, number: int, labels: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the longest durations, of all labels or of some; see `Tables.slowest`.
 
     Outcomes and times to the first byte do not count.
     """
-    known = roles(rows.labels)
-    found = _longest(rows, number, ~known.is_part)
-    ends_ns, durations_s = rows.timepoints_ns[found], rows.measurements[found]
-    processes = [rows.processes[code] for code in rows.process_codes[found].tolist()]
+    codes = [code for code, label in enumerate(cells.labels) if labels is None or label in labels]
+    # Without the other labels, a first byte is no part.
+    known = roles([cells.labels[code] for code in codes])
+    is_wanted = np.zeros(len(cells.labels), dtype=bool)
+    is_wanted[codes] = ~known.is_part
+    outcomes: dict[int, dict[int, str]] = {}
+    for code, base, word in zip(codes, known.bases, known.outcomes, strict=True):
+        if word >= 0:
+            outcomes.setdefault(codes[base], {})[code] = OUTCOMES[word]
+    found = _longest(cells, number, is_wanted)
+    of = np.searchsorted(cells.ends, found, "right")
+    ends_ns, durations_s = cells.timepoints_ns[found], cells.measurements[found]
+    processes = [cells.processes[code] for code in cells.process_codes[of].tolist()]
     return pd.DataFrame(
         {
             "begin": pd.DatetimeIndex(ends_ns - lengths_ns(durations_s)),
             "end": pd.DatetimeIndex(ends_ns),
             "duration_s": durations_s,
-            "label": _texts([rows.labels[code] for code in rows.label_codes[found].tolist()]),
+            "label": _texts([cells.labels[code] for code in cells.label_codes[of].tolist()]),
             "pid": np.array([process.pid for process in processes], np.int64),
             "writer": _texts([process.writer for process in processes]),
-            "outcome": _texts(_outcomes(rows, found, known)),
+            "outcome": _texts([_outcome(cells, int(row), outcomes) for row in found]),
         }
     )
 
 
-def _longest(rows: Rows, number: int, is_wanted: npt.NDArray[np.bool_]) -> _Indexes:
-    """Return the indexes of the longest durations of these labels; the longest comes first."""
-    lengths_s = rows.measurements
-    mask = ~np.isnan(lengths_s) & is_wanted[rows.label_codes]
-    candidates = np.flatnonzero(mask)
-    if not 0 < number < len(candidates):
-        candidates = candidates[: max(number, 0)] if number <= 0 else candidates
-    else:
-        wanted = lengths_s[candidates]
-        least_s = np.partition(wanted, len(wanted) - number)[len(wanted) - number]
-        candidates = candidates[wanted >= least_s]
-    order = np.lexsort((rows.timepoints_ns[candidates], -lengths_s[candidates]))
-    return candidates[order[:number]]
+def _longest(cells: Cells, number: int, is_wanted: npt.NDArray[np.bool_]) -> _Indexes:
+    """Return the places of the longest durations of these labels; the longest comes first."""
+    if number <= 0 or not len(cells):
+        return np.empty(0, np.intp)
+    starts = np.union1d(cells.begins, np.arange(0, len(cells), _BLOCK_ROWS))
+    ends = np.append(starts[1:], len(cells))
+    largest_s = np.fmax.reduceat(cells.measurements, starts)
+    of = np.searchsorted(cells.ends, starts, "right")
+    chosen = is_wanted[cells.label_codes[of]] & ~np.isnan(largest_s)
+    least_s = -np.inf
+    if np.count_nonzero(chosen) > number:  # then so many durations are as long as this
+        least_s = np.partition(largest_s[chosen], -number)[-number]
+        chosen &= largest_s >= least_s
+    places = [
+        begin + np.flatnonzero(cells.measurements[begin:end] >= least_s)
+        for begin, end in zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
+    ]
+    found = np.concatenate([np.empty(0, np.intp), *places])
+    order = np.lexsort((cells.timepoints_ns[found], -cells.measurements[found]))
+    return found[order[:number]]
 
 
-def _outcomes(rows: Rows, found: _Indexes, known: Roles) -> list[str]:
-    """Return the outcome of each of these rows, recorded at the same time, or ""."""
-    candidates = np.flatnonzero(known.outcomes[rows.label_codes] >= 0)
-    of_same_time = np.isin(rows.timepoints_ns[candidates], rows.timepoints_ns[found])
-    words = {}
-    for row in candidates[of_same_time].tolist():
-        label = int(rows.label_codes[row])
-        words[_identity(rows, row, int(known.bases[label]))] = OUTCOMES[known.outcomes[label]]
-    return [words.get(_identity(rows, row, int(rows.label_codes[row])), "") for row in found]
-
-
-def _identity(rows: Rows, row: int, label: int) -> tuple[int, int, float, int]:
-    process, at_ns = int(rows.process_codes[row]), int(rows.timepoints_ns[row])
-    return label, process, float(rows.measurements[row]), at_ns
+def _outcome(cells: Cells, row: int, outcomes: _OutcomesOf) -> str:
+    """Return the outcome of a duration, recorded at the same time, or ""."""
+    cell = int(np.searchsorted(cells.ends, row, "right"))
+    word = ""
+    for code, each in outcomes.get(int(cells.label_codes[cell]), {}).items():
+        is_of = (cells.label_codes == code) & (cells.process_codes == cells.process_codes[cell])
+        for other in np.flatnonzero(is_of).tolist():
+            own = slice(int(cells.begins[other]), int(cells.ends[other]))
+            same = cells.timepoints_ns[own] == cells.timepoints_ns[row]
+            if np.any(cells.measurements[own][same] == cells.measurements[row]):
+                word = each
+    return word
 
 
 def _texts(values: list[str]) -> Any:

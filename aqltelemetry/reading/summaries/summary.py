@@ -15,7 +15,8 @@ import pandas as pd
 from aqltelemetry.errors import OptionError
 from aqltelemetry.quantities import SECONDS_FORM, parse_seconds
 from aqltelemetry.reading.outcomes import OUTCOME_COLUMNS, OUTCOMES, Roles, roles
-from aqltelemetry.reading.rows import Rows
+from aqltelemetry.reading.rows import Process, codes_type
+from aqltelemetry.reading.summaries.cells import CellGroups, Cells
 from aqltelemetry.reading.summaries.groups import Groups, Integers
 from aqltelemetry.system.clock import NS_PER_S
 
@@ -29,14 +30,32 @@ QUANTILES: Mapping[str, float] = MappingProxyType(
 COLUMNS = ("count", "per_s", *OUTCOME_COLUMNS.values(), *QUANTILES, "max_s", "sum_s")
 """The columns of a summary."""
 _UNKNOWN_WITHOUT_ROWS = frozenset({*QUANTILES, "max_s"})
-_NO_ROWS = np.empty(0, np.intp)
 _MAX_BINS = 1_000_000
 _END_NS = 2**63 - 1
+_NONE = np.empty(0, np.intp)
 _Codes = npt.NDArray[np.int64]
 
 
+class _Units(NamedTuple):
+    """What is grouped: cells, or, for time bins, single observations.
+
+    `group` groups them by a key of each; `counts` is the number of observations of each, None
+    for 1. The codes are indexes into `labels` and `processes`.
+    """
+
+    labels: Sequence[str]
+    processes: Sequence[Process]
+    label_codes: Integers
+    process_codes: Integers
+    counts: _Codes | None
+    group: Callable[[Integers], Groups | CellGroups]
+
+    def __len__(self) -> int:
+        return len(self.label_codes)
+
+
 class _Level(NamedTuple):
-    """One thing that rows are grouped by: a code below `size` for each row.
+    """One thing that units are grouped by: a code below `size` for each unit.
 
     `values` returns the values of codes.
     """
@@ -67,24 +86,28 @@ def parse_by(by: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def summarize(
-    rows: Rows, by: Sequence[str], every_ns: int | None, recorded_s: float
+    cells: Cells, by: Sequence[str], every_ns: int | None, recorded_s: float
 ) -> pd.DataFrame:
     """Return the summary of durations; see `Tables.summary`.
 
     Without `every_ns`, counts are divided by `recorded_s` for the rate.
     """
-    known = roles(rows.labels)
-    levels = _levels(rows, known, by, every_ns)
-    table, keys = _table(rows, known, levels, by_label=LABEL in by)
+    known = roles(cells.labels)
+    units = _cells(cells) if every_ns is None else _observations(cells)
+    bins = [] if every_ns is None else [_bins(cells.timepoints_ns, every_ns)]
+    levels = [*bins, *_levels(units, known, by)]
+    if math.prod(level.size for level in levels) > _END_NS:
+        raise OptionError("every", f"{(every_ns or 0) / NS_PER_S:g} s", "must be longer")
+    table, keys = _table(units, known, levels, by_label=LABEL in by)
     table["per_s"] = table["count"] / (recorded_s if every_ns is None else every_ns / NS_PER_S)
     names = [*((BEGIN,) if every_ns is not None else ()), *by]
     found = pd.DataFrame(table, _index(keys, levels, names), list(COLUMNS))
     return found.iloc[_order(keys, table["count"], known, levels, names)]
 
 
-def timeline(rows: Rows, every_ns: int) -> pd.DataFrame:
+def timeline(cells: Cells, every_ns: int) -> pd.DataFrame:
     """Return the summary of each time bin, from the first to the last one with any rows."""
-    found = summarize(rows, (), every_ns, np.nan)
+    found = summarize(cells, (), every_ns, np.nan)
     if found.empty:
         return found
     begins: Any = found.index
@@ -98,19 +121,40 @@ def timeline(rows: Rows, every_ns: int) -> pd.DataFrame:
     return found.reindex(every_bin).fillna(zeros).astype(found.dtypes.to_dict())
 
 
+def _cells(cells: Cells) -> _Units:
+    codes = cells.label_codes, cells.process_codes
+    return _Units(cells.labels, cells.processes, *codes, cells.counts, cells.grouped)
+
+
+def _observations(cells: Cells) -> _Units:
+    codes = [
+        np.repeat(own.astype(codes_type(len(values))), cells.counts)
+        for own, values in (
+            (cells.label_codes, cells.labels),
+            (cells.process_codes, cells.processes),
+        )
+    ]
+
+    def group(keys: Integers) -> Groups:
+        return Groups(keys, cells.measurements)
+
+    return _Units(cells.labels, cells.processes, codes[0], codes[1], None, group)
+
+
 def _table(
-    rows: Rows, known: Roles, levels: Sequence[_Level], *, by_label: bool
+    units: _Units, known: Roles, levels: Sequence[_Level], *, by_label: bool
 ) -> tuple[dict[str, npt.NDArray[Any]], _Codes]:
     """Return the columns of the summary, and the key of each group."""
-    all_keys = _keys(levels, len(rows))
+    all_keys = _keys(levels, len(units))
     is_outcome = known.outcomes >= 0
-    failed = np.flatnonzero(is_outcome[rows.label_codes]) if is_outcome.any() else _NO_ROWS
-    failed_keys, outcomes = all_keys[failed], known.outcomes[rows.label_codes[failed]]
+    failed = np.flatnonzero(is_outcome[units.label_codes]) if is_outcome.any() else _NONE
+    failed_keys, outcomes = all_keys[failed], known.outcomes[units.label_codes[failed]]
+    weights = np.ones(len(failed)) if units.counts is None else units.counts[failed]
     # Each request counts once, unless its first byte has a group of its own.
     is_part = is_outcome if by_label else known.is_part
     if is_part.any():
-        all_keys[is_part[rows.label_codes]] = -1
-    groups = Groups(all_keys, rows.measurements)
+        all_keys[is_part[units.label_codes]] = -1
+    groups = units.group(all_keys)
     keys = (
         np.union1d(groups.keys, failed_keys.astype(np.int64)) if levels else np.zeros(1, np.int64)
     )
@@ -125,23 +169,23 @@ def _table(
     for name, figures in zip(QUANTILES, groups.quantiles([*QUANTILES.values()]).T, strict=True):
         table[name][at] = figures
     for number, word in enumerate(OUTCOMES):
-        places = np.searchsorted(keys, failed_keys[outcomes == number])
-        table[OUTCOME_COLUMNS[word]] = np.bincount(places, minlength=len(keys))
+        chosen = outcomes == number
+        places = np.searchsorted(keys, failed_keys[chosen])
+        counts = np.bincount(places, weights[chosen], minlength=len(keys))
+        table[OUTCOME_COLUMNS[word]] = counts.astype(np.int64)
     return table, keys
 
 
-def _levels(rows: Rows, known: Roles, by: Sequence[str], every_ns: int | None) -> Sequence[_Level]:
-    levels = [] if every_ns is None else [_bins(rows.timepoints_ns, every_ns)]
+def _levels(units: _Units, known: Roles, by: Sequence[str]) -> Sequence[_Level]:
+    levels = []
     for name in by:
         if name == LABEL:
-            codes, values = known.bases, list(rows.labels)
-            levels.append(_level(rows.label_codes, codes, pd.Index(values, dtype="str")))
+            index = pd.Index(list(units.labels), dtype="str")
+            levels.append(_level(units.label_codes, known.bases, index))
         else:
-            all_values = [getattr(process, name) for process in rows.processes]
+            all_values = [getattr(process, name) for process in units.processes]
             index = pd.Index(sorted(set(all_values)), dtype=np.int64 if name == PID else "str")
-            levels.append(_level(rows.process_codes, index.get_indexer(all_values), index))
-    if math.prod(level.size for level in levels) > _END_NS:
-        raise OptionError("every", f"{(every_ns or 0) / NS_PER_S:g} s", "must be longer")
+            levels.append(_level(units.process_codes, index.get_indexer(all_values), index))
     return levels
 
 

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
-from aqltelemetry.reading.rows import Process, Rows, with_shared_processes
-from aqltelemetry.reading.summaries.drops import PID_LEVEL, WRITER_LEVEL, dropped, recordings
+from aqltelemetry.reading.rows import Process, Rows
+from aqltelemetry.reading.summaries.basis import Basis
+from aqltelemetry.reading.summaries.cells import CellGroups, Cells
+from aqltelemetry.reading.summaries.drops import PID_LEVEL, WRITER_LEVEL, dropped
 from aqltelemetry.reading.summaries.groups import Groups
-from aqltelemetry.reading.summaries.recorded_time import Span, spans
+from aqltelemetry.reading.summaries.recorded_time import Span
 from aqltelemetry.reading.writers import UNKNOWN
 from aqltelemetry.system.clock import NS_PER_S
 
@@ -23,23 +25,19 @@ _END_NS = 2**63 - 1
 _Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def workers(
-    durations: Rows, runtime: Rows, accounts: Rows, states: Mapping[Process, str]
-) -> pd.DataFrame:
+def workers(basis: Basis, states: Mapping[Process, str]) -> pd.DataFrame:
     """Return a row for each process; see `Tables.workers`.
 
     `states` are the states of recordings, by process; unknown for any that is missing.
     """
-    names = recordings(accounts)
-    durations, runtime = with_shared_processes([durations, runtime], names)
-    processes = durations.processes
-    recorded = spans(durations, runtime)
+    names, runtime = basis.names, basis.runtime
+    processes, recorded = runtime.processes, basis.spans
     known = [recorded.get(code, Span(0, 0)) for code in range(len(processes))]
     table = {
         "begin": pd.DatetimeIndex([span.begin_ns for span in known]),
         "end": pd.DatetimeIndex([span.end_ns for span in known]),
         "state": _states(processes, {key.named(names): states[key] for key in states}),
-        **_durations(durations, np.array([span.recorded_s for span in known])),
+        **_durations(basis.cells, np.array([span.recorded_s for span in known])),
         **_sampled(runtime),
     }
     index = pd.MultiIndex.from_arrays(
@@ -49,7 +47,7 @@ def workers(
         ],
         names=[PID_LEVEL, WRITER_LEVEL],
     )
-    drops = dropped(accounts, runtime).groupby(level=[PID_LEVEL, WRITER_LEVEL]).sum()
+    drops = dropped(basis.accounts, runtime).groupby(level=[PID_LEVEL, WRITER_LEVEL]).sum()
     table["dropped"] = drops.reindex(index, fill_value=0).to_numpy(np.int64)
     return pd.DataFrame(table, index).iloc[sorted(recorded)]
 
@@ -58,23 +56,22 @@ def _states(processes: Sequence[Process], states: Mapping[Process, str]) -> Any:
     return pd.array([states.get(process, UNKNOWN) for process in processes], dtype="str")
 
 
-def _durations(rows: Rows, recorded_s: npt.NDArray[np.float64]) -> _Columns:
+def _durations(cells: Cells, recorded_s: npt.NDArray[np.float64]) -> _Columns:
     """Return the columns about durations, each request counted once."""
-    known, size = roles(rows.labels), len(rows.processes)
-    keys = rows.process_codes
-    if known.is_part.any():
-        keys = np.where(known.is_part[rows.label_codes], np.array(-1, keys.dtype), keys)
-    groups = Groups(keys, rows.measurements)
+    known, size = roles(cells.labels), len(cells.processes)
+    is_part = known.is_part[cells.label_codes]
+    groups = cells.grouped(np.where(is_part, -1, cells.process_codes))
     counts = np.zeros(size, np.int64)
     counts[groups.keys] = groups.counts
     median, high = (_placed(groups, column, size) for column in groups.quantiles([0.5, 0.99]).T)
-    errors = rows.process_codes[(known.outcomes == _SERVER_ERROR)[rows.label_codes]]
+    failed = (known.outcomes == _SERVER_ERROR)[cells.label_codes]
+    errors = np.bincount(cells.process_codes[failed], cells.counts[failed], minlength=size)
     return {
         "count": counts,
         "per_s": counts / recorded_s,
         "p50_s": median,
         "p99_s": high,
-        "errors_5xx": np.bincount(errors, minlength=size),
+        "errors_5xx": errors.astype(np.int64),
     }
 
 
@@ -127,7 +124,7 @@ def _cpu_percent(runtime: Rows) -> npt.NDArray[np.float64]:
 
 
 def _placed(
-    groups: Groups, figures: npt.NDArray[Any], size: int, default: Any = np.nan
+    groups: Groups | CellGroups, figures: npt.NDArray[Any], size: int, default: Any = np.nan
 ) -> npt.NDArray[np.float64]:
     """Return a figure for each of `size` processes, `default` where it has no group."""
     placed = np.full(size, default, np.float64)

@@ -17,16 +17,14 @@ _KEYS = st.one_of(st.integers(-2, 5), st.integers(-2, 70_000), st.integers(-2, 2
 _PAIRS = st.lists(st.tuples(_KEYS, st.floats(allow_infinity=False)), max_size=60)
 
 
-@given(_PAIRS, st.sampled_from([1, 1000]))
-def test_the_extension_groups_as_numpy_does(pairs: list[tuple[int, float]], least: int) -> None:
+@given(_PAIRS)
+def test_the_extension_groups_as_numpy_does(pairs: list[tuple[int, float]]) -> None:
     keys = np.array([key for key, _ in pairs], np.int64)
     values = np.array([value for _, value in pairs], np.float64)
     found = []
     for compiled in (_COMPILED, None):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(groups, "compiled", compiled)
-            patch.setattr(groups, "_MIN_PARTITIONED", least)
-            patch.setattr(groups, "_MIN_THREADED", least)
             one = Groups(keys, values)
             figures: list[Any] = [one.keys, one.counts, one.first(), one.last(), one.min()]
             found.append([*figures, one.max(), one.sum(), one.quantiles([0, 0.3, 0.99, 1])])
