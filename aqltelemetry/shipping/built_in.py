@@ -27,6 +27,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "postgresql": "postgresql",
         "postgres": "postgresql",
         "s3": "parquet",
+        "otlp+http": "otlp",
+        "otlp+https": "otlp",
         "remote-write+http": "remote_write",
         "remote-write+https": "remote_write",
     }

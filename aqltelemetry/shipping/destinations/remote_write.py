@@ -11,19 +11,17 @@ histograms of durations in seconds. All other ones are sent to the store.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlencode
 
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.errors import DestinationError, MissingExtraError, OptionError
+from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import ACCOUNT, DURATION
-from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
+from aqltelemetry.shipping.destinations.http_options import HttpOptions
 from aqltelemetry.shipping.destinations.prometheus_messages import (
     Sample,
     TimeSeries,
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.client import _RequestContextManager
 
-_SCHEME = "remote-write+"
 _MAX_FILES = 50
 _MAX_BYTES = 16 << 20
 _MAX_SERIES = 2_000
@@ -84,7 +81,9 @@ class RemoteWrite:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._options = _Options(target)
+        self._options = HttpOptions(target, interval="10s")
+        buckets = self._options.own.get("buckets")
+        self._buckets = DEFAULT_BOUNDS if buckets is None else parse_bounds("buckets", buckets)
         self._session: aiohttp.ClientSession | None = None
         origin = target.origin
         labels = {"host": origin.host, "service": origin.service, "instance": origin.instance}
@@ -143,7 +142,7 @@ class RemoteWrite:
         )
 
     def _bounds(self, prefix: str) -> Bounds:
-        return self._options.bounds if prefix == DURATION else PAUSE_BOUNDS
+        return self._buckets if prefix == DURATION else PAUSE_BOUNDS
 
     def _series(self, prefix: str, file: FilePoints) -> Iterator[TimeSeries]:
         """Yield the time series of a file's points."""
@@ -194,43 +193,6 @@ class RemoteWrite:
     def _post(self, session: aiohttp.ClientSession, body: bytes) -> _RequestContextManager:
         headers = {**_HEADERS, **self._options.headers}
         return session.post(self._options.url, data=body, headers=headers)
-
-
-class _Options:
-    """What a URL says: where to send to, how to add up, and who sends."""
-
-    def __init__(self, target: Target) -> None:
-        parts = target.parts
-        query = dict(parse_qsl(parts.query))
-        self.interval_ms = _interval_ms(query.pop("interval", "10s"))
-        buckets = query.pop("buckets", None)
-        self.bounds: Bounds = (
-            DEFAULT_BOUNDS if buckets is None else parse_bounds("buckets", buckets)
-        )
-        self.headers: dict[str, str] = {}
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if user:
-            self.headers["Authorization"] = _basic(user, password)
-        elif password:
-            self.headers["Authorization"] = f"Bearer {password}"
-        place = parts.netloc.rpartition("@")[2]
-        scheme = parts.scheme.removeprefix(_SCHEME)
-        plain = parts._replace(scheme=scheme, netloc=place, query=urlencode(query), fragment="")
-        self.url = plain.geturl()
-
-
-def _basic(user: str, password: str) -> str:
-    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-def _interval_ms(text: str) -> int:
-    try:
-        seconds = parse_seconds(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 3600:  # noqa: PLR2004 - see the message
-        raise OptionError("interval", text, "must be a time from 1s to 1h")
-    return round(seconds * 1000)
 
 
 def _time_series(

@@ -73,12 +73,14 @@ class Steps(NamedTuple):
         bucket_numbers: Returns the number of the bucket of each value.
         is_counted: Returns whether a label's observations are counted; else the last one counts.
         is_left_out: Returns whether a label has no points at all.
+        has_anchors: Whether points that repeat the value before a pause are wanted.
     """
 
     interval_ms: int
     bucket_numbers: Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]]
     is_counted: Callable[[str], bool] = lambda _: True
     is_left_out: Callable[[str], bool] = lambda _: False
+    has_anchors: bool = True
 
 
 class RecordingTotals:
@@ -105,7 +107,7 @@ class RecordingTotals:
             point = self._next(before, int(times_ns[-1]) // _NS_PER_MS, values, steps, label)
             points = found.setdefault(label, [])
             anchor = _anchor(before, point, steps.interval_ms)
-            if anchor is not None:
+            if anchor is not None and steps.has_anchors:
                 points.append(anchor)
             points.append(point)
             self._latest[label] = point

@@ -1,0 +1,62 @@
+"""Reads the URL of a destination that is an HTTP endpoint: where to send to, and who sends."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from aqltelemetry.errors import OptionError
+from aqltelemetry.quantities import parse_seconds
+from aqltelemetry.shipping.target import Target
+
+_OWN = frozenset({"buckets", "interval", "slow_spans"})
+_MIN_S, _MAX_S = 1, 3600
+
+
+class HttpOptions:
+    """What a URL such as `otlp+https://user:password@host/path?interval=1m` says.
+
+    Args:
+        target: The target.
+        interval: The interval, if the URL has none.
+
+    Attributes:
+        url: The URL to send to, without what is not sent.
+        headers: The header with the credentials, if there are any.
+        own: The options in the query that are not sent.
+        interval_ms: The interval of samples, in milliseconds.
+
+    Raises:
+        OptionError: The interval is wrong.
+    """
+
+    def __init__(self, target: Target, interval: str) -> None:
+        parts = target.parts
+        query = dict(parse_qsl(parts.query))
+        self.own: Mapping[str, str] = {name: query.pop(name) for name in _OWN & query.keys()}
+        self.interval_ms = _interval_ms(self.own.get("interval", interval))
+        self.headers: dict[str, str] = {}
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if user:
+            text = b64encode(f"{user}:{password}".encode()).decode()
+            self.headers["Authorization"] = f"Basic {text}"
+        elif password:
+            self.headers["Authorization"] = f"Bearer {password}"
+        plain = parts._replace(
+            scheme=parts.scheme.rpartition("+")[2],
+            netloc=parts.netloc.rpartition("@")[2],
+            query=urlencode(query),
+            fragment="",
+        )
+        self.url = plain.geturl()
+
+
+def _interval_ms(text: str) -> int:
+    try:
+        seconds = parse_seconds(text)
+    except ValueError:
+        seconds = 0.0
+    if not _MIN_S <= seconds <= _MAX_S:
+        raise OptionError("interval", text, "must be a time from 1s to 1h")
+    return round(seconds * 1000)
