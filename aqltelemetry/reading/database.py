@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from copy import copy
 
 import pandas as pd
 
@@ -161,6 +162,25 @@ class TelemetryDB(Tables):
         if not is_known:
             check_known("there are no files of the prefix", file_prefix, self.prefixes())
         return self._loader.rows(file_prefix)
+
+    def parts(self, file_prefix: str) -> list[Rows]:
+        """Return the observations of a file prefix as numpy arrays, in parts.
+
+        After `refresh`, most parts are the same objects as before: what was loaded is not copied.
+        They must not be changed. There are no parts if there are no files with this prefix.
+        """
+        return self._loader.parts(file_prefix)
+
+    def snapshot(self) -> TelemetryDB:
+        """Return a database of what is loaded now, which another thread may use.
+
+        It shares the observations, and must not be refreshed.
+        """
+        loader = copy(self._loader)
+        loader.detach()
+        found = copy(self)
+        vars(found).update(_loader=loader)
+        return found
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -44,8 +45,9 @@ class Loader:
         self._sources = sources
         self._is_live = is_live
         self._is_listed = False
-        self._rows: dict[str, Rows] = {}
-        self._published: dict[str, Rows] = {}
+        self._published: dict[str, list[Rows]] = {}
+        self._unpublished: dict[str, list[Rows]] = {}
+        self._joined: dict[str, Rows] = {}
         self._read: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._logged: set[NotRead] = set()
         self._left_out: dict[str, NotRead] = {}
@@ -57,14 +59,26 @@ class Loader:
 
     def has(self, prefix: str) -> bool:
         """Return whether a prefix was loaded."""
-        return prefix in self._rows
+        return prefix in self._unpublished
 
     def rows(self, prefix: str) -> Rows:
-        """Return the rows of a prefix, loaded if need be."""
-        if prefix not in self._rows:
+        """Return the rows of a prefix, loaded if need be, as one."""
+        parts = self.parts(prefix)
+        if prefix not in self._joined:
+            rows = self._joined[prefix] = _as_one(parts)
+            if not self._unpublished[prefix]:
+                self._published[prefix] = [rows]  # so that they are in memory once
+        return self._joined[prefix]
+
+    def parts(self, prefix: str) -> list[Rows]:
+        """Return the rows of a prefix, loaded if need be, in parts.
+
+        What is loaded later adds parts; most of those that were there stay the same objects.
+        """
+        if not self.has(prefix):
             self.sources()
             self._load(prefix)
-        return self._rows[prefix]
+        return [*self._published[prefix], *self._unpublished[prefix]]
 
     def sources(self) -> Sources:
         """Return what there is to read: now, or, if live, at the first call or `refresh`.
@@ -88,8 +102,18 @@ class Loader:
         """Load what is new of the prefixes that were loaded; raises as `sources`."""
         self._is_listed = False
         self.sources()
-        for prefix in self._rows:
+        for prefix in self._unpublished:
             self._load(prefix)
+
+    def detach(self) -> None:
+        """Share nothing that changes with the loader that this is a copy of."""
+        self._sources = copy(self._sources)
+        self._sources.detach()
+        self._is_live = True  # the sources stay as they are
+        self._published = {prefix: [*parts] for prefix, parts in self._published.items()}
+        self._unpublished, self._joined = {**self._unpublished}, {**self._joined}
+        self._read = defaultdict(set, {prefix: {*read} for prefix, read in self._read.items()})
+        self._logged, self._left_out = {*self._logged}, {**self._left_out}
 
     def known_labels(self, prefix: str, label: str) -> Iterable[str]:
         """Return the labels of a loaded prefix, including those that are not wanted.
@@ -98,29 +122,32 @@ class Loader:
         """
         labels = self.wanted.labels
         if labels is None:
-            return self._rows[prefix].labels
+            return self.rows(prefix).labels
         if label not in labels:
             raise SeriesError("only other labels are loaded:", label, tuple(sorted(labels)))
         everything = replace(self.wanted, labels=None)
-        parts = self._unpublished(prefix, everything)
+        parts = self._read_journals(prefix, everything)
         for directory, files in self.sources().files.items():
             names = (name for name, of in files.items() if of.startswith(prefix + "."))
             parts.append(read_rows(directory, everything.files(names), everything, _ignore))
         return join(parts).labels
 
     def _load(self, prefix: str) -> None:
-        parts = [self._published[prefix]] if prefix in self._published else []
-        wanted = self.wanted.of(prefix)
+        """Load what is new of a prefix; it costs what is new, and not what was loaded before."""
+        published = self._published.setdefault(prefix, [])
+        unpublished = self._unpublished.get(prefix)
+        wanted, has_new = self.wanted.of(prefix), unpublished is None
         for directory, files in self._sources.files.items():
             new = self._new_files(prefix, directory, files)
             names = wanted.files(sorted(new))
             if names:
                 self._read[prefix].update((directory, new[name]) for name in names)
                 leave_out = partial(self._leave_out, prefix, directory, new)
-                parts.append(read_rows(directory, names, wanted, leave_out, self._progress))
-        published = self._published[prefix] = parts[0] if len(parts) == 1 else join(parts)
-        unpublished = self._unpublished(prefix, wanted)
-        self._rows[prefix] = join([published, *unpublished]) if unpublished else published
+                _append(published, read_rows(directory, names, wanted, leave_out, self._progress))
+                has_new = True
+        found = self._unpublished[prefix] = self._read_journals(prefix, wanted)
+        if has_new or list(map(id, found)) != list(map(id, unpublished or ())):
+            self._joined.pop(prefix, None)
 
     def _new_files(
         self, prefix: str, directory: str, files: Mapping[str, str]
@@ -133,7 +160,7 @@ class Loader:
             if (directory, published) not in read and published.startswith(prefix + ".")
         }
 
-    def _unpublished(self, prefix: str, wanted: Wanted) -> list[Rows]:
+    def _read_journals(self, prefix: str, wanted: Wanted) -> list[Rows]:
         return [wanted.among(rows) for rows in self._sources.unpublished(prefix)]
 
     def _leave_out(
@@ -147,6 +174,20 @@ class Loader:
         if shown not in self._left_out:
             self._left_out[shown] = NotRead(shown, reason)
             warn(path, reason)
+
+
+def _as_one(parts: Sequence[Rows]) -> Rows:
+    return parts[0] if len(parts) == 1 and parts[0].is_joined else join(parts)
+
+
+def _append(parts: list[Rows], rows: Rows) -> None:
+    """Append rows; parts that have become short are joined, so that there are few.
+
+    Each is at least twice as long as the next one, so that a row is copied a few times only.
+    """
+    parts.append(rows)
+    while len(parts) > 1 and len(parts[-2]) < 2 * len(parts[-1]):
+        parts[-2:] = [join(parts[-2:])]
 
 
 def _ignore(_name: str, _reason: str) -> None:

@@ -22,6 +22,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
@@ -83,6 +84,13 @@ class Sources:
             *(NotRead(path, problems[path], path not in hidden) for path in problems),
             *self._left_out,
         ]
+
+    def detach(self) -> None:
+        """Share nothing that changes with the sources that these are a copy of."""
+        self.files = {path: {**files} for path, files in self.files.items()}
+        self._directories = [copy(directory) for directory in self._directories]
+        self._published = copy(self._published)
+        self._published.detach()
 
     def unpublished(self, prefix: str) -> list[Rows]:
         """Return the rows of a prefix that are in no file to read, an item for each segment.
@@ -225,6 +233,10 @@ class _Spans:
             first, last = min(first, spans[at][0]), max(last, spans[at][1])
             del spans[at]
         spans.insert(at, (first, last))
+
+    def detach(self) -> None:
+        """Share nothing that changes with the spans that these are a copy of."""
+        self._spans = defaultdict(list, {key: [*spans] for key, spans in self._spans.items()})
 
     def contain(self, prefix: str, segment: SegmentId) -> bool:
         """Return whether a segment was added for a prefix."""

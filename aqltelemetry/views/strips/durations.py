@@ -34,6 +34,8 @@ class Grouping(NamedTuple):
     """For each name, the number of its route; -1 for none."""
     routes: int
     workers: Sequence[Process]
+    writers: Mapping[str, str]
+    """Replaces some writers of processes."""
 
     @property
     def size(self) -> int:
@@ -106,7 +108,8 @@ class Durations:
         number: Mapping[Process, int] = {
             process: index for index, process in enumerate(grouping.workers, 1 + grouping.routes)
         }
-        process_groups = [number.get(process, _NONE) for process in block.processes]
+        processes = [process.named(grouping.writers) for process in block.processes]
+        process_groups = [number.get(process, _NONE) for process in processes]
         return Part(block, label_groups, np.array(process_groups, np.int32))
 
     def _ranges(self, grouping: Grouping) -> list[tuple[float, float]]:

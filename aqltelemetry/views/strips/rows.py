@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,17 +25,25 @@ class BinnedRows(NamedTuple):
     """The process of each, as an index into those that are drawn; -1 for any other."""
 
 
-def binned(rows: Rows, window: Grid, span: Span, processes: Sequence[Process]) -> BinnedRows:
+def binned(
+    rows: Rows,
+    window: Grid,
+    span: Span,
+    processes: Sequence[Process],
+    writers: Mapping[str, str],
+) -> BinnedRows:
     """Return the observations in a span, which the grid covers.
 
-    `processes` are those that are drawn.
+    `processes` are those that are drawn, `writers` replaces some writers of processes.
     """
     times = rows.timepoints_ns
     inside = (times >= span.begin_ns) & (times < span.end_ns)
     if not inside.all():
         rows = rows[np.flatnonzero(inside)]  # the mask is searched once, not for each column
     number = {process: index for index, process in enumerate(processes)}
-    drawn = np.array([number.get(process, -1) for process in rows.processes], dtype=np.int32)
+    drawn = np.array(
+        [number.get(process.named(writers), -1) for process in rows.processes], dtype=np.int32
+    )
     return BinnedRows(
         window.numbers(rows.timepoints_ns),
         rows.measurements,

@@ -111,7 +111,7 @@ def strips(  # noqa: PLR0913 - each has a default
     Example:
         >>> strips(db, bins=300).routes[0].p99_s
     """
-    durations, runtime, lives = known or recorded(db)
+    durations, runtime, lives, writers = known or recorded(db)
     span = _span(lives, begin_ns, end_ns)
     window = grid(span, _suitable(bins, durations, span))
     shown = _chosen(lives, workers, also)
@@ -120,10 +120,12 @@ def strips(  # noqa: PLR0913 - each has a default
     by_route = Routes(found.names, found.counts)
     labels = by_route.busiest(routes) if isinstance(routes, int) else list(routes)
     labels += sorted(by_route.occurring(set(also) - set(labels)))
-    grouping = Grouping(by_route.are_requests(), by_route.numbers(labels), len(labels), processes)
+    grouping = Grouping(
+        by_route.are_requests(), by_route.numbers(labels), len(labels), processes, writers
+    )
     cells = found.cells(grouping)
     of_workers = slice(1 + len(labels), None)
-    samples = binned(runtime, window, span, processes)
+    samples = binned(runtime, window, span, processes, writers)
     return Strips(
         window,
         span,

@@ -61,7 +61,7 @@ def _cells(parts: Sequence[Rows], span: Span, window: Grid) -> Cells:
     number = {label: index for index, label in enumerate(routes)}
     route = np.array([number.get(name, -1) for name in names], np.int64)
     are_requests = np.array([name.endswith("[GET]") for name in names], dtype=bool)
-    return found.cells(Grouping(are_requests, route, len(routes), _WORKERS))
+    return found.cells(Grouping(are_requests, route, len(routes), _WORKERS, {}))
 
 
 def _assert_same(found: Cells, wanted: Cells) -> None:
