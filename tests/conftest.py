@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import matrix
+from aqltelemetry import Monitor, time_block
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.recording import recorder
 from aqltelemetry.system import extensions
@@ -101,6 +102,16 @@ def recorded() -> Iterator[Callable[[], list[tuple[str, float]]]]:
 def directory(tmp_path: Path) -> Path:
     """A monitoring directory that does not exist yet."""
     return tmp_path / "monitoring"
+
+
+@pytest.fixture
+async def five_requests(directory: Path) -> Path:
+    """A monitoring directory with five durations of one route."""
+    async with Monitor(directory, with_runtime=False):
+        for _ in range(5):
+            async with time_block("/a [GET]"):
+                pass
+    return directory
 
 
 @pytest.fixture

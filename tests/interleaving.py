@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import pytest
@@ -23,9 +23,11 @@ from aqltelemetry.journal.counters import CounterName, store_counter
 from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
 from aqltelemetry.journal.format import DURATION_LAYOUT, VALUE_LAYOUT
 from aqltelemetry.journal.labels import SeriesKey
+from aqltelemetry.journal.location import all_roots
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
+from aqltelemetry.reading import sources
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.sinks.retention import Retention
@@ -229,7 +231,7 @@ class Process:
             dead.discard(sealed)
 
 
-def ends_killed(work: Callable[[], None]) -> Callable[[], None]:
+def _ends_killed(work: Callable[[], None]) -> Callable[[], None]:
     """Return `work` as a process that may be killed."""
 
     def killed() -> None:
@@ -237,3 +239,38 @@ def ends_killed(work: Callable[[], None]) -> Callable[[], None]:
             work()
 
     return killed
+
+
+class Reader(Protocol):
+    """Reads what a process records."""
+
+    def check(self, process: Process) -> None:
+        """Read, and assert that each number is there once, and none that was not recorded."""
+
+
+def check_interleaved(place: Path, seed: int, make: Callable[[Path, Path], Reader]) -> None:
+    """Check readers again and again while a process records, dies and is recovered.
+
+    Args:
+        place: An empty directory.
+        seed: Decides who runs after each system call, and much else.
+        make: Makes a reader of a monitoring directory and a journal's directory.
+    """
+    choose = random.Random(seed)
+    directory, journal = place / "monitoring", place / "journal"
+    directory.mkdir()
+    (root,) = all_roots(str(directory), str(journal))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_LISTINGS", choose.choice((1, 2, 10)))
+        process = Process(directory, root, choose, max_file_bytes=choose.choice((150, 1 << 20)))
+        turns = Turns(choose, share=choose.choice((0.05, 0.2, 0.5)))
+        with turns.at_each_call():
+            for work in (lambda: process.live(6), process.recover, process.recover):
+                turns.kill_at = choose.choice((-1, choose.randrange(20, 120)))
+                reader = make(directory, journal)
+                with turns.process(_ends_killed(work)) as is_running:
+                    while is_running():
+                        reader.check(process)
+                        turns.meet()
+                reader.check(process)
+                make(directory, journal).check(process)

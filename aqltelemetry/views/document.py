@@ -70,12 +70,15 @@ class Options:
 EVERYTHING = Options()
 
 
-def document(db: TelemetryDB, options: Options = EVERYTHING) -> dict[str, Any]:
+def document(
+    db: TelemetryDB, options: Options = EVERYTHING, findings: Sequence[Finding] | None = None
+) -> dict[str, Any]:
     """Return what a report says about the loaded observations.
 
     Args:
         db: The recording.
         options: What to include, and in which order.
+        findings: The findings, if they are known already.
 
     Returns:
         A dict of dicts, lists, texts, numbers and None. Times are texts in ISO 8601 and UTC,
@@ -94,13 +97,14 @@ def document(db: TelemetryDB, options: Options = EVERYTHING) -> dict[str, Any]:
     shown = {name: _in_order(rows, name, options) for name, rows in tables.items()}
     dropped = db.dropped().groupby(level="reason").sum()
     begin, end = _span(db, tables["workers"])
+    found = find(db) if findings is None else findings
     return {
         "version": VERSION,
         "directory": ", ".join(db.directories),
         "begin": begin,
         "end": end,
         "recorded_s": _plain(db.recorded_s()),
-        "findings": [each.as_dict() for each in find(db) if options.has_place(each)],
+        "findings": [each.as_dict() for each in found if options.has_place(each)],
         **shown,
         "left_out": {name: len(rows) - len(shown[name]) for name, rows in tables.items()},
         "dropped": {

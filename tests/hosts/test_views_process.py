@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from aqltelemetry import Monitor, TelemetryDB, time_block
+from aqltelemetry import Monitor, TelemetryDB
 from aqltelemetry.aiohttp import add_routes
 from aqltelemetry.asgi import TelemetryViews
 from aqltelemetry.errors import OptionError, ViewsError, WrongApplicationError
@@ -49,18 +49,9 @@ def short_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def recorded(directory: Path) -> Path:
-    async with Monitor(directory, with_runtime=False):
-        for _ in range(5):
-            async with time_block("/a [GET]"):
-                pass
-    return directory
-
-
-@pytest.fixture
-async def client(recorded: Path) -> AsyncIterator[Client]:
+async def client(five_requests: Path) -> AsyncIterator[Client]:
     app = web.Application()
-    add_routes(app, "/internal/telemetry", recorded)
+    add_routes(app, "/internal/telemetry", five_requests)
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -75,8 +66,8 @@ def _processes() -> list[psutil.Process]:
     return [each for each in found if is_alive(each.pid)]
 
 
-def _document(recorded: Path) -> dict[str, Any]:
-    return document(TelemetryDB(recorded), Options(top=300, slowest=50))
+def _document(five_requests: Path) -> dict[str, Any]:
+    return document(TelemetryDB(five_requests), Options(top=300, slowest=50))
 
 
 async def _status(views: ViewsProcess) -> int:
@@ -101,7 +92,9 @@ async def _asgi(app: TelemetryViews, path: str, **scope: Any) -> tuple[int, dict
 
 
 @pytest.mark.system
-async def test_an_aiohttp_application_shows_its_recording(client: Client, recorded: Path) -> None:
+async def test_an_aiohttp_application_shows_its_recording(
+    client: Client, five_requests: Path
+) -> None:
     async with client.get("/internal/telemetry?x=1") as response:
         assert response.status == 200
         assert response.url.path == "/internal/telemetry/"
@@ -109,14 +102,15 @@ async def test_an_aiohttp_application_shows_its_recording(client: Client, record
         assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
     async with client.get("/internal/telemetry/report.json") as response:
-        assert await response.json() == _document(recorded)
+        assert await response.json() == _document(five_requests)
     async with client.get("/internal/telemetry/strips?bins=0") as response:
         assert response.status == 400
     async with client.get("/internal/telemetry/strips?bins=3") as response:
         assert (await response.json())["bins"] <= 3
     async with client.get("/internal/telemetry/events") as response:
         text = await response.text()
-    assert text == 'retry: 1000\nevent: changed\nid: 1\ndata: {"observations": 5}\n\n'
+    data = '{"observations": 5, "strips": 1, "report": 1}'
+    assert text == f"retry: 1000\nevent: changed\nid: 2\ndata: {data}\n\n"
     for path in ("../etc/passwd", "x y\r\nX: 1", "%0d%0aX: 1"):
         async with client.get(f"/internal/telemetry/{path}") as response:
             assert response.status == 404
@@ -125,12 +119,12 @@ async def test_an_aiohttp_application_shows_its_recording(client: Client, record
 
 
 @pytest.mark.system
-async def test_an_asgi_application_shows_its_recording(recorded: Path) -> None:
-    app = TelemetryViews(recorded)
+async def test_an_asgi_application_shows_its_recording(five_requests: Path) -> None:
+    app = TelemetryViews(five_requests)
     for path, root in (("/telemetry/report.json", "/telemetry"), ("/report.json", "/telemetry")):
         status, headers, body = await _asgi(app, path, root_path=root)
         assert (status, headers["content-type"]) == (200, "application/json")
-        assert json.loads(body) == _document(recorded)
+        assert json.loads(body) == _document(five_requests)
     status, headers, _ = await _asgi(app, "/telemetry", root_path="/telemetry")
     assert (status, headers["location"]) == (308, "/telemetry/")
     status, headers, body = await _asgi(app, "/strips", query_string=b"bins=3&begin=x")
@@ -141,9 +135,9 @@ async def test_an_asgi_application_shows_its_recording(recorded: Path) -> None:
 
 @pytest.mark.system
 async def test_workers_share_one_process_of_low_priority_which_ends_when_nobody_looks(
-    recorded: Path,
+    five_requests: Path,
 ) -> None:
-    workers = [ViewsProcess(recorded) for _ in range(3)]
+    workers = [ViewsProcess(five_requests) for _ in range(3)]
     for worker in workers:
         assert await _status(worker) == 200
     (process,) = _processes()
@@ -173,8 +167,8 @@ def test_the_process_ends_with_the_service_however_that_ends(
 
 
 @pytest.mark.system
-async def test_a_process_that_was_killed_is_replaced(recorded: Path) -> None:
-    views = ViewsProcess(recorded)
+async def test_a_process_that_was_killed_is_replaced(five_requests: Path) -> None:
+    views = ViewsProcess(five_requests)
     assert await _status(views) == 200
     (process,) = _processes()
     process.kill()
@@ -185,19 +179,19 @@ async def test_a_process_that_was_killed_is_replaced(recorded: Path) -> None:
 
 
 async def test_a_process_that_can_not_be_started_is_reported(
-    client: Client, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, five_requests: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     async with client.get("/internal/telemetry/") as response:
         assert response.status == 503
         assert "No such file" in await response.text()
-    status, _, body = await _asgi(TelemetryViews(recorded), "/")
+    status, _, body = await _asgi(TelemetryViews(five_requests), "/")
     assert (status, b"No such file" in body) == (503, True)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o710, None])
 async def test_a_directory_that_others_can_access_is_not_used(
-    recorded: Path, mode: int | None
+    five_requests: Path, mode: int | None
 ) -> None:
     path = Path(tempfile.gettempdir()) / f"aqltelemetry-{os.geteuid()}"
     if mode is None:
@@ -206,7 +200,7 @@ async def test_a_directory_that_others_can_access_is_not_used(
         path.mkdir()
         path.chmod(mode)
     with pytest.raises(ViewsError, match="only this user can access"):
-        await _status(ViewsProcess(recorded))
+        await _status(ViewsProcess(five_requests))
 
 
 def test_the_process_is_not_recorded_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from aqltelemetry import TelemetryDB
-from aqltelemetry.journal.location import all_roots
-from aqltelemetry.reading import sources
-from interleaving import Process, Turns, ends_killed
+from interleaving import Process, check_interleaved
 
 
 def _numbers(db: TelemetryDB) -> Counter[int]:
@@ -45,36 +42,16 @@ pytestmark = [
 
 @pytest.mark.parametrize("seed", range(12))
 def test_each_observation_is_read_once_whatever_happens_between_two_system_calls(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seed: int
 ) -> None:
-    choose = random.Random(seed)
-    monkeypatch.setattr(sources, "_LISTINGS", choose.choice((1, 2, 10)))
-    directory, journal = tmp_path / "monitoring", tmp_path / "journal"
-    directory.mkdir()
-    (root,) = all_roots(str(directory), str(journal))
-    process = Process(directory, root, choose, max_file_bytes=choose.choice((150, 1 << 20)))
-    turns = Turns(choose, share=choose.choice((0.05, 0.2, 0.5)))
-    with turns.at_each_call():
-        for work in (lambda: process.live(6), process.recover, process.recover):
-            turns.kill_at = choose.choice((-1, choose.randrange(20, 120)))
-            reader = _Reader(directory, journal)
-            with turns.process(ends_killed(work)) as is_running:
-                while is_running():
-                    reader.check(process)
-                    turns.meet()
-            reader.check(process)
-            _Reader(directory, journal).check(process)
+    check_interleaved(tmp_path, seed, _Reader)
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("first", range(0, int(os.environ.get("SEEDS", "120")), 40))
-def test_each_observation_is_read_once_in_many_more_orders(
-    tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_observation_is_read_once_in_many_more_orders(tmp_path: Path, first: int) -> None:
     """SEEDS=1000 for the long run."""
     for seed in range(1000 + first, 1040 + first):
         place = tmp_path / str(seed)
         place.mkdir()
-        test_each_observation_is_read_once_whatever_happens_between_two_system_calls(
-            place, seed, monkeypatch
-        )
+        check_interleaved(place, seed, _Reader)

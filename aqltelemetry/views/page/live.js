@@ -4,6 +4,7 @@
 //   report.json                 the report's document
 //   strips?begin=&end=&bins=    strips of a range in ms since the epoch, or of the whole recording
 //   events                      server-sent events named `changed`, after which it asks again
+// An event has the numbers of the newest `strips` and `report`: the page asks for what has changed.
 // While it is paused, or asks already, changes only are noted. While it is hidden, it is not notified.
 
 const LIVE_BINS = 400;
@@ -17,6 +18,8 @@ const live = {
   source: null,
   silence: null, // The timer that says that there is no connection.
   seen: "", // The last change.
+  newest: {}, // The numbers of the newest strips and report.
+  shown: {}, // The numbers of those that are shown.
 
   isOn: () => Boolean(page.live),
 
@@ -53,11 +56,17 @@ const live = {
   changed({ data, lastEventId }) {
     clearTimeout(this.silence);
     this.silence = null;
-    const { error } = JSON.parse(data);
+    const { error, observations, strips: ofStrips, report: ofReport } = JSON.parse(data);
     const change = `${lastEventId} ${data}`;
     if (error) this.say("error", error);
     else if (change === this.seen) this.say("live");
-    else this.refresh();
+    else {
+      const last = this.newest;
+      const isOfAnotherServer = ofStrips < last.strips || (ofStrips === last.strips && observations !== last.observations);
+      if (isOfAnotherServer) this.shown = {};
+      this.newest = { observations, strips: ofStrips, report: ofReport };
+      this.refresh();
+    }
     this.seen = change;
   },
 
@@ -81,17 +90,23 @@ const live = {
     try {
       while (this.isStale && !this.isPaused) {
         this.isStale = false;
-        const [report, found] = await Promise.all([get("report.json"), get(`strips?bins=${LIVE_BINS}`)]);
+        const { newest, shown } = this;
+        const [report, found] = await Promise.all([
+          newest.report === shown.report ? state.document : get("report.json"),
+          newest.strips === shown.strips ? state.overview : get(`strips?bins=${LIVE_BINS}`),
+        ]);
         if (this.isPaused) {
           this.isStale = true;
           break;
         }
+        this.shown = newest;
         update(report, found);
         this.say("live");
       }
     } catch (error) {
       this.say("no connection", error.message);
       this.seen = ""; // Ask again.
+      this.shown = {};
     } finally {
       this.isAsking = false;
     }

@@ -110,7 +110,7 @@ class Views:
     async def _send_event(self) -> web.Response:
         try:
             state = await asyncio.wrap_future(self._recording.state())
-            body = event("changed", state.number, {"observations": state.observations})
+            body = event("changed", state.number, state._asdict())
         except (TelemetryError, OSError) as exc:
             body = event("changed", -1, {"error": str(exc)})
         return web.Response(body=RETRY + body, content_type=_EVENT_STREAM)

@@ -9,8 +9,8 @@ from aqltelemetry.system.logs import log
 from aqltelemetry.views.serve.events import Subscribers
 from aqltelemetry.views.serve.recording import Recording
 
-INTERVAL_S = 1.0
-"""How long the refresher pauses between two refreshes."""
+INTERVAL_S = 0.25
+"""How often the refresher asks for what is new. The recording decides when it reads."""
 
 
 async def refresh_while_looked_at(
@@ -22,7 +22,7 @@ async def refresh_while_looked_at(
         await subscribers.somebody_looks.wait()
         try:
             state = await asyncio.wrap_future(recording.state())
-            subscribers.publish(state.number, {"observations": state.observations})
+            subscribers.publish(state.number, state._asdict())
             failed = ""
         except (TelemetryError, OSError) as exc:
             # Such as a directory that was removed, and may come back.

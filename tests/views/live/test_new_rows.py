@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, record
-from aqltelemetry.journal.location import all_roots
-from aqltelemetry.reading import sources
 from aqltelemetry.views.live.new_rows import NewRows
-from interleaving import Process, Turns, ends_killed
+from interleaving import Process, check_interleaved
 
 
 class _Reader:
@@ -40,25 +37,8 @@ class _Reader:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("seed", range(20))
-def test_each_observation_is_returned_once(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    choose = random.Random(seed)
-    monkeypatch.setattr(sources, "_LISTINGS", choose.choice((1, 2, 10)))
-    directory, journal = tmp_path / "monitoring", tmp_path / "journal"
-    directory.mkdir()
-    (root,) = all_roots(str(directory), str(journal))
-    process = Process(directory, root, choose, max_file_bytes=choose.choice((150, 1 << 20)))
-    turns = Turns(choose, share=choose.choice((0.05, 0.2, 0.5)))
-    with turns.at_each_call():
-        for work in (lambda: process.live(6), process.recover, process.recover):
-            turns.kill_at = choose.choice((-1, choose.randrange(20, 120)))
-            reader = _Reader(directory, journal)
-            with turns.process(ends_killed(work)) as is_running:
-                while is_running():
-                    reader.check(process)
-                    turns.meet()
-            reader.check(process)
+def test_each_observation_is_returned_once(tmp_path: Path, seed: int) -> None:
+    check_interleaved(tmp_path, seed, _Reader)
 
 
 @pytest.fixture

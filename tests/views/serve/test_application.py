@@ -22,18 +22,9 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-async def recorded(directory: Path) -> Path:
-    async with Monitor(directory, with_runtime=False):
-        for _ in range(5):
-            async with time_block("/a [GET]"):
-                pass
-    return directory
-
-
-@pytest.fixture
-async def client(recorded: Path) -> AsyncIterator[Client]:
+async def client(five_requests: Path) -> AsyncIterator[Client]:
     views = Views(
-        Recording(lambda: TelemetryDB(recorded), max_age_s=0, share=1e9),
+        Recording(lambda: TelemetryDB(five_requests), max_age_s=0, share=1e9),
         Access(),
         "the title",
         Subscribers(max_clients=2),
@@ -50,8 +41,8 @@ async def _json(client: Client, url: str, status: int = 200) -> Any:
         return await response.json()
 
 
-async def test_the_report_is_that_of_the_command(client: Client, recorded: Path) -> None:
-    expected = document(TelemetryDB(recorded), Options(top=300, slowest=50))
+async def test_the_report_is_that_of_the_command(client: Client, five_requests: Path) -> None:
+    expected = document(TelemetryDB(five_requests), Options(top=300, slowest=50))
     assert await _json(client, "/report.json") == expected
     assert (await _json(client, "/report.json?top=1"))["durations"] == expected["durations"][:1]
     assert "must be" in (await _json(client, "/report.json?top=-1", 400))["error"]
@@ -99,14 +90,14 @@ async def _next_event(response: Any) -> dict[str, Any]:
     return loaded
 
 
-async def test_an_event_follows_each_change(client: Client, recorded: Path) -> None:
+async def test_an_event_follows_each_change(client: Client, five_requests: Path) -> None:
     async with asyncio.timeout(30), client.get("/events") as response:
         assert response.content_type == "text/event-stream"
         assert response.headers["Cache-Control"] == "no-store"
-        assert await _next_event(response) == {"observations": 5}
-        async with Monitor(recorded, with_runtime=False), time_block("/b [GET]"):
+        assert await _next_event(response) == {"observations": 5, "strips": 1, "report": 0}
+        async with Monitor(five_requests, with_runtime=False), time_block("/b [GET]"):
             pass
-        assert await _next_event(response) == {"observations": 6}
+        assert await _next_event(response) == {"observations": 6, "strips": 2, "report": 0}
 
 
 async def test_one_browser_more_than_the_limit_is_refused(client: Client) -> None:
@@ -118,17 +109,19 @@ async def test_one_browser_more_than_the_limit_is_refused(client: Client) -> Non
     assert found == {"error": "2 browsers show this page already: close one of them"}
 
 
-async def test_a_directory_that_was_removed_is_reported(client: Client, recorded: Path) -> None:
+async def test_a_directory_that_was_removed_is_reported(
+    client: Client, five_requests: Path
+) -> None:
     await _json(client, "/report.json")
-    for path in recorded.iterdir():
+    for path in five_requests.iterdir():
         path.unlink()
-    recorded.rmdir()
+    five_requests.rmdir()
     assert "must exist" in (await _json(client, "/report.json", 503))["error"]
 
 
-async def test_a_browser_that_does_not_read_is_disconnected(recorded: Path) -> None:
+async def test_a_browser_that_does_not_read_is_disconnected(five_requests: Path) -> None:
     subscribers = Subscribers()
-    recording = Recording(lambda: TelemetryDB(recorded))
+    recording = Recording(lambda: TelemetryDB(five_requests))
     views = Views(recording, Access(), "title", subscribers, stalled_s=0.01)
     async with TestServer(views.application) as server:
         _reader, writer = await asyncio.open_connection(server.host, server.port, limit=1)

@@ -77,35 +77,102 @@ def test_what_was_computed_is_kept_until_something_is_new(
     assert recording.strips(_WHOLE).result(60) != drawn
 
 
-def test_the_number_of_the_state_grows_with_each_change(
+def test_the_numbers_of_the_state_grow_with_each_change(
     recording: Recording, published: Path, clock: FakeClock
 ) -> None:
-    assert recording.state().result(60) == (1, 3)
+    assert recording.state().result(60) == (3, 1, 0)
+    recording.report(0).result(60)
+    assert recording.state().result(60) == (3, 1, 1)
+    assert recording.state().result(60).number == 2
     clock.now_ns += 2 * _SECOND
-    assert recording.state().result(60) == (1, 3)
+    assert recording.state().result(60) == (3, 1, 1)
     write(published, 2, durations=5)
-    assert recording.state().result(60) == (1, 3)
+    assert recording.state().result(60) == (3, 1, 1)
     clock.now_ns += 2 * _SECOND
-    assert recording.state().result(60) == (2, 8)
+    assert recording.state().result(60)[:2] == (8, 2)
 
 
-@pytest.mark.parametrize(("share", "pause_s"), [(0.5, 4), (0.1, 20), (1.0, 2)])
-def test_what_takes_long_is_followed_by_a_longer_pause(
-    published: Path, clock: FakeClock, share: float, pause_s: float
+def test_a_report_that_somebody_has_is_replaced_when_something_is_new(
+    recording: Recording, published: Path, clock: FakeClock
+) -> None:
+    recording.report(0).result(60)
+    write(published, 2)
+    clock.now_ns += 2 * _SECOND
+    recording.state().result(60)
+    recording._reports._thread.submit(lambda: None).result(60)  # after what state has asked for
+    assert recording.state().result(60) == (6, 2, 2)
+
+
+def test_a_report_that_took_long_is_kept_while_the_strips_go_on(
+    recording: Recording, published: Path, clock: FakeClock
+) -> None:
+    report, drawn = recording.report(0).result(60), recording.strips(_WHOLE).result(60)
+    recording._reports._figures._busy_ns = _SECOND
+    for number, age_s in ((2, 2), (3, 17)):
+        write(published, number)
+        clock.now_ns += age_s * _SECOND
+        assert recording.report(0).result(60) is report
+        assert recording.strips(_WHOLE).result(60) is not drawn
+    clock.now_ns += 2 * _SECOND
+    assert _loaded(recording.report(0)) == document(TelemetryDB(published), _OPTIONS)
+
+
+def test_findings_are_made_less_often_than_figures(
+    recording: Recording, published: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[TelemetryDB] = []
+
+    def find(db: TelemetryDB) -> tuple[()]:
+        calls.append(db)
+        return ()
+
+    monkeypatch.setattr("aqltelemetry.views.serve.reports.find", find)
+    for number, age_s, expected in ((1, 0, 1), (2, 2, 1), (3, 4, 2)):
+        write(published, number, durations=number)
+        clock.now_ns += age_s * _SECOND
+        recording.report(0).result(60)
+        assert len(calls) == expected
+
+
+def test_a_zoom_is_answered_while_a_report_is_made(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ends = threading.Event(), threading.Event()
+
+    def find(_db: TelemetryDB) -> tuple[()]:
+        begun.set()
+        ends.wait(60)
+        return ()
+
+    monkeypatch.setattr("aqltelemetry.views.serve.reports.find", find)
+    report = recording.report(0)
+    assert begun.wait(60)
+    assert _loaded(recording.strips(_WHOLE))["routes"]
+    assert not report.done()
+    ends.set()
+    assert _loaded(report)["durations"]
+
+
+@pytest.mark.parametrize(
+    ("share", "busy_s", "pause_s"), [(0.05, 0.01, 1.0), (0.05, 0.06, 1.2), (0.05, 9.0, 1.5)]
+)
+def test_what_takes_long_is_followed_by_a_longer_pause_within_limits(
+    published: Path, clock: FakeClock, share: float, busy_s: float, pause_s: float
 ) -> None:
     loads: list[int] = []
 
     def load() -> TelemetryDB:
-        clock.now_ns += _SECOND
+        clock.now_ns += int(busy_s / 2 * _SECOND)
         db = TelemetryDB(published)
         db.refresh = lambda: loads.append(clock.now_ns)  # type: ignore[method-assign]
         return db
 
     recording = Recording(load, 1.0, share, clock)
-    assert recording.state().result(60) == (1, 3)
-    recording._busy_ns += _SECOND  # what was made of it took a second more
+    began_ns = clock.now_ns
+    assert recording.state().result(60) == (3, 1, 0)
+    recording._pace._busy_ns += int(busy_s / 2 * _SECOND)  # what was made of it took this long
     for age_s, expected in ((pause_s, 0), (pause_s + 0.01, 1)):
-        clock.now_ns = recording._read_at_ns + int(age_s * _SECOND)
+        clock.now_ns = began_ns + int(age_s * _SECOND)
         recording.state().result(60)
         assert len(loads) == expected
     recording.close()
@@ -120,7 +187,7 @@ def test_only_some_windows_are_kept(recording: Recording) -> None:
 
 def test_an_empty_recording_has_a_report_too(tmp_path: Path) -> None:
     recording = Recording(lambda: TelemetryDB(tmp_path))
-    assert recording.state().result(60) == (1, 0)
+    assert recording.state().result(60)[0] == 0
     assert _loaded(recording.report(0))["durations"] == []
     assert _loaded(recording.strips(_WHOLE))["routes"] == []
     recording.close()
@@ -131,7 +198,7 @@ def test_what_is_wrong_with_the_directory_is_raised_to_the_caller(tmp_path: Path
     with pytest.raises(MonitoringDirectoryError):
         recording.report(0).result(60)
     (tmp_path / "none").mkdir()
-    assert recording.state().result(60) == (1, 0)
+    assert recording.state().result(60)[0] == 0
     recording.close()
 
 

@@ -25,7 +25,7 @@ class _Recording:
         self.refreshes += 1
         future: Future[State] = Future()
         if self.fails is None:
-            future.set_result(State(self.refreshes, 10 * self.refreshes))
+            future.set_result(State(10 * self.refreshes, self.refreshes, 0))
         else:
             future.set_exception(self.fails)
         self.refreshed.set()
@@ -86,7 +86,8 @@ async def test_a_browser_is_notified_of_each_refresh(sleeps: _Sleeps) -> None:
         messages = subscribers.messages()
         await _until_refreshed(fake, subscribers)
         number = fake.refreshes
-        assert await anext(messages) == event("changed", number, {"observations": 10 * number})
+        data = {"observations": 10 * number, "strips": number, "report": 0}
+        assert await anext(messages) == event("changed", number, data)
         await messages.aclose()
 
 
