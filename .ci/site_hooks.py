@@ -20,6 +20,8 @@ _PAGES = (
     "SECURITY.md",
     "benchmarks/README.md",
     "benchmarks/results.svg",
+    *(f"dashboards/{name}" for name in ("prometheus.json", "postgresql.json", "clickhouse.json")),
+    "dashboards/alerts.yml",
     "examples/README.md",
     *(
         f"examples/{name}/README.md"
