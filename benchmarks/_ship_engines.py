@@ -7,18 +7,35 @@ from __future__ import annotations
 
 import csv
 import socket
+import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlencode
+
+import duckdb
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import clickhouse_server
 from postgres import Server, programs, started
 
 Rows = Counter[tuple[int, float, str, int]]
 """How often each row occurs: timepoint, value, label and PID."""
+
+
+_START_S = 60
+_READ = """
+import sys
+from chdb.session import Session
+print(Session(sys.argv[1]).query(sys.argv[2], "CSV"), end="")
+"""
 
 
 class Engine(Protocol):
@@ -92,7 +109,135 @@ def postgresql() -> Iterator[Engine]:
         yield PostgreSQL(server)
 
 
-ENGINES = {"postgresql": postgresql}
+class ClickHouse:
+    """The engine of ClickHouse (chDB) behind HTTP, in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"ClickHouse {version('chdb-core')} by HTTP"
+        self.port = free_port()
+        self._path = path
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def url(self, port: int | None) -> str:
+        """Return the URL by TCP."""
+        return f"clickhouse://127.0.0.1:{port}/default"
+
+    def crash(self) -> None:
+        """Kill the server."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+    def restart(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, clickhouse_server.__file__, str(self._path), str(self.port)]
+        self._server = subprocess.Popen(command)
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                self._ask("SELECT 1")
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def rows(self, prefix: str) -> Rows:
+        """Return the rows of a table."""
+        return counted(self._ask(f"SELECT at_ns, value, label, pid FROM {prefix} FORMAT CSV"))
+
+    def _ask(self, query: str) -> list[str]:
+        url = f"http://127.0.0.1:{self.port}/?{urlencode({'query': query})}"
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return str(response.read().decode()).splitlines()
+
+
+class ChDB:
+    """The engine of ClickHouse in the shipper itself, which is killed with it."""
+
+    port = None
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"ClickHouse {version('chdb-core')} in process"
+        self._path = path
+
+    def url(self, _port: int | None) -> str:
+        """Return the URL of the directory."""
+        return f"chdb://{self._path}"
+
+    def crash(self) -> None:
+        """Do nothing: a kill of the shipper is a crash of the engine."""
+
+    restart = crash
+
+    def rows(self, prefix: str) -> Rows:
+        """Return the rows of a table, which another process reads: it can open one directory."""
+        query = f"SELECT at_ns, value, label, pid FROM {prefix}"
+        command = [sys.executable, "-c", _READ, str(self._path), query]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return counted(done.stdout.splitlines())
+
+
+class Parquet:
+    """Parquet in a directory, read by DuckDB."""
+
+    port = None
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"Parquet, read by DuckDB {version('duckdb')}"
+        self._path = path
+
+    def url(self, _port: int | None) -> str:
+        """Return the URL of the directory."""
+        return f"file://{self._path}"
+
+    def crash(self) -> None:
+        """Do nothing: there is no server."""
+
+    restart = crash
+
+    def rows(self, prefix: str) -> Rows:
+        """Return the rows of all objects of a prefix."""
+        value = "value_ns / 1e9" if prefix == "duration" else "value"
+        source = f"read_parquet('{self._path}/{prefix}/**/*.parquet')"
+        with duckdb.connect() as connection:
+            query = f"SELECT at_ns, {value}, label, pid FROM {source}"
+            return Counter(connection.execute(query).fetchall())
+
+
+@contextmanager
+def clickhouse() -> Iterator[Engine]:
+    """Run ClickHouse's engine behind HTTP."""
+    with tempfile.TemporaryDirectory(prefix="ship-clickhouse-") as path:
+        engine = ClickHouse(Path(path) / "engine")
+        engine.restart()
+        try:
+            yield engine
+        finally:
+            engine.crash()
+
+
+@contextmanager
+def chdb() -> Iterator[Engine]:
+    """Make a directory for ClickHouse's engine."""
+    with tempfile.TemporaryDirectory(prefix="ship-chdb-") as path:
+        yield ChDB(Path(path) / "engine")
+
+
+@contextmanager
+def parquet() -> Iterator[Engine]:
+    """Make a directory for Parquet."""
+    with tempfile.TemporaryDirectory(prefix="ship-parquet-") as path:
+        yield Parquet(Path(path) / "store")
+
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
+    "chdb": chdb,
+    "clickhouse": clickhouse,
+    "parquet": parquet,
+    "postgresql": postgresql,
+}
 """Each makes an engine and removes it in the end, by the name that `--to` gives."""
 
 

@@ -7,6 +7,7 @@ as parameters; bodies compressed. `faults` break the next INSERTs, before or aft
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -27,10 +28,10 @@ class ClickHouseServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, port: int = 0) -> None:
         from chdb.session import Session
 
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
         new_session: Any = Session
         self._session = new_session(str(path))
         self.path = path
@@ -55,6 +56,9 @@ class ClickHouseServer(ThreadingHTTPServer):
                 file.flush()
                 text = text.replace("FROM input(", f"FROM file('{file.name}', 'CSV', ")
             return bytes(self._session.query(text, "TabSeparated").bytes() or b"")
+
+    def handle_error(self, *_: Any) -> None:
+        """Ignore a client that went away."""
 
     def stop(self) -> None:
         """Stop serving, and close the engine."""
@@ -125,3 +129,7 @@ def clickhouse_server(path: Path) -> Iterator[ClickHouseServer]:
     finally:
         server.stop()
         thread.join()
+
+
+if __name__ == "__main__":
+    ClickHouseServer(Path(sys.argv[1]), int(sys.argv[2])).serve_forever()
