@@ -36,7 +36,7 @@ _OURS = (
 )
 """How the names of contenders of aqltelemetry begin."""
 _CURVE_LINES = 8
-_RIGS = {"compare", "fault_matrix", "ship_storm", "storm"}
+_RIGS = {"compare", "fault_matrix", "fleet", "ship_storm", "storm"}
 """These are no part of the report."""
 Results: TypeAlias = dict[str, dict[str, Any]]
 

@@ -67,6 +67,10 @@ class Engine(Protocol):
         """Return the rows of a prefix that it has."""
         ...
 
+    def durations(self) -> tuple[int, int]:
+        """Return the number of durations that it has, and their sum in nanoseconds."""
+        ...
+
 
 class PostgreSQL:
     """PostgreSQL of this machine's Debian package."""
@@ -94,6 +98,12 @@ class PostgreSQL:
             f"COPY (SELECT at_ns, value, label, pid FROM aqltelemetry.{prefix}) TO STDOUT CSV"
         )
         return counted(text.splitlines())
+
+    def durations(self) -> tuple[int, int]:
+        """Return the number and the sum of the durations of a view."""
+        query = "SELECT count(*), coalesce(sum(round(value * 1e9)::bigint), 0) FROM "
+        count, total = self.server.psql(f"{query} aqltelemetry.duration").strip().split("|")
+        return int(count), int(total)
 
 
 def free_port() -> int:
@@ -147,6 +157,12 @@ class ClickHouse:
         """Return the rows of a table."""
         return counted(self._ask(f"SELECT at_ns, value, label, pid FROM {prefix} FORMAT CSV"))
 
+    def durations(self) -> tuple[int, int]:
+        """Return the number and the sum of the durations of the table."""
+        (line,) = self._ask("SELECT count(), sum(value_ns) FROM duration FORMAT CSV")
+        count, total = line.split(",")
+        return int(count), int(total)
+
     def _ask(self, query: str) -> list[str]:
         url = f"http://127.0.0.1:{self.port}/?{urlencode({'query': query})}"
         with urllib.request.urlopen(url, timeout=60) as response:
@@ -173,10 +189,18 @@ class ChDB:
 
     def rows(self, prefix: str) -> Rows:
         """Return the rows of a table, which another process reads: it can open one directory."""
-        query = f"SELECT at_ns, value, label, pid FROM {prefix}"
+        return counted(self._ask(f"SELECT at_ns, value, label, pid FROM {prefix}"))
+
+    def durations(self) -> tuple[int, int]:
+        """Return the number and the sum of the durations of the table."""
+        (line,) = self._ask("SELECT count(), sum(value_ns) FROM duration")
+        count, total = line.split(",")
+        return int(count), int(total)
+
+    def _ask(self, query: str) -> list[str]:
         command = [sys.executable, "-c", _READ, str(self._path), query]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return counted(done.stdout.splitlines())
+        return done.stdout.splitlines()
 
 
 class Parquet:
@@ -204,6 +228,16 @@ class Parquet:
         with duckdb.connect() as connection:
             query = f"SELECT at_ns, {value}, label, pid FROM {source}"
             return Counter(connection.execute(query).fetchall())
+
+    def durations(self) -> tuple[int, int]:
+        """Return the number and the sum of the durations of all objects."""
+        files = [str(path) for path in self._path.glob("duration/**/*.parquet")]
+        if not files:
+            return 0, 0
+        with duckdb.connect() as connection:
+            query = "SELECT count(*), sum(value_ns) FROM read_parquet(?)"
+            ((count, total),) = connection.execute(query, [files]).fetchall()
+            return int(count), int(total)
 
 
 @contextmanager

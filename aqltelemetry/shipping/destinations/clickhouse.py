@@ -25,7 +25,7 @@ from aqltelemetry.sinks import file_names
 
 _CHDB = "chdb"
 _MAX_FILES = 200
-_MAX_BYTES = 32 << 20
+_MAX_BYTES = 128 << 20
 _ZSTD_LEVEL = 1
 _REASON_CHARACTERS = 300
 # An INSERT of one block is one part for each day, complete or not there.

@@ -1,0 +1,160 @@
+"""How fast files are shipped, compared with each engine's own import of the same files.
+
+The files are of 8 workers, a minute each, at 2,000 requests per second. "aqltelemetry ship" is the
+whole shipper with its ledger, from the search for files to the last receipt. ClickHouse's engine
+(chDB) runs in the same process for both contenders; "its own" is one INSERT from its table
+function `file`, which reads all files at once, into a table of the same columns, without those
+that say which file a row is from; "four columns" is the same into a table of the four columns of
+the files. For Parquet there is no such import: pyarrow reads the CSV files and writes them as
+Parquet with its defaults. Contenders take turns; a figure is the median of the rounds.
+
+Rows per second of a core are rows per second of processor time of all threads. `--write` puts the
+table into docs/scale.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import clickhouse_connect
+import numpy as np
+from _document import put
+from _document import table as as_markdown
+from _fleet_arithmetic import SCALE, put_rates
+from _machine import describe
+from _recorded_minutes import write
+from _table import show
+from pyarrow import csv, parquet
+
+from aqltelemetry.shipping.run import Job, run
+from aqltelemetry.shipping.shipper import Surroundings
+from aqltelemetry.shipping.target import Origin, Target
+
+WORKERS = 8
+REQUESTS_PER_S = 2_000
+ROUNDS = 5
+_STATES = count()
+_STRUCTURE = "Timepoint Int64, Measurement Decimal(18, 9), Label LowCardinality(String), PID UInt32"
+_OWN_COLUMNS = "at_ns, value_ns, label, pid"
+
+
+def ship(directory: Path, url: str) -> int:
+    """Ship the files of a directory with a new ledger; return the number of rows."""
+    origin = Origin("host-1", "shop", "a")
+    state = str(directory / ".states" / str(next(_STATES)))
+    return run(Job([str(directory)], Target(url, origin), state=state), Surroundings()).rows
+
+
+def into_clickhouse(directory: Path, path: Path) -> dict[str, Callable[[], int]]:
+    """Return the contenders for ClickHouse."""
+    client = clickhouse_connect.get_client(dsn=f"chdb://{path}")
+    ship(directory, f"chdb://{path}")  # makes the tables
+    client.command("CREATE TABLE own AS duration")
+    client.command(
+        "CREATE TABLE four (at_ns Int64, value_ns Int64, label LowCardinality(String), pid UInt32) "
+        "ENGINE = MergeTree ORDER BY (label, at_ns)"
+    )
+
+    def own(table: str) -> int:
+        client.command(f"TRUNCATE TABLE {table}")
+        client.command(
+            f"INSERT INTO {table} ({_OWN_COLUMNS}) "
+            "SELECT Timepoint, toInt64(Measurement * 1000000000), Label, PID "
+            f"FROM file('{directory}/*.csv', 'CSVWithNames', '{_STRUCTURE}')"
+        )
+        return _rows(client, table)
+
+    def ours() -> int:
+        client.command("TRUNCATE TABLE duration")
+        return ship(directory, f"chdb://{path}")
+
+    return {
+        "aqltelemetry ship, to ClickHouse": ours,
+        "ClickHouse's own, the same columns": lambda: own("own"),
+        "ClickHouse's own, four columns": lambda: own("four"),
+    }
+
+
+def _rows(client: Any, table: str) -> int:
+    return int(client.query(f"SELECT count() FROM {table}").result_rows[0][0])
+
+
+def into_parquet(directory: Path, path: Path) -> dict[str, Callable[[], int]]:
+    """Return the contenders for Parquet."""
+
+    def ours() -> int:
+        shutil.rmtree(path, ignore_errors=True)
+        return ship(directory, f"file://{path}")
+
+    def own() -> int:
+        rows = 0
+        for file in sorted(directory.glob("*.csv")):
+            table = csv.read_csv(file)
+            parquet.write_table(table, f"{path}.own.parquet", compression="zstd")
+            rows += len(table)
+        return rows
+
+    return {"aqltelemetry ship, to Parquet": ours, "pyarrow, read_csv and write_table": own}
+
+
+def measure(contenders: dict[str, Callable[[], int]], rows: int) -> list[list[str | float]]:
+    """Return a row for each contender: rates, and the ratio to the second one."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    for number in range(ROUNDS + 1):
+        for name, contender in contenders.items():
+            started, worked = perf_counter(), process_time()
+            found = contender()
+            times = perf_counter() - started, process_time() - worked
+            if found != rows:
+                sys.exit(f"{name}: {found} rows of {rows}")
+            if number:  # the first round warms up
+                taken[name].append(times)
+    _, base, *_ = contenders
+    return [
+        [
+            name,
+            rows / statistics.median(wall for wall, _ in times) / 1e6,
+            rows / statistics.median(work for _, work in times) / 1e6,
+            statistics.median(
+                other[1] / own[1] for own, other in zip(times, taken[base], strict=True)
+            ),
+        ]
+        for name, times in taken.items()
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    machine = describe("chdb-core", "clickhouse-connect", "pyarrow")
+    chance = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as root:  # so that no disk is measured
+        directory = Path(root) / "monitoring"
+        directory.mkdir()
+        rows = sum(write(directory, chance, at, 0, REQUESTS_PER_S) for at in range(WORKERS))
+        table = [
+            *measure(into_clickhouse(directory, Path(root) / "engine"), rows),
+            *measure(into_parquet(directory, Path(root) / "store"), rows),
+        ]
+    columns = {
+        "": "",
+        "M rows/s": ".2f",
+        "M rows/s of a core": ".2f",
+        "x its own, per core": ".2f",
+    }
+    show(f"Shipping {rows:,} rows in {WORKERS} files", columns, table, drawn="x its own, per core")
+    if "--write" in sys.argv:
+        lines = [[str(name), *(f"{figure:.2f}" for figure in rest)] for name, *rest in table]
+        put(SCALE, "throughput", f"{'; '.join(machine)}.\n\n{as_markdown([*columns], lines)}")
+        put_rates()
+
+
+if __name__ == "__main__":
+    main()
