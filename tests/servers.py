@@ -67,7 +67,7 @@ WORKERS = {
 }
 """Gunicorn's worker classes, and which of these applications they serve."""
 _TIMEOUT_S = 60
-_PACE_S = 0.002
+_PACE_S = 0.008
 
 
 @contextlib.contextmanager

@@ -7,42 +7,50 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 import services
+from ahead import Ahead
 from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.sinks.file_names import parse
 from services import BARE, SERVICES, WAYS, Seen, Service
 
-Key: TypeAlias = tuple[str, str]
+Runs: TypeAlias = Ahead[tuple[str, str], tuple[Seen, Path]]
+"""By the name of the service and the way of recording: what was seen, and the recording."""
 Property: TypeAlias = Callable[[str, object], None]
 _BY_NAME = {service.name: service for service in SERVICES}
-pytestmark = [pytest.mark.system, pytest.mark.parametrize("way", WAYS)]
+# By the scope of the parameter, the tests of a service follow each other.
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.parametrize("service", _BY_NAME, scope="module"),
+    pytest.mark.parametrize("way", WAYS),
+]
 
 
 @pytest.fixture(scope="module")
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[Key, tuple[Path, Future[Seen]]]]:
-    """Run the selected services, two at a time."""
-    wanted: dict[Key, None] = {}
-    for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.path == request.path:
-            name = str(item.callspec.params["service"])
-            wanted |= {(name, BARE): None, (name, str(item.callspec.params["way"])): None}
-    with ThreadPoolExecutor(2) as pool:
-        running = {}
-        for name, way in wanted:
-            cwd = tmp_path_factory.mktemp("service") / "run"
-            running[name, way] = cwd, pool.submit(services.run, _BY_NAME[name], way, cwd)
-        yield running
-        pool.shutdown(cancel_futures=True)
+) -> Iterator[Runs]:
+    """Run the selected services when they are asked for, bare and in each way at the same time."""
+    cases = [
+        (str(item.callspec.params["service"]), str(item.callspec.params["way"]))
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path
+    ]
+    keys = [(service, each) for service, way in cases for each in (BARE, way)]
+
+    def run(key: tuple[str, str]) -> tuple[Seen, Path]:
+        service, way = key
+        cwd = tmp_path_factory.mktemp("service") / "run"
+        return services.run(_BY_NAME[service], way, cwd), cwd / "monitoring"
+
+    with Ahead(keys, run, at_once=1 + len(WAYS)) as runs:
+        yield runs
 
 
 class Case:
@@ -63,16 +71,14 @@ class Case:
 
 
 @pytest.fixture
-def case(
-    runs: Mapping[Key, tuple[Path, Future[Seen]]], service: str, way: str, record_property: Property
-) -> Case:
+def case(runs: Runs, service: str, way: str, record_property: Property) -> Case:
     record_property("service", service)
     record_property("way", way)
-    bare, (cwd, recorded) = runs[service, BARE][1].result(), runs[service, way]
-    return Case(_BY_NAME[service], bare, recorded.result(), cwd / "monitoring")
+    bare, _ = runs.result((service, BARE))
+    recorded, directory = runs.result((service, way))
+    return Case(_BY_NAME[service], bare, recorded, directory)
 
 
-@pytest.mark.parametrize("service", _BY_NAME)
 def test_a_recorded_service_responds_as_a_bare_one(case: Case) -> None:
     assert case.recorded.answers == case.bare.answers
     statuses = Counter(status for _, status, _, _ in case.bare.answers.elements())
@@ -82,7 +88,6 @@ def test_a_recorded_service_responds_as_a_bare_one(case: Case) -> None:
     assert statuses[200] == len(services.requests()) - statuses[500] - statuses[404]
 
 
-@pytest.mark.parametrize("service", _BY_NAME)
 def test_each_request_is_counted_once(case: Case) -> None:
     kinds: Counter[str] = Counter()
     for label, times in case.durations().items():
@@ -98,7 +103,6 @@ def test_each_request_is_counted_once(case: Case) -> None:
     assert [problem for each in _verdicts(case) for problem in each.problems] == []
 
 
-@pytest.mark.parametrize("service", _BY_NAME)
 def test_the_labels_are_the_templates_of_the_routes(case: Case) -> None:
     wanted, first_bytes = services.expected()
     found = case.durations()
@@ -106,7 +110,6 @@ def test_the_labels_are_the_templates_of_the_routes(case: Case) -> None:
     assert found - wanted <= first_bytes
 
 
-@pytest.mark.parametrize("service", _BY_NAME)
 def test_a_recorded_service_stops_as_a_bare_one_with_everything_published(case: Case) -> None:
     assert case.recorded.exit_code == case.bare.exit_code, case.recorded.output
     assert case.recorded.tracebacks == case.bare.tracebacks, case.recorded.output

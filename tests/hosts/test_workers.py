@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 import matrix
+from ahead import Ahead
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.sinks.file_names import parse
@@ -19,36 +19,36 @@ from servers import WORKERS, recover
 pytestmark = pytest.mark.system
 
 Rows = Callable[..., list[dict[str, str]]]
-Cells: TypeAlias = Mapping[tuple[str, str], tuple[Path, Future[matrix.Cell]]]
+Cells: TypeAlias = Ahead[tuple[str, str], tuple[matrix.Cell, Path]]
 
 
 @pytest.fixture(scope="module")
 def cells(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cells]:
-    """Run the selected cells, two at a time, since they mostly wait."""
-    wanted = [
+    """Run the selected cells when they are asked for, and the next one, since they mostly wait."""
+    keys = [
         (str(item.callspec.params["worker"]), str(item.callspec.params["end"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.path == request.path
     ]
-    with ThreadPoolExecutor(2) as pool:
-        running = {}
-        for worker, end in wanted:
-            path = tmp_path_factory.mktemp("cell")
-            running[worker, end] = path, pool.submit(matrix.run, worker, end, path)
-        yield running
-        pool.shutdown(cancel_futures=True)
+
+    def run(key: tuple[str, str]) -> tuple[matrix.Cell, Path]:
+        path = tmp_path_factory.mktemp("cell")
+        return matrix.run(*key, path), path / "monitoring"
+
+    with Ahead(keys, run, at_once=2) as cells:
+        yield cells
 
 
 @pytest.fixture
 def cell(cells: Cells, worker: str, end: str) -> matrix.Cell:
-    return cells[worker, end][1].result()
+    return cells.result((worker, end))[0]
 
 
 @pytest.fixture
 def directory(cells: Cells, worker: str, end: str) -> Path:
-    return cells[worker, end][0] / "monitoring"
+    return cells.result((worker, end))[1]
 
 
 @pytest.mark.parametrize("end", matrix.ENDS)
