@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from _queue import Empty, SimpleQueue
-from _thread import RLock
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
@@ -166,8 +165,9 @@ class NativeFuture(Future[_R]):
 
     def __init__(self) -> None:
         super().__init__()
-        # The condition of the base class may be one for greenlets.
-        self._condition = threading.Condition(RLock())
+        # The condition of the base class may be one for greenlets, or become one: eventlet
+        # replaces the RLocks that it finds, also of conditions that are in use.
+        self._condition = threading.Condition(native("_thread", "allocate_lock")())
 
 
 class WorkerThread(Executor):

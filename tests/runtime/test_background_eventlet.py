@@ -43,6 +43,25 @@ assert answers == [b"hello"] * 20
     assert counts() == {"unmatched": 20, "unmatched ttfb": 20}
 
 
+def test_eventlet_may_be_set_up_while_a_thread_of_the_recording_works(directory: Path) -> None:
+    program = """
+import sys, warnings
+from queue import SimpleQueue
+from aqltelemetry.system.threads import WorkerThread
+thread, gate = WorkerThread("aqltelemetry-test"), SimpleQueue()
+future = thread.submit(gate.get)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import eventlet
+eventlet.monkey_patch()
+gate.put(7)
+done = SimpleQueue()
+future.add_done_callback(done.put)
+assert done.get(timeout=30).result() == 7
+"""
+    _run(program, directory)
+
+
 _REPLACED = {
     "_thread": "_thread.start_new_thread = replaced\n",
     "threading": "threading._start_new_thread = threading._start_joinable_thread = replaced\n",
