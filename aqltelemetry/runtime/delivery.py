@@ -198,12 +198,8 @@ class Delivery:
             cursor.fail(exc, self._loop.time())
         except asyncio.CancelledError as exc:
             if _is_being_cancelled():
-                cursor.give_again()
                 raise
             cursor.fail(exc, self._loop.time())  # of something that the sink awaited
-        except BaseException:
-            cursor.give_again()
-            raise
 
     async def _read(self, segment: SegmentId) -> Batch | None:
         """Return a segment's batch; None if it can't be read, and is released as that."""

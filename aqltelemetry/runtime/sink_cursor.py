@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from aqltelemetry.observation import RUNTIME, Batch, SegmentId
 from aqltelemetry.protocols import Sink
@@ -18,9 +19,9 @@ _QUIET_S = 600.0
 class SinkCursor:
     """Gives a sink each segment's batch until the sink returns that it keeps the segment.
 
-    After an exception the sink is given again all segments that it does not keep, after
-    pauses that grow. Times are seconds of the event loop's clock. `may_wait` says that samples
-    alone may wait longer for a flush.
+    After an exception of the sink, or a cancellation that it saw, it is given again all segments
+    that it does not keep, after pauses that grow. Times are seconds of the event loop's clock.
+    `may_wait` says that samples alone may wait longer for a flush.
     """
 
     def __init__(self, sink: Sink, *, may_wait: bool = False) -> None:
@@ -85,23 +86,32 @@ class SinkCursor:
         self._rows += batch.rows
         self._holds_only_samples &= all(column.series.prefix == RUNTIME for column in batch.columns)
         self._taken[batch.segment] = None
-        return self._kept("write", await self.sink.write(batch))
+        with self._given_again_on_failure():
+            return self._kept("write", await self.sink.write(batch))
 
     async def flush(self) -> Sequence[SegmentId]:
         """Flush the sink; return the segments that it keeps from now on."""
-        kept = self._kept("flush", await self.sink.flush())
+        with self._given_again_on_failure():
+            kept = self._kept("flush", await self.sink.flush())
         self._has_flushed = True
         return kept
 
-    def give_again(self) -> None:
-        """Give all segments again that the sink does not keep, after a call that failed."""
-        self._todo = self._taken | self._todo
-        self._taken = {}
+    @contextmanager
+    def _given_again_on_failure(self) -> Iterator[None]:
+        """Give all segments again that the sink does not keep, if its method does not return.
+
+        Any other failure leaves the sink with what it has taken, so it must not get that twice.
+        """
+        try:
+            yield
+        except BaseException:
+            self._todo = self._taken | self._todo
+            self._taken = {}
+            raise
 
     def fail(self, exc: BaseException, now_s: float) -> None:
-        """Count and log an exception of the sink, and set the time of the next try."""
+        """Count and log a failed delivery to the sink, and set the time of the next try."""
         self.errors += 1
-        self.give_again()
         self.retry_at_s = now_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
         self._log_once(type(exc).__name__, "failed, and will be tried again: %r", exc)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from aqltelemetry.errors import DeliveryError
+from aqltelemetry.journal.reader import Reading
 from aqltelemetry.journal.sealed import SealedSegment, seal
 from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
@@ -399,3 +402,53 @@ async def test_a_cancelled_delivery_continues_where_it_was(
     await _flush_and_end(delivery, task)
     assert [each for each, _ in released] == segments
     assert delivery.depth == 0
+
+
+async def test_a_delivery_that_is_cancelled_while_it_reads_gives_a_sink_nothing_twice(
+    thread: WorkerThread,
+) -> None:
+    """The sink keeps what it has taken, since no call of it was cancelled."""
+    sink = FlushingSink()
+    segments = _in_memory(2)
+    released: Released = []
+    delivery = _new_delivery(thread, (sink,), released)
+    task = asyncio.create_task(delivery.run())
+    delivery.queue.items.put_nowait(segments[0])
+    while not sink.batches:
+        await asyncio.sleep(0)
+    gate: SimpleQueue[None] = SimpleQueue()
+    thread.post(gate.get)
+    delivery.queue.items.put_nowait(segments[1])
+    while delivery.queue.items.qsize():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    gate.put(None)
+    task = asyncio.create_task(delivery.run())
+    await _flush_and_end(delivery, task)
+    assert [batch.segment for batch in sink.batches] == [sealed.id for sealed in segments]
+    assert [each for each, _ in released] == segments
+
+
+async def test_a_segment_that_can_not_be_read_for_a_moment_is_no_reason_to_give_others_again(
+    thread: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = FlushingSink()
+    segments = _in_memory(2)
+
+    def fail(sealed: SealedSegment) -> Reading:
+        raise OSError(errno.EIO, f"segment {sealed.id} can't be read now")
+
+    async with _delivering(thread, sink) as (delivery, released):
+        delivery.queue.items.put_nowait(segments[0])
+        while not sink.batches:
+            await asyncio.sleep(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(delivery_module, "read_sealed", fail)
+            delivery.queue.items.put_nowait(segments[1])
+            while not delivery.sink_errors:
+                await asyncio.sleep(0)
+        await _flush(delivery)
+        assert [batch.segment for batch in sink.batches] == [sealed.id for sealed in segments]
+        assert [each for each, _ in released] == segments

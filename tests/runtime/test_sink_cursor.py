@@ -53,14 +53,26 @@ async def test_what_a_sink_took_and_does_not_keep_is_due_for_a_flush() -> None:
 
 
 async def test_after_a_failure_all_segments_that_are_not_kept_are_given_again_in_order() -> None:
-    cursor = SinkCursor(SlowSink())
+    sink = SlowSink()
+    cursor = SinkCursor(sink)
     cursor.add(_THREE)
     await cursor.write(_batch(_ONE), 0.0)
     await cursor.write(_batch(_TWO), 0.0)
-    cursor.fail(OSError("no space"), 0.0)
+    sink.failures = [OSError("no space")]
+    with pytest.raises(OSError, match="no space"):
+        await cursor.flush()
     assert cursor.todo == (_ONE, _TWO, _THREE)
-    assert cursor.errors == 1
     assert cursor.flush_at_s(60.0) is None
+
+
+async def test_after_a_failure_that_the_sink_did_not_see_it_is_given_nothing_twice() -> None:
+    cursor = SinkCursor(SlowSink())
+    cursor.add(_TWO)
+    await cursor.write(_batch(_ONE), 0.0)
+    cursor.fail(OSError("the segment could not be read"), 0.0)
+    assert cursor.errors == 1
+    assert cursor.todo == (_TWO,)
+    assert await cursor.flush() == [_ONE]
 
 
 async def test_pauses_between_tries_grow_to_half_a_minute_and_end_with_success() -> None:
