@@ -20,6 +20,8 @@ from aqltelemetry.quantities import (
     switch_text,
 )
 
+_NO_URL = "none"
+
 
 class Kind(NamedTuple):
     """A kind of value: how it is given and shown, and the rule that it must keep, in words.
@@ -55,6 +57,20 @@ def _is_text(value: object) -> bool:
 def path(help_text: str, rule: str = "a path") -> dict[str, Any]:
     """Return the metadata of a field of `Settings` that is a path."""
     kind = Kind(rule, _is_text, os.PathLike, os.fspath, "a path", "PATH")
+    return {"kind": kind, "help": help_text}
+
+
+def url(help_text: str) -> dict[str, Any]:
+    """Return the metadata of a field of `Settings` that is a URL, or empty."""
+    kind = Kind(
+        "a URL",
+        lambda value: isinstance(value, str) and (not value or ":" in value),
+        str,
+        lambda text: "" if text == _NO_URL else text,
+        "a URL",
+        metavar="URL",
+        show=lambda value: str(value) or _NO_URL,
+    )
     return {"kind": kind, "help": help_text}
 
 

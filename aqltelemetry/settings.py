@@ -50,7 +50,9 @@ _OTHER_VARIABLES = frozenset(
         "TOKEN",
         "BENCH_RESULTS",
         "PLOT",
-        "SHIP_TO",
+        "SHIP_HOST",
+        "SHIP_SERVICE",
+        "SHIP_INSTANCE",
     )
 )
 # Each segment keeps one clock anchor a second, and has room for 117.
@@ -152,6 +154,13 @@ class Settings:
             lambda s: s >= 0,
         ),
     )
+    ship_to: str = field(
+        default="",
+        repr=False,  # it may contain a password
+        metadata=kinds.url(
+            "Store that a process next to the recorded ones ships the published files to."
+        ),
+    )
     samplers: Sequence[Sampler] = field(
         default=(),
         metadata=kinds.objects(
@@ -187,6 +196,7 @@ class Options(TypedDict, total=False):
     journal_dir: str | os.PathLike[str]
     journal_bytes: Bytes
     stop_timeout_s: Seconds
+    ship_to: str
     samplers: Sequence[Sampler]
     sinks: Sequence[Sink]
 

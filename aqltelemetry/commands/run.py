@@ -22,6 +22,7 @@ from aqltelemetry.quantities import bytes_text, counted, processes, seconds_text
 from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import TEXT_OPTIONS, Settings, settings, variables
+from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import file_names
 
 _SIGNAL_BASE = 128
@@ -89,6 +90,9 @@ def run(
     Signals and the exit code pass through.
     """  # noqa: D301 - click's mark for lines that are not to be filled
     options = {name: text for name, text in given.items() if text is not None}
+    if Target(options.get("ship_to", "")).has_secret:
+        rule = "other users can see a command line: use AQLTELEMETRY_SHIP_TO"
+        raise click.UsageError(f"--ship-to must not contain a password, token or key; {rule}")
     try:
         environ, chosen = _prepare(directory, options, strict=strict)
     except OptionError as exc:

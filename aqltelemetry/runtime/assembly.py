@@ -49,8 +49,7 @@ def assemble(
     MonitoringDirectoryError if the directory is not one, or is not writable.
     """
     loop, journal_thread, resources = context
-    reserve_standard_descriptors()
-    check_directory(settings.directory)
+    _prepare(settings, resources)
     sink_thread = WorkerThread("aqltelemetry-sink")
     resources.callback(sink_thread.shutdown, wait=False)
     retention = retention_of(settings)
@@ -88,6 +87,19 @@ def assemble(
         retention=retention,
         resources=resources,
     )
+
+
+def _prepare(settings: Settings, resources: ExitStack) -> None:
+    reserve_standard_descriptors()
+    check_directory(settings.directory)
+    if settings.ship_to:
+        from aqltelemetry.runtime.shipping_process import (  # noqa: PLC0415 - most need none of it
+            ShippingProcess,
+        )
+
+        process = ShippingProcess(settings.directory, settings.ship_to)
+        process.start()
+        resources.callback(process.end)
 
 
 def _releaser(thread: WorkerThread, pool: SegmentPool, recovery: Recovery) -> Release:

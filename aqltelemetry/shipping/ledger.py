@@ -8,27 +8,22 @@ is relied on.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
-from aqltelemetry.errors import LedgerBusyError, LedgerError
+from aqltelemetry.errors import LedgerError
 from aqltelemetry.shipping.destination import Receipt
+from aqltelemetry.shipping.ledger_lock import locked
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import pause
 
-STATE_DIRECTORY = ".ship"
-"""The name of the hidden directory in a monitoring directory."""
 _VERSION = 1  # as in _TABLES
 _BUSY_S = 10.0
 _CHUNK = 500
-_LOCK_TRIES = 5
-_LOCK_WAIT_S = 0.02
 _SHIPPED, _REFUSED, _GONE = "shipped", "refused", "gone"
 # Rollback journal: a reader needs no shared memory, so it works on any file system and for
 # a user who may only read. EXTRA: a commit has reached the disk before it returns.
@@ -91,16 +86,6 @@ class Totals(NamedTuple):
     deleted: int = 0
 
 
-def ledger_path(directory: str, identity: str) -> str:
-    """Return the path of the ledger of a destination in a directory of ledgers.
-
-    `identity` is `Target.identity`.
-    """
-    scheme = identity.partition(":")[0]
-    digest = hashlib.blake2s(identity.encode(), digest_size=8).hexdigest()
-    return os.path.join(directory, f"{scheme}-{digest}.sqlite")
-
-
 class Ledger:
     """The ledger of one destination; use it as a context manager, on one thread.
 
@@ -115,7 +100,7 @@ class Ledger:
 
     def __init__(self, path: str, identity: str) -> None:
         self._path = path
-        self._lock_fd = _locked(f"{path}.lock", identity)
+        self._lock_fd = locked(f"{path}.lock", identity)
         try:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             self._db.executescript(_SETTINGS)
@@ -332,21 +317,6 @@ class LedgerReader:
         return {name for (name,) in rows if name in wanted}
 
 
-def is_locked(path: str) -> bool:
-    """Return whether a shipper uses a ledger now."""
-    try:
-        fd = syscalls.open_file(f"{path}.lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        syscalls.lock(fd)
-    except BlockingIOError:
-        return True
-    finally:
-        syscalls.close(fd)
-    return False
-
-
 def ledgers_in(directory: str) -> Sequence[str]:
     """Return the paths of the ledgers in a directory; none if it does not exist."""
     try:
@@ -354,23 +324,6 @@ def ledgers_in(directory: str) -> Sequence[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [os.path.join(directory, name) for name in names if name.endswith(".sqlite")]
-
-
-def _locked(path: str, identity: str) -> int:
-    """Return a descriptor that holds the lock."""
-    try:
-        syscalls.make_directories(os.path.dirname(path), 0o750)
-        fd = syscalls.open_file(path, os.O_RDWR | os.O_CREAT, 0o640)
-    except OSError as exc:
-        raise LedgerError(path, f"{exc.strerror}; choose another directory by --state") from exc
-    for _ in range(_LOCK_TRIES):
-        # `is_locked` holds it for a moment.
-        with suppress(BlockingIOError):
-            syscalls.lock(fd)
-            return fd
-        pause(_LOCK_WAIT_S)
-    syscalls.close(fd)
-    raise LedgerBusyError(path, identity)
 
 
 def _check_version(db: sqlite3.Connection, path: str) -> None:

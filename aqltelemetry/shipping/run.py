@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from aqltelemetry.shipping.built_in import make_destination
 from aqltelemetry.shipping.check import Checked, check
-from aqltelemetry.shipping.ledger import STATE_DIRECTORY, Ledger, LedgerReader, ledger_path
+from aqltelemetry.shipping.ledger import Ledger, LedgerReader
+from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, ledger_path
 from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.shipping.shipper import Progress, Shipper, Surroundings
 from aqltelemetry.shipping.target import Target
@@ -78,6 +79,7 @@ async def _run(shipper: Shipper, job: Job, around: Surroundings) -> Progress:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, around.stop.set)
+    around.started(around)
     try:
         if job.interval_s is None:
             await shipper.ship()

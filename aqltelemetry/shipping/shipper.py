@@ -62,22 +62,26 @@ class Surroundings:
     Attributes:
         report: Called with a line for people.
         advance: Called with the number of bytes after each shipment.
+        started: Called with this object on the event loop, once that runs.
         begin: Called with the number of bytes that are about to be shipped.
         now_ns: Returns the time in nanoseconds since the epoch.
         sleep: Waits for seconds.
         random: Returns a random number from 0 to 1.
         attempts: The number of failed attempts in a row after which to give up; None for no limit.
         stop: Set to end.
+        last: Set to end after shipping once more, if the shipper follows.
     """
 
     report: Callable[[str], object] = lambda _: None
     advance: Callable[[int], object] = lambda _: None
     begin: Callable[[int], object] = lambda _: None
+    started: Callable[[Surroundings], object] = lambda _: None
     now_ns: Callable[[], int] = epoch_ns
     sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep
     random: Callable[[], float] = random_numbers.random
     attempts: int | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    last: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Shipper:
@@ -136,7 +140,10 @@ class Shipper:
     async def follow(self, interval_s: float) -> None:
         """Ship files as they are published, until a stop; look for new ones at an interval."""
         while not self._around.stop.is_set():
+            is_last = self._around.last.is_set()
             await self.ship()
+            if is_last:
+                return
             self._forget()
             await self._wait(interval_s)
 
@@ -276,11 +283,12 @@ class Shipper:
 
     async def _wait(self, seconds: float) -> None:
         """Wait, at most until a stop."""
-        sleeping = asyncio.ensure_future(self._around.sleep(seconds))
-        stopped = asyncio.ensure_future(self._around.stop.wait())
-        await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        sleeping.cancel()
-        stopped.cancel()
+        around = self._around
+        waits = (around.sleep(seconds), around.stop.wait(), around.last.wait())
+        tasks = {asyncio.ensure_future(each) for each in waits}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
 
     def _remove(self) -> None:
         if self._removal is not None:

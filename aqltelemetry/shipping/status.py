@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aqltelemetry.shipping.ledger import LedgerReader, RefusedFile, Totals, is_locked
+from aqltelemetry.shipping.ledger import LedgerReader, RefusedFile, Totals
+from aqltelemetry.shipping.ledger_lock import is_locked
 from aqltelemetry.shipping.pending import list_present
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls

@@ -12,10 +12,9 @@ from aqltelemetry.shipping.ledger import (
     LedgerReader,
     Plan,
     PlannedFile,
-    is_locked,
-    ledger_path,
     ledgers_in,
 )
+from aqltelemetry.shipping.ledger_lock import is_locked, ledger_path
 from memory_destination import IDENTITY, ledger
 
 _PLAN = Plan("0" * 32, "duration", [PlannedFile("a", 100), PlannedFile("b", 50)])

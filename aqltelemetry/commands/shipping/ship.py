@@ -81,9 +81,26 @@ class _Seconds(click.ParamType[float]):
     type=click.Path(file_okay=False),
     help="Directory of the ledger.  [default: .ship in the first DIR]",
 )
-@click.option("--host", metavar="NAME", help="Host of the rows.  [default: this host's name]")
-@click.option("--service", default="", metavar="NAME", help="Service of the rows.")
-@click.option("--instance", default="", metavar="NAME", help="Instance of the service.")
+@click.option(
+    "--host",
+    envvar="AQLTELEMETRY_SHIP_HOST",
+    metavar="NAME",
+    help="Host of the rows.  [default: this host's name]",
+)
+@click.option(
+    "--service",
+    envvar="AQLTELEMETRY_SHIP_SERVICE",
+    default="",
+    metavar="NAME",
+    help="Service of the rows.",
+)
+@click.option(
+    "--instance",
+    envvar="AQLTELEMETRY_SHIP_INSTANCE",
+    default="",
+    metavar="NAME",
+    help="Instance of the service.",
+)
 @click.option(
     "--retention-days",
     type=click.IntRange(1),
