@@ -154,6 +154,30 @@ class CompressedFileError(TelemetryError, OSError):
     """Raised when a compressed file is damaged, or the package to decompress it is missing."""
 
 
+class ArchiveError(TelemetryError, OSError):
+    """Raised when an archive is damaged, or is none.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class ArchiveBusyError(StateError):
+    """Raised when another process makes archives of a directory.
+
+    Attributes:
+        directory: The directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(f"{directory}: another process makes archives there")
+        self.directory = directory
+
+
 class MissingExtraError(TelemetryError, ImportError):
     """Raised when a package is not installed that only some users need.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,12 @@ from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.labels import TableLabels, read_table
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, SegmentAccount
+from aqltelemetry.reading.archives.contained import in_archives
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import file_names
-from aqltelemetry.sinks.account import Account, read_account
+from aqltelemetry.sinks.account import Account, account_of, read_account
+from aqltelemetry.sinks.archives import is_archive, read_writers
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removed,
@@ -72,20 +74,69 @@ def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
     A file that can't be read, a link, a pipe and the like count as damaged.
     """
     found = read_journal(roots)
+    gone: set[str] = set()
     for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
+        if is_archive(entry):
+            _add_archive(found, directory / entry)
+            continue
         name = file_names.parse(published)
         if name is None or is_removals(name):
             continue
-        with suppress(FileNotFoundError):  # a reader removed it
+        try:
             rows, begin = _read_rows(directory / entry, name.pid)
-            evidence = found.setdefault(name.writer, Evidence(name.writer))
-            evidence.pid = name.pid
-            _add(evidence, name, rows, begin)
+        except FileNotFoundError:  # a reader removed it, or it was archived
+            gone.add(str(name))
+            continue
+        evidence = found.setdefault(name.writer, Evidence(name.writer))
+        evidence.pid = name.pid
+        _add(evidence, name, rows, begin)
+    for archive, names in in_archives(os.fspath(directory), gone).items():
+        _add_archive(found, directory / archive, names)
     # Last: the account of a removal is published before the removal.
     for (writer, prefix), runs in _removals(directory).items():
         if writer in found:
             found[writer].retired[prefix] = runs
     return found
+
+
+def _add_archive(
+    found: dict[str, Evidence], path: Path, names: Container[str] | None = None
+) -> None:
+    """Add the files in an archive, or some; all of them are damaged if it can't be read."""
+    from aqltelemetry.audit.archived import archived_files  # noqa: PLC0415 - an extra
+
+    try:
+        files = [*archived_files(str(path))]
+    except FileNotFoundError:  # retention removed it
+        return
+    except OSError as exc:
+        _add_damaged(found, path, exc)
+        return
+    for name, rows, account in files:
+        if names is not None and str(name) not in names:
+            continue
+        evidence = found.setdefault(name.writer, Evidence(name.writer))
+        evidence.pid = name.pid
+        if name.prefix != ACCOUNT:
+            evidence.files.append(DataFile(name, rows))
+        elif rows is not None:
+            with suppress(KeyError):
+                evidence.accounts.append(account_of(name, account))
+                continue
+        if rows is None or name.prefix == ACCOUNT:
+            evidence.damaged.append(f"{name} in {path.name}")
+
+
+def _add_damaged(found: dict[str, Evidence], path: Path, failure: OSError) -> None:
+    """Note that an archive is damaged, for each of its writers as far as they are known."""
+    try:
+        writers = read_writers(str(path))
+    except OSError:
+        raise failure from None
+    for name in writers:
+        evidence = found.setdefault(name.writer, Evidence(name.writer))
+        evidence.pid = name.pid
+        evidence.damaged.append(path.name)
 
 
 def _removals(directory: Path) -> RemovedFiles:

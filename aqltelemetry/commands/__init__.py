@@ -1,4 +1,5 @@
 """The command `aqltelemetry`: one module for each of its commands.
 
-May import: views, shipping, audit, reading, runtime, sinks, journal, system, demo, autostart.
+May import: views, archive, shipping, audit, reading, runtime, sinks, journal, system, demo,
+autostart.
 """

@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": "verify",
     "recover": "recover",
     "ship": "shipping.ship",
+    "compact": "store.compact",
     "off": "switch",
     "on": "switch",
     "profile": "profile",

@@ -12,9 +12,11 @@ from aqltelemetry.audit.verify import Verdict
 from aqltelemetry.commands.options import (
     IncompleteError,
     journal_roots,
+    missing_extra,
     takes_existing_directory,
     takes_journal_dir,
 )
+from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.quantities import counted
 from aqltelemetry.system.clock import utc
 
@@ -46,6 +48,8 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_del
     """  # noqa: D301 - click's mark for lines that are not to be filled
     try:
         verdicts = audit.verify(directory, journal_roots(directory, journal_dir))
+    except MissingExtraError as exc:
+        raise missing_extra(exc.extra, exc) from exc
     except OSError as exc:
         raise click.ClickException(f"not everything can be read: {exc}") from exc
     if not verdicts:

@@ -14,7 +14,7 @@ import numpy as np
 
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading import parsers
-from aqltelemetry.reading.file_groups import GroupReader
+from aqltelemetry.reading.file_groups import GONE, GroupReader
 from aqltelemetry.reading.row_parser import RowParser
 from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.sinks import file_names
@@ -99,7 +99,7 @@ def read_rows(
     Files named `*.gz` and `*.zst` are decompressed. Header and fields may be quoted; files of
     the older format have a space after each comma.
 
-    Files that are removed meanwhile are skipped. For a file that is damaged, unreadable or
+    For a file that was removed meanwhile (`GONE`), is damaged, unreadable or
     not a telemetry file, `leave_out` is called with its name and the reason; if it is None, a
     ForeignFileWarning is issued. If labels are selected, damage in other rows may go
     unnoticed. `progress` is called with the number of files that were read so far, and the
@@ -120,7 +120,8 @@ def read_rows(
             if progress is not None:
                 progress(min(number * _CHUNK_FILES, len(files)), len(files))
             for name, reason in chunk.left_out:
-                (leave_out or warn_of)(name, reason)
+                if leave_out is not None or reason != GONE:
+                    (leave_out or warn_of)(name, reason)
     return join(found)
 
 

@@ -30,6 +30,8 @@ _SMALL_BYTES = 16 << 10
 _MAX_SEARCHED = 8
 SPARE_BYTES = 64
 """Bytes behind the rows of a group, which a parser may read before it finds the end."""
+GONE = "it was removed"
+"""The reason to leave out a file that does not exist."""
 _HEADER_BYTES = len(CSV_HEADER)
 # Longer than any form of the header.
 _MAX_HEADER_BYTES = 200
@@ -108,8 +110,8 @@ class GroupReader:
     """Reads files in groups of at most 16 MiB, or of one larger file.
 
     If `labels` are given, most rows with other labels are left out. `leave_out` is called
-    with the name of a file that is unreadable or not a telemetry file, and the reason; a file
-    that was removed is skipped.
+    with the name of a file that is unreadable or not a telemetry file, and the reason, which is
+    `GONE` for a file that was removed.
     """
 
     def __init__(
@@ -172,8 +174,8 @@ class GroupReader:
             except OSError:
                 continue
             return self._add_text(form, text)
-        if not isinstance(failure, FileNotFoundError):
-            self._leave_out(name, str(failure))
+        is_gone = isinstance(failure, FileNotFoundError)
+        self._leave_out(name, GONE if is_gone else str(failure))
         return ()
 
     def _add_after_room(self, name: str, directory_fd: int) -> Iterator[Group]:

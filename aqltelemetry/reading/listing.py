@@ -2,7 +2,7 @@
 
 A file is identified by the name under which it was published: its prefix, writer, segments
 and part. It may have been compressed, renamed or copied since. Only one of several files with
-the same identity is read.
+the same identity is read, and none that is in an archive.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
+from aqltelemetry.reading.archives.contained import contained
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.system import syscalls
 
+_LISTINGS = 10
 _READABLE = (".csv", *(".csv" + suffix for suffix in file_names.COMPRESSED_SUFFIXES))
 # The name of a published file with an unknown suffix.
 _SIMILAR = re.compile(rf"(?:{DURATION}|{RUNTIME}|{CUSTOM}|{ACCOUNT})\..*\.csv.+", re.IGNORECASE)
@@ -40,20 +44,23 @@ class NotRead(NamedTuple):
 class Listing(NamedTuple):
     """The files of a directory: those to read, and those that are not read.
 
-    `files` maps the present name of each file to the name under which it was published.
+    `files` maps the present name of each file to the name under which it was published; an
+    archive has one name. `archived` maps the CSV files that are in an archive, and are not read
+    because of that, to the archive.
     """
 
     files: Mapping[str, str]
     not_read: Sequence[NotRead]
+    archived: Mapping[str, str] = MappingProxyType({})
 
 
 def list_published(directory: str, names: Sequence[str] | None = None) -> Listing:
-    """Return the CSV files of a directory; raises OSError if the directory can't be read.
+    """Return the files of a directory; raises OSError if the directory can't be read.
 
     `names` are the names in the directory, in alphabetical order, if they are known.
     """
     if names is None:
-        names = syscalls.list_directory(directory)
+        names = _names(directory)
     files = {name: name for name in file_names.plain_names(names)}
     groups: dict[str, list[str]] = {}
     others = []
@@ -73,7 +80,32 @@ def list_published(directory: str, names: Sequence[str] | None = None) -> Listin
         del files[name]
         not_read.append(NotRead(name, f"it is a copy of {original}", is_lost=False))
     not_read += _unreadable(others, files)
-    return Listing(files, not_read)
+    archived = _archived(directory, others, files)
+    for name, archive in archived.items():
+        del files[name]
+        not_read.append(NotRead(name, f"it is in {archive}", is_lost=False))
+    files.update((name, name) for name in others if is_archive(name))
+    return Listing(files, not_read, archived)
+
+
+def _names(directory: str) -> Sequence[str]:
+    """Return the names in a directory, listed until they stay the same.
+
+    A listing takes time. It may contain neither a file that is removed meanwhile nor the archive
+    that was made of it.
+    """
+    names: Sequence[str] = ()
+    for _ in range(_LISTINGS):
+        before, names = names, syscalls.list_directory(directory)
+        if before == names:
+            break
+    return names
+
+
+def _archived(directory: str, others: Sequence[str], files: Mapping[str, str]) -> Mapping[str, str]:
+    """Map the CSV files that are in an archive of the directory to that archive."""
+    found = contained(directory, others, files.values())
+    return {name: found[published] for name, published in files.items() if published in found}
 
 
 def _published(name: str) -> str | None:

@@ -15,13 +15,15 @@ from dataclasses import replace
 from functools import partial
 
 from aqltelemetry.errors import SeriesError
+from aqltelemetry.reading.archives.published import Places, read_published
 from aqltelemetry.reading.arguments import no_directory
 from aqltelemetry.reading.compression import is_compressed
-from aqltelemetry.reading.csv_frames import Wanted, read_rows, warn
+from aqltelemetry.reading.csv_frames import Wanted, warn
 from aqltelemetry.reading.listing import NotRead, summary
 from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.system.logs import log
 
 
@@ -129,7 +131,7 @@ class Loader:
         parts = self._read_journals(prefix, everything)
         for directory, files in self.sources().files.items():
             names = (name for name, of in files.items() if of.startswith(prefix + "."))
-            parts.append(read_rows(directory, everything.files(names), everything, _ignore))
+            parts.append(read_published(directory, everything.files(names), everything, _ignore))
         return join(parts).labels
 
     def _load(self, prefix: str) -> None:
@@ -141,9 +143,16 @@ class Loader:
             new = self._new_files(prefix, directory, files)
             names = wanted.files(sorted(new))
             if names:
+                places = Places(
+                    frozenset(each for _, each in self._read[prefix])
+                    if any(map(is_archive, names))
+                    else frozenset(),
+                    tuple(self._sources.files),
+                )
                 self._read[prefix].update((directory, new[name]) for name in names)
                 leave_out = partial(self._leave_out, prefix, directory, new)
-                _append(published, read_rows(directory, names, wanted, leave_out, self._progress))
+                rows = read_published(directory, names, wanted, leave_out, self._progress, places)
+                _append(published, rows)
                 has_new = True
         found = self._unpublished[prefix] = self._read_journals(prefix, wanted)
         if has_new or list(map(id, found)) != list(map(id, unpublished or ())):

@@ -26,11 +26,14 @@ from copy import copy
 
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
+from aqltelemetry.reading.archives.contained import archived_elsewhere
+from aqltelemetry.reading.archives.recordings import recent_members, writers_in
 from aqltelemetry.reading.journals import Journals, Place, UnpublishedSegment
 from aqltelemetry.reading.listing import Listing, NotRead, list_published
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.settings import settings
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import is_removals
 from aqltelemetry.system import syscalls
@@ -71,6 +74,11 @@ class Sources:
         self.running = self._journals.running
         for directory in self._directories:
             for name in directory.list():
+                self._accounts.add(name)
+        # The same holds for archives, of which few are as old as what is in a journal.
+        for name in recent_members(self._archives(), found):
+            self._published.add(name)
+            if name.prefix == ACCOUNT:
                 self._accounts.add(name)
         self.segments = {
             segment: content
@@ -117,6 +125,14 @@ class Sources:
             for name, parsed in directory.names.items():
                 if parsed is not None and not is_removals(parsed):
                     yield os.path.join(directory.path, name), parsed
+        for archive in self._archives():
+            yield from writers_in(archive)
+
+    def _archives(self) -> Iterator[str]:
+        """Yield the paths of the archives."""
+        for directory in self._directories:
+            for name in filter(is_archive, directory.listing.files):
+                yield os.path.join(directory.path, name)
 
     def _choose_files(self) -> None:
         """Set `files` to those that are complete, each once."""
@@ -126,13 +142,19 @@ class Sources:
         self._has_waiting = False
         first_places: dict[str, str] = {}
         left_out: list[NotRead] = []
+        elsewhere = archived_elsewhere(
+            {each.path: each.listing.files for each in self._directories}
+        )
         for directory in self._directories:
             before, files = self.files[directory.path], {}
             left_out += directory.not_read(is_only=len(self._directories) == 1)
             for name, published in directory.listing.files.items():
                 parsed = directory.names[name]
-                first = first_places.setdefault(published, directory.path) if parsed else None
-                if first not in (None, directory.path):
+                is_known = parsed is not None or is_archive(name)
+                first = first_places.setdefault(published, directory.path) if is_known else None
+                if published in elsewhere:
+                    left_out.append(directory.copy(name, elsewhere[published]))
+                elif first not in (None, directory.path):
                     left_out.append(directory.copy(name, os.path.join(str(first), published)))
                 elif parsed and name not in before and self._waits(parsed, numbers[parsed.writer]):
                     self._has_waiting = True

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from aqltelemetry.observation import ACCOUNT, PID
-from aqltelemetry.reading.csv_frames import Wanted, read_rows
+from aqltelemetry.reading.archives.published import read_published
+from aqltelemetry.reading.csv_frames import Wanted
 from aqltelemetry.reading.rows import WRITER
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks.account import END
@@ -70,7 +71,7 @@ class Writers:
         """Return what an account says: True for a stop in order, False for a kill, else None."""
         if path not in self._ends:
             directory, name = os.path.split(path)
-            found = read_rows(directory, [name], Wanted(labels={END}), _ignore).measurements
+            found = read_published(directory, [name], Wanted(labels={END}), _ignore).measurements
             self._ends[path] = bool(found.max()) if len(found) else None
         return self._ends[path]
 

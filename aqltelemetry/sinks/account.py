@@ -95,7 +95,12 @@ class Account:
 
 def read_account(name: FileName, data: bytes) -> Account:
     """Read an account file; raises ValueError or KeyError if it is damaged."""
-    rows = {row.label: row for row in read_rows(data)}
+    return account_of(name, read_rows(data))
+
+
+def account_of(name: FileName, found: Iterable[AccountRow]) -> Account:
+    """Return the account with these rows; raises KeyError if one is missing."""
+    rows = {row.label: row for row in found}
     numbers = {label: row.value for label, row in rows.items()}
     torn, removed = numbers.pop(TORN, 0), numbers.pop(REMOVED, 0)
     return Account(

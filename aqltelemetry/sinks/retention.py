@@ -7,13 +7,15 @@ Each failure is counted, and logged once per error number; the other files are r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import NamedTuple
 
 from aqltelemetry.observation import ACCOUNT
-from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks import archives, file_names
 from aqltelemetry.sinks.account import read_accepted
+from aqltelemetry.sinks.archives import read_members, read_writers
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removals,
@@ -34,10 +36,13 @@ _BREATH_FILES = 64
 
 
 class _Published(NamedTuple):
+    """A published file, or an archive, whose `name` is that of its prefix and times only."""
+
     to_ns: int
     size_bytes: int
     path: str
     name: FileName
+    is_archive: bool = False
 
 
 def _on_a_thread(job: Callable[[], None]) -> None:
@@ -47,7 +52,8 @@ def _on_a_thread(job: Callable[[], None]) -> None:
 class Retention:
     """Removes the oldest published files of all processes, above a total size or age.
 
-    Removes only published files, by their names, and temporary files of killed processes.
+    Removes only published files and archives of them, by their names, and temporary files of
+    killed processes. An archive is as old as the newest of its files, and is removed as a whole.
 
     `keep_bytes` limits the total size and `keep_s` the age of published files. Files that
     can't be removed, such as those of another user in a sticky directory, do not count
@@ -81,6 +87,7 @@ class Retention:
         self._swept_bytes = 0
         self._swept_ns: int | None = None
         self._removals = Removals(directory)
+        self._archived: dict[str, set[str]] = {}
         self._logged: set[int | None] = set()
         self._stuck: set[str] = set()
 
@@ -138,8 +145,21 @@ class Retention:
         self._swept_bytes = total
         self._stuck.intersection_update(file.path for file in chosen)
         if chosen:
-            self._removals.forget({file.name.writer for file in files}, now_ns)
+            self._removals.forget(self._writers(files), now_ns)
             self._remove(chosen, now_ns)
+
+    def _writers(self, files: Iterable[_Published]) -> set[str]:
+        """Return the writers that have files, of which some may be in archives."""
+        known, self._archived = self._archived, {}
+        for file in files:
+            if file.is_archive:
+                writers = known.get(file.path)
+                if writers is None:
+                    with suppress(OSError):
+                        writers = {name.writer for name in read_writers(file.path)}
+                self._archived[file.path] = writers or set()
+        plain = {file.name.writer for file in files if not file.is_archive}
+        return plain.union(*self._archived.values())
 
     def _ages_now_ns(self, now_ns: int) -> int:
         age_now_ns = self._age_now_ns()
@@ -154,11 +174,12 @@ class Retention:
 
     def _remove(self, files: Sequence[_Published], now_ns: int) -> None:
         """Remove files; the account of them is published before, or again after if that failed."""
-        amounts = {file.path: self._amount(file) for file in files}
+        amounts = {file.path: self._amounts(file) for file in files}
         planned = [
-            (file.name, amounts[file.path])
+            amount
             for file in files
             if file.path not in self._stuck and not is_removals(file.name)
+            for amount in amounts[file.path]
         ]
         has_removals = any(is_removals(file.name) for file in files)
         is_published = not (planned or has_removals) or self._publish(planned, now_ns)
@@ -168,22 +189,32 @@ class Retention:
                 # Kept unless this process has published its content.
                 self.removed += is_published and self._unlink(file)
             elif self._unlink(file):
-                self.removed += 1
-                self._removals.add(file.name, amounts[file.path])
+                self.removed += len(amounts[file.path])
+                for name, amount in amounts[file.path]:
+                    self._removals.add(name, amount)
                 is_published = is_published and was_planned
             else:
                 is_published = is_published and not was_planned
         if not is_published:
             self._publish((), now_ns)
 
-    def _amount(self, file: _Published) -> int:
-        """Return the amount of a file for `Removed`; absorb the content of a removals account."""
+    def _amounts(self, file: _Published) -> Sequence[tuple[FileName, int]]:
+        """Return the amount for `Removed` of a file, or of each in an archive.
+
+        Absorb the content of a removals account.
+        """
+        if file.is_archive:
+            try:
+                return [(member.name, member.amount) for member in read_members(file.path)]
+            except OSError as exc:
+                self._log_failure("read the list of files in an archive", exc)
+                return ()
         if file.name.prefix != ACCOUNT:
-            return 1
+            return [(file.name, 1)]
         data = load(file.path)
         if is_removals(file.name):
             self._removals.absorb(read_removals(data))
-        return read_accepted(data)
+        return [(file.name, read_accepted(data))]
 
     def _publish(self, planned: Sequence[tuple[FileName, int]], now_ns: int) -> bool:
         try:
@@ -227,6 +258,12 @@ class Retention:
                     elif (name := file_names.parse(entry.name)) is not None:
                         size = entry.stat(follow_symlinks=False).st_size
                         found.append(_Published(name.to_ns, size, entry.path, name))
+                    elif (archive := archives.parse(entry.name)) is not None:
+                        size = entry.stat(follow_symlinks=False).st_size
+                        name = FileName(*archive[:3], 0, "", 1, 1, 0)
+                        found.append(
+                            _Published(name.to_ns, size, entry.path, name, is_archive=True)
+                        )
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
@@ -235,6 +272,6 @@ class Retention:
 
     @staticmethod
     def _remove_stale(entry: os.DirEntry[str], now_ns: int) -> None:
-        is_ours = file_names.is_temporary(entry.name)
+        is_ours = file_names.is_temporary(entry.name) or archives.is_temporary(entry.name)
         if is_ours and entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - _STALE_TMP_NS:
             syscalls.unlink(entry.path)

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -29,6 +29,11 @@ def close(fd: int) -> None:
 def read(fd: int, size_bytes: int) -> bytes:
     """Return at most `size_bytes`, by `read`."""
     return os.read(fd, size_bytes)
+
+
+def write(fd: int, data: Any) -> int:
+    """Write bytes and return how many were written, by `write`."""
+    return os.write(fd, data)
 
 
 def describe(fd: int) -> os.stat_result:

@@ -76,7 +76,7 @@ def test_the_command_runs_as_a_module() -> None:
 
 
 _TWO_DIRECTORIES = {"report": "one does not exist: nothing was recorded there\n"}
-_WITH_DIRECTORY = ("report", "doctor", "off", "on", "verify", "recover")
+_WITH_DIRECTORY = ("report", "doctor", "off", "on", "verify", "recover", "compact")
 
 
 @pytest.mark.parametrize("command", [name for name in _WITH_DIRECTORY if name != "doctor"])
@@ -131,7 +131,8 @@ def test_help_is_complete_and_names_the_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "extra"), [("report", "pandas", "report"), ("demo", "aiohttp", "demo")]
+    ("command", "module", "extra"),
+    [("report", "pandas", "report"), ("compact", "pandas", "pyarrow"), ("demo", "aiohttp", "demo")],
 )
 def test_an_extra_that_is_not_installed_is_named(
     tmp_path: Path, command: str, module: str, extra: str
@@ -142,7 +143,7 @@ sys.modules[{module!r}] = None  # an import of it fails then
 from aqltelemetry.commands.cli import main
 main()
 """
-    arguments = (str(tmp_path),) if command == "report" else ()
+    arguments = () if command == "demo" else (str(tmp_path),)
     done = subprocess.run(
         [sys.executable, "-c", program, command, *arguments],
         capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.observation import CSV_HEADER
-from aqltelemetry.reading.file_groups import GroupReader
+from aqltelemetry.reading.file_groups import GONE, GroupReader
 from aqltelemetry.sinks.file_names import FileName
 
 _OURS = str(FileName("duration", 0, 1000, 7, "0123456789abcdef", 1, 1, 0))
@@ -131,6 +131,7 @@ def test_a_file_with_another_header_is_reported(tmp_path: Path) -> None:
         "a.csv": "its header is b'a,b,c'",
         "b.csv": "its header is b''",
         "d.csv": "[Errno 21] Is a directory",
+        "gone.csv": GONE,
     }
 
 

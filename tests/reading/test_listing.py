@@ -30,7 +30,7 @@ def _list(directory: Path) -> tuple[list[str], dict[str, bool]]:
 @pytest.mark.parametrize("name", [_NAME, "duration.1700000000.csv", "queue.mine.csv"])
 def test_a_file_is_listed_compressed_or_not(tmp_path: Path, name: str, suffix: str) -> None:
     _write(tmp_path, name + suffix)
-    assert list_published(str(tmp_path)) == ({name + suffix: name}, [])
+    assert list_published(str(tmp_path))[:2] == ({name + suffix: name}, [])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_copy_in_another_directory_does_not_matter(tmp_path: Path) -> None:
 )
 def test_a_renamed_file_keeps_its_identity(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
-    assert list_published(str(tmp_path)) == ({name: _NAME}, [])
+    assert list_published(str(tmp_path))[:2] == ({name: _NAME}, [])
 
 
 def test_one_of_two_copies_is_read_without_the_original(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_file_with_an_unknown_suffix_is_reported(tmp_path: Path, name: str) ->
 )
 def test_other_files_are_not_mentioned(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
-    assert list_published(str(tmp_path)) == ({}, [])
+    assert list_published(str(tmp_path))[:2] == ({}, [])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])

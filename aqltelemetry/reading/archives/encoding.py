@@ -9,7 +9,7 @@
 | `pid` | int64 | a dictionary |
 | `writer` | text | a dictionary |
 
-Of each row, one of `value_ns` and `value` is given: `value_ns` if dividing it by 10^9 gives exactly
+Each row has one of `value_ns` and `value`: `value_ns` if dividing it by 10^9 gives exactly
 the same double. Integers take half of the space of doubles with nine decimals. With
 `as_doubles`, there is no `value_ns`, and `value` is always given.
 

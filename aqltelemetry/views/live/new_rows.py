@@ -6,6 +6,7 @@ them with what is there at the next call. What it costs depends on what is new.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from zlib import crc32
 
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.observation import SegmentId
-from aqltelemetry.reading.csv_frames import read_rows
+from aqltelemetry.reading.archives.published import read_published
+from aqltelemetry.reading.archives.recordings import files_in
 from aqltelemetry.reading.journals import UnpublishedSegment
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.sinks.file_names import FileName
 
 _Mask = npt.NDArray[np.bool_]
@@ -57,6 +60,7 @@ class NewRows:
         self._seen: dict[tuple[str, SegmentId], UnpublishedSegment] = {}
         self._listed: set[tuple[str, str]] = set()
         self._older: list[tuple[str, str, str]] = []
+        self._has_read = False
 
     @property
     def older(self) -> int:
@@ -69,6 +73,7 @@ class NewRows:
         for prefix in self._prefixes:
             yield from self._unpublished(prefix)
         new = sorted(self._new_files())
+        self._has_read = True
         for directory, name, published in new:
             if published.split(".", 1)[0] in self._prefixes:
                 if file_names.may_overlap(published, self._since, "~"):
@@ -108,7 +113,26 @@ class NewRows:
             for name, published in files.items():
                 if (directory, published) not in self._listed:
                     self._listed.add((directory, published))
-                    yield directory, name, published
+                    if is_archive(name):
+                        yield from self._new_of_archive(directory, name)
+                    else:
+                        yield directory, name, published
+
+    def _new_of_archive(self, directory: str, name: str) -> Iterator[tuple[str, str, str]]:
+        """Yield an archive; one of which a part may be known, file by file."""
+        is_older = not file_names.may_overlap(name, self._since, "~")
+        if is_older and not self._has_read:  # it was there before, so nothing of it is known
+            yield directory, name, name
+            return
+        files = files_in(os.path.join(directory, name))
+        listed = {published for _, published in self._listed}
+        new = [each for each in files if str(each) not in listed]
+        if len(new) == len(files) and not any(map(self._seen_of, files)):
+            yield directory, name, name
+            return
+        for each in map(str, new):
+            self._listed.add((directory, each))
+            yield directory, f"{name}/{each}", each
 
     def _read_file(self, directory: str, name: str, published: str) -> Iterator[tuple[str, Rows]]:
         parsed = file_names.parse(published)
@@ -117,7 +141,7 @@ class NewRows:
             return
         prefix = published.split(".", 1)[0]
         known = [content.rows[prefix] for content in seen if prefix in content.rows]
-        rows = read_rows(directory, [name], leave_out=_ignore)
+        rows = read_published(directory, [name], leave_out=_ignore)
         new = rows[_is_new(rows, known)] if known else rows
         if len(new):
             yield prefix, new

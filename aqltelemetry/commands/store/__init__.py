@@ -1,0 +1,1 @@
+"""Commands about where published files are kept."""

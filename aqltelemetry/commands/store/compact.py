@@ -1,0 +1,130 @@
+"""`aqltelemetry compact`: combines published CSV files into archives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aqltelemetry.commands.options import (
+    IncompleteError,
+    complete_directory,
+    missing_extra,
+    takes_existing_directory,
+)
+from aqltelemetry.errors import ArchiveBusyError
+from aqltelemetry.quantities import counted, parse_seconds
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
+
+if TYPE_CHECKING:
+    from aqltelemetry.archive.compact import Compacted
+
+_MAX_S = 1e9
+_EXTRA = "pyarrow"
+
+
+class _Age(click.ParamType[int]):
+    """A length of time such as `90s`, `1h` or `7d`, as nanoseconds."""
+
+    name = "age"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        try:
+            seconds = parse_seconds(str(value))
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < _MAX_S:
+            self.fail(f"{value!r} is not a length of time, such as 90s, 30m, 1h or 7d", param, ctx)
+        return int(seconds * NS_PER_S)
+
+
+@click.command()
+@takes_existing_directory
+@click.option(
+    "--older-than",
+    "older_than_ns",
+    type=_Age(),
+    default="1h",
+    show_default=True,
+    metavar="AGE",
+    help="Archive files that end at least so long ago. From 1h on, whole hours.",
+)
+@click.option(
+    "--to",
+    type=click.Path(file_okay=False, exists=True),
+    metavar="PATH",
+    shell_complete=complete_directory,
+    help="Put archives into this directory, which must exist.  [default: DIR]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be archived, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def compact(
+    directory: Path, older_than_ns: int, to: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Combine old CSV files into small Parquet files.
+
+    An archive holds the files of one hour and one prefix, in an eighth of the space.
+    All commands and TelemetryDB read archives as they read the files, and "verify"
+    counts them. A CSV file is removed after its archive is on the disk and was
+    compared with it. You can run this at any time, next to processes that record,
+    and kill it. It needs the extra aqltelemetry[pyarrow].
+
+    \b
+    Exit status:
+      0  all files of this age are in archives
+      3  some are not: another process makes archives of DIR, or a file is
+         damaged and stays as it is
+    """  # noqa: D301 - click's mark for lines that are not to be filled
+    try:
+        done = _compact(str(directory), to, older_than_ns, dry_run=dry_run)
+    except ImportError as exc:
+        raise missing_extra(_EXTRA, exc) from exc
+    except ArchiveBusyError as exc:
+        raise IncompleteError(str(exc)) from exc
+    except OSError as exc:
+        raise IncompleteError(f"not all files are archived: {exc}") from exc
+    if as_json:
+        click.echo(json.dumps({"version": 1, **asdict(done)}))
+    else:
+        click.echo(_text(done, dry_run=dry_run))
+    if done.left:
+        name, reason = next(iter(done.left.items()))
+        raise IncompleteError(
+            f"{counted(len(done.left), 'file')} not archived, such as {name}: {reason}"
+        )
+
+
+def _compact(directory: str, to: str | None, older_than_ns: int, *, dry_run: bool) -> Compacted:
+    from aqltelemetry.archive import compact as archive  # noqa: PLC0415 - an extra
+
+    if dry_run:
+        return archive.compact(directory, older_than_ns=older_than_ns, to=to, dry_run=True)
+    now_ns = epoch_ns()
+    total = archive.ready_bytes(directory, older_than_ns=older_than_ns, now_ns=now_ns)
+    with click.progressbar(length=total, label="archiving", file=sys.stderr) as bar:
+        return archive.compact(
+            directory,
+            older_than_ns=older_than_ns,
+            to=to,
+            now_ns=lambda: now_ns,
+            progress=bar.update,
+        )
+
+
+def _text(done: Compacted, *, dry_run: bool) -> str:
+    files = f"{counted(done.files, 'file')} ({done.csv_bytes:,} bytes)"
+    if dry_run:
+        return f"would combine {files} into {counted(done.archives, 'archive')}"
+    text = f"combined {files} into {counted(done.archives, 'archive')}"
+    if done.rows:
+        each = f"{done.archive_bytes / done.rows:.1f} bytes a row"
+        text += f" ({done.archive_bytes:,} bytes): {counted(done.rows, 'row')}, {each}"
+    if done.removed:
+        text += f"; removed {counted(done.removed, 'file')} that an archive contained already"
+    return text

@@ -1,0 +1,129 @@
+"""Reads the rows of archives, and of no more row groups than what is wanted may be in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aqltelemetry.errors import ArchiveError
+from aqltelemetry.reading.archives import encoding
+from aqltelemetry.reading.archives.encoding import AT_NS, LABEL, VALUE, VALUE_NS
+from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted
+from aqltelemetry.reading.rows import Process, Rows, codes_type, join
+from aqltelemetry.sinks import archives
+from aqltelemetry.sinks.archives import Member, members_of
+from aqltelemetry.sinks.file_names import FileName
+
+FILE = "file"
+"""Column: the place of a row's CSV file in the list of files in the metadata."""
+_AT_ONCE = 16  # row groups
+
+
+class Part(NamedTuple):
+    """Rows of an archive; `file_codes` are indexes into its members."""
+
+    rows: Rows
+    file_codes: npt.NDArray[np.int32]
+
+
+def read_archive(
+    path: str, wanted: Wanted = EVERYTHING, chosen: Callable[[FileName], bool] | None = None
+) -> Rows:
+    """Return the wanted rows of an archive.
+
+    Args:
+        path: The archive.
+        wanted: The times, labels and PIDs.
+        chosen: Says of each CSV file in it whether its rows are wanted; None for all.
+
+    Raises:
+        FileNotFoundError: It was removed.
+        ArchiveError: It is damaged.
+        MissingExtraError: pyarrow is not installed.
+    """
+    members = members_of(path)
+    is_chosen = np.ones(len(members), bool)
+    if chosen is not None:
+        is_chosen[:] = [chosen(member.name) for member in members]
+    if wanted.pids is not None:
+        is_chosen &= [member.name.pid in wanted.pids for member in members]
+    if not is_chosen.any():
+        return join([])
+    found = []
+    for part in _parts(path, members, wanted):
+        rows = part.rows if is_chosen.all() else part.rows[is_chosen[part.file_codes]]
+        found.append(wanted.among(rows))
+    return join(found)
+
+
+def read_parts(path: str) -> Iterator[Part]:
+    """Yield all rows of an archive, in parts that fit into memory; raises as `read_archive`."""
+    yield from _parts(path, archives.read_members(path), EVERYTHING, at_once=1)
+
+
+def _parts(
+    path: str, members: Sequence[Member], wanted: Wanted, at_once: int = _AT_ONCE
+) -> Iterator[Part]:
+    pa = encoding.pyarrow()
+    processes = sorted({_process(member) for member in members})
+    number = {process: code for code, process in enumerate(processes)}
+    codes = np.array([number[_process(each)] for each in members], codes_type(len(processes)))
+    try:
+        with pa.parquet.ParquetFile(path, read_dictionary=[LABEL]) as file:
+            groups = [*_groups(file.metadata, wanted)]
+            for at in range(0, len(groups), at_once):
+                names = [AT_NS, VALUE_NS, VALUE, LABEL, FILE]
+                found = file.read_row_groups(groups[at : at + at_once], names)
+                yield _part(found, codes, processes)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, IndexError) as exc:
+        raise ArchiveError(path, f"it is damaged: {exc}") from exc
+
+
+def _process(member: Member) -> Process:
+    return Process(member.name.pid, member.name.writer)
+
+
+def _part(found: Any, codes: npt.NDArray[Any], processes: Sequence[Process]) -> Part:
+    labels = found[LABEL].unify_dictionaries().combine_chunks()
+    texts = labels.dictionary.to_pylist() if len(found) else []
+    indexes = labels.indices.to_numpy() if len(found) else np.empty(0, np.int32)
+    file_codes = found[FILE].to_numpy()
+    rows = Rows(
+        found[AT_NS].to_numpy(),
+        encoding.doubles(found),
+        indexes.astype(codes_type(len(texts))),
+        texts,
+        codes[file_codes],
+        processes,
+    )
+    return Part(rows, file_codes)
+
+
+def _groups(metadata: Any, wanted: Wanted) -> Iterator[int]:
+    """Yield the row groups that may contain such rows, by their statistics."""
+    columns = {metadata.schema.column(at).name: at for at in range(metadata.num_columns)}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        times, labels = (group.column(columns[name]).statistics for name in (AT_NS, LABEL))
+        if _overlaps(times, wanted) and _contains(labels, wanted.labels):
+            yield number
+
+
+def _overlaps(times: Any, wanted: Wanted) -> bool:
+    if times is None or not times.has_min_max:
+        return True
+    since_ns, until_ns = wanted.since_ns, wanted.until_ns
+    return (since_ns is None or times.max >= since_ns) and (
+        until_ns is None or times.min < until_ns
+    )
+
+
+def _contains(labels: Any, wanted: Collection[str] | None) -> bool:
+    if wanted is None or labels is None or not labels.has_min_max:
+        return True
+    return any(labels.min <= label <= labels.max for label in wanted)
