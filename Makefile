@@ -24,7 +24,8 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live storm-ship matrix services docs pictures map way clean
+	hooks dist bench compare storm storm-live storm-ship matrix services docs pictures map way\
+	everything pythons clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -44,8 +45,8 @@ test-packaging: $(VENV)/test ## run the tests of the built package and of the RE
 test-pure: $(VENV)/test ## run the quick tests of modules with extensions, in pure Python
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(PYTEST) --dist worksteal -m $(QUICK) $(PURE)
 
-test-pythons: $(VENV)/test ## run the quick tests of the core on each other Python that is found
-	$(BIN)/nox -- -n $(JOBS) $(AGAIN) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
+test-pythons: $(VENV)/pythons ## run the quick tests of the core on each other Python that is found
+	$(BIN)/nox --no-install -- -n $(JOBS) $(AGAIN) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
 
 test-all: test test-pure test-system test-packaging test-pythons ## run all tests
 
@@ -109,6 +110,10 @@ map: ## show the rooms of the package, what each may import, and how deep it is
 way: $(VENV)/test ## show the functions that an observation passes, from the block to pandas
 	@$(BIN)/python tests/way.py
 
+everything: $(VENV)/everything ## install at once what the other targets need
+
+pythons: $(VENV)/pythons ## install what test-pythons needs, on each other Python
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage _monitoring
 	find aqltelemetry -name "*.c" -delete -o -name "*.so" -delete
@@ -142,3 +147,11 @@ $(VENV)/docs: $(VENV)/made $(FACTS)
 $(VENV)/bench: $(VENV)/made $(FACTS)
 	$(PIP) install --editable '.[all,bench]'
 	@touch $@
+
+$(VENV)/pythons: $(VENV)/test $(FACTS)
+	$(BIN)/nox --install-only
+	@touch $@
+
+$(VENV)/everything: $(VENV)/made $(FACTS)
+	$(PIP) install --editable '.[all,bench,docs,lint,test]'
+	@touch $(addprefix $(VENV)/,bench demo docs everything lint test)

@@ -163,7 +163,7 @@ def test_the_process_ends_with_the_service_however_that_ends(
         service.send_signal(number)
         service.wait(60)
         # Sooner than it would end because nobody looks.
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.system

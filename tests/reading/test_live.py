@@ -20,7 +20,7 @@ from aqltelemetry.journal.location import all_roots
 from aqltelemetry.system.clock import epoch_ns
 
 _STORM = Path(__file__).parents[2] / "benchmarks" / "live_storm.py"
-_REFRESHES = int(os.environ.get("REFRESHES", "400"))
+_REFRESHES = int(os.environ.get("REFRESHES", "150"))
 
 
 @pytest.fixture
