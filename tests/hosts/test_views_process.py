@@ -30,6 +30,8 @@ _SERVICE = """
 import sys
 from aiohttp import web
 from aqltelemetry.aiohttp import add_routes, setup
+from aqltelemetry.hosts import views_process
+views_process._IDLE_S = 3600.0
 async def hello(request):
     return web.Response(text="hello")
 app = web.Application()
@@ -162,7 +164,7 @@ def test_the_process_ends_with_the_service_however_that_ends(
         (process,) = _processes()
         service.send_signal(number)
         service.wait(60)
-        # Sooner than it would end because nobody looks.
+        # Long before it would end because nobody looks.
         process.wait(60)
 
 
