@@ -24,7 +24,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live storm-ship matrix services docs pictures map way\
+	hooks dist bench compare storm storm-live storm-ship matrix stalls services docs pictures map way\
 	everything pythons clean
 
 help: ## list the targets
@@ -97,6 +97,10 @@ storm-ship: $(VENV)/bench ## kill the shipper while its store and the network fa
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)
+
+stalls: $(VENV)/bench ## block event loops in known ways; REPETITIONS=20 for docs/reliability.md
+	$(BIN)/python benchmarks/stalls.py $(if $(REPETITIONS),--repetitions $(REPETITIONS) --write)
+	$(BIN)/python benchmarks/stall_cost.py $(if $(REPETITIONS),--write)
 
 services: $(VENV)/test ## serve on many servers, bare and recorded; write the table of docs/reliability.md
 	$(BIN)/python benchmarks/services_table.py

@@ -35,6 +35,8 @@ CUSTOM = "custom"
 """File prefix of values recorded by `record`, unless it is given another one."""
 ACCOUNT = "account"
 """File prefix of accounts, which count the observations in the other files."""
+STALL = "stall"
+"""File prefix of the stalls of event loops: the length of each in seconds, under its cause."""
 PROFILER = "profiler"
 """File prefix of profiles, which are not CSV files."""
 RESERVED = frozenset({DURATION, RUNTIME, ACCOUNT, PROFILER})

@@ -58,6 +58,7 @@ _OTHER_VARIABLES = frozenset(
 # Each segment keeps one clock anchor a second, and has room for 117.
 _MAX_FLUSH_S = 60
 _MIN_INTERVAL_S = 0.01
+_MIN_STALL_S = 0.02
 _log = logging.getLogger("aqltelemetry")
 
 
@@ -76,6 +77,10 @@ class Settings:
     with_event_loop: bool = field(
         default=True,
         metadata=kinds.switch("Sample the event loop: its lag and its number of tasks."),
+    )
+    with_stalls: bool = field(
+        default=False,
+        metadata=kinds.switch("Record what blocks the event loop that the recording runs on."),
     )
     with_profiler: bool = field(
         default=False,
@@ -96,6 +101,15 @@ class Settings:
             "Seconds between two samples.",
             f"a number of seconds, at least {_MIN_INTERVAL_S}",
             lambda s: s >= _MIN_INTERVAL_S,
+        ),
+    )
+    stall_threshold_s: float = field(
+        default=0.05,
+        metadata=kinds.seconds(
+            "Shortest time in seconds without an answer of the event loop that is recorded as a "
+            "stall; 0 records none.",
+            f"0, or a number of seconds, at least {_MIN_STALL_S}",
+            lambda s: s == 0 or s >= _MIN_STALL_S,
         ),
     )
     flush_interval_s: float = field(
@@ -185,9 +199,11 @@ class Options(TypedDict, total=False):
 
     with_runtime: Switch
     with_event_loop: Switch
+    with_stalls: Switch
     with_profiler: Switch
     with_fsync: Switch
     interval_s: Seconds
+    stall_threshold_s: Seconds
     flush_interval_s: Seconds
     max_file_bytes: Bytes
     max_file_age_s: Seconds

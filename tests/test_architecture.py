@@ -38,7 +38,7 @@ SINGLE_HOMES = {
             "reading.frames",
             *("reading.rows", "reading.tables", "reading.row_parser", "reading.exports.sql"),
             "reading.summaries.summary",
-            *("reading.summaries.slowest", "reading.summaries.workers"),
+            *("reading.summaries.slowest", "reading.summaries.stalls", "reading.summaries.workers"),
             *("reading.summaries.values", "reading.summaries.drops"),
             "views.document",
             "reading.database",
@@ -60,7 +60,7 @@ SINGLE_HOMES = {
     r"posix_spawn|sigtimedwait": {"commands.launch", "runtime.shipping_process"},
     r"threading\.Thread\(": {"system.threads"},
     r"register_at_fork": {"runtime.active", "runtime.background", "system.forks"},
-    r"gc\.callbacks": {"samplers.garbage"},
+    r"gc\.callbacks": {"samplers.garbage", "stalls.sampler"},
     r"getLogger\(": {"system.logs", "settings"},
     r"^_?NS_PER_S = ": {"system.clock"},
 }

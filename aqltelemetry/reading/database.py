@@ -6,8 +6,9 @@ The names of the methods are those of QuantumLeap's telemetry.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from typing import Any
 
 import pandas as pd
 
@@ -33,6 +34,7 @@ from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.reading.tables import Tables
 from aqltelemetry.reading.writers import Writers
+from aqltelemetry.sinks import stall_details
 
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 
@@ -181,6 +183,13 @@ class TelemetryDB(Tables):
         found = copy(self)
         vars(found).update(_loader=loader)
         return found
+
+    def stall_details(self) -> Iterable[Mapping[str, Any]]:
+        """Return the details of stalls, as docs/reference/formats.md describes them; see `stalls`.
+
+        They are read from their files at each call.
+        """
+        return stall_details.read(self._directories, with_unpublished=self._loader.is_live)
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.

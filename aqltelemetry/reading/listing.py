@@ -19,12 +19,13 @@ from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
 from aqltelemetry.reading.archives.contained import contained
 from aqltelemetry.reading.compression import read_text
-from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks import file_names, stall_details
 from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.system import syscalls
 
 _LISTINGS = 10
 _READABLE = (".csv", *(".csv" + suffix for suffix in file_names.COMPRESSED_SUFFIXES))
+_NOT_ROWS = (".", f"{stall_details.PREFIX}.")
 # The name of a published file with an unknown suffix.
 _SIMILAR = re.compile(rf"(?:{DURATION}|{RUNTIME}|{CUSTOM}|{ACCOUNT})\..*\.csv.+", re.IGNORECASE)
 
@@ -65,7 +66,7 @@ def list_published(directory: str, names: Sequence[str] | None = None) -> Listin
     groups: dict[str, list[str]] = {}
     others = []
     for name in names:
-        if name not in files and not name.startswith("."):
+        if name not in files and not name.startswith(_NOT_ROWS):
             published = _published(name)
             if published is None:
                 others.append(name)

@@ -45,7 +45,7 @@ class Loader:
         self.wanted = wanted
         self._progress = progress
         self._sources = sources
-        self._is_live = is_live
+        self.is_live = is_live
         self._is_listed = False
         self._published: dict[str, list[Rows]] = {}
         self._unpublished: dict[str, list[Rows]] = {}
@@ -87,7 +87,7 @@ class Loader:
 
         Raises MonitoringDirectoryError if a directory was removed.
         """
-        if self._is_live and self._is_listed:
+        if self.is_live and self._is_listed:
             return self._sources
         try:
             self._sources.refresh()

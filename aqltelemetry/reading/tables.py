@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from operator import is_not
+from typing import Any
 from weakref import ReferenceType, ref
 
 import pandas as pd
 
-from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
@@ -22,6 +23,7 @@ from aqltelemetry.reading.summaries.basis import Basis
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import recorded_s
 from aqltelemetry.reading.summaries.slowest import slowest
+from aqltelemetry.reading.summaries.stalls import stalls
 from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every, summarize, timeline
 from aqltelemetry.reading.summaries.values import values
 from aqltelemetry.reading.summaries.workers import workers
@@ -51,6 +53,10 @@ class Tables(ABC):
     @abstractmethod
     def prefixes(self) -> list[str]:
         """Return the prefixes that there are."""
+
+    @abstractmethod
+    def stall_details(self) -> Iterable[Mapping[str, Any]]:
+        """Return the details of stalls, as they are in their files."""
 
     @property
     @abstractmethod
@@ -150,6 +156,34 @@ class Tables(ABC):
         """
         cells = self.basis().cells
         return slowest(cells, n, None if label is None else _with_outcomes(label, cells.labels))
+
+    def stalls(self) -> pd.DataFrame:
+        """Return the stalls of event loops, which the option `with_stalls` records.
+
+        Returns:
+            A DataFrame with a row for each stall, in order of time, and the columns
+
+            - `begin`, `end` (datetime64[ns], UTC without a time zone), `length_s`: when the event
+              loop was asked to answer, when it did, and the seconds between; the stall may have
+              begun up to 25 ms earlier.
+            - `cause`: what blocked it, one of docs/reference/stalls.md.
+            - `pid`, `writer`: the process; see `Process`.
+            - `file`, `line`, `function`: the innermost line of the user's own code, "" and 0 if
+              none was seen; `is_exact` is False if an earlier line of the function may be meant.
+            - `waits_for`: what the thread waited for, such as `sleep` or `socket`; `thread`: the
+              other thread that held the GIL; `task`, `coroutine`: the names of the task that ran.
+            - `cpu_s`, `run_delay_s`: the seconds in which the thread ran, and those in which it
+              waited for a processor; NaN where unknown.
+            - `shares`: the part of the time of each cause; `callbacks`: the functions that ran
+              most, and how often each was seen.
+
+            A stall whose details were lost has its length, cause and process only.
+
+        Example:
+            >>> db.stalls()[["begin", "length_s", "cause", "file", "line"]]
+        """
+        rows = self.rows(STALL, missing_ok=True)
+        return stalls(rows, self.stall_details())
 
     def workers(self) -> pd.DataFrame:
         """Summarize each recorded process.

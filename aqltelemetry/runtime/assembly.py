@@ -29,6 +29,7 @@ from aqltelemetry.samplers.built_in import built_in_samplers
 from aqltelemetry.settings import Settings, run_name
 from aqltelemetry.sinks.built_in import built_in_sinks
 from aqltelemetry.sinks.retention import Retention
+from aqltelemetry.stalls.built_in import stall_samplers
 from aqltelemetry.system.clock import epoch_ns, read_anchor
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
 from aqltelemetry.system.logs import log
@@ -56,8 +57,7 @@ def assemble(
     sinks = (*built_in_sinks(settings, sink_thread, retention), *settings.sinks)
     queue = SegmentQueue(loop, sinks)
     journal = _open_journal(settings, queue, journal_thread, resources)
-    roots = all_roots(settings.directory, settings.journal_dir)
-    recovery = Recovery(roots, queue.put)
+    recovery = Recovery(roots := all_roots(settings.directory, settings.journal_dir), queue.put)
     resources.callback(recovery.close)
     files = ControlFiles(settings.directory)
     control = ControlTask(files, journal.writer.name, journal.recording, new_profiler)
@@ -71,6 +71,7 @@ def assemble(
         lambda: journal.pool.journal_bytes > settings.journal_bytes // 2,
     )
     samplers = built_in_samplers(settings, stats, journal_thread, sink_thread)
+    stalls = stall_samplers(settings, journal.writer.name, sink_thread, resources)
     _announce(settings, journal.writer.path)
     return Parts(
         settings=settings,
@@ -82,7 +83,7 @@ def assemble(
         delivery=delivery,
         recovery=recovery,
         control=control,
-        samplers=(*samplers, *settings.samplers),
+        samplers=(*samplers, *stalls, *settings.samplers),
         sinks=sinks,
         retention=retention,
         resources=resources,

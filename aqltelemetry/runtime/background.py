@@ -130,11 +130,14 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
 
     - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
     - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: no.
+    - `with_stalls`: Record what blocks the event loop that the recording runs on. Default: no.
     - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where it is
       installed, else the event loop's thread with cProfile. Default: no.
     - `with_fsync`: Force files to the disk before they appear, against a loss of power. Default:
       no.
     - `interval_s`: Seconds between two samples. Default: 1 s.
+    - `stall_threshold_s`: Shortest time in seconds without an answer of the event loop that is
+      recorded as a stall; 0 records none. Default: 0.05 s.
     - `flush_interval_s`: Seconds after which observations leave the journal for a file that is not
       yet published. Default: 5 s.
     - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from aqltelemetry.observation import ACCOUNT
-from aqltelemetry.sinks import archives, file_names
+from aqltelemetry.sinks import archives, file_names, stall_details
 from aqltelemetry.sinks.account import read_accepted
 from aqltelemetry.sinks.archives import read_members, read_writers
 from aqltelemetry.sinks.file_names import FileName
@@ -43,6 +43,10 @@ class _Published(NamedTuple):
     path: str
     name: FileName
     is_archive: bool = False
+
+
+def _parse(name: str) -> FileName | None:
+    return file_names.parse(name) or stall_details.parse(name)
 
 
 def _on_a_thread(job: Callable[[], None]) -> None:
@@ -144,9 +148,13 @@ class Retention:
                 total -= file.size_bytes
         self._swept_bytes = total
         self._stuck.intersection_update(file.path for file in chosen)
-        if chosen:
+        accounted = [file for file in chosen if file.name.prefix != stall_details.PREFIX]
+        for file in chosen:
+            if file.name.prefix == stall_details.PREFIX:  # it has no observations
+                self._unlink(file)
+        if accounted:
             self._removals.forget(self._writers(files), now_ns)
-            self._remove(chosen, now_ns)
+            self._remove(accounted, now_ns)
 
     def _writers(self, files: Iterable[_Published]) -> set[str]:
         """Return the writers that have files, of which some may be in archives."""
@@ -255,7 +263,7 @@ class Retention:
                 try:
                     if entry.name.endswith(file_names.TMP_SUFFIX):
                         self._remove_stale(entry, now_ns)
-                    elif (name := file_names.parse(entry.name)) is not None:
+                    elif (name := _parse(entry.name)) is not None:
                         size = entry.stat(follow_symlinks=False).st_size
                         found.append(_Published(name.to_ns, size, entry.path, name))
                     elif (archive := archives.parse(entry.name)) is not None:

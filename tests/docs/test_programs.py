@@ -43,6 +43,7 @@ _RECORDED = {
         *("__main__.fetch", "all of it", "between two hooks", "version()")
     ],
     "docs/guides/serve.md": [*_REQUESTS, *(f"/_telemetry/{{path}} [GET]{end}" for end in _ENDS)],
+    "docs/guides/stalls.md": [],
     "docs/guides/switch-and-profile.md": [],
     "docs/guides/top.md": [],
     "docs/guides/troubleshooting.md": [],

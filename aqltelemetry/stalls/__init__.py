@@ -1,0 +1,4 @@
+"""What blocked the event loop: a watchdog, the causes of stalls, and their record.
+
+May import: sinks, system.
+"""

@@ -1,0 +1,158 @@
+"""Measures what watching an event loop for stalls costs, in processor time and wake-ups.
+
+    python benchmarks/stall_cost.py --seconds 60 --write
+
+A process runs an event loop for some seconds: idle, with a callback every 100 ms as the sampler of
+the event loop has one, and as a busy service whose handlers take 0.2 ms. It does so with the
+watchdog and without, in turn. The processor time is that of `/proc/self/task/*/schedstat`, in
+percent of one processor; a wake-up is a voluntary context switch of a thread, each second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from statistics import median
+from time import gmtime, strftime
+from typing import Any
+
+from _document import RELIABILITY, put, table
+from _machine import describe
+
+from aqltelemetry.stalls.sampler import StallSampler
+
+_LOOPS = ("asyncio", "uvloop")
+_STATES = ("idle", "ticking", "busy")
+_THRESHOLD_S = 0.05
+_TICK_S = 0.1
+_STEP_S = 0.0002
+_COLUMNS = (
+    *("", "CPU bare, %", "CPU watched, %", "of it native, %", "of it probe, %"),
+    *("wake-ups of the native thread /s", "of the loop's, bare /s", "watched /s"),
+    "stalls recorded",
+)
+
+
+def _threads() -> Iterator[tuple[int, int, int]]:
+    """Yield each thread with its processor time in ns and its voluntary switches."""
+    for name in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{name}/schedstat", encoding="ascii") as file:
+            cpu_ns = int(file.read().split()[0])
+        with open(f"/proc/self/task/{name}/status", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        yield int(name), cpu_ns, int(fields["voluntary_ctxt_switches"])
+
+
+async def _service(state: str, seconds: float) -> int:
+    """Run in a state for some seconds; return the number of steps."""
+    until_s = time.monotonic() + seconds
+    steps = 0
+    if state == "idle":
+        await asyncio.sleep(seconds)
+    while time.monotonic() < until_s:
+        if state == "ticking":
+            await asyncio.sleep(_TICK_S)
+        else:
+            step_until_s = time.perf_counter() + _STEP_S
+            while time.perf_counter() < step_until_s:
+                pass
+            await asyncio.sleep(0)
+        steps += 1
+    return steps
+
+
+async def _run(state: str, seconds: float, is_watched: bool) -> dict[str, Any]:
+    stalls: list[float] = []
+    sampler = StallSampler(_THRESHOLD_S)
+    if is_watched:
+        sampler.attach(lambda _label, value: stalls.append(value))
+    await asyncio.sleep(1)
+    stalls.clear()
+    before = {tid: (cpu, switches) for tid, cpu, switches in _threads()}
+    steps = await _service(state, seconds)
+    used = {
+        tid: ((cpu - before[tid][0]) / seconds / 1e7, (switches - before[tid][1]) / seconds)
+        for tid, cpu, switches in _threads()
+        if tid in before
+    }
+    loop = used.pop(os.getpid())
+    # The probe's thread is the one that hardly wakes up.
+    others = sorted(used.values(), key=lambda each: each[1])
+    sampler.detach()
+    return {
+        "cpu": loop[0] + sum(cpu for cpu, _ in others),
+        "wakeups": loop[1],
+        "native": others[-1] if others else (0.0, 0.0),
+        "probe": others[0] if others else (0.0, 0.0),
+        "steps": steps,
+        "stalls": len(stalls),
+    }
+
+
+def _measure(loop: str, state: str, seconds: float, is_watched: bool) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--run", loop, state, "yes" if is_watched else "no"]
+    done = subprocess.run(
+        [*command, "--seconds", str(seconds)], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _rows(seconds: float, pairs: int) -> Iterator[list[str]]:
+    for loop in _LOOPS:
+        for state in _STATES:
+            measured: Mapping[bool, list[dict[str, Any]]] = {False: [], True: []}
+            for _ in range(pairs):
+                for is_watched in (False, True):
+                    measured[is_watched].append(_measure(loop, state, seconds, is_watched))
+            bare, watched = measured[False], measured[True]
+            yield [
+                f"{loop}, {state}",
+                f"{median(each['cpu'] for each in bare):.2f}",
+                f"{median(each['cpu'] for each in watched):.2f}",
+                f"{median(each['native'][0] for each in watched):.2f}",
+                f"{median(each['probe'][0] for each in watched):.3f}",
+                f"{median(each['native'][1] for each in watched):.0f}",
+                f"{median(each['wakeups'] for each in bare):.0f}",
+                f"{median(each['wakeups'] for each in watched):.0f}",
+                f"{sum(each['stalls'] for each in watched)}",
+            ]
+
+
+def main() -> None:
+    """Print the costs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write the table into the docs")
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        loop, state, watched = arguments.run
+        work = _run(state, arguments.seconds, watched == "yes")
+        if loop == "uvloop":
+            import uvloop  # noqa: PLC0415 - only one of the runs needs it
+
+            found = uvloop.run(work)
+        else:
+            found = asyncio.run(work)
+        sys.stdout.write(json.dumps(found))
+        return
+    rows = []
+    for row in _rows(arguments.seconds, arguments.pairs):
+        rows.append(row)
+        sys.stdout.write(" | ".join(row) + "\n")
+        sys.stdout.flush()
+    if arguments.write:
+        when = f"{'; '.join(describe())}; {strftime('%-d %B %Y', gmtime())}."
+        put(RELIABILITY, "stall cost", f"{when}\n\n{table(_COLUMNS, rows)}")
+
+
+if __name__ == "__main__":
+    main()
