@@ -152,7 +152,7 @@ def _network(engine: Engine, seed: int | None) -> Iterator[Proxy | None]:
 
 def _disturb(engine: Engine, network: Proxy | None, chance: random.Random, result: Result) -> None:
     """Change the state of the network, or crash the store and start it again."""
-    if chance.random() < CRASH_SHARE:
+    if engine.port is not None and chance.random() < CRASH_SHARE:
         engine.crash()
         sleep(chance.random() * 0.2)
         engine.restart()

@@ -75,11 +75,20 @@ class ClickHouse:
 
     async def shipped(self, names: Sequence[str]) -> frozenset[str]:
         """Return which files are in the tables."""
-        return await self._call(partial(self._shipped, names))
+        return frozenset(await self._call(partial(self._counts, names)))
 
     async def ship(self, shipment: Shipment) -> Receipt:
         """Insert the files of a shipment that are not there yet."""
         return await self._call(partial(self._ship, shipment))
+
+    async def check(self, rows: Mapping[str, int]) -> Sequence[str]:
+        """Compare the number of rows of each file with what the tables have."""
+        there = await self._call(partial(self._counts, rows))
+        return [
+            f"{name} has {rows[name]:,} rows here, and {count:,} there"
+            for name, count in there.items()
+            if count != rows[name]
+        ]
 
     async def close(self) -> None:
         """Disconnect."""
@@ -114,15 +123,17 @@ class ClickHouse:
                     str(self._target), f"the table {table!r} exists without the columns {columns}"
                 )
 
-    def _shipped(self, names: Iterable[str]) -> frozenset[str]:
+    def _counts(self, names: Iterable[str]) -> dict[str, int]:
+        """Return how many rows of each file there are, for the files that are there."""
         by_table: dict[str, list[str]] = {}
         for name in names:
             parsed = file_names.parse(name)
             if parsed is not None:
                 by_table.setdefault(tables.table_of(parsed.prefix), []).append(name)
-        return frozenset(
-            name for table, wanted in by_table.items() for name in self._rows_of(table, wanted)
-        )
+        found: dict[str, int] = {}
+        for table, wanted in by_table.items():
+            found |= self._rows_of(table, wanted)
+        return found
 
     def _rows_of(self, table: str, names: Iterable[str]) -> dict[str, int]:
         """Return how many rows of each file are in a table, for the files that are there."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -85,6 +85,10 @@ class ParquetStore:
         """Write the objects of a shipment, or write them again."""
         return await self._call(partial(self._ship, shipment))
 
+    async def check(self, rows: Mapping[str, int]) -> Sequence[str]:
+        """Compare the number of rows of each shipment of which all files are here."""
+        return await self._call(partial(self._check, rows))
+
     async def close(self) -> None:
         """Disconnect."""
         self._fs = None
@@ -144,38 +148,58 @@ class ParquetStore:
         stream.close()
 
     def _shipped(self, names: Iterable[str]) -> frozenset[str]:
-        wanted: dict[tuple[str, str], list[tuple[str, file_names.FileName]]] = {}
+        wanted = {*names}
+        listed = (files for files, _ in self._shipments(wanted).values())
+        return frozenset(name for files in listed for name in wanted.intersection(files))
+
+    def _check(self, rows: Mapping[str, int]) -> list[str]:
+        differences = []
+        for name, (files, there) in self._shipments(rows).items():
+            here = sum(rows[file] for file in files if file in rows)
+            if rows.keys() >= set(files) and here != there:
+                differences.append(
+                    f"the files of {name} have {here:,} rows here, and {there:,} there"
+                )
+        return differences
+
+    def _shipments(self, names: Iterable[str]) -> dict[str, tuple[Sequence[str], int]]:
+        """Return the files and rows of each complete shipment that may have some of the files."""
+        wanted: dict[tuple[str, str], list[file_names.FileName]] = {}
         for name in names:
             found = file_names.parse(name)
             if found is not None:
                 for day in _days_between(found.from_ns, found.to_ns):
-                    wanted.setdefault((found.prefix, day), []).append((name, found))
-        complete: set[str] = set()
+                    wanted.setdefault((found.prefix, day), []).append(found)
+        shipments: dict[str, tuple[Sequence[str], int]] = {}
         for (prefix, day), files in wanted.items():
-            for each, path in self._objects(self._directory(prefix, day)):
-                inside = {name for name, file in files if _encloses(each, file)}
-                if inside - complete and self._is_complete(prefix, path):
-                    complete |= inside.intersection(json.loads(self._metadata(path)[FILES]))
-        return frozenset(complete)
+            for each in self._objects(self._directory(prefix, day)):
+                if str(each) not in shipments and any(_encloses(each, file) for file in files):
+                    complete = self._complete(prefix, str(each), day)
+                    if complete is not None:
+                        shipments[str(each)] = complete
+        return shipments
 
-    def _objects(self, directory: str) -> Iterator[tuple[_Object, str]]:
+    def _complete(self, prefix: str, name: str, day: str) -> tuple[Sequence[str], int] | None:
+        """Return the files and the rows of a shipment if it has an object for each of its days."""
+        metadata, _ = self._footer(f"{self._directory(prefix, day)}/{name}")
+        paths = [f"{self._directory(prefix, each)}/{name}" for each in json.loads(metadata[DAYS])]
+        if not all(info.is_file for info in self._fs.get_file_info(paths)):
+            return None
+        return json.loads(metadata[FILES]), sum(self._footer(path)[1] for path in paths)
+
+    def _footer(self, path: str) -> tuple[dict[str, str], int]:
+        """Return the metadata of an object, and the number of its rows."""
+        found = encoding.pyarrow().parquet.read_metadata(path, filesystem=self._fs)
+        texts = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+        return texts, int(found.num_rows)
+
+    def _objects(self, directory: str) -> Iterator[_Object]:
         from pyarrow import fs  # noqa: PLC0415 - an extra
 
         for info in self._fs.get_file_info(fs.FileSelector(directory, allow_not_found=True)):
             found = _parse(info.base_name)
             if found is not None:
-                yield found, info.path
-
-    def _metadata(self, path: str) -> dict[str, str]:
-        schema = encoding.pyarrow().parquet.read_schema(path, filesystem=self._fs)
-        return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-
-    def _is_complete(self, prefix: str, path: str) -> bool:
-        """Return whether the shipment of an object has its objects of all days."""
-        name = path.rpartition("/")[2]
-        days = json.loads(self._metadata(path)[DAYS])
-        paths = [f"{self._directory(prefix, day)}/{name}" for day in days]
-        return all(info.is_file for info in self._fs.get_file_info(paths))
+                yield found
 
 
 def _rows(shipment: Shipment) -> tuple[Rows, dict[str, str]]:

@@ -97,6 +97,14 @@ def test_files_that_arrived_are_known_by_name(store: ClickHouse, tmp_path: Path)
     assert asyncio.run(store.shipped([*names, "another.csv"])) == set(names[:2])
 
 
+def test_a_check_compares_the_rows_of_each_file(store: ClickHouse, tmp_path: Path) -> None:
+    files = [publish(tmp_path, number) for number in range(2)]
+    asyncio.run(store.ship(shipment(files)))
+    rows = {files[0].name: 100, files[1].name: 101, "another.csv": 5}
+    differences = [f"{files[1].name} has 101 rows here, and 100 there"]
+    assert asyncio.run(store.check(rows)) == differences
+
+
 def test_a_shipment_over_midnight_is_complete_or_not_there_file_by_file(
     store: ClickHouse, tmp_path: Path
 ) -> None:

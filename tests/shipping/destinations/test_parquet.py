@@ -127,6 +127,18 @@ def test_a_shipment_that_lacks_the_object_of_a_day_is_not_known(
     assert asyncio.run(store.shipped([file.name])) == frozenset()
 
 
+def test_a_check_compares_the_rows_of_shipments(store: ParquetStore, files_of: Path) -> None:
+    files = [publish(files_of, number) for number in range(3)]
+    asyncio.run(store.ship(shipment(files[:2])))
+    asyncio.run(store.ship(shipment(files[2:])))
+    rows = dict.fromkeys((file.name for file in files), 100)
+    assert asyncio.run(store.check(rows)) == []
+    (difference,) = asyncio.run(store.check({**rows, files[0].name: 99}))
+    assert difference.endswith(" have 199 rows here, and 200 there")
+    # Of the first shipment one file is gone here, so that there is nothing to compare.
+    assert asyncio.run(store.check({files[0].name: 99, files[2].name: 100})) == []
+
+
 def test_a_file_that_can_not_be_read_is_refused_and_the_others_arrive(
     store: ParquetStore, root: Path, files_of: Path
 ) -> None:
