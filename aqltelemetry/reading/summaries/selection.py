@@ -77,6 +77,15 @@ def quantiles(values: Floats, runs: Runs, known: Indexes, shares: Sequence[float
     return found
 
 
+def quantiles_of(values: Floats, *shares: float) -> Sequence[float]:
+    """Return quantiles of some values, none of which is NaN; NaN if there are none."""
+    count = np.array([len(values)])
+    if not len(values):
+        return [np.nan] * len(shares)
+    found: list[float] = quantiles(values, Runs.of_counts(count), count, shares)[0].tolist()
+    return found
+
+
 def _at_ranks(values: Floats, runs: Runs, ranks: Indexes) -> Floats:
     """Return the values that would have some ranks if each group were sorted, NaN last."""
     order = np.argsort(ranks, axis=1, kind="stable")

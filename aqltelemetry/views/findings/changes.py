@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aqltelemetry.reading.summaries.groups import Groups
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import wording
 from aqltelemetry.views.findings.finding import Finding, Severity
@@ -78,18 +79,19 @@ def _slower(route: Durations) -> _Change | None:
     bins = min(len(seconds) // MIN_PER_BIN, MAX_BINS)
     if bins < MIN_BINS or route.is_connection:
         return None
-    order = np.argsort(begins_ns, kind="stable")
-    begins_ns, seconds = begins_ns[order], seconds[order]
-    edges = np.linspace(begins_ns[0], begins_ns[-1] + 1, bins + 1).astype(np.int64)
-    bounds = np.searchsorted(begins_ns, edges)
-    filled = np.flatnonzero(np.diff(bounds) >= MIN_PER_BIN // 4)
-    medians = np.array([np.median(seconds[bounds[at] : bounds[at + 1]]) for at in filled])
+    first, last = int(begins_ns.min()), int(begins_ns.max()) + 1
+    at = ((begins_ns - first) * (bins / (last - first))).astype(np.int64)
+    groups = Groups(np.minimum(at, bins - 1), seconds)
+    is_filled = groups.counts >= MIN_PER_BIN // 4
+    filled, medians = groups.keys[is_filled], groups.quantiles([0.5])[is_filled, 0]
     if len(filled) < MIN_BINS or medians.min() <= 0:
         return None
     found = raised_segment(np.log(medians), MIN_CHANGED_BINS, least_noise=0.02)
     if found is None or found.begin == 0 or found.score < MIN_SCORE:
         return None
-    return _exact(route, Samples(begins_ns, seconds), edges, filled, found)
+    order = np.argsort(begins_ns, kind="stable")
+    edges = np.linspace(first, last, bins + 1).astype(np.int64)
+    return _exact(route, Samples(begins_ns[order], seconds[order]), edges, filled, found)
 
 
 def _exact(

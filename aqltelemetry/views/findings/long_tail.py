@@ -36,13 +36,13 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     found = []
     for route in recorded.routes:
         if len(route) >= MIN_COUNT and not route.is_connection:
-            p99_s = float(np.quantile(route.seconds, 0.99))
-            if p99_s >= max(MIN_FACTOR * route.median_s, MIN_P99_S) and _is_sure(recorded, route):
-                found.append((route, p99_s))
-    has_requests = any(route.is_request for route, _ in found)
-    for route, p99_s in found:
+            least_s = max(MIN_FACTOR * route.median_s, MIN_P99_S)
+            if route.p99_s >= least_s and _is_sure(recorded, route):
+                found.append(route)
+    has_requests = any(route.is_request for route in found)
+    for route in found:
         if route.is_request or not has_requests:
-            yield _finding(route, p99_s)
+            yield _finding(route, route.p99_s)
 
 
 def _is_sure(recorded: Recorded, route: Durations) -> bool:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
-from aqltelemetry.reading.rows import Process, Rows, with_shared_processes
-from aqltelemetry.reading.summaries.drops import recordings
-from aqltelemetry.reading.summaries.groups import stable_order
+from aqltelemetry.reading.rows import Process, Rows
+from aqltelemetry.reading.summaries.cells import Cells
+from aqltelemetry.reading.summaries.selection import quantiles_of
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels
@@ -109,10 +107,19 @@ class Durations:
         """When each began."""
         return self.ends_ns - (self.seconds * NS_PER_S).astype(np.int64)
 
-    @cached_property
+    @property
     def median_s(self) -> float:
         """The median of all."""
-        return float(np.median(self.seconds))
+        return self._quantiles[0]
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile of all."""
+        return self._quantiles[1]
+
+    @cached_property
+    def _quantiles(self) -> Sequence[float]:
+        return quantiles_of(self.seconds, 0.5, 0.99)
 
     def of(self, number: int) -> Durations:
         """Return the durations of one worker."""
@@ -133,9 +140,7 @@ class Recorded:
     def __init__(self, db: TelemetryDB, zone: tzinfo | None = None) -> None:
         self._zone = zone
         self._db = db
-        self.accounts = db.rows(ACCOUNT)
-        self._names = recordings(self.accounts)
-        self._rows = with_shared_processes([db.rows(DURATION), db.rows(RUNTIME)], self._names)
+        self._basis = db.basis()
         self._results: dict[Any, Any] = {}
 
     def once(self, compute: Callable[[Recorded], _R]) -> _R:
@@ -144,6 +149,11 @@ class Recorded:
             self._results[compute] = compute(self)
         result: _R = self._results[compute]
         return result
+
+    @property
+    def accounts(self) -> Rows:
+        """The accounts."""
+        return self._basis.accounts
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -170,7 +180,7 @@ class Recorded:
                 spans.setdefault(number, []).extend((int(times.min()), int(times.max())))
         return [
             Worker(number, *process, min(spans[number]), max(spans[number]))
-            for number, process in enumerate(self._rows[0].processes)
+            for number, process in enumerate(self._basis.durations.processes)
             if number in spans
         ]
 
@@ -187,11 +197,11 @@ class Recorded:
 
     @cached_property
     def _durations(self) -> Sequence[Durations]:
-        return _grouped(self._rows[0])
+        return _by_label(self._basis.cells)
 
     @cached_property
     def _sampled(self) -> Mapping[str, Durations]:
-        return {group.label: group for group in _grouped(self._rows[1])}
+        return {group.label: group for group in _by_label(Cells(self._basis.runtime))}
 
     def samples(self, label: str) -> Iterator[tuple[Worker, Samples]]:
         """Yield the runtime series of a label in each worker, sorted by time."""
@@ -228,7 +238,7 @@ class Recorded:
         writers = self._db.writers()
         ends = writers["end"].to_numpy().astype("datetime64[ns]").astype(np.int64)
         for (pid, writer), state, end_ns in zip(writers.index, writers["state"], ends, strict=True):
-            process = Process(int(pid), str(writer)).named(self._names)
+            process = Process(int(pid), str(writer)).named(self._basis.names)
             states = found.setdefault(process, {})
             states[state] = max(states.get(state, 0), int(end_ns))
         return found
@@ -277,33 +287,31 @@ class Recorded:
         return known - off.overlap_ns(edges[:-1], edges[1:])
 
 
-def _grouped(rows: Rows) -> Sequence[Durations]:
-    """Return rows by label, and within each label by process, without nan and inf."""
-    width = max(len(rows.processes), 1)
-    kind = np.min_scalar_type(max(len(rows.labels), 1) * width)
-    groups = rows.label_codes.astype(kind) * kind.type(width) + rows.process_codes.astype(kind)
-    order = stable_order(groups)
-    usable = np.isfinite(rows.measurements)
-    if not usable.all():
-        order, groups = order[usable[order]], groups[usable]
-    ends = [0, *np.cumsum(np.bincount(groups, minlength=len(rows.labels) * width)).tolist()]
-    times, values = rows.timepoints_ns[order], rows.measurements[order]
-    return [
-        _group(label, ends[code * width : (code + 1) * width + 1], times, values)
-        for code, label in enumerate(rows.labels)
-        if ends[code * width] < ends[(code + 1) * width]
-    ]
+def _by_label(cells: Cells) -> Sequence[Durations]:
+    """Return observations by label, and within each label by process, without nan and inf."""
+    times, values, counts = cells.timepoints_ns, cells.measurements, cells.counts
+    if not np.isfinite(cells.sums).all() or not np.array_equal(cells.known, counts):
+        usable = np.isfinite(values)
+        counts = np.add.reduceat(usable, cells.begins, dtype=np.int64)
+        times, values = times[usable], values[usable]
+    ends = np.cumsum(counts).tolist()
+    parts: dict[int, dict[int, slice]] = {}
+    begin = 0
+    for label, process, end in zip(
+        cells.label_codes.tolist(), cells.process_codes.tolist(), ends, strict=True
+    ):
+        if begin < end:
+            parts.setdefault(label, {})[process] = slice(begin, end)
+        begin = end
+    return [_group(cells.labels[code], own, times, values) for code, own in parts.items()]
 
 
-def _group(label: str, bounds: Sequence[int], times: Integers, values: Floats) -> Durations:
-    first = bounds[0]
-    parts = {
-        number: slice(begin - first, end - first)
-        for number, (begin, end) in enumerate(pairwise(bounds))
-        if begin < end
-    }
-    rows = slice(first, bounds[-1])
-    return Durations(label, times[rows], values[rows], parts)
+def _group(label: str, parts: Mapping[int, slice], times: Integers, values: Floats) -> Durations:
+    bounds = [*parts.values()]
+    first = bounds[0].start
+    rows = slice(first, bounds[-1].stop)
+    own = {number: slice(at.start - first, at.stop - first) for number, at in parts.items()}
+    return Durations(label, times[rows], values[rows], own)
 
 
 def _gaps(worker: Worker, samples: Samples) -> Iterator[Gap]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aqltelemetry.reading.summaries.selection import quantiles_of
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import wording
 from aqltelemetry.views.findings.finding import Finding, Severity
@@ -120,7 +121,7 @@ def _samples(recorded: Recorded, route: Durations) -> Iterator[_Sample]:
         if not np.all(ends_ns[1:] >= ends_ns[:-1]):
             order = np.argsort(ends_ns, kind="stable")
             ends_ns, seconds = ends_ns[order], seconds[order]
-        quantiles = np.quantile(seconds, [level.quantile for level in LEVELS]).tolist()
+        quantiles = quantiles_of(seconds, *(level.quantile for level in LEVELS))
         yield _Sample(worker, ends_ns, seconds, quantiles)
 
 
