@@ -3,21 +3,28 @@
 # cython: embedsignature=True, embedsignature.format=clinic
 """The compiled parser of CSV rows, for rows as the sink of this package writes them.
 
-It runs without the interpreter's lock, so that several threads can parse. It refuses text of any
-other form, which the parsers in Python then read.
+It reads and parses without the interpreter's lock, so that several threads can do so while others
+run Python. It refuses text of any other form, which the parsers in Python then read.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp
 
 
 cdef extern from *:
     """
+    #include <errno.h>
+    #include <fcntl.h>
     #include <locale.h>
     #include <stdint.h>
     #include <stdlib.h>
     #include <string.h>
+    #include <sys/stat.h>
+    #include <unistd.h>
+
+    #define READ_BEHIND 64
 
     typedef struct {
         char *text;
@@ -40,6 +47,8 @@ cdef extern from *:
         int32_t *label_codes;
         int64_t *pids;
         int64_t *pid_rows;
+        int64_t room;
+        int64_t pid_room;
     } columns;
 
     static uint32_t hash_of(const char *text, size_t size) {
@@ -233,7 +242,8 @@ cdef extern from *:
     }
 
     /* Reads rows until `end`, which is behind a line end; 64 bytes behind it can be read.
-       Returns the number of rows, or -1 if one of them has another form. */
+       Returns the number of rows, or -1 if one of them has another form, or if there are more than
+       `to` has room for. */
     static int64_t read_rows(const char *text, const char *end, columns to, table *labels,
                              int64_t *runs) {
         const char *tail = "";
@@ -241,6 +251,8 @@ cdef extern from *:
         int64_t row = 0, pid = 0, known_runs = 0;
         int32_t code = 0;
         while (text < end) {
+            if (row == to.room)
+                return -1;
             text = read_timepoint(text, to.timepoints + row);
             if (text == NULL || text >= end)
                 return -1;
@@ -260,6 +272,8 @@ cdef extern from *:
                 if (code < 0)
                     return -1;
                 if (!known_runs || own_pid != pid) {
+                    if (known_runs == to.pid_room)
+                        return -1;
                     pid = own_pid;
                     to.pids[known_runs] = pid;
                     to.pid_rows[known_runs++] = row;
@@ -272,6 +286,37 @@ cdef extern from *:
         }
         *runs = known_runs;
         return text == end ? row : -1;
+    }
+
+    /* Reads a whole file into a buffer that grows; returns its size, or -1. */
+    static int64_t read_file(int directory, const char *name, char **text, int64_t *room) {
+        struct stat status;
+        int64_t size = 0, got = 1;
+        int fd = openat(directory, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            return -1;
+        if (fstat(fd, &status) || !S_ISREG(status.st_mode)) {
+            close(fd);
+            return -1;
+        }
+        if (*room < status.st_size + READ_BEHIND) {
+            char *larger = realloc(*text, status.st_size + READ_BEHIND);
+            if (larger == NULL) {
+                close(fd);
+                return -1;
+            }
+            *text = larger;
+            *room = status.st_size + READ_BEHIND;
+        }
+        /* Some file systems return fewer bytes than there are: read until the end. */
+        while (got > 0 && size < *room - READ_BEHIND) {
+            got = read(fd, *text + size, *room - READ_BEHIND - size);
+            size += got > 0 ? got : 0;
+            if (got < 0 && errno == EINTR)
+                got = 1;
+        }
+        close(fd);
+        return got < 0 ? -1 : size;
     }
     """
     ctypedef struct entry:
@@ -290,10 +335,14 @@ cdef extern from *:
         int32_t* label_codes
         int64_t* pids
         int64_t* pid_rows
+        int64_t room
+        int64_t pid_room
 
     int64_t read_rows(
         const char* text, const char* end, columns to, table* labels, int64_t* runs
     ) nogil
+
+    int64_t read_file(int directory, const char* name, char** text, int64_t* room) nogil
 
     struct lconv:
         char* decimal_point
@@ -308,9 +357,14 @@ cdef enum:
 
 
 cdef class LabelTable:
-    """The labels of parsed rows, as they are written in the files, by their codes."""
+    """The labels of parsed rows, as they are written in the files, by their codes.
+
+    It also has the buffer that `parse_files` reads files into.
+    """
 
     cdef table labels
+    cdef char* text
+    cdef int64_t room
 
     def __cinit__(self):
         self.labels.capacity = FIRST_CAPACITY
@@ -320,6 +374,7 @@ cdef class LabelTable:
 
     def __dealloc__(self):
         cdef unsigned int at
+        free(self.text)
         if self.labels.entries is not NULL:
             for at in range(self.labels.capacity):
                 free(self.labels.entries[at].text)
@@ -379,6 +434,7 @@ def parse_rows(
         to.label_codes = <int32_t*>buffers[2].buf + first
         to.pids = <int64_t*>buffers[3].buf
         to.pid_rows = <int64_t*>buffers[4].buf
+        to.room = to.pid_room = needed
         with nogil:
             found = read_rows(base + start, base + end, to, &labels.labels, &runs)
     finally:
@@ -387,3 +443,69 @@ def parse_rows(
             PyBuffer_Release(&buffers[taken])
         PyBuffer_Release(&text)
     return None if found < 0 else (found, runs)
+
+
+def parse_files(
+    int directory_fd, list names, bytes header, LabelTable labels,
+    int64_t[::1] timepoints, double[::1] measurements, int32_t[::1] label_codes,
+    int64_t[::1] pids, int64_t[::1] pid_rows, int64_t[::1] ends, int64_t[::1] pid_ends,
+):
+    """Read and parse whole files, one after the other, into arrays from index 0 on.
+
+    `names` are bytes. `pid_rows` are the rows from which on the PID is that in `pids`; each file
+    begins with a PID. `ends` and `pid_ends` are filled with how many rows and PIDs there are until
+    the end of each file.
+
+    Return the number of files that were read: all before the first one that can't be read, does
+    not begin with the header, has rows of another form, or does not fit into the arrays.
+    """
+    cdef Py_ssize_t number = len(names), at, file = 0, run
+    cdef int64_t size, rows = 0, runs = 0, found, found_runs
+    cdef const char** paths
+    cdef const char* head = header
+    cdef Py_ssize_t head_size = len(header)
+    cdef columns to
+    room = min(timepoints.shape[0], measurements.shape[0], label_codes.shape[0])
+    pid_room = min(pids.shape[0], pid_rows.shape[0])
+    if min(ends.shape[0], pid_ends.shape[0]) < number or not head_size:
+        raise ValueError("the arrays are too small")
+    if not number or not room or not pid_room or localeconv().decimal_point[0] != b".":
+        return 0
+    paths = <const char**>malloc(number * sizeof(char*))
+    if paths is NULL:
+        raise MemoryError
+    try:
+        for at in range(number):
+            paths[at] = names[at]
+        to.room, to.pid_room = room, pid_room
+        with nogil:
+            while file < number:
+                size = read_file(directory_fd, paths[file], &labels.text, &labels.room)
+                if size < head_size or memcmp(labels.text, head, head_size):
+                    break
+                found = found_runs = 0
+                if size > head_size:
+                    if labels.text[size - 1] != c"\n":
+                        break
+                    to.timepoints = &timepoints[0] + rows
+                    to.measurements = &measurements[0] + rows
+                    to.label_codes = &label_codes[0] + rows
+                    to.pids, to.pid_rows = &pids[0] + runs, &pid_rows[0] + runs
+                    found = read_rows(
+                        labels.text + head_size, labels.text + size, to, &labels.labels,
+                        &found_runs,
+                    )
+                    if found < 0:
+                        break
+                for run in range(found_runs):
+                    to.pid_rows[run] += rows
+                rows += found
+                runs += found_runs
+                to.room -= found
+                to.pid_room -= found_runs
+                ends[file] = rows
+                pid_ends[file] = runs
+                file += 1
+    finally:
+        free(paths)
+    return file

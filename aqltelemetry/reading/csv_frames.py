@@ -149,10 +149,16 @@ class _Reader(local):
         self._groups = GroupReader(wanted.labels, leave_out)
         self._parser = RowParser(leave_out)
 
-    def read(self, names: Iterable[str]) -> _Chunk:
+    def read(self, names: Sequence[str]) -> _Chunk:
         """Return the wanted rows of some files."""
         self._left_out.clear()
-        groups = self._groups.groups(self._directory, names)
-        found = [rows for group in groups for rows in self._parser.parse(group)]
+        found: list[Rows] = []
+        number = 0
+        if self._wanted.labels is None:
+            rows, number = self._parser.parse_files(self._directory, names)
+            found += rows
+        if number < len(names):
+            for group in self._groups.groups(self._directory, names[number:]):
+                found += self._parser.parse(group)
         # Joined here, in each thread, so that joining all of them only copies.
         return _Chunk([join([self._wanted.among(rows)]) for rows in found], [*self._left_out])

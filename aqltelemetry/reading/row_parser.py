@@ -6,6 +6,7 @@ other text, such as a file of the older format, is read by `parsers`; the result
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,12 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.reading import parsers
 from aqltelemetry.reading.file_groups import Group, Part
 from aqltelemetry.reading.rows import Process, Rows, codes_type
 from aqltelemetry.sinks import file_names
 
 _MIN_ROW_BYTES = 7
+# A row with a time, a number, and the shortest label and PID.
+_SHORT_ROW_BYTES = 28
+# With less, columns of their own take less memory than what is left of larger ones.
+_MANY_ROWS = 1 << 17
+_COLUMN_ROWS = 1 << 22
+# The sink writes files of one process each.
+_PIDS_OF_FILE = 4
 _LeaveOut = Callable[[str, str], None]
 
 
@@ -30,6 +39,52 @@ class RowParser:
         self._table = None if parsers.compiled is None else parsers.compiled.LabelTable()
         self._labels: list[str] = []
         self._arrays: Sequence[npt.NDArray[Any]] = ()
+        self._columns: Sequence[npt.NDArray[Any]] = ()
+        self._used = 0
+
+    def parse_files(self, directory: str, names: Sequence[str]) -> tuple[Sequence[Rows], int]:
+        """Read and parse whole files by the compiled parser, which reads them itself.
+
+        Returns their rows, and how many of the files these are: all before the first one that is
+        not as the sink writes it. `parse` can read the others.
+        """
+        if self._table is None:
+            return [], 0
+        directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            columns = self._free(sum(_size_bytes(name, directory_fd) for name in names))
+            pids, pid_rows = np.empty((2, _PIDS_OF_FILE * len(names)), np.int64)
+            ends, pid_ends = np.empty((2, len(names)), np.int64)
+            number = parsers.compiled.parse_files(
+                *(directory_fd, [os.fsencode(name) for name in names], CSV_HEADER, self._table),
+                *(*columns, pids, pid_rows, ends, pid_ends),
+            )
+        finally:
+            os.close(directory_fd)
+        if not number or not self._read_labels():
+            return [], 0
+        rows = int(ends[number - 1])
+        timepoints, measurements, label_codes = (column[:rows] for column in columns)
+        self._used += rows
+        found = _processes(names[:number], pids, pid_ends)
+        processes = [*dict.fromkeys(found)]
+        code = {process: at for at, process in enumerate(processes)}
+        codes = np.array([code[process] for process in found], codes_type(len(processes)))
+        process_codes = np.repeat(codes, np.diff(pid_rows[: len(found)], append=rows))
+        labels = self._labels[:]
+        return [
+            Rows(timepoints, measurements, label_codes, labels, process_codes, processes)
+        ], number
+
+    def _free(self, text_bytes: int) -> Sequence[npt.NDArray[Any]]:
+        """Return columns for the usual number of rows of a text, which nobody else uses."""
+        rows = text_bytes // _SHORT_ROW_BYTES + 1
+        if not self._columns or len(self._columns[0]) < self._used + rows:
+            kinds = (np.int64, np.float64, np.int32)
+            # Many at once: memory that is not written to is none.
+            size = rows if rows < _MANY_ROWS else max(rows, _COLUMN_ROWS)
+            self._columns, self._used = [np.empty(size, kind) for kind in kinds], 0
+        return [column[self._used :] for column in self._columns]
 
     def parse(self, group: Group) -> Iterable[Rows]:
         """Return the rows of a group; files that can't be parsed are left out."""
@@ -111,6 +166,24 @@ class RowParser:
                 yield from self._parse(group, [part])
         else:
             yield _rows(columns, writer_codes, writers)
+
+
+def _processes(
+    names: Sequence[str], pids: npt.NDArray[np.int64], pid_ends: npt.NDArray[np.int64]
+) -> list[Process]:
+    """Return the process of each PID of some files, of which `pid_ends` are the ends."""
+    found: list[Process] = []
+    for name, end in zip(names, pid_ends[: len(names)].tolist(), strict=True):
+        writer = file_names.writer(name)
+        found += [Process(pid, writer) for pid in pids[len(found) : end].tolist()]
+    return found
+
+
+def _size_bytes(name: str, directory_fd: int) -> int:
+    try:
+        return os.stat(name, dir_fd=directory_fd).st_size
+    except OSError:
+        return 0
 
 
 def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
