@@ -15,6 +15,7 @@ import numpy as np
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading import parsers
 from aqltelemetry.reading.file_groups import GONE, GroupReader
+from aqltelemetry.reading.outcomes import with_outcomes
 from aqltelemetry.reading.row_parser import RowParser
 from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.sinks import file_names
@@ -38,12 +39,19 @@ def warn(path: str, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Selects observations by time, `since_ns <= t < until_ns`, label and PID; None for all."""
+    """Selects observations by time, `since_ns <= t < until_ns`, label and PID; None for all.
+
+    Of the `labels`, the outcomes are selected too: without them, errors would count as none.
+    """
 
     since_ns: int | None = None
     until_ns: int | None = None
     labels: Collection[str] | None = None
     pids: Collection[int] | None = None
+
+    def all_labels(self) -> Collection[str] | None:
+        """Return the labels and those of their outcomes; None for all."""
+        return None if self.labels is None else with_outcomes(self.labels)
 
     def files(self, names: Iterable[str]) -> list[str]:
         """Return the files that may contain such observations, by their names."""
@@ -65,8 +73,9 @@ class Wanted:
             tests.append(rows.timepoints_ns >= self.since_ns)
         if self.until_ns is not None:
             tests.append(rows.timepoints_ns < self.until_ns)
-        if self.labels is not None:
-            known = np.array([label in self.labels for label in rows.labels], dtype=bool)
+        labels = self.all_labels()
+        if labels is not None:
+            known = np.array([label in labels for label in rows.labels], dtype=bool)
             tests.append(known[rows.label_codes])
         if self.pids is not None:
             known = np.array([process.pid in self.pids for process in rows.processes], dtype=bool)
@@ -146,7 +155,7 @@ class _Reader(local):
             left_out.append((name, reason))
 
         self._left_out = left_out
-        self._groups = GroupReader(wanted.labels, leave_out)
+        self._groups = GroupReader(wanted.all_labels(), leave_out)
         self._parser = RowParser(leave_out)
 
     def read(self, names: Sequence[str]) -> _Chunk:

@@ -60,7 +60,8 @@ class TelemetryDB(Tables):
             nanoseconds since the epoch, or a text such as `5m`, `1 hour ago`, `yesterday`,
             `14:30` or `2026-11-24T10:00:00+01:00`. It is local unless it has a time zone;
             times of pandas and numpy are UTC then.
-        labels: Load only the time series of this label or these labels; None for all.
+        labels: Load only the time series of this label or these labels, and of their outcomes:
+            `/orders [GET] 5xx` for `/orders [GET]`, so that errors are counted; None for all.
         pids: Load only the observations of this process or these processes; None for all.
         live: Read what is not published yet, too.
         journal_dir: The option `journal_dir` of the recording, if it had one.

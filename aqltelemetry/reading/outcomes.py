@@ -7,7 +7,7 @@ second one counts the failures among them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +67,13 @@ def split(label: str, known_labels: Collection[str]) -> tuple[str, str | None]:
     if base not in known_labels or split(base, known_labels)[1]:
         return label, None
     return base, word
+
+
+def with_outcomes(labels: Iterable[str]) -> set[str]:
+    """Return labels, and those that their outcomes would have."""
+    wanted = {*labels}
+    requests = {f"{label} {word}" for label in wanted for word in REQUEST_OUTCOMES}
+    return wanted | requests | {failed_label(label) for label in wanted}
 
 
 def _is_long(label: str) -> bool:

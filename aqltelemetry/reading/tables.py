@@ -16,7 +16,7 @@ from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
-from aqltelemetry.reading.outcomes import OUTCOMES
+from aqltelemetry.reading.outcomes import with_outcomes
 from aqltelemetry.reading.rows import Process, Rows, join
 from aqltelemetry.reading.summaries import drops
 from aqltelemetry.reading.summaries.basis import Basis
@@ -38,6 +38,7 @@ class Tables(ABC):
 
     A request or block that fails has one more observation, `<label> 4xx`, `5xx`, `disconnect`
     or `failed`. It counts in a column of `<label>`, and nowhere else, if `<label>` was loaded.
+    `TelemetryDB(labels="<label>")` loads these too.
     """
 
     _basis: ReferenceType[Basis] | None = None
@@ -131,7 +132,7 @@ class Tables(ABC):
         if label is None:
             return timeline(self.basis().cells, parse_every(every))
         rows = self.rows(DURATION)
-        chosen = rows.of_labels(_with_outcomes(label, rows.labels))
+        chosen = rows.of_labels(_chosen(label, rows.labels))
         # Without the other labels, a first byte is no part.
         return timeline(Cells(join([chosen])), parse_every(every))
 
@@ -155,7 +156,7 @@ class Tables(ABC):
             >>> db.slowest(3)[["begin", "duration_s", "label", "outcome"]]
         """
         cells = self.basis().cells
-        return slowest(cells, n, None if label is None else _with_outcomes(label, cells.labels))
+        return slowest(cells, n, None if label is None else _chosen(label, cells.labels))
 
     def stalls(self) -> pd.DataFrame:
         """Return the stalls of event loops, which the option `with_stalls` records.
@@ -325,9 +326,9 @@ class Tables(ABC):
         }
 
 
-def _with_outcomes(label: str | Iterable[str], known: Sequence[str]) -> set[str]:
+def _chosen(label: str | Iterable[str], known: Sequence[str]) -> set[str]:
     """Return these labels and those of their outcomes; raises SeriesError if one is not known."""
     wanted = [label] if isinstance(label, str) else [*label]
     for each in wanted:
         check_known("there is no series", each, known)
-    return {*wanted, *(f"{each} {word}" for each in wanted for word in OUTCOMES)}
+    return with_outcomes(wanted)

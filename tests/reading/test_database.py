@@ -13,12 +13,15 @@ import zstandard
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.errors import MomentError, MonitoringDirectoryError, OptionError, SeriesError
+from aqltelemetry.observation import MAX_LABEL_BYTES, failed_label
 from aqltelemetry.reading.arguments import Moment
 from aqltelemetry.reading.csv_frames import ForeignFileWarning
 from aqltelemetry.reading.frames import TelemetrySeries
 from aqltelemetry.sinks.file_names import FileName, enclosing, parse
 from aqltelemetry.system.clock import epoch_ns
 from fakes import EPOCH_NS
+from published import Row as PublishedRow
+from published import publish
 
 _HEADER = "Timepoint,Measurement,Label,PID\n"
 _S = 1_000_000_000
@@ -117,6 +120,21 @@ def test_a_directory_without_files_is_not_an_error(directory: Path) -> None:
     _write(directory, [(EPOCH_NS, "1", "/orders [GET]", 7)])
     db.refresh()
     assert len(db.duration().time_series("/orders [GET]").data()) == 1
+
+
+def test_the_outcomes_of_chosen_labels_are_loaded(tmp_path: Path) -> None:
+    labels = ["/a [GET]", "/a [GET] 5xx", "/a [GET] 4xx", "/a [GET] ttfb", "/a [POST] 5xx", "job"]
+    long = "x" * MAX_LABEL_BYTES
+    labels += ["job failed", "other failed", long, failed_label(long)]
+    publish(tmp_path, [PublishedRow(EPOCH_NS, 1.0, label, (7, "a" * 16)) for label in labels])
+    db = TelemetryDB(tmp_path, labels="/a [GET]")
+    assert db.duration().labels() == ["/a [GET]", "/a [GET] 4xx", "/a [GET] 5xx"]
+    table = db.summary()
+    assert table.index.tolist() == ["/a [GET]"]
+    assert table[["errors_4xx", "errors_5xx"]].to_numpy().tolist() == [[1, 1]]
+    for label in ("job", long):
+        table = TelemetryDB(tmp_path, labels=[label]).summary()
+        assert (table.index.tolist(), table["failures"].tolist()) == ([label], [1])
 
 
 def test_one_label_can_be_given_as_a_text(recorded: Path) -> None:

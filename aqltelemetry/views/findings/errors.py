@@ -110,8 +110,9 @@ def _burst_finding(
     begin_ns, end_ns = int(at_ns.min()), int(at_ns.max())
     of = (route.ends_ns >= begin_ns) & (route.ends_ns <= end_ns)
     requests = max(int(np.count_nonzero(of)), len(at_ns))
-    rest = len(route) - requests
-    usual = (len(failed) - len(at_ns)) / rest if rest else 0.0
+    others = len(failed) - len(at_ns)
+    rest = max(len(route) - requests, others)
+    usual = others / rest if rest else 0.0
     share = len(at_ns) / requests
     at = recorded.calendar.at
     what = _what(route, outcome)
@@ -151,17 +152,21 @@ def _find_errors(recorded: Recorded) -> Iterator[Finding]:
     edges = np.linspace(recorded.begin_ns, recorded.end_ns + 1, PARTS + 1)
     for route in recorded.routes:
         for outcome, failed in route.outcomes.items():
-            share = len(failed) / max(len(route), 1)
+            # Each failure is of a request, even if the request itself was not loaded.
+            count = max(len(route), len(failed))
+            share = len(failed) / max(count, 1)
             is_own = outcome not in (_CLIENT_ERROR, _DISCONNECT)
             if is_own and len(failed) >= MIN_ERRORS and share >= MIN_SHARE:
-                had = np.diff(_sums(route, edges)) > 0
-                if np.mean(np.diff(_sums(failed, edges))[had] > 0) < MIN_PARTS:
+                failures = np.diff(_sums(failed, edges))
+                had = (np.diff(_sums(route, edges)) > 0) | (failures > 0)
+                if np.mean(failures[had] > 0) < MIN_PARTS:
                     continue
-                yield _errors_finding(route, outcome, failed, share)
+                yield _errors_finding(route, outcome, failed, count)
 
 
-def _errors_finding(route: Durations, outcome: str, failed: Durations, share: float) -> Finding:
-    total = counted(len(route), "request" if route.is_request else "time", None)
+def _errors_finding(route: Durations, outcome: str, failed: Durations, count: int) -> Finding:
+    total = counted(count, "request" if route.is_request else "time", None)
+    share = len(failed) / count
     text = (
         f"{wording.share(share)} of {route.label} {_what(route, outcome)}: "
         f"{len(failed):,} of {total}."
@@ -174,7 +179,7 @@ def _errors_finding(route: Durations, outcome: str, failed: Durations, share: fl
         None,
         int(failed.ends_ns.min()),
         int(failed.ends_ns.max()),
-        {"errors": float(len(failed)), "count": float(len(route)), "share": share},
+        {"errors": float(len(failed)), "count": float(count), "share": share},
         weight=float(len(failed)),
     )
 

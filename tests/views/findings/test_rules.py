@@ -100,6 +100,17 @@ def test_a_burst_of_errors_is_not_also_found_as_errors(
     assert finding.text.startswith("From 22:14:10 to 22:14:29, 100 % of /orders [GET] ended with")
 
 
+def test_more_errors_than_requests_are_all_of_them(
+    worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    ends = np.linspace(1, _SECONDS - 1, 900)
+    worker.observe(DURATION, "/few [GET]", ends[::300], np.full(3, 0.02))
+    worker.observe(DURATION, "/few [GET] 5xx", ends, np.full(len(ends), 0.02))
+    (finding,) = found()
+    assert (finding.rule, finding.figures["share"]) == ("errors", 1)
+    assert finding.text == "100 % of /few [GET] ended with 5xx: 900 of 900 requests."
+
+
 def test_a_route_that_was_slow_at_first_did_not_become_slower(
     worker: Worker, found: Callable[[], list[Finding]]
 ) -> None:
