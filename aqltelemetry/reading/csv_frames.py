@@ -155,7 +155,7 @@ class _Reader(local):
             left_out.append((name, reason))
 
         self._left_out = left_out
-        self._groups = GroupReader(wanted.all_labels(), leave_out)
+        self._groups = GroupReader(wanted.labels, leave_out)
         self._parser = RowParser(leave_out)
 
     def read(self, names: Sequence[str]) -> _Chunk:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aqltelemetry.errors import CompressedFileError
-from aqltelemetry.observation import COLUMNS, CSV_HEADER, quote_field
+from aqltelemetry.observation import COLUMNS, CSV_HEADER, failed_label, quote_field
 from aqltelemetry.reading.compression import is_compressed, read_text
 from aqltelemetry.sinks import file_names
 
@@ -35,6 +35,7 @@ GONE = "it was removed"
 _HEADER_BYTES = len(CSV_HEADER)
 # Longer than any form of the header.
 _MAX_HEADER_BYTES = 200
+_QUOTE, _EMPTY = '"', '""'
 _BOM = b"\xef\xbb\xbf"
 # Without O_NONBLOCK, opening a pipe would wait for its other end.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -109,9 +110,9 @@ class _Buffer:
 class GroupReader:
     """Reads files in groups of at most 16 MiB, or of one larger file.
 
-    If `labels` are given, most rows with other labels are left out. `leave_out` is called
-    with the name of a file that is unreadable or not a telemetry file, and the reason, which is
-    `GONE` for a file that was removed.
+    If `labels` are given, most rows with other labels are left out, but for those of their
+    outcomes, `<label> 5xx`. `leave_out` is called with the name of a file that is unreadable or
+    not a telemetry file, and the reason, which is `GONE` for a file that was removed.
     """
 
     def __init__(
@@ -124,9 +125,10 @@ class GroupReader:
         self._searched: list[bytes] = []
         self._searched_quoted: list[bytes] = []
         if labels is not None and len(labels) <= _MAX_SEARCHED:
-            self._searched = [_field(quote_field(label)) for label in labels]
+            texts = _beginnings(labels)
+            self._searched = [_begin_of_field(quote_field(text)) for text in texts]
             # Other programs may quote every text.
-            quoted = (_field('"' + label.replace('"', '""') + '"') for label in labels)
+            quoted = (_begin_of_field('"' + text.replace('"', '""') + '"') for text in texts)
             self._searched_quoted = [*{*self._searched, *quoted}]
 
     def groups(self, directory: str, names: Iterable[str]) -> Iterator[Group]:
@@ -252,8 +254,17 @@ def _near(
             yield first, until
 
 
-def _field(text: str) -> bytes:
-    return f",{text},".encode("utf-8", "surrogatepass")
+def _beginnings(labels: Collection[str]) -> set[str]:
+    """Return the texts that labels and their outcomes begin with."""
+    # A long label is shortened to make room for its outcome.
+    shortened = (failed_label(label) for label in labels)
+    return {*labels, *(each for each in shortened if not each.startswith(tuple(labels)))}
+
+
+def _begin_of_field(text: str) -> bytes:
+    # The outcomes of the empty label begin in any way.
+    begin = "" if text == _EMPTY else text.removesuffix(_QUOTE)
+    return f",{begin}".encode("utf-8", "surrogatepass")
 
 
 def _is_header(line: bytes | bytearray) -> bool:
