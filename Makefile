@@ -10,6 +10,8 @@ JOBS ?= 2
 AGAIN := $(if $(RERUNS),--reruns $(RERUNS) --rerun-show-tracebacks)
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) $(AGAIN)
 QUICK := "not system and not packaging"
+# The files that have tests with a marker: importing the others takes longer than some of the tests.
+MARKED = $(sort $(shell grep --recursive --files-with-matches --include="test_*.py" "mark\.$(1)" tests))
 # The quick tests that are run in pure Python too: those of modules that use the extensions.
 PURE := $(addprefix tests/,journal recording sinks test_public_api.py system/test_extensions.py\
 	hosts/test_request_record.py hosts/aiohttp/test_setup.py\
@@ -37,10 +39,10 @@ test: $(VENV)/test ## run the quick tests; ARGS="tests/runtime/test_monitor.py -
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(PYTEST) --dist worksteal --durations 10 -m $(QUICK))
 
 test-system: $(VENV)/test ## run the tests with servers, several processes, kills and mounts
-	$(PYTEST) --dist worksteal -m system
+	$(PYTEST) --dist worksteal -m system $(call MARKED,system)
 
 test-packaging: $(VENV)/test ## run the tests of the built package and of the README's installation
-	$(PYTEST) --dist loadfile -m packaging
+	$(PYTEST) --dist loadfile -m packaging $(call MARKED,packaging)
 
 test-pure: $(VENV)/test ## run the quick tests of modules with extensions, in pure Python
 	AQLTELEMETRY_NO_EXTENSIONS=1 $(PYTEST) --dist worksteal -m $(QUICK) $(PURE)
