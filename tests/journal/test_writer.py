@@ -165,7 +165,7 @@ import sys
 from pathlib import Path
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.writer import WriterOptions, Writer
-for _ in range(200):
+for _ in range(60):
     Writer.in_journal(Path(sys.argv[1]), WriterOptions("/x", 4096, lambda: 0, LabelLimit())).close()
 """
     processes = [subprocess.Popen([sys.executable, "-c", program, str(root)]) for _ in range(3)]

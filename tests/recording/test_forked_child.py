@@ -76,25 +76,26 @@ _STOPS = {
     "exit": "sync.start(directory, **options); work()",
     "an exit by an exception": "sync.start(directory, **options); work(); 1 / 0",
 }
+# More children than the 64 segments that are recovered at a time.
 _WORKS = {
     "a pool": """
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        pool.map(child, range(100))
+        pool.map(child, range(70))
         pool.close()
         pool.join()
 """,
     "a pool that is terminated": """
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        pool.map(child, range(100))
+        pool.map(child, range(70))
 """,
     "an executor": """
     context = multiprocessing.get_context("fork")
     with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
-        list(pool.map(child, range(100)))
+        list(pool.map(child, range(70)))
 """,
     "many processes": """
     context = multiprocessing.get_context("fork")
-    for start in range(0, 100, 10):
+    for start in range(0, 70, 10):
         children = [context.Process(target=child, args=(n,)) for n in range(start, start + 10)]
         for each in children:
             each.start()
@@ -102,7 +103,7 @@ _WORKS = {
             each.join()
 """,
     "os.fork": """
-    for number in range(100):
+    for number in range(70):
         if not os.fork():
             child(number)
             os._exit(0)
@@ -134,7 +135,7 @@ if __name__ == "__main__":
 """
     (tmp_path / "program.py").write_text(program)
     subprocess.run([sys.executable, tmp_path / "program.py", directory], timeout=60, check=False)
-    assert Counter(row["Label"] for row in rows()) == {"child": 100}
+    assert Counter(row["Label"] for row in rows()) == {"child": 70}
     verdicts = verify(directory, all_roots(str(directory)))
     assert [problem for each in verdicts for problem in each.problems] == []
     left = [path for root in all_roots(str(directory)) for path in root.glob("*/*")]
