@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gc
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import matrix
+import ports
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.recording import recorder
@@ -200,9 +200,4 @@ def namespaces() -> Callable[..., list[str]]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Return a port that nobody listens on."""
-
-    def find() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            return int(listening.getsockname()[1])
-
-    return find
+    return ports.free_port

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeAlias
 
 import psutil
 
+from ports import free_port
 from service_programs import AIOHTTP, ASGI, WSGI
 
 BARE, LINE, RUN = "bare", "one line", "aqltelemetry run"
@@ -218,7 +219,7 @@ def run(service: Service, way: str, cwd: Path) -> Seen:
     """Run a service in a directory, recorded into `monitoring` there unless it is bare."""
     cwd.mkdir()
     (cwd / "app.py").write_text(program(service, way))
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, *(each.format(port=port) for each in service.command)]
     if way == RUN:
         command = [sys.executable, "-m", "aqltelemetry", "run", "--", *command]
@@ -251,11 +252,6 @@ def _kill(server: subprocess.Popen[bytes]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
