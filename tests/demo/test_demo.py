@@ -56,14 +56,21 @@ def _demo(cwd: Path, requests: int = 50) -> str:
     ).stdout
 
 
-def test_the_command_reports_what_it_recorded(tmp_path: Path) -> None:
-    printed = _demo(tmp_path)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What the command printed once, and the directory in which it ran."""
+    cwd = tmp_path_factory.mktemp("demo")
+    return _demo(cwd), cwd
+
+
+def test_the_command_reports_what_it_recorded(shown: tuple[str, Path]) -> None:
+    printed, cwd = shown
     assert "starting an aiohttp service with 2 workers; it records into _monitoring/" in printed
     assert "requests were answered; the service has stopped" in printed
     assert "/users/{id} [GET]" in printed
     assert "dropped: 0 observations" in printed
     assert "the same with charts, for a browser: _monitoring/report.html\n" in printed
-    assert "/users/{id} [GET]" in (tmp_path / "_monitoring" / "report.html").read_text()
+    assert "/users/{id} [GET]" in (cwd / "_monitoring" / "report.html").read_text()
 
 
 @pytest.mark.timeout(360)
@@ -80,14 +87,15 @@ def test_the_findings_name_the_fault_of_the_service(tmp_path: Path) -> None:
     assert wanted in findings
 
 
-def test_the_command_ends_with_three_commands_that_work(tmp_path: Path) -> None:
-    _, _, after = _demo(tmp_path).partition("try next:")
+def test_the_command_ends_with_three_commands_that_work(shown: tuple[str, Path]) -> None:
+    printed, cwd = shown
+    _, _, after = printed.partition("try next:")
     steps = [line.partition("#")[0].split() for line in after.strip().splitlines()]
     assert [step[1] for step in steps] == ["report", "verify", "run"]
     for step in steps[:2]:
         assert step[0] == "aqltelemetry"
         command = [sys.executable, "-m", *step]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=110)
+        subprocess.run(command, cwd=cwd, check=True, capture_output=True, timeout=110)
 
 
 def test_a_second_run_keeps_earlier_files_and_reports_on_itself(
