@@ -26,6 +26,7 @@ from aqltelemetry.runtime.assembly import check_directory
 from aqltelemetry.runtime.control_files import ControlFiles
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.sinks.file_names import parse
+from aqltelemetry.stalls.visibility import limits
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 from aqltelemetry.system.extensions import has_interpreter_lock, in_use
 
@@ -98,6 +99,8 @@ def examine_environment() -> Iterator[Finding]:
     """Yield which Python this is, and which optional packages it has."""
     yield Finding("python", f"{sys.version.split()[0]}, {sys.executable}")
     yield Finding("hot path", in_use(), is_fault=not has_interpreter_lock())
+    missing = "; ".join(limits())
+    yield Finding("stalls", missing or "the watchdog of with_stalls sees all causes")
     for package, what in EXTRAS.items():
         state = "installed" if find_spec(package) else "not installed"
         yield Finding(package, f"{state}: {what}")

@@ -455,3 +455,14 @@ def test_a_clock_set_forward_does_not_suspend_the_limit_of_bytes(tmp_path: Path)
     files = [_publish(tmp_path, second) for second in (1, 2, 3)]
     _with_stepped_clock(tmp_path, keep_bytes=250).sweep()
     assert [path.exists() for path in files] == [False, True, True]
+
+
+def test_details_of_stalls_are_counted_and_removed_without_an_account(tmp_path: Path) -> None:
+    details = [
+        path.rename(path.with_name("stall-details" + path.name[8:-4] + ".jsonl"))
+        for path in (_publish(tmp_path, second) for second in (1, 2))
+    ]
+    kept = _publish(tmp_path, 3)
+    _retention(tmp_path, keep_bytes=250).sweep()
+    assert [path.exists() for path in details] == [False, True]
+    assert sorted(tmp_path.iterdir()) == sorted([kept, details[1]])
