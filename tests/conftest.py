@@ -23,9 +23,9 @@ from aqltelemetry.system import extensions
 from aqltelemetry.system.threads import WorkerThread
 from browser import chromium
 from fakes import FakeClock, memory_segments, recording
-from postgres import postgres
+from postgres import postgres, postgres_server
 
-__all__ = ("chromium", "postgres")  # fixtures too
+__all__ = ("chromium", "postgres", "postgres_server")  # fixtures too
 Rows = list[dict[str, str]]
 _NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

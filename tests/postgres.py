@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -22,16 +23,12 @@ class Server(NamedTuple):
     programs: Path
     home: Path
     port: int | None = None
+    database: str = "postgres"
 
     @property
     def url(self) -> str:
         """The URL by the socket."""
-        return f"postgresql://test@/postgres?host={self.home}"
-
-    @property
-    def tcp_url(self) -> str:
-        """The URL by the port."""
-        return f"postgresql://test@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://test@/{self.database}?host={self.home}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -40,7 +37,7 @@ class Server(NamedTuple):
             **os.environ,
             "PGHOST": str(self.home),
             "PGUSER": "test",
-            "PGDATABASE": "postgres",
+            "PGDATABASE": self.database,
             "PATH": f"{self.programs}:{os.environ['PATH']}",
         }
 
@@ -116,7 +113,18 @@ def programs() -> Path:
     return found[-1].parent
 
 
-@pytest.fixture
-def postgres(debian_package: Callable[[str, str], Path]) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def postgres_server(debian_package: Callable[[str, str], Path]) -> Iterator[Server]:
     """A PostgreSQL server on a socket."""
     yield from started(debian_package("postgresql", _INITDB).parent)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> Server:
+    """A new database of a PostgreSQL server on a socket."""
+    name = f"test_{next(_numbers)}"
+    postgres_server.psql(f"CREATE DATABASE {name}")
+    return postgres_server._replace(database=name)

@@ -9,9 +9,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.shipping.destination import FileGone, Shipment, ShippedFile
 from aqltelemetry.shipping.destinations.postgresql import destination
 from aqltelemetry.shipping.shipper import Shipper, Surroundings
 from aqltelemetry.shipping.target import Origin, Target
@@ -155,10 +157,85 @@ def test_the_command_ships_and_never_shows_a_password(directory: Path, postgres:
     )
     assert done.stdout.startswith("shipped 1 file, 10 rows,")
     assert secret not in done.stdout + done.stderr + refused.stdout + refused.stderr
-    wrong = {**environ, "AQLTELEMETRY_SHIP_TO": url.replace("/postgres?", "/none?")}
+    wrong = {**environ, "AQLTELEMETRY_SHIP_TO": url.replace(postgres.database, "none")}
     failed = subprocess.run(
         command, env=wrong, capture_output=True, text=True, timeout=60, check=False
     )
     assert failed.returncode == 1
     assert 'database "none" does not exist' in failed.stderr
     assert secret not in failed.stdout + failed.stderr
+
+
+async def test_a_shipment_whose_arrival_was_unknown_is_stored_once(
+    directory: Path, postgres: Server
+) -> None:
+    """Also as a part of a larger one."""
+    files = [ShippedFile(name, str(directory / name)) for name in _published_names(directory, 3)]
+    store = destination(Target(postgres.url))
+    await store.open()
+    first = await store.ship(Shipment("1" * 32, "duration", files[:2]))
+    again = await store.ship(Shipment("1" * 32, "duration", files[:2]))
+    larger = await store.ship(Shipment("2" * 32, "duration", files))
+    assert [each.rows for each in (first, again, larger)] == [20, 20, 30]
+    assert await store.shipped([each.name for each in files]) == {each.name for each in files}
+    assert await store.check({each.name: 10 for each in files}) == []
+    await store.close()
+    assert postgres.psql("SELECT count(*) FROM aqltelemetry.duration") == "30"
+
+
+async def test_a_check_finds_rows_that_are_missing_and_repeated(
+    directory: Path, postgres: Server
+) -> None:
+    files = [ShippedFile(name, str(directory / name)) for name in _published_names(directory, 2)]
+    store = destination(Target(postgres.url))
+    await store.open()
+    await store.ship(Shipment("1" * 32, "duration", files))
+    postgres.psql("DELETE FROM aqltelemetry.duration_rows WHERE value = 0")
+    found = await store.check({files[0].name: 10, files[1].name: 11})
+    await store.close()
+    assert found == [
+        f"{files[1].name} has 11 rows here, and 10 there",
+        f"the table has 18 rows of duration of the writer {'a' * 16}, and its files 20",
+    ]
+
+
+async def test_a_connection_that_the_server_believes_open_does_not_block_the_next_one(
+    directory: Path, postgres: Server
+) -> None:
+    """It holds the locks of a shipment, as after a network that failed."""
+    (name,) = _published_names(directory, 1)
+    target = Target(postgres.url, shipper="0123456789abcdef")
+    first = destination(target)
+    await first.open()
+    await first.close()
+    lost = await asyncpg.connect(
+        postgres.url, server_settings={"application_name": f"aqltelemetry ship {target.shipper}"}
+    )
+    await lost.execute(
+        f"BEGIN; INSERT INTO aqltelemetry.shipped (file, source) VALUES ('{name}', 1)"
+    )
+    store = destination(target)
+    await store.open()
+    file = ShippedFile(name, str(directory / name))
+    assert (await store.ship(Shipment("1" * 32, "duration", [file]))).rows == 10
+    await store.close()
+    lost.terminate()
+
+
+async def test_a_file_that_is_removed_while_it_is_sent_leaves_nothing(
+    directory: Path, postgres: Server
+) -> None:
+    names = _published_names(directory, 2)
+    files = [ShippedFile(name, str(directory / name)) for name in names]
+    store = destination(Target(postgres.url))
+    await store.open()
+    (directory / names[1]).unlink()
+    with pytest.raises(FileGone):
+        await store.ship(Shipment("1" * 32, "duration", files))
+    assert await store.shipped(names) == frozenset()
+    assert (await store.ship(Shipment("2" * 32, "duration", files[:1]))).rows == 10
+    await store.close()
+
+
+def _published_names(directory: Path, number: int) -> list[str]:
+    return [publish(directory, segment) for segment in range(1, number + 1)]
