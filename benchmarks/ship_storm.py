@@ -33,17 +33,23 @@ from _document import RELIABILITY, put, table
 from _machine import describe
 from _ship_engines import ENGINES, Engine, Rows, published
 
+from aqltelemetry.shipping.ledger import LedgerReader
+from aqltelemetry.shipping.ledger_lock import is_locked
+from aqltelemetry.shipping.run import Job
+from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks.file_names import FileName, enclosing
-from proxy import MODES, PASS, Proxy, proxy
+from proxy import DELAY, DROP, PASS, REFUSE, SWALLOW, TRUNCATE, Proxy, proxy
 
 PREFIXES = ("duration", "runtime", "account")
 WRITERS = 3
 LABELS = ("/orders/{id} [GET]", "/orders/{id} [GET] 5xx", "query", 'a "quoted", label')
 MOST_ROWS = 2_000
 PUBLISH_S = 0.2
-LONGEST_LIFE_S = 1.2
+LONGEST_LIFE_S = 2.5
+EARLY_SHARE = 0.1
 CRASH_SHARE = 0.08
 FAULT_SHARE = 0.5
+FAULTS = (DROP, DROP, DROP, TRUNCATE, DELAY, REFUSE, SWALLOW)
 HANG_S = 240
 DAY_NS = 86_400 * 10**9
 
@@ -58,6 +64,7 @@ class Result:
     changes_of_the_network: int = 0
     connections_cut: int = 0
     files: int = 0
+    files_shipped_before_the_end: int = 0
     rows: int = 0
     lost: int = 0
     repeated_or_changed: int = 0
@@ -138,6 +145,7 @@ def storm(name: str, kills: int, seed: int | None) -> Result:
             network.mode = PASS
             result.connections_cut = network.cut
         result.files = publisher.files
+        result.files_shipped_before_the_end = _shipped(directory, url)
         _ship_the_rest(directory, url, result)
         for prefix in PREFIXES:
             _compare(published(directory, prefix), engine.rows(prefix), result)
@@ -158,16 +166,28 @@ def _disturb(engine: Engine, network: Proxy | None, chance: random.Random, resul
         engine.restart()
         result.crashes_of_the_store += 1
     if network is not None and chance.random() < FAULT_SHARE:
-        network.mode = PASS if network.mode != PASS else chance.choice(MODES)
+        network.mode = PASS if network.mode != PASS else chance.choice(FAULTS)
         result.changes_of_the_network += 1
 
 
 def _kill_one(directory: Path, url: str, chance: random.Random) -> None:
-    """Start a shipper, and kill it at a random moment of its work or of its start."""
+    """Start a shipper, and kill it at a random moment of its work, or of its start."""
     with _started(directory, url, "--follow", "--interval", "0.05s") as process:
-        # Python needs about 0.3 s to start: most moments should be after that.
-        sleep(0.2 + chance.random() * LONGEST_LIFE_S)
+        if chance.random() < EARLY_SHARE:
+            sleep(chance.random() * LONGEST_LIFE_S)
+        else:
+            path = Job([str(directory)], Target(url)).ledger_path
+            deadline = monotonic() + HANG_S
+            while not is_locked(path) and process.poll() is None and monotonic() < deadline:
+                sleep(0.02)
+            sleep(chance.random() * LONGEST_LIFE_S)
         process.send_signal(signal.SIGKILL)
+
+
+def _shipped(directory: Path, url: str) -> int:
+    """Return how many files were shipped so far."""
+    with LedgerReader(Job([str(directory)], Target(url)).ledger_path) as ledger:
+        return ledger.totals().files
 
 
 @contextmanager

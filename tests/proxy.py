@@ -13,10 +13,14 @@ from contextlib import contextmanager, suppress
 PASS, REFUSE, DROP, DELAY, TRUNCATE, SWALLOW = MODES = (
     *("pass", "refuse", "drop", "delay", "truncate", "swallow"),
 )
-"""What a proxy does: pass all on; close new connections; close all connections at some bytes;
-wait before each piece; pass a part of a piece on and close; accept and pass nothing on."""
+"""What a proxy does: pass all on; close all connections; close one instead of passing its answer on;
+wait before each piece; close one after a part of a piece; accept and pass nothing on."""
 _PIECE_BYTES = 1 << 16
 _DELAY_S = 0.02
+_CUTS = 0.02
+_LOST_ANSWERS = 0.5
+# Of PostgreSQL and HTTP: the answer after which the client knows that its rows are stored.
+_CONFIRMS = (b"COMMIT\0", b"HTTP/1.1 200")
 _POLL_S = 0.05
 
 
@@ -93,7 +97,9 @@ class Proxy:
         mode = self.mode
         if mode == DELAY:
             time.sleep(_DELAY_S)
-        if mode in {DROP, TRUNCATE} and self._random.random() < 0.5:
+        is_answer = any(text in piece for text in _CONFIRMS)
+        share = _LOST_ANSWERS if is_answer and mode == DROP else _CUTS
+        if mode in {DROP, TRUNCATE} and self._random.random() < share:
             self.cut += 1
             if mode == TRUNCATE:
                 other.sendall(piece[: self._random.randrange(len(piece))])
