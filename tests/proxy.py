@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 PASS, REFUSE, DROP, DELAY, TRUNCATE, SWALLOW = MODES = (
     *("pass", "refuse", "drop", "delay", "truncate", "swallow"),
 )
-"""What a proxy does: pass all on; close all connections; close one instead of passing its answer on;
-wait before each piece; close one after a part of a piece; accept and pass nothing on."""
+"""What a proxy does: pass all on; close all connections; close some, half of those that wait for
+the answer to a commit; wait before each piece; close some after a part of a piece; pass nothing."""
 _PIECE_BYTES = 1 << 16
 _DELAY_S = 0.02
 _CUTS = 0.02
