@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from aqltelemetry.shipping.destinations.postgresql import destination
 from aqltelemetry.shipping.shipper import Shipper, Surroundings
 from aqltelemetry.shipping.target import Origin, Target
 from memory_destination import ledger, publish
+from pages import ROOT
 from postgres import Server
 
 pytestmark = pytest.mark.system
@@ -235,6 +237,27 @@ async def test_a_file_that_is_removed_while_it_is_sent_leaves_nothing(
     assert await store.shipped(names) == frozenset()
     assert (await store.ship(Shipment("2" * 32, "duration", files[:1]))).rows == 10
     await store.close()
+
+
+async def test_the_page_has_the_columns_of_the_views_and_its_query_runs(
+    directory: Path, postgres: Server
+) -> None:
+    text = (ROOT / "docs" / "reference" / "postgresql-tables.md").read_text()
+    named = set(re.findall(r"`(\w+)`", text))
+    store = destination(Target(postgres.url))
+    await store.open()
+    (name,) = _published_names(directory, 1)
+    await store.ship(Shipment("1" * 32, "duration", [ShippedFile(name, str(directory / name))]))
+    await store.close()
+    found = postgres.psql(
+        "SELECT DISTINCT table_name || ' ' || column_name FROM information_schema.columns "
+        "WHERE table_schema = 'aqltelemetry' AND table_name NOT LIKE '%_rows_2%'"
+    )
+    assert found
+    undescribed = {"file", "rows", "shipped", "version"}  # said in words
+    assert {word for line in found.splitlines() for word in line.split()} - undescribed <= named
+    (query,) = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert postgres.psql(query.replace("now()", "timestamptz 'epoch'")) == "/a|10|8.91e-09"
 
 
 def _published_names(directory: Path, number: int) -> list[str]:
