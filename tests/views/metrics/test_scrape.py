@@ -100,6 +100,22 @@ async def test_what_was_recorded_before_is_not_counted(directory: Path) -> None:
             scrapes.close()
 
 
+def test_a_recording_whose_older_files_are_not_read_did_not_start_now(directory: Path) -> None:
+    directory.mkdir()
+    now_ns = 1_700_000_000_000_000_000
+    workers = (1, "a" * 16), (2, "b" * 16)
+    publish(directory, [Row(now_ns - 10**9, 0.1, "/a [GET]", workers[0])])
+    scrapes = Scrapes([str(directory)], now_ns=lambda: now_ns)
+    try:
+        scrapes.scrape("").result(60)
+        publish(directory, [Row(now_ns + 1, 0.1, "/a [GET]", worker) for worker in workers])
+        found = samples(scrapes.scrape("").result(60).body.decode())
+        assert found[_REQUESTS, "GET", "/a"] == 2
+        assert found["aqltelemetry_worker_starts_total",] == 1
+    finally:
+        scrapes.close()
+
+
 def test_a_scrape_ends_after_its_budget_and_the_next_one_continues(directory: Path) -> None:
     directory.mkdir()
     ticks = iter(range(1_000_000))
