@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -95,23 +97,39 @@ def test_prometheus_has_the_totals_of_the_files(
         assert _recorded(directory) == {"/orders/{id} [GET]": 600, "/orders/{id} [GET] 5xx": 60}
 
 
-def test_a_service_gives_its_metrics_itself_and_nothing_is_left_when_it_has_ended(
+@contextmanager
+def _service(directory: Path, port: int) -> Iterator[str]:
+    """Run a service that gives its metrics; yield its URL."""
+    command = [sys.executable, "-c", _SERVICE, str(directory), str(port)]
+    with subprocess.Popen(command) as service:
+        try:
+            get(f"http://127.0.0.1:{port}/users/0", service)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            service.send_signal(signal.SIGINT)
+        assert service.wait(60) == 0
+
+
+def _counted(url: str) -> int:
+    """Return how many requests for users the metrics of a service count."""
+    text = get(f"{url}/metrics").decode()
+    found = re.search(r'seconds_count\{method="GET",route="/users/\{user\}"\} (\S+)', text)
+    return 0 if found is None else int(float(found[1]))
+
+
+def test_a_service_gives_its_metrics_over_restarts_and_nothing_is_left_when_it_has_ended(
     directory: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = tempfile.mkdtemp(prefix="views")  # the path of a socket has a limit
     monkeypatch.setenv("TMPDIR", short)
-    port = free_port()
-    command = [sys.executable, "-c", _SERVICE, str(directory), str(port)]
-    with subprocess.Popen(command) as service:
-        try:
-            get(f"http://127.0.0.1:{port}/metrics", service)
-            for _ in range(5):
-                get(f"http://127.0.0.1:{port}/users/1", service)
-            text = get(f"http://127.0.0.1:{port}/metrics", service).decode()
-        finally:
-            service.send_signal(signal.SIGINT)
-        assert service.wait(60) == 0
-    name = "aqltelemetry_request_duration_seconds_bucket"
-    wanted = f'{name}{{le="0.5",method="GET",route="/users/{{user}}"}} 5.0'
-    assert wanted in text
+    with _service(directory, free_port()) as second:
+        with _service(directory, free_port()) as first:
+            assert _counted(first) == 0
+            for number in range(5):
+                get(f"{first}/users/{number}")
+            assert _counted(second) == 5
+        get(f"{second}/users/1")
+        # The process that counts was started by the service that has ended.
+        assert _counted(second) == 6
+        assert b'le="0.5"' in get(f"{second}/metrics")
     wait_until(lambda: not list(Path(short).glob("*/metrics-*[0-9a-f]")), "the process has ended")
