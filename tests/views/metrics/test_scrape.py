@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.commands.cli import main
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS
 from aqltelemetry.views.metrics.scrape import Scrapes
 from published import Row, publish
@@ -98,6 +100,26 @@ async def test_what_was_recorded_before_is_not_counted(directory: Path) -> None:
             assert found[_REQUESTS, "GET", "/a"] == 2
         finally:
             scrapes.close()
+
+
+async def test_files_that_are_combined_into_an_archive_count_once(
+    directory: Path, scrape: Scrape
+) -> None:
+    async with Monitor(directory):
+        await _requests(10)
+    async with Monitor(directory):
+        await _requests(10)
+    before = scrape()
+    assert before[_REQUESTS, "GET", "/a"] == 20
+    done = CliRunner().invoke(main, ["compact", str(directory), "--older-than", "0s"])
+    assert done.exit_code == 0, done.output
+    assert list(directory.glob("*.csv")) == []
+    after = scrape()
+    assert after[_REQUESTS, "GET", "/a"] == 20
+    assert (
+        after["aqltelemetry_exporter_observations_total",]
+        == (before["aqltelemetry_exporter_observations_total",])
+    )
 
 
 def test_a_recording_whose_older_files_are_not_read_did_not_start_now(directory: Path) -> None:
