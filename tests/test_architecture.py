@@ -31,20 +31,7 @@ SINGLE_HOMES = {
     r"^import fcntl": {"system.syscalls"},
     r"posix_fallocate": {"system.syscalls"},
     r"os\.(link|rename|truncate|fstatvfs|scandir)\(": {"system.syscalls"},
-    r"^(import|from) pandas": {
-        *(
-            "reading.arguments",
-            "reading.parsers",
-            "reading.frames",
-            *("reading.rows", "reading.tables", "reading.row_parser", "reading.exports.sql"),
-            "reading.summaries.summary",
-            *("reading.summaries.slowest", "reading.summaries.stalls", "reading.summaries.workers"),
-            *("reading.summaries.values", "reading.summaries.drops"),
-            "views.document",
-            "reading.database",
-            "reading.writers",
-        ),
-    },
+    r"^ *(import|from) pandas": {"system.later"},
     r"^ *(import|from) pyarrow": {
         *("reading.parsers", "reading.archives.encoding", "shipping.destinations.parquet"),
     },

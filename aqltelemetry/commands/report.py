@@ -7,9 +7,11 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +38,7 @@ _ROWS = 20
 _SLOWEST = 5
 _SLOWEST_OF_PAGE = 50
 _SIMILAR = 5
+_SWITCH_S = 0.0005
 
 
 class _Report(click.Command):
@@ -107,7 +110,8 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     choice = _Choice(**chosen)
     with _without_collections(), LoadProgress() as progress:
         options = choice.document_options()
-        db = choice.open(directories, progress)
+        with _imported_meanwhile("pandas", *(["rich.table"] if choice.form is None else [])):
+            db = choice.open(directories, progress)
         _check_not_empty(db, directories, choice)
         progress.stage("computing")
         made = _document(db, options, choice.html)
@@ -130,6 +134,21 @@ def _without_collections() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _imported_meanwhile(*modules: str) -> Iterator[None]:
+    """Import modules while files are read, mostly without the interpreter's lock."""
+    usual_s = sys.getswitchinterval()
+    # So often the reading threads get the lock, which they need for a moment.
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        with ThreadPoolExecutor(1, "aqltelemetry-imports") as pool:
+            for module in modules:
+                pool.submit(import_module, module)
+            yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 class _Choice(NamedTuple):

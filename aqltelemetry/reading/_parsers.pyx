@@ -288,6 +288,12 @@ cdef extern from *:
         return text == end ? row : -1;
     }
 
+    /* Returns the size of a file, 0 if it is not known. */
+    static int64_t size_of(int directory, const char *name) {
+        struct stat status;
+        return fstatat(directory, name, &status, 0) ? 0 : status.st_size;
+    }
+
     /* Reads a whole file into a buffer that grows; returns its size, or -1. */
     static int64_t read_file(int directory, const char *name, char **text, int64_t *room) {
         struct stat status;
@@ -341,6 +347,8 @@ cdef extern from *:
     int64_t read_rows(
         const char* text, const char* end, columns to, table* labels, int64_t* runs
     ) nogil
+
+    int64_t size_of(int directory, const char* name) nogil
 
     int64_t read_file(int directory, const char* name, char** text, int64_t* room) nogil
 
@@ -509,3 +517,21 @@ def parse_files(
     finally:
         free(paths)
     return file
+
+
+def total_bytes(int directory_fd, list names):
+    """Return the sum of the sizes of files; `names` are bytes. An unknown size counts 0."""
+    cdef Py_ssize_t number = len(names), at
+    cdef int64_t total = 0
+    cdef const char** paths = <const char**>malloc((number + 1) * sizeof(char*))
+    if paths is NULL:
+        raise MemoryError
+    try:
+        for at in range(number):
+            paths[at] = names[at]
+        with nogil:
+            for at in range(number):
+                total += size_of(directory_fd, paths[at])
+    finally:
+        free(paths)
+    return total

@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from typing import TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from aqltelemetry.errors import MonitoringDirectoryError, OptionError
 from aqltelemetry.reading.moments import moment_ns
+from aqltelemetry.system.later import pd
 
 _END_NS = 2**63 - 1  # what pandas can hold; in the year 2262
 Directory: TypeAlias = str | os.PathLike[str]

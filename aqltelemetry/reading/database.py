@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any
 
-import pandas as pd
-
 from aqltelemetry.observation import (
     ACCOUNT,
     CUSTOM,
@@ -35,6 +33,7 @@ from aqltelemetry.reading.sources import Sources
 from aqltelemetry.reading.tables import Tables
 from aqltelemetry.reading.writers import Writers
 from aqltelemetry.sinks import stall_details
+from aqltelemetry.system.later import pd
 
 _ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
-import pandas as pd
-
 from aqltelemetry.errors import SeriesError
 from aqltelemetry.observation import COLUMNS, MEASUREMENT, TIMEPOINT
 from aqltelemetry.quantities import counted
 from aqltelemetry.reading.rows import Rows
+from aqltelemetry.system.later import pd
 
 _MAX_SIMILAR = 5
 

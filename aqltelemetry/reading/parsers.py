@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.observation import COLUMNS, LABEL, MEASUREMENT, PID, TIMEPOINT
 from aqltelemetry.system.extensions import load
+from aqltelemetry.system.later import pd
 
 compiled: Any = load(__name__)
 """The compiled parser, or None; `row_parser` tries it first."""
@@ -29,12 +29,6 @@ _DTYPES: dict[str, Any] = {
     LABEL: "category",
     PID: np.int64,
 }
-# The fast float parser of pandas before version 3 can be wrong in the last bit; later versions
-# have only an exact one.
-_EXACT_FLOATS: dict[str, Any] = (
-    {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}  # noqa: PLR2004
-)
-
 # Parsed before all rows: without a label that is not a number, pandas would parse labels as
 # numbers, 007 as 7. It also makes a row with more fields an error.
 _FIRST_ROW = b"0,0,no number,0\n"
@@ -115,7 +109,7 @@ def by_pandas(rows: memoryview, *, spaced: bool = False) -> Columns:
                 keep_default_na=False,
                 na_values={MEASUREMENT: ["nan"]},
                 skipinitialspace=spaced,
-                **_EXACT_FLOATS,
+                **_exact_floats(),
                 engine="c",
                 low_memory=False,
             )
@@ -130,3 +124,13 @@ def by_pandas(rows: memoryview, *, spaced: bool = False) -> Columns:
         [str(label) for label in labels.categories],
         frame[PID].to_numpy(),
     )
+
+
+def _exact_floats() -> dict[str, Any]:
+    """Return the option for exact floats.
+
+    The fast float parser of pandas before version 3 can be wrong in the last bit; later versions
+    have only an exact one.
+    """
+    is_old = int(pd.__version__.split(".")[0]) < 3  # noqa: PLR2004
+    return {"float_precision": "round_trip"} if is_old else {}

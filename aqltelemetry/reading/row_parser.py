@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.reading import parsers
 from aqltelemetry.reading.file_groups import Group, Part
 from aqltelemetry.reading.rows import Process, Rows, codes_type
 from aqltelemetry.sinks import file_names
+from aqltelemetry.system.later import pd
 
 _MIN_ROW_BYTES = 7
 # A row with a time, a number, and the shortest label and PID.
@@ -52,11 +52,12 @@ class RowParser:
             return [], 0
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            columns = self._free(sum(_size_bytes(name, directory_fd) for name in names))
+            paths = [os.fsencode(name) for name in names]
+            columns = self._free(parsers.compiled.total_bytes(directory_fd, paths))
             pids, pid_rows = np.empty((2, _PIDS_OF_FILE * len(names)), np.int64)
             ends, pid_ends = np.empty((2, len(names)), np.int64)
             number = parsers.compiled.parse_files(
-                *(directory_fd, [os.fsencode(name) for name in names], CSV_HEADER, self._table),
+                *(directory_fd, paths, CSV_HEADER, self._table),
                 *(*columns, pids, pid_rows, ends, pid_ends),
             )
         finally:
@@ -177,13 +178,6 @@ def _processes(
         writer = file_names.writer(name)
         found += [Process(pid, writer) for pid in pids[len(found) : end].tolist()]
     return found
-
-
-def _size_bytes(name: str, directory_fd: int) -> int:
-    try:
-        return os.stat(name, dir_fd=directory_fd).st_size
-    except OSError:
-        return 0
 
 
 def _lines(rows: bytearray, parts: Sequence[Part]) -> npt.NDArray[np.int64]:

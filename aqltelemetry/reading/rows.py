@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.observation import LABEL, MEASUREMENT, PID, TIMEPOINT
+from aqltelemetry.system.later import pd
 
 WRITER = "Writer"
 """Frame column: the `writer` in the file's name; it distinguishes processes with equal PIDs."""

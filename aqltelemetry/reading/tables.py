@@ -10,8 +10,6 @@ from operator import is_not
 from typing import Any
 from weakref import ReferenceType, ref
 
-import pandas as pd
-
 from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
@@ -27,6 +25,7 @@ from aqltelemetry.reading.summaries.stalls import stalls
 from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every, summarize, timeline
 from aqltelemetry.reading.summaries.values import values
 from aqltelemetry.reading.summaries.workers import workers
+from aqltelemetry.system.later import pd
 
 
 class Tables(ABC):

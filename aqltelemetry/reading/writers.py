@@ -6,8 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 
-import pandas as pd
-
 from aqltelemetry.observation import ACCOUNT, PID
 from aqltelemetry.reading.archives.published import read_published
 from aqltelemetry.reading.csv_frames import Wanted
@@ -15,6 +13,7 @@ from aqltelemetry.reading.rows import WRITER
 from aqltelemetry.reading.sources import Sources
 from aqltelemetry.sinks.account import END
 from aqltelemetry.sinks.file_names import FileName
+from aqltelemetry.system.later import pd
 
 RUNNING = "running"
 STOPPED = "stopped"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.system.later import pd
 from aqltelemetry.views.columns import TABLES, Column, Row
 from aqltelemetry.views.findings.find import find
 from aqltelemetry.views.findings.finding import Finding

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-import pandas as pd
-
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.reading.rows import Rows
+from aqltelemetry.system.later import pd
 
 
 def run(query: str, tables: Iterable[str], rows: Callable[[str], Rows]) -> pd.DataFrame:

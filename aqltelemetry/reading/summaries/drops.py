@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.summaries.groups import Groups
 from aqltelemetry.sinks.account import CHILD, DROPPED, TORN
+from aqltelemetry.system.later import pd
 
 PID_LEVEL, WRITER_LEVEL, REASON_LEVEL = "pid", "writer", "reason"
 _SAMPLED_DROPS = "telemetry dropped "

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import lengths_ns
+from aqltelemetry.system.later import pd
 
 _BLOCK_ROWS = 4096
 _Indexes = npt.NDArray[np.intp]

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.summaries.recorded_time import lengths_ns
 from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.system.later import pd
 
 _Details: TypeAlias = Mapping[str, Any]
 _Key: TypeAlias = tuple[int, str, str, int]

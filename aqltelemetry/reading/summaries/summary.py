@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.quantities import SECONDS_FORM, parse_seconds
@@ -19,6 +18,7 @@ from aqltelemetry.reading.rows import Process, codes_type
 from aqltelemetry.reading.summaries.cells import CellGroups, Cells
 from aqltelemetry.reading.summaries.groups import Groups, Integers
 from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.system.later import pd
 
 LABEL, PID, WRITER, BEGIN = "label", "pid", "writer", "begin"
 LEVELS = (LABEL, PID, WRITER)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.summaries.groups import Groups
+from aqltelemetry.system.later import pd
 
 _COLUMNS = ("count", "min", "median", "max", "last")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.reading.rows import Process, Rows
@@ -18,6 +17,7 @@ from aqltelemetry.reading.summaries.groups import Groups
 from aqltelemetry.reading.summaries.recorded_time import Span
 from aqltelemetry.reading.writers import UNKNOWN
 from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.system.later import pd
 
 _SERVER_ERROR = OUTCOMES.index("5xx")
 _PERCENT = 100.0
