@@ -5,19 +5,22 @@ processor; the load comes from the second one. Slices of three seconds alternate
 somebody looks. Requests per second are compared with the mean of the slices before and after;
 medians over the rounds, with quartiles. A machine whose speed changes disturbs them. So the
 requests that the service answers in a second of its own processor time are compared too. "nobody,
-again" compares slices without a viewer in the same way: its difference from 1 is the error.
+again" compares slices without a viewer in the same way: its difference from 1 is the error. The
+processor time that the page's process and the client use is shown in seconds per second.
 
 `serve`: `aqltelemetry serve` runs on the second processor, as an operator would run it, and a
 client does what the page does in a browser: it waits for events, and asks for the report and the
-strips after each. `within the service`: `add_routes` shows the page, the process that does the work
-has the processor of the service, and the client asks once a second for events. The service and that
-process compete for one processor then, which is always busy.
+strips when an event says that they have changed. `within the service`: `add_routes` shows the
+page, the process that does the work has the processor of the service, and the client asks once a
+second for events. The service and that process compete for one processor then, which is always
+busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -34,6 +37,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import psutil
 from _machine import describe
 from _table import show
 
@@ -63,16 +67,21 @@ def serve_service() -> None:
 async def look(url: str) -> None:
     """Do what the page does, until this process is interrupted."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-        seen = b""
+        shown: dict[str, int] = {}
         while True:
             async with session.get(f"{url}events") as events:
                 async for line in events.content:
-                    if line.startswith(b"id: ") and line != seen:
-                        seen = line
+                    if line.startswith(b"data: "):
+                        newest = json.loads(line.removeprefix(b"data: "))
+                        addresses = {"report": "report.json", "strips": "strips?bins=400"}
                         await asyncio.gather(
-                            _read(session, f"{url}report.json"),
-                            _read(session, f"{url}strips?bins=400"),
+                            *(
+                                _read(session, f"{url}{address}")
+                                for name, address in addresses.items()
+                                if newest[name] != shown.get(name)
+                            )
                         )
+                        shown = newest
             await asyncio.sleep(1)  # a page within a service ends its response after each event
 
 
@@ -113,41 +122,56 @@ def wait(url: str) -> None:
 
 
 class Figures(NamedTuple):
-    """What one run of wrk found: requests per second, and per second of the service's CPU time."""
+    """What one run of wrk found."""
 
     per_s: float
+    """Requests per second."""
     per_cpu_s: float
+    """Requests per second of the service's processor time."""
+    views_share: float
+    """Processor time of the process that serves the page, per second."""
+    client_share: float
+    """Processor time of the client that asks for it, per second."""
 
 
-def slices(url: str, service: int, viewer: list[str]) -> list[Figures]:
+def slices(url: str, service: int, views: int, viewer: list[str]) -> list[Figures]:
     """Return what was found while nobody looks and, in between, with a viewer."""
     found: list[Figures] = []
     for number in range(2 * ROUNDS + 1):
         with contextlib.ExitStack() as stack:
+            client = None
             if number % 2 and viewer:
-                stack.enter_context(running(1, *viewer, directory=""))
+                client = stack.enter_context(running(1, *viewer, directory=""))
                 time.sleep(WARM_UP_S)
-            found.append(measure(url, service))
+            found.append(measure(url, service, views, client))
     return found
 
 
-def measure(url: str, service: int) -> Figures:
+def measure(url: str, service: int, views: int | None, client: int | None) -> Figures:
     """Keep the service busy, from the second processor."""
     command = ("taskset", "--cpu-list", "1", "wrk", "--threads", "1")
     options = ("--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", url)
-    before_ns = cpu_ns(service)
+    children = [child.pid for child in psutil.Process(service).children()]
+    groups = [[service], [pid for pid in (views, *children) if pid], [client] if client else []]
+    before = [sum(map(cpu_s, pids)) for pids in groups]
+    began_s = time.monotonic()
     done = subprocess.run((*command, *options), capture_output=True, text=True, check=True)
-    cpu_s = (cpu_ns(service) - before_ns) / 1e9
+    passed_s = time.monotonic() - began_s
+    used = [sum(map(cpu_s, pids)) - each for pids, each in zip(groups, before, strict=True)]
     requests = re.search(r"(\d+) requests in", done.stdout)
     per_s = re.search(r"/sec: +([\d.]+)", done.stdout)
     assert requests and per_s, done.stdout  # noqa: PT018 - the output says which
-    return Figures(float(per_s[1]), int(requests[1]) / cpu_s)
+    per_cpu_s = int(requests[1]) / used[0]
+    return Figures(float(per_s[1]), per_cpu_s, used[1] / passed_s, used[2] / passed_s)
 
 
-def cpu_ns(pid: int) -> int:
-    """Return the processor time of all threads of a process."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(path.read_text().split()[0]) for path in threads)
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process; 0 if it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def ratios(found: list[Figures], at: int) -> tuple[float, str]:
@@ -173,8 +197,8 @@ def main() -> None:
         views = (*_SERVE, str(other), directory)
         with running(0, *service, directory=directory) as pid:
             wait(f"{url}/users/1")
-            measure(f"{url}/users/1", pid)
-            with running(1, *views, directory=directory):
+            measure(f"{url}/users/1", pid, None, None)
+            with running(1, *views, directory=directory) as views_pid:
                 wait(f"http://127.0.0.1:{other}/")
                 for name, page in (
                     ("nobody, again", ""),
@@ -182,12 +206,16 @@ def main() -> None:
                     ("a page within the service", f"{url}/_telemetry/"),
                 ):
                     look_at = [sys.executable, str(HERE / "looked_at.py"), "look", page]
-                    found = slices(f"{url}/users/1", pid, look_at if page else [])
-                    per_s = statistics.median(each.per_s for each in found[1::2])
-                    rows.append([name, per_s, *ratios(found, 0), *ratios(found, 1)])
+                    found = slices(f"{url}/users/1", pid, views_pid, look_at if page else [])
+                    per_s, _, of_views, of_client = (
+                        statistics.median(column) for column in zip(*found[1::2], strict=True)
+                    )
+                    compared = *ratios(found, 0), *ratios(found, 1)
+                    rows.append([name, per_s, *compared, of_views, of_client])
     columns = {"who looks": "", "requests/s": ",.0f"}
     for figure in ("requests/s", "requests per CPU second"):
         columns |= {f"{figure}, x nobody": ".3f", f"quartiles of {figure}": ""}
+    columns |= {"CPU of the page's process, s/s": ".3f", "CPU of the client, s/s": ".3f"}
     show(f"Requests per second while somebody looks: {ROUNDS} rounds", columns, rows)
 
 

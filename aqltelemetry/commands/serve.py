@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +12,10 @@ import click
 from aqltelemetry.commands.options import missing_extra, takes_directories, takes_journal_dir
 from aqltelemetry.errors import MomentError, OptionError, TelemetryError
 from aqltelemetry.reading.moments import moment_ns
+from aqltelemetry.system.priority import go_last
 
 if TYPE_CHECKING:
     from aqltelemetry.reading.database import TelemetryDB
-
-_NICENESS = 10
 
 
 @click.command()
@@ -116,7 +114,7 @@ def serve(*, directories: Sequence[Path], **chosen: Any) -> None:
 
     extend = _metrics([*map(str, directories)], choice) if choice.has_metrics else None
     # What is recorded on this machine goes first.
-    os.nice(_NICENESS)
+    go_last()
     try:
         server.serve(load, title, address, ready, extend)
     except TelemetryError as exc:

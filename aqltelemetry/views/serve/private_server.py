@@ -17,8 +17,8 @@ from aiohttp.typedefs import Handler
 
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
+from aqltelemetry.system.priority import go_last
 
-_NICENESS = 19
 _BACKLOG = 64
 
 
@@ -52,7 +52,7 @@ def only_server(path: str) -> Iterator[bool]:
     The priority of the process is lowered.
     """
     # The service goes first, also where all processors are busy.
-    os.nice(_NICENESS)
+    go_last()
     lock_fd = syscalls.open_file(f"{path}.lock", os.O_RDWR | os.O_CREAT)
     try:
         syscalls.lock(lock_fd)
