@@ -91,8 +91,8 @@ compare: $(VENV)/bench ## compare costs with another revision; REVISION=v0.1.0
 storm: $(VENV)/bench ## kill processes and their recoverers at random; MINUTES=30 for docs/reliability.md
 	$(BIN)/python benchmarks/storm.py $(if $(MINUTES),--minutes $(MINUTES) --write)
 
-storm-live: $(VENV)/bench ## read live while processes are killed and recovered; REFRESHES=10000
-	$(BIN)/python benchmarks/live_storm.py --refreshes $(or $(REFRESHES),1000)
+storm-live: $(VENV)/bench ## read live while processes are killed and recovered; REFRESHES=10000, WRITE=1 for docs/reliability.md
+	$(BIN)/python benchmarks/live_storm.py --refreshes $(or $(REFRESHES),1000) $(if $(WRITE),--write)
 
 storm-ship: $(VENV)/bench ## kill the shipper while its store and the network fail; KILLS=300 TO=postgresql for docs/reliability.md
 	$(BIN)/python benchmarks/ship_storm.py $(if $(KILLS),--kills $(KILLS) --write) $(if $(TO),--to $(TO))

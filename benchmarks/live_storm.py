@@ -20,6 +20,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,10 +28,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from _document import RELIABILITY, put, table
+from _machine import describe
 from storm import Place, fork, recover
 
 from aqltelemetry import Monitor, TelemetryDB, record
 from aqltelemetry.audit.verify import verify
+from aqltelemetry.journal.location import file_system
 
 WRITERS = 2
 MAX_WRITERS = 4096
@@ -40,8 +44,9 @@ SMALL_FILE_BYTES = 4096
 
 @dataclass
 class Result:
-    """What the reader found; all but the first five must be 0 or empty."""
+    """What the reader found; all but the first six must be 0 or empty."""
 
+    file_system: str = "unknown"
     refreshes: int = 0
     kills: int = 0
     recoveries: int = 0
@@ -166,7 +171,7 @@ class Reader:
 
 def run(base: Path, refreshes: int) -> Result:
     """Refresh so often during a storm below a directory."""
-    result = Result()
+    result = Result(file_system(base) or "unknown")
     with tempfile.TemporaryDirectory(dir=base, prefix="live-storm-") as path:
         place = Place(Path(path))
         place.directory.mkdir()
@@ -202,15 +207,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--refreshes", type=int, default=1000, help="per directory")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--write", action="store_true", help="the table in docs/reliability.md")
     parser.add_argument("directories", nargs="*", type=Path, help="on the file systems to try")
     chosen = parser.parse_args(arguments)
     random.seed(chosen.seed)
     warnings.simplefilter("error")
+    machine = describe()
     results = []
     for base in chosen.directories or [Path("/dev/shm"), Path(tempfile.gettempdir())]:
         results.append(run(base, chosen.refreshes))
         print(json.dumps(asdict(results[-1])))
+    if chosen.write:
+        put(RELIABILITY, "storm-live", render(machine, results))
     sys.exit(any(map(is_wrong, results)))
+
+
+def render(machine: Sequence[str], results: Sequence[Result]) -> str:
+    """Return what was found as Markdown, a column for each file system."""
+    columns = ["", *(result.file_system for result in results)]
+    lines = [
+        [name.replace("_", " "), *(_shown(getattr(result, name)) for result in results)]
+        for name in asdict(results[0])
+        if name != "file_system"
+    ]
+    when = time.strftime("%d %B %Y", time.gmtime())
+    return f"{'; '.join(machine)}; {when}.\n\n{table(columns, lines)}"
+
+
+def _shown(value: int | list[str]) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{len(value):,}"
 
 
 if __name__ == "__main__":
