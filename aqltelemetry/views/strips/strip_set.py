@@ -11,7 +11,7 @@ import numpy as np
 
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.rows import Process, Rows
-from aqltelemetry.views.strips.cells import Grid, Integers, Span, grid
+from aqltelemetry.views.strips.cells import Floats, Grid, Integers, Span, grid
 from aqltelemetry.views.strips.durations import Durations, Grouping, count_inside
 from aqltelemetry.views.strips.lives import Life, Recorded, recorded
 from aqltelemetry.views.strips.marks import Mark, marks
@@ -28,6 +28,7 @@ MAX_WORKERS = 16
 _MAX_SPARKLINES = 300
 _NS_PER_MS = 10**6
 _DIGITS = 5
+_EXACT_POWER = 22
 _FEW_BINS = 100
 _PER_BIN = 20
 
@@ -198,13 +199,27 @@ def _mark(mark: Mark) -> dict[str, Any]:
     return {"at_ms": at_ms, "kind": mark.kind, "pid": mark.pid, "text": mark.text}
 
 
-def _floats(values: Any, digits: int = _DIGITS) -> list[float | int | None]:
+def _floats(values: Floats, digits: int = _DIGITS) -> list[float | int | None]:
     """Return numbers with so many significant digits, None instead of NaN; whole ones as int."""
-    return [_rounded(value, digits) for value in values.tolist()]
+    return [_as_json(value) for value in _rounded_all(values, digits).tolist()]
+
+
+def _rounded_all(values: Floats, digits: int) -> Floats:
+    """Round to so many significant digits, all at once."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        last = np.floor(np.log10(np.abs(values))) - (digits - 1)
+        is_usual = np.abs(last) <= _EXACT_POWER
+        scale = 10.0 ** np.abs(np.where(is_usual, last, 0.0))
+        # Powers of ten up to 22 are exact, so that a division gives the nearest number.
+        small, large = np.rint(values * scale) / scale, np.rint(values / scale) * scale
+    return np.where(is_usual, np.where(last < 0, small, large), values)
+
+
+def _as_json(value: float) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def _rounded(value: float, digits: int) -> float | int | None:
-    if not math.isfinite(value):
-        return None
-    rounded = float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    return _as_json(float(f"{value:.{digits}g}"))

@@ -10,6 +10,7 @@ import pytest
 from aqltelemetry import TelemetryDB
 from aqltelemetry.reading.rows import Process
 from aqltelemetry.views.strips import Strips, strips
+from aqltelemetry.views.strips.strip_set import _floats
 from fakes import EPOCH_NS
 
 Write = Callable[..., None]
@@ -170,3 +171,17 @@ def test_strips_are_values_for_json(recorded: TelemetryDB) -> None:
     assert values["routes"][0]["p99_s"][9] == pytest.approx(found.routes[0].p99_s[9], rel=5e-5)
     assert values["workers"][0]["lag_max_s"][0] is None
     assert sum(values["routes"][0]["errors"]) == found.routes[0].errors["5xx"].sum()
+
+
+@pytest.mark.parametrize("digits", [5, 9, 15])
+def test_numbers_are_rounded_to_significant_digits(digits: int) -> None:
+    chance = np.random.default_rng(3)
+    values = chance.lognormal(0, 20, 5000) * chance.choice([-1.0, 1.0], 5000)
+    values[:6] = np.nan, np.inf, 0.0, 1e300, 1e-300, 0.1 + 0.2
+    found = _floats(values, digits)
+    assert found[:3] == [None, None, 0]
+    for value, rounded in zip(values[2:].tolist(), found[2:], strict=True):
+        assert rounded is not None
+        assert abs(rounded - value) <= abs(value) * 0.5000001 * 10.0 ** (1 - digits)
+        if 1e-6 < abs(value) < 1e15:
+            assert float(f"{rounded:.{digits}g}") == rounded
