@@ -20,8 +20,8 @@ from aqltelemetry.views.serve.plain_json import as_json
 
 _SLOWEST = 50
 _KEPT = 4
-_SHARE_OF_FIGURES = 0.05
-_SHARE_OF_FINDINGS = 0.025
+_SHARE_OF_FIGURES = 0.03
+_SHARE_OF_FINDINGS = 0.015
 _FINDINGS_LEAST_S = 5.0
 
 

@@ -108,7 +108,7 @@ def test_a_report_that_took_long_is_kept_while_the_strips_go_on(
 ) -> None:
     report, drawn = recording.report(0).result(60), recording.strips(_WHOLE).result(60)
     recording._reports._figures._busy_ns = _SECOND
-    for number, age_s in ((2, 2), (3, 17)):
+    for number, age_s in ((2, 2), (3, 31)):
         write(published, number)
         clock.now_ns += age_s * _SECOND
         assert recording.report(0).result(60) is report
