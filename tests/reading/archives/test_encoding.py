@@ -82,7 +82,7 @@ def test_a_row_of_a_recording_takes_less_than_seven_and_a_half_bytes(tmp_path: P
     assert (tmp_path / "x.parquet").stat().st_size / len(rows) < 7.5
 
 
-def test_row_groups_have_the_limits_of_their_labels_and_times(tmp_path: Path) -> None:
+def test_groups_of_rows_have_the_limits_of_their_labels_and_times(tmp_path: Path) -> None:
     rows = encoding.in_order(_rows(2 * encoding.GROUP_ROWS))
     _write(tmp_path / "x.parquet", rows)
     read = pq.read_metadata(tmp_path / "x.parquet")
