@@ -15,7 +15,7 @@ _STORM = Path(__file__).parent.parent / "benchmarks" / "ship_storm.py"
 
 
 @pytest.mark.parametrize(
-    ("store", "kills"), [("postgresql", 10), ("clickhouse", 4), ("chdb", 4), ("parquet", 4)]
+    ("store", "kills"), [("postgresql", 10), ("clickhouse", 4), ("parquet", 3)]
 )
 def test_kills_of_the_shipper_lose_and_repeat_nothing(
     store: str, kills: int, debian_package: Callable[[str, str], Path]

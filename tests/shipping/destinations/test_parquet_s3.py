@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -11,7 +11,6 @@ import pytest
 from pyarrow import fs
 
 from aqltelemetry.errors import DestinationError
-from aqltelemetry.shipping.destination import Unavailable
 from aqltelemetry.shipping.destinations.parquet import destination
 from aqltelemetry.shipping.target import Origin, Target
 from s3_server import s3_server
@@ -60,13 +59,5 @@ def test_a_shipment_is_stored_once_and_read_back(options: str, tmp_path: Path) -
 def test_a_bucket_that_does_not_exist_is_an_error(options: str) -> None:
     store = destination(Target(f"s3://key:secret@another/x?{options}"))
     with pytest.raises(DestinationError, match="the bucket 'another' does not exist") as caught:
-        asyncio.run(store.open())
-    assert "secret" not in str(caught.value)
-
-
-def test_a_store_that_is_not_there_is_unavailable(free_port: Callable[[], int]) -> None:
-    options = f"region=us-east-1&scheme=http&endpoint_override=127.0.0.1:{free_port()}"
-    store = destination(Target(f"s3://key:secret@telemetry/x?{options}"))
-    with pytest.raises(Unavailable) as caught:
         asyncio.run(store.open())
     assert "secret" not in str(caught.value)
