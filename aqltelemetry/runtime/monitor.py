@@ -68,6 +68,8 @@ class Monitor:
     - `journal_bytes`: Size of a process's journal above which new observations are dropped and
       counted. Default: 64 MiB.
     - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
+    - `ship_to`: Store that a process next to the recorded ones ships the published files to.
+      Default: none.
     - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
     - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
 
@@ -154,6 +156,8 @@ class Monitor:
         - `journal_bytes`: Size of a process's journal above which new observations are dropped and
           counted. Default: 64 MiB.
         - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
+        - `ship_to`: Store that a process next to the recorded ones ships the published files to.
+          Default: none.
         - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
         - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
 

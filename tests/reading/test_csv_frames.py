@@ -30,7 +30,7 @@ def test_the_buffers_of_a_reader_are_freed_without_the_garbage_collector(
     gc.disable()
     try:
         assert len(read_rows(str(tmp_path), names, wanted).timepoints_ns)
-        assert not [each for each in gc.get_objects() if isinstance(each, GroupReader)]
+        assert not [each for each in gc.get_objects() if type(each) is GroupReader]
     finally:
         gc.enable()
 
