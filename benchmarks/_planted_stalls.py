@@ -294,7 +294,8 @@ def cold_file_in_memory() -> object:
 
 @cache
 def _garbage() -> list[list[int]]:
-    return [[] for _ in range(calibrated(_collect, 200_000))]
+    # To make them takes several times as long as to collect them.
+    return [[] for _ in range(4 * calibrated(_collect, 200_000))]
 
 
 def _collect(size: int) -> object:

@@ -168,7 +168,7 @@ class Watchdog:
             pass
         elif got_ns - self._sampled_ns >= self._period_ns and len(self._samples) < _MAX_SAMPLES:
             self._sampled_ns = got_ns
-            self._samples.append(self._sample(got_ns - wanted_ns, delay_ns))
+            self._samples.append(self._sample(delay_ns))
         return wanted_ns, got_ns, delay_ns
 
     def look(self) -> Seen:
@@ -220,12 +220,11 @@ class Watchdog:
         cpu_ns, delay_ns = _times(self._schedstat_fd)
         return Sample(monotonic_ns(), cpu_ns, delay_ns, -1, 0, 0, 0, UNKNOWN_CALL, 0, 0, 0, 0, "?")
 
-    def _sample(self, overrun_ns: int, own_delay_ns: int) -> Sample:
+    def _sample(self, own_delay_ns: int) -> Sample:
         state, major_faults = _state(self._stat_fd)
         call, argument = _call(self._syscall_fd)
         return self._times_now()._replace(
             major_faults=major_faults,
-            overrun_ns=overrun_ns,
             own_delay_ns=own_delay_ns,
             argument=argument,
             call=call,
@@ -243,12 +242,14 @@ class Watchdog:
         if late_ns < _STOOD_STILL_NS or before is None or len(self._samples) >= _MAX_SAMPLES:
             return False
         begin_ns, end_ns = self._collection
-        has_collected = min(end_ns, now.at_ns) - max(begin_ns, due_ns) > _MOST * late_ns
+        collected_ns = min(end_ns, now.at_ns) - max(begin_ns, due_ns)
+        has_collected = collected_ns > _MOST * late_ns
         is_on = now.cpu_ns >= 0 and now.cpu_ns - before.cpu_ns > _SMALL * late_ns
+        is_on = is_on and (has_collected or collected_ns <= 0)
         self._sampled_ns = now.at_ns
         self._samples.append(
+            # Without `overrun_ns`: this thread may have been suspended or kept from the GIL.
             now._replace(
-                overrun_ns=late_ns,
                 own_delay_ns=max(_times(self._own_schedstat_fd)[1] - own_ns, 0),
                 generation=self._generation,
                 collecting_tid=threading.get_native_id() if has_collected else 0,
