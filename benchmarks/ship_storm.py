@@ -43,7 +43,7 @@ from proxy import DELAY, DROP, PASS, REFUSE, SWALLOW, TRUNCATE, Proxy, proxy
 PREFIXES = ("duration", "runtime", "account")
 WRITERS = 3
 LABELS = ("/orders/{id} [GET]", "/orders/{id} [GET] 5xx", "query", 'a "quoted", label')
-MOST_ROWS = 2_000
+MOST_ROWS = 300
 PUBLISH_S = 0.2
 LONGEST_LIFE_S = 2.5
 EARLY_SHARE = 0.1
