@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from aqltelemetry.archive.archive_file import synchronise, write_archive
 from aqltelemetry.archive.csv_file import Content, UnfitError, read_csv_file
 from aqltelemetry.archive.plan import Ready, groups
+from aqltelemetry.archive.unshipped import unshipped
 from aqltelemetry.errors import ArchiveBusyError
 from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.archives.contained import contained
@@ -34,8 +35,8 @@ class Compacted:
     """What was done, or would be.
 
     `files` CSV files of `csv_bytes` with `rows` rows became `archives` archives of
-    `archive_bytes`. `removed` CSV files were in an archive already. `left` maps files that
-    remain as they are to the reason.
+    `archive_bytes`. `removed` CSV files were in an archive already. `waiting` files remain until
+    they are shipped. `left` maps files that remain as they are to the reason.
     """
 
     files: int = 0
@@ -44,6 +45,7 @@ class Compacted:
     archives: int = 0
     archive_bytes: int = 0
     removed: int = 0
+    waiting: int = 0
     left: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +73,7 @@ def compact(  # noqa: PLR0913 - by name, except for the first
     Raises:
         ArchiveBusyError: Another process makes archives of this directory.
         MissingExtraError: pyarrow is not installed.
+        LedgerError: What was shipped is not known.
         OSError: Something can't be read, written or removed. Nothing is lost, and what was done
             before stays.
     """
@@ -78,14 +81,15 @@ def compact(  # noqa: PLR0913 - by name, except for the first
     target = directory if to is None else to
     done = Compacted()
     if dry_run:
-        for group in groups(directory, _files(directory, target)[0], older_than_ns, now_ns()):
+        files = _files(directory, target)[0]
+        for group in _groups(directory, files, older_than_ns, now_ns(), done):
             _count(done, group)
         return done
     with _locked({directory, target}):
         _remove_temporary(target)
         files, archived = _files(directory, target)
         done.removed = _remove(directory, archived)
-        for group in groups(directory, files, older_than_ns, now_ns()):
+        for group in _groups(directory, files, older_than_ns, now_ns(), done):
             _archive(directory, target, group, done)
             progress(sum(each.size_bytes for each in group))
     return done
@@ -96,6 +100,18 @@ def ready_bytes(directory: str, *, older_than_ns: int, now_ns: int) -> int:
     listing = list_published(directory)
     found = groups(directory, listing.files, older_than_ns, now_ns)
     return sum(each.size_bytes for group in found for each in group)
+
+
+def _groups(
+    directory: str, files: Mapping[str, str], older_than_ns: int, now_ns: int, done: Compacted
+) -> Iterator[list[Ready]]:
+    """Yield the files of each archive, without those that are still to be shipped."""
+    waiting = unshipped(directory, files.values())
+    for group in groups(directory, files, older_than_ns, now_ns):
+        ready = [each for each in group if str(each.name) not in waiting]
+        done.waiting += len(group) - len(ready)
+        if ready:
+            yield ready
 
 
 def _count(done: Compacted, group: Sequence[Ready]) -> None:

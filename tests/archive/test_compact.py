@@ -18,6 +18,8 @@ from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.errors import ArchiveBusyError
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.reading.csv_frames import ForeignFileWarning
+from aqltelemetry.shipping.ledger import Ledger, PlannedFile
+from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY
 from aqltelemetry.sinks.archives import is_archive, read_members
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system import syscalls
@@ -210,6 +212,17 @@ def test_a_file_that_is_published_again_is_left_out_and_removed(tmp_path: Path) 
     proved(directory)
     assert compact(directory).removed == len(again)
     assert all(map(is_archive, names(directory)))
+
+
+def test_a_file_that_is_still_to_be_shipped_stays(tmp_path: Path) -> None:
+    directory = record(tmp_path / "csv", processes=1)
+    files = sorted(path.name for path in directory.glob("*.csv"))
+    with Ledger(str(directory / STATE_DIRECTORY / "x.sqlite"), "somewhere") as ledger:
+        ledger.arrived([PlannedFile(name, 1) for name in files[:-3]], 1)
+    done = compact(directory)
+    assert (done.files, done.waiting) == (len(files) - 3, 3)
+    assert [name for name in names(directory) if name in files] == files[-3:]
+    proved(directory)
 
 
 def test_compressed_files_are_archived(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _REQUESTS = ["/users/{user} [GET]", "/users/{user} [GET] ttfb"]
 _ENDS = ("", " 4xx", " ttfb")
 _RECORDED = {
     "README.md": _REQUESTS,
+    "docs/guides/archive.md": None,
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
     "docs/guides/asgi.md": _REQUESTS,
     "docs/guides/compare.md": None,

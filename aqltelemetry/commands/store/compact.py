@@ -16,7 +16,7 @@ from aqltelemetry.commands.options import (
     missing_extra,
     takes_existing_directory,
 )
-from aqltelemetry.errors import ArchiveBusyError
+from aqltelemetry.errors import ArchiveBusyError, LedgerError
 from aqltelemetry.quantities import counted, parse_seconds
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
@@ -85,7 +85,7 @@ def compact(
         done = _compact(str(directory), to, older_than_ns, dry_run=dry_run)
     except ImportError as exc:
         raise missing_extra(_EXTRA, exc) from exc
-    except ArchiveBusyError as exc:
+    except (ArchiveBusyError, LedgerError) as exc:
         raise IncompleteError(str(exc)) from exc
     except OSError as exc:
         raise IncompleteError(f"not all files are archived: {exc}") from exc
@@ -127,4 +127,6 @@ def _text(done: Compacted, *, dry_run: bool) -> str:
         text += f" ({done.archive_bytes:,} bytes): {counted(done.rows, 'row')}, {each}"
     if done.removed:
         text += f"; removed {counted(done.removed, 'file')} that an archive contained already"
+    if done.waiting:
+        text += f"; {counted(done.waiting, 'file')} left that a shipper has not shipped yet"
     return text
