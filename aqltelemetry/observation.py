@@ -46,6 +46,8 @@ FIRST_BYTE = "ttfb"
 """Follows a request's label, after a space: the time to the first byte of its response."""
 REQUEST_OUTCOMES = ("4xx", "5xx", "disconnect")
 """Follow a request's label, after a space: one more observation of a request that failed."""
+UNMATCHED = "unmatched"
+"""The label of requests without a route."""
 FAILED = "failed"
 """Follows a label, after a space: one more observation of a block or function that raised."""
 

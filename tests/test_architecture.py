@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import aqltelemetry
 from house import SHARED, House, cycles, table
 
@@ -143,6 +145,7 @@ print(failed)
 """
 
 
+@pytest.mark.system  # it starts as many processes as there are modules
 def test_each_module_can_be_imported_alone() -> None:
     names = [f"{ROOT.name}.{name}".removesuffix(".__init__") for name in HOUSE.modules]
     names = [name for name in names if not name.endswith("__main__")]

@@ -11,12 +11,10 @@ from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVarTuple
 
-from aqltelemetry.observation import FIRST_BYTE, REQUEST_OUTCOMES
+from aqltelemetry.observation import FIRST_BYTE, REQUEST_OUTCOMES, UNMATCHED
 from aqltelemetry.system.logs import log
 
 _Ts = TypeVarTuple("_Ts")
-UNMATCHED = "unmatched"
-"""The label of requests without a route."""
 OTHER = "other"
 """The template of routes beyond the limit of templates, and the method of unusual methods."""
 WEBSOCKET = " websocket"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from aqltelemetry.observation import FIRST_BYTE
+from aqltelemetry.observation import FIRST_BYTE, UNMATCHED
 from aqltelemetry.reading import outcomes
 
 REQUEST = "request"
@@ -14,7 +14,8 @@ REQUEST = "request"
 BLOCK = "block"
 """Kind of a label: blocks and functions."""
 _REQUEST = re.compile(
-    r"(?P<route>\S.*) \[(?P<method>[^\[\] ]+)\](?: (?P<kind>websocket|events))?", re.DOTALL
+    rf"(?:{UNMATCHED}|(?P<route>\S.*) \[(?P<method>[^\[\] ]+)\])(?: (?P<kind>websocket|events))?",
+    re.DOTALL,
 )
 
 
@@ -23,8 +24,9 @@ class LabelParts(NamedTuple):
 
     Attributes:
         label: The whole label.
-        route: The template of a request's route; of a block, its label without the outcome.
-        method: The method of a request, such as `GET`; empty for a block.
+        route: The template of a request's route, or `unmatched`; of a block, its label without the
+            outcome.
+        method: The method of a request, such as `GET`; empty for a block or `unmatched`.
         status: The outcome that the series counts: `4xx`, `5xx`, `disconnect`, `failed`; `ttfb`
             for the time to the first byte; empty for the series of all requests or blocks.
         kind: `request`, `websocket`, `events` (server-sent events) or `block`.
@@ -58,4 +60,5 @@ def split(label: str, known_labels: Collection[str]) -> LabelParts:
     found = _REQUEST.fullmatch(base)
     if found is None:
         return LabelParts(label, base, "", status, BLOCK)
-    return LabelParts(label, found["route"], found["method"], status, found["kind"] or REQUEST)
+    route, method = found["route"] or UNMATCHED, found["method"] or ""
+    return LabelParts(label, route, method, status, found["kind"] or REQUEST)

@@ -4,7 +4,14 @@ import pytest
 
 from aqltelemetry.shipping.labels import LabelParts, split
 
-_KNOWN = {"/orders/{id} [GET]", "load", "/ws [GET] websocket", "/feed [GET] events", "a [b c]"}
+_KNOWN = {
+    "/orders/{id} [GET]",
+    "load",
+    "/ws [GET] websocket",
+    "/feed [GET] events",
+    "a [b c]",
+    "unmatched",
+}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +25,9 @@ _KNOWN = {"/orders/{id} [GET]", "load", "/ws [GET] websocket", "/feed [GET] even
         ("/ws [GET] websocket", ("/ws", "GET", "", "websocket")),
         ("/ws [GET] websocket 5xx", ("/ws", "GET", "5xx", "websocket")),
         ("/feed [GET] events", ("/feed", "GET", "", "events")),
+        ("unmatched", ("unmatched", "", "", "request")),
+        ("unmatched 4xx", ("unmatched", "", "4xx", "request")),
+        ("unmatched websocket", ("unmatched", "", "", "websocket")),
         ("load", ("load", "", "", "block")),
         ("load failed", ("load", "", "failed", "block")),
         ("other failed", ("other failed", "", "", "block")),

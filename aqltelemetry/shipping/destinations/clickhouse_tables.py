@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME, UNMATCHED
 from aqltelemetry.shipping.destination import ShippedFile
 from aqltelemetry.shipping.target import Origin
 from aqltelemetry.sinks import file_names
@@ -33,16 +33,18 @@ _VALUE: Mapping[bool, str] = {
 _OUTCOME = "(?: (?:[45]xx|disconnect|failed|ttfb))"
 _REQUEST = rf" \\[{{}}\\](?: (?:websocket|events))?{_OUTCOME}?$"
 _METHOD = r"[^\\[\\] ]+"
+_NO_ROUTE = f"^{UNMATCHED}(?: (?:websocket|events))?{_OUTCOME}?$"
 _LABEL_PARTS = rf"""method LowCardinality(String)
         DEFAULT extract(label, '^\\S.*{_REQUEST.format(f"({_METHOD})")}'),
-    route LowCardinality(String) DEFAULT if(method = '',
-        replaceRegexpOne(label, '{_OUTCOME}$', ''),
+    route LowCardinality(String) DEFAULT multiIf(
+        match(label, '{_NO_ROUTE}'), '{UNMATCHED}',
+        method = '', replaceRegexpOne(label, '{_OUTCOME}$', ''),
         extract(label, '^(\\S.*){_REQUEST.format(_METHOD)}')),
     status LowCardinality(String) DEFAULT extract(label, ' ([45]xx|disconnect|failed|ttfb)$'),
     kind LowCardinality(String) DEFAULT multiIf(
-        method = '', 'block',
-        match(label, '\\] websocket{_OUTCOME}?$'), 'websocket',
-        match(label, '\\] events{_OUTCOME}?$'), 'events',
+        method = '' AND NOT match(label, '{_NO_ROUTE}'), 'block',
+        match(label, '(?:\\]|^{UNMATCHED}) websocket{_OUTCOME}?$'), 'websocket',
+        match(label, '(?:\\]|^{UNMATCHED}) events{_OUTCOME}?$'), 'events',
         'request'),
     """
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}

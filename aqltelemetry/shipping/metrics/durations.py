@@ -47,7 +47,6 @@ DURATION_METRICS = (
     BLOCK_FAILURES,
 )
 """All metrics of durations."""
-_UNMATCHED = "unmatched"
 
 
 def duration_series(label: str, known_labels: Collection[str]) -> MetricSeries:
@@ -62,12 +61,12 @@ def duration_series(label: str, known_labels: Collection[str]) -> MetricSeries:
         ('/a', 'GET', '5xx')
     """
     parts = split(label, known_labels)
-    if parts.kind == BLOCK and parts.route != _UNMATCHED:
+    if parts.kind == BLOCK:
         is_failed = parts.status == FAILED
         block = parts.route if is_failed else label
         return MetricSeries(BLOCK_FAILURES if is_failed else BLOCK_DURATION, (block,))
     # `/ws [GET] websocket` and `/events [GET] events` are routes of their own.
-    kind = "" if parts.kind in (REQUEST, BLOCK) else f" {parts.kind}"
+    kind = "" if parts.kind == REQUEST else f" {parts.kind}"
     request = parts.route + kind, parts.method
     if parts.status == FIRST_BYTE:
         return MetricSeries(FIRST_BYTE_TIME, request)
