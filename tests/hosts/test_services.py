@@ -43,6 +43,7 @@ def runs(
         if isinstance(item, pytest.Function) and item.path == request.path
     ]
     keys = [(service, each) for service, way in cases for each in (BARE, way)]
+    tmp_path_factory.getbasetemp()  # its first call, on several threads, removes what they make
 
     def run(key: tuple[str, str]) -> tuple[Seen, Path]:
         service, way = key

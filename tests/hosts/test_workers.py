@@ -32,6 +32,7 @@ def cells(
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.path == request.path
     ]
+    tmp_path_factory.getbasetemp()  # its first call, on several threads, removes what they make
 
     def run(key: tuple[str, str]) -> tuple[matrix.Cell, Path]:
         path = tmp_path_factory.mktemp("cell")
