@@ -1,5 +1,5 @@
 """`python -m aqltelemetry` is the command `aqltelemetry`."""
 
-from aqltelemetry.commands.cli import main
+from aqltelemetry.commands.cli import program
 
-main()
+program()

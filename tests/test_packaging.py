@@ -140,7 +140,7 @@ def test_the_wheel_is_typed_licensed_and_has_its_command(wheel: zipfile.ZipFile)
     assert "Requires-Python: >=3.11" in metadata
     assert f"{folder}licenses/LICENSE" in wheel.namelist()
     assert (
-        "aqltelemetry = aqltelemetry.commands.cli:main"
+        "aqltelemetry = aqltelemetry.commands.cli:program"
         in wheel.read(f"{folder}entry_points.txt").decode()
     )
 

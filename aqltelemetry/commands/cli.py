@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -53,3 +54,12 @@ def main() -> None:
         # The name of a file may contain characters that can't be printed.
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def program() -> None:
+    """Run the command as the program of this process."""
+    try:
+        main()
+    finally:
+        # The interpreter's last collections would look at all that was imported and loaded.
+        gc.freeze()

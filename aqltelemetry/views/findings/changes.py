@@ -33,7 +33,7 @@ MIN_SLOW_FOR_A_TIME = 1.5
 """The least factor where the median falls again: other services are often slow for seconds."""
 MIN_SLOWER_S = 0.001
 """The least difference of medians in seconds."""
-MAX_SAMPLE = 100_000
+MAX_SAMPLE = 30_000
 """At most so many requests of a route are looked at, at equal distances."""
 MIN_DROP = 0.5
 """The rate must drop to this share of the rate before, and of the rate after."""
@@ -55,7 +55,7 @@ def _find_slower(recorded: Recorded) -> Iterator[Finding]:
     Requests count when they begin. The time of the route is divided into 12 to 60 bins of at least
     20 requests on average. Of the logarithms of their medians, the segment that is higher than the
     others (`statistics.raised_segment`) must be so by 6 standard errors, a factor of 1.3 (1.5 if it
-    falls again) and 1 ms, and must not begin with the recording. At most 100,000 requests of a
+    falls again) and 1 ms, and must not begin with the recording. At most 30,000 requests of a
     route are looked at, at equal distances; the printed medians are those of all. Routes that
     became slower at the same time are one finding, of the route that lost most time, requests
     before blocks.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aqltelemetry.reading.summaries.selection import quantiles_of
+from aqltelemetry.reading.summaries.selection import Runs, quantiles
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import wording
 from aqltelemetry.views.findings.finding import Finding, Severity
@@ -95,7 +95,7 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     slow: dict[int, list[Finding]] = {}
     for route in recorded.routes:
         if not route.is_connection and len(route.parts) > 1:
-            samples = [*_samples(recorded, route)]
+            samples = _samples(recorded, route)
             for sample in samples:
                 others = [each.during(sample.worker) for each in samples if each is not sample]
                 others = [each for each in others if len(each.seconds) >= MIN_COUNT]
@@ -106,23 +106,32 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
         yield max(findings, key=lambda finding: finding.weight)
 
 
-def _samples(recorded: Recorded, route: Durations) -> Iterator[_Sample]:
+def _samples(recorded: Recorded, route: Durations) -> list[_Sample]:
     usual_s = float(np.median([worker.seconds for worker in recorded.workers]))
+    chosen = []
     for worker in recorded.workers:
-        if worker.seconds < min(MIN_LIFE * usual_s, MIN_LIFE_S):
-            continue
-        own = route.of(worker.number)
-        step = slice(None, None, max(len(own) // MAX_SAMPLE, 1))
-        ends_ns, seconds = own.chosen(step)
-        is_settled = ends_ns - worker.settled_ns > seconds * NS_PER_S
-        ends_ns, seconds = ends_ns[is_settled], seconds[is_settled]
-        if len(seconds) < MIN_COUNT:
-            continue
-        if not np.all(ends_ns[1:] >= ends_ns[:-1]):
-            order = np.argsort(ends_ns, kind="stable")
-            ends_ns, seconds = ends_ns[order], seconds[order]
-        quantiles = quantiles_of(seconds, *(level.quantile for level in LEVELS))
-        yield _Sample(worker, ends_ns, seconds, quantiles)
+        if worker.seconds >= min(MIN_LIFE * usual_s, MIN_LIFE_S):
+            ends_ns, seconds = _settled(route.of(worker.number), worker)
+            if len(seconds) >= MIN_COUNT:
+                chosen.append((worker, ends_ns, seconds))
+    if not chosen:
+        return []
+    # All at once: most of the time of a few quantiles is that of the call.
+    counts = np.array([len(seconds) for *_, seconds in chosen])
+    values = np.concatenate([seconds for *_, seconds in chosen])
+    own = quantiles(values, Runs.of_counts(counts), counts, [each.quantile for each in LEVELS])
+    return [_Sample(*each, row) for each, row in zip(chosen, own.tolist(), strict=True)]
+
+
+def _settled(own: Durations, worker: Worker) -> tuple[Integers, Floats]:
+    """Return requests of a worker after its warm-up, by their ends: the ends, and the seconds."""
+    ends_ns, seconds = own.chosen(slice(None, None, max(len(own) // MAX_SAMPLE, 1)))
+    is_settled = ends_ns - worker.settled_ns > seconds * NS_PER_S
+    ends_ns, seconds = ends_ns[is_settled], seconds[is_settled]
+    if not np.all(ends_ns[1:] >= ends_ns[:-1]):
+        order = np.argsort(ends_ns, kind="stable")
+        ends_ns, seconds = ends_ns[order], seconds[order]
+    return ends_ns, seconds
 
 
 def _compared(route: Durations, one: _Sample, others: Sequence[_Sample]) -> Finding | None:
