@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.shipping.target import Target
 
+SETUP_ERRORS = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    }
+)
+"""Statuses of an endpoint that can't be used as it is, however often a request is repeated."""
 _OWN = frozenset({"buckets", "interval", "slow_spans"})
 _MIN_S, _MAX_S = 1, 3600
 

@@ -20,7 +20,7 @@ from aqltelemetry.errors import DestinationError, MissingExtraError, OptionError
 from aqltelemetry.observation import ACCOUNT, DURATION
 from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
-from aqltelemetry.shipping.destinations.http_options import HttpOptions
+from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions
 from aqltelemetry.shipping.metrics.cumulative import Steps
 from aqltelemetry.shipping.metrics.files import FilePoints, ShipmentPoints
 from aqltelemetry.shipping.metrics.samples import is_histogram, sample_series
@@ -38,13 +38,6 @@ _MAX_SPANS = 1_000
 _TIMEOUT_S = 30.0
 _REASON_CHARACTERS = 300
 _REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-_SETUP_ERRORS = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-)
 
 
 def destination(target: Target) -> Otlp:
@@ -182,7 +175,7 @@ class Otlp:
             raise Unavailable(f"{self._target}: it does not answer")
         answer = self._answers[-1]
         reason = f"it answers {answer.status_code}: {answer.text.strip()[:_REASON_CHARACTERS]}"
-        if answer.status_code in _SETUP_ERRORS:
+        if answer.status_code in SETUP_ERRORS:
             raise DestinationError(str(self._target), reason)
         if answer.status_code in _REFUSED:
             return reason

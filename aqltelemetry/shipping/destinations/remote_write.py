@@ -21,7 +21,7 @@ import numpy.typing as npt
 from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import ACCOUNT, DURATION
 from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
-from aqltelemetry.shipping.destinations.http_options import HttpOptions
+from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions
 from aqltelemetry.shipping.destinations.prometheus_messages import (
     Sample,
     TimeSeries,
@@ -57,7 +57,6 @@ _HEADERS: Mapping[str, str] = {
     "User-Agent": "aqltelemetry",
 }
 _BAD_REQUEST, _TOO_MANY, _SERVER_ERROR = 400, 429, 500
-_SETUP_ERRORS = (401, 403, 404, 405, 415)
 # What Prometheus answers for samples that it has, or that are older than what it has.
 _THERE = ("out of order sample", "duplicate sample")
 _REASON_CHARACTERS = 300
@@ -184,7 +183,7 @@ class RemoteWrite:
             raise Unavailable(f"{self._target}: {str(exc) or type(exc).__name__}") from exc
         if status < _BAD_REQUEST:
             return None
-        if status in _SETUP_ERRORS:
+        if status in SETUP_ERRORS:
             raise DestinationError(str(self._target), f"it answers {status}: {text}")
         if status >= _SERVER_ERROR or status == _TOO_MANY:
             raise Unavailable(f"{self._target}: it answers {status}: {text}")
