@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from aqltelemetry.archive.archive_file import synchronise, write_archive
 from aqltelemetry.archive.csv_file import Content, UnfitError, read_csv_file
+from aqltelemetry.archive.links import link, renew
 from aqltelemetry.archive.plan import Ready, groups
 from aqltelemetry.archive.unshipped import unshipped
 from aqltelemetry.errors import ArchiveBusyError
@@ -65,7 +66,7 @@ def compact(  # noqa: PLR0913 - by name, except for the first
     Args:
         directory: The monitoring directory.
         older_than_ns: How long ago a file must end, in nanoseconds.
-        to: Where to put archives; None for the same directory.
+        to: Where to put archives; None for the same directory. That one has links to them then.
         dry_run: Change nothing; only count.
         now_ns: Returns the present time, in nanoseconds since the epoch.
         progress: Called with the size in bytes of the CSV files that were just done.
@@ -78,7 +79,7 @@ def compact(  # noqa: PLR0913 - by name, except for the first
             before stays.
     """
     encoding.pyarrow()
-    target = directory if to is None else to
+    target = directory if to is None or os.path.samefile(to, directory) else to
     done = Compacted()
     if dry_run:
         files = _files(directory, target)[0]
@@ -87,8 +88,12 @@ def compact(  # noqa: PLR0913 - by name, except for the first
         return done
     with _locked({directory, target}):
         _remove_temporary(target)
-        files, archived = _files(directory, target)
-        done.removed = _remove(directory, archived)
+        archived = _files(directory, target)[1]
+        if target != directory:
+            renew(directory, target)
+            link(directory, target, sorted({*archived.values()}))
+        done.removed = _remove(directory, sorted(archived))
+        files = _files(directory, target)[0]  # with the links that were just made
         for group in _groups(directory, files, older_than_ns, now_ns(), done):
             _archive(directory, target, group, done)
             progress(sum(each.size_bytes for each in group))
@@ -120,16 +125,18 @@ def _count(done: Compacted, group: Sequence[Ready]) -> None:
     done.archives += 1
 
 
-def _files(directory: str, target: str) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Return the files of a directory, and those of them that are in an archive already."""
+def _files(directory: str, target: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the files of a directory, and map those that are in an archive already to it."""
     listing: Listing = list_published(directory)
-    archived = set(listing.archived)
+    archived = {**listing.archived}
     if target != directory:
         entries = syscalls.list_directory(target)
         elsewhere = contained(target, entries, listing.files.values())
-        archived |= {name for name, of in listing.files.items() if of in elsewhere}
+        archived |= {name: elsewhere[of] for name, of in listing.files.items() if of in elsewhere}
     files = {name: of for name, of in listing.files.items() if name not in archived}
-    return files, sorted(filter(file_names.is_published, archived))
+    return files, {
+        name: archive for name, archive in archived.items() if file_names.is_published(name)
+    }
 
 
 def _archive(directory: str, target: str, group: Sequence[Ready], done: Compacted) -> None:
@@ -147,6 +154,8 @@ def _archive(directory: str, target: str, group: Sequence[Ready], done: Compacte
     if not contents:
         return
     name = write_archive(target, contents)
+    if target != directory:
+        link(directory, target, [str(name)])
     _count(done, sources)
     done.rows += sum(content.member.rows for content in contents)
     done.archive_bytes += syscalls.look_at(os.path.join(target, str(name))).st_size

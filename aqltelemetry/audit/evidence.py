@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,12 @@ from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.labels import TableLabels, read_table
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.observation import ACCOUNT, CSV_HEADER, SegmentAccount
-from aqltelemetry.reading.archives.contained import in_archives
+from aqltelemetry.reading.archives.contained import archived_elsewhere, in_archives, moved
 from aqltelemetry.reading.compression import read_text
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.account import Account, account_of, read_account
-from aqltelemetry.sinks.archives import is_archive, read_writers
+from aqltelemetry.sinks.archives import is_archive, read_writers, why_unreadable
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import (
     Removed,
@@ -68,14 +68,14 @@ class Evidence:
     retired: dict[str, list[Removed]] = field(default_factory=dict)
 
 
-def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
+def gather(directories: Sequence[Path], roots: Iterable[Path]) -> Mapping[str, Evidence]:
     """Return the evidence by writer; raises OSError if a directory can't be read.
 
-    A file that can't be read, a link, a pipe and the like count as damaged.
+    A file that can't be read, a link to a CSV file, a pipe and the like count as damaged.
     """
     found = read_journal(roots)
     gone: set[str] = set()
-    for entry, published in sorted(list_published(os.fspath(directory)).files.items()):
+    for directory, entry, published in _files(directories):
         if is_archive(entry):
             _add_archive(found, directory / entry)
             continue
@@ -90,13 +90,50 @@ def gather(directory: Path, roots: Iterable[Path]) -> Mapping[str, Evidence]:
         evidence = found.setdefault(name.writer, Evidence(name.writer))
         evidence.pid = name.pid
         _add(evidence, name, rows, begin)
-    for archive, names in in_archives(os.fspath(directory), gone).items():
-        _add_archive(found, directory / archive, names)
+    for directory in directories:
+        for archive, names in in_archives(os.fspath(directory), gone).items():
+            _add_archive(found, directory / archive, names)
+            gone -= names
     # Last: the account of a removal is published before the removal.
-    for (writer, prefix), runs in _removals(directory).items():
-        if writer in found:
-            found[writer].retired[prefix] = runs
+    for directory in directories:
+        for (writer, prefix), runs in _removals(directory).items():
+            if writer in found:
+                known = found[writer].retired.get(prefix, ())
+                found[writer].retired[prefix] = merged([*known, *runs])
     return found
+
+
+def unreadable_archives(directories: Sequence[Path]) -> Mapping[str, str]:
+    """Map the archives that are only known by a link to the reason why they can't be read.
+
+    Raises:
+        OSError: A directory can't be read.
+    """
+    found: dict[str, str] = {}
+    there: set[str] = set()
+    for directory in directories:
+        for name in filter(is_archive, syscalls.list_directory(directory)):
+            if reason := why_unreadable(os.path.join(directory, name)):
+                found[name] = reason
+            else:
+                there.add(name)
+    return {name: reason for name, reason in found.items() if name not in there}
+
+
+def _files(directories: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Yield directory, present and published name of each file, each that is there once."""
+    listings = {
+        os.fspath(directory): list_published(os.fspath(directory)).files
+        for directory in directories
+    }
+    elsewhere, away = archived_elsewhere(listings), moved(listings)
+    seen: set[str] = set()
+    for path, files in listings.items():
+        for entry, published in sorted(files.items()):
+            is_known = published in elsewhere or published in seen
+            if not is_known and (path, entry) not in away:
+                seen.add(published)
+                yield Path(path), entry, published
 
 
 def _add_archive(

@@ -76,18 +76,22 @@ class _Step(NamedTuple):
 
 
 def verify(
-    directory: Path,
+    directory: Path | Sequence[Path],
     roots: Sequence[Path],
-    read: Callable[[Path, Iterable[Path]], Mapping[str, Evidence]] = gather,
+    read: Callable[[Sequence[Path], Iterable[Path]], Mapping[str, Evidence]] = gather,
 ) -> Sequence[Verdict]:
     """Return a verdict for each writer, sorted by PID; raises OSError if a file can't be read.
+
+    Several directories are examined as one: what was recorded into one of them may be in an archive
+    in another.
 
     While processes record, files appear and disappear during the check, so the check is
     repeated if a running process seems to have problems.
     """
+    directories = [directory] if isinstance(directory, Path) else directory
     verdicts: list[Verdict] = []
     for _ in range(_TRIES):
-        evidence = read(directory, roots)
+        evidence = read(directories, roots)
         verdicts = [_judge(each) for each in evidence.values()]
         wrong = {verdict.writer for verdict in verdicts if verdict.problems}
         if not any(evidence[writer].is_alive for writer in wrong):

@@ -226,7 +226,7 @@ class _Found:
         return unrecorded(self._processes, pids)
 
     def _names(self) -> list[str]:
-        names = published.names(self._chosen.directory)
+        names = published.names(self._chosen.directory, self._run)
         parsed = {name: file_names.parse(name) for name in names}
         return [name for name, each in parsed.items() if each and self._is_of_this_run(each.writer)]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from aqltelemetry.audit import verify as audit
+from aqltelemetry.audit.evidence import unreadable_archives
 from aqltelemetry.audit.verify import Verdict
 from aqltelemetry.commands.options import (
     IncompleteError,
     journal_roots,
     missing_extra,
-    takes_existing_directory,
+    takes_directories,
     takes_journal_dir,
 )
 from aqltelemetry.errors import MissingExtraError
@@ -22,7 +23,7 @@ from aqltelemetry.system.clock import utc
 
 
 @click.command()
-@takes_existing_directory
+@takes_directories
 @takes_journal_dir
 @click.option("-q", "--quiet", is_flag=True, help="Print the totals and the problems only.")
 @click.option(
@@ -30,13 +31,16 @@ from aqltelemetry.system.clock import utc
     is_flag=True,
     help="Accept files that are gone without an account: readers delete files here.",
 )
-def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_delete: bool) -> None:
+def verify(
+    directories: Sequence[Path], journal_dir: str | None, *, quiet: bool, readers_delete: bool
+) -> None:
     """Prove that no observation is lost or there twice.
 
     Compares the rows of each recording process with its accounts: each accepted
     observation is in a file once, in the journal, or in a file that retention
     removed; all others were dropped and counted. You can run it while processes
-    record.
+    record. Several directories are examined as one, such as one that was recorded
+    into, and another one with its archives.
 
     \b
     Exit status:
@@ -44,16 +48,20 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_del
       1  rows are missing from a file or there twice, a file is damaged, or
          the last files of a recording are missing
       3  whole files are gone, and no account says that retention
-         removed them: somebody deleted them, or they were lost
+         removed them: somebody deleted them, or they were lost; or archives in
+         another directory can't be read, so that nothing is proved
     """  # noqa: D301 - click's mark for lines that are not to be filled
     try:
-        verdicts = audit.verify(directory, journal_roots(directory, journal_dir))
+        unreadable = unreadable_archives(directories)
+        verdicts = [] if unreadable else audit.verify(directories, _roots(directories, journal_dir))
     except MissingExtraError as exc:
         raise missing_extra(exc.extra, exc) from exc
     except OSError as exc:
         raise click.ClickException(f"not everything can be read: {exc}") from exc
+    if unreadable:
+        raise IncompleteError(_unreadable(unreadable))
     if not verdicts:
-        click.echo(f"{directory}: nothing is recorded there")
+        click.echo(f"{', '.join(map(str, directories))}: nothing is recorded there")
         return
     for verdict in verdicts:
         if not quiet or verdict.problems:
@@ -66,6 +74,20 @@ def verify(directory: Path, journal_dir: str | None, *, quiet: bool, readers_del
     if not all(verdict.is_accounted_for for verdict in verdicts) and not readers_delete:
         raise IncompleteError("\n".join(_missing_files(verdicts)))
     click.echo("all is explained")
+
+
+def _roots(directories: Sequence[Path], journal_dir: str | None) -> list[Path]:
+    roots = [root for each in directories for root in journal_roots(each, journal_dir)]
+    return [*dict.fromkeys(roots)]
+
+
+def _unreadable(archives: Mapping[str, str]) -> str:
+    name, reason = next(iter(archives.items()))
+    return (
+        f"{counted(len(archives), 'archive')} can't be read, such as {name}: {reason}\n"
+        "if they were moved: aqltelemetry verify DIR PLACE, "
+        "and aqltelemetry compact DIR --to PLACE makes the links again"
+    )
 
 
 def _missing_files(verdicts: Sequence[Verdict]) -> Iterable[str]:

@@ -26,7 +26,7 @@ from copy import copy
 
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
-from aqltelemetry.reading.archives.contained import archived_elsewhere
+from aqltelemetry.reading.archives.contained import archived_elsewhere, moved
 from aqltelemetry.reading.archives.recordings import recent_members, writers_in
 from aqltelemetry.reading.journals import Journals, Place, UnpublishedSegment
 from aqltelemetry.reading.listing import Listing, NotRead, list_published
@@ -142,13 +142,14 @@ class Sources:
         self._has_waiting = False
         first_places: dict[str, str] = {}
         left_out: list[NotRead] = []
-        elsewhere = archived_elsewhere(
-            {each.path: each.listing.files for each in self._directories}
-        )
+        every = {each.path: each.listing.files for each in self._directories}
+        elsewhere, away = archived_elsewhere(every), moved(every)
         for directory in self._directories:
             before, files = self.files[directory.path], {}
             left_out += directory.not_read(is_only=len(self._directories) == 1)
             for name, published in directory.listing.files.items():
+                if (directory.path, name) in away:
+                    continue
                 parsed = directory.names[name]
                 is_known = parsed is not None or is_archive(name)
                 first = first_places.setdefault(published, directory.path) if is_known else None

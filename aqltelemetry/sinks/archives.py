@@ -10,6 +10,9 @@ Parquet library, since retention runs within the recorded process.
 Key `aqltelemetry.files`: a line for each CSV file: its name, the number of its rows, their
 checksum, and, of an account, the number of observations that were accepted into its segments,
 else 1. Key `aqltelemetry.writers`: a line for each writer, a name as if all of its files were one.
+
+An archive that was put into another directory has a symbolic link of the same name where its CSV
+files were.
 """
 
 from __future__ import annotations
@@ -88,6 +91,13 @@ def parse(name: str) -> ArchiveName | None:
     except ValueError:
         return None
     return ArchiveName(match["prefix"], *times_ns, match["id"])
+
+
+def why_unreadable(path: str) -> str:
+    """Return why the archive that a link stands for is not there; "" if it is, or is no link."""
+    if not os.path.islink(path) or os.path.exists(path):
+        return ""
+    return f"it is in {os.path.dirname(os.path.realpath(path))}, which can't be read"
 
 
 def temporary(name: ArchiveName) -> str:
@@ -179,7 +189,7 @@ def _read_text(path: str, key: str) -> str:
 
 
 def _read_footer(path: str) -> bytes:
-    fd = syscalls.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = syscalls.open_file(os.path.realpath(path), os.O_RDONLY | os.O_NONBLOCK)
     try:
         size_bytes = syscalls.describe(fd).st_size
         end = _read_end(fd, size_bytes, _FIRST_BYTES)

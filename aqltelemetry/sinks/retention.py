@@ -58,6 +58,7 @@ class Retention:
 
     Removes only published files and archives of them, by their names, and temporary files of
     killed processes. An archive is as old as the newest of its files, and is removed as a whole.
+    Of one in another directory the link is removed.
 
     `keep_bytes` limits the total size and `keep_s` the age of published files. Files that
     can't be removed, such as those of another user in a sticky directory, do not count
@@ -267,6 +268,8 @@ class Retention:
                         size = entry.stat(follow_symlinks=False).st_size
                         found.append(_Published(name.to_ns, size, entry.path, name))
                     elif (archive := archives.parse(entry.name)) is not None:
+                        if archives.why_unreadable(entry.path):  # of a disk that is not mounted
+                            continue
                         size = entry.stat(follow_symlinks=False).st_size
                         name = FileName(*archive[:3], 0, "", 1, 1, 0)
                         found.append(

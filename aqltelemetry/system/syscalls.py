@@ -81,6 +81,11 @@ def link(path: AnyPath, other: AnyPath) -> None:
     os.link(path, other)
 
 
+def link_by_name(path: AnyPath, other: AnyPath) -> None:
+    """Make `other` a symbolic link to a path; raises FileExistsError if the name is taken."""
+    os.symlink(path, other)
+
+
 def rename(path: AnyPath, other: AnyPath) -> None:
     """Change a file's name, by `rename`."""
     os.rename(path, other)

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.archive import compact as module
 from aqltelemetry.archive.compact import LOCK_NAME, Compacted
 from aqltelemetry.audit.verify import Verdict, verify
+from aqltelemetry.commands.cli import main
 from aqltelemetry.errors import ArchiveBusyError
 from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.reading.csv_frames import ForeignFileWarning
@@ -267,12 +269,99 @@ def test_archives_may_be_in_another_directory(tmp_path: Path) -> None:
     copy = Path(shutil.copytree(directory, tmp_path / "copy"))
     expected = observations(TelemetryDB(directory))
     compact(directory, to=to)
-    assert names(directory) == []
+    assert names(directory) == names(to)
+    assert all((directory / name).is_symlink() for name in names(directory))
+    assert observations(TelemetryDB(directory)) == expected
     assert observations(TelemetryDB([directory, to])) == expected
+    for together in (directory, to, [directory, to]):
+        verdicts = verify(together, [])
+        assert all(each.is_accounted_for and not each.problems for each in verdicts)
+        assert sum(each.rows for each in verdicts) == len(_lines(copy)) - len(_accounts(copy))
     shutil.copy(sorted(copy.glob("duration*"))[3], directory)
     assert observations(TelemetryDB([directory, to])) == expected
     assert observations(TelemetryDB([to, directory])) == expected
     assert compact(directory, to=to).removed == 1
+
+
+def _accounts(directory: Path) -> list[str]:
+    texts = [path.read_text().splitlines()[1:] for path in directory.glob("account.*.csv")]
+    return [line for lines in texts for line in lines]
+
+
+def test_archives_of_one_directory_are_not_those_of_another_one(tmp_path: Path) -> None:
+    one, other, to = record(tmp_path / "1"), record(tmp_path / "2", seed=9), tmp_path / "to"
+    to.mkdir()
+    expected = observations(TelemetryDB(one))
+    compact(one, to=to)
+    compact(other, to=to)
+    assert observations(TelemetryDB(one)) == expected
+    assert len(names(to)) == 8
+
+
+def test_a_kill_between_an_archive_and_its_link_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, to = record(tmp_path / "csv"), tmp_path / "to"
+    to.mkdir()
+    expected = observations(TelemetryDB(directory))
+    with monkeypatch.context() as patch:
+        patch.setattr(syscalls, "link_by_name", _fails)
+        with pytest.raises(OSError, match="no links here"):
+            compact(directory, to=to)
+    assert len(names(to)) == 1
+    assert observations(TelemetryDB([directory, to])) == expected
+    compact(directory, to=to)
+    assert len(names(directory)) == 4
+    assert observations(TelemetryDB(directory)) == expected
+    proved(directory)
+
+
+def _fails(*_: object) -> None:
+    raise OSError("no links here")
+
+
+def test_archives_on_a_disk_that_is_not_mounted_are_named_by_each_reader(tmp_path: Path) -> None:
+    directory, to = record(tmp_path / "csv"), tmp_path / "to"
+    to.mkdir()
+    expected = observations(TelemetryDB(directory))
+    compact(directory, to=to)
+    moved = to.rename(tmp_path / "moved")
+    db = TelemetryDB(directory)
+    with pytest.warns(ForeignFileWarning, match="to, which can't be read"):
+        assert len(db.duration().data()) == 0
+    (not_read,) = db.not_read()
+    assert (not_read.is_lost, not_read.reason) == (True, f"it is in {to}, which can't be read")
+    found = CliRunner().invoke(main, ["verify", str(directory)])
+    assert found.exit_code == 3
+    assert "4 archives can't be read, such as account" in found.output
+    assert f"it is in {to}, which can't be read" in found.output
+    together = CliRunner().invoke(main, ["verify", str(directory), str(moved)])
+    assert (together.exit_code, together.output.splitlines()[-1]) == (0, "all is explained")
+    assert observations(TelemetryDB([directory, moved])) == expected
+    compact(directory, to=moved)
+    assert observations(TelemetryDB(directory)) == expected
+    assert len(proved(directory)) == 2
+
+
+def test_retention_removes_links_to_archives_and_keeps_those_that_it_cannot_read(
+    tmp_path: Path,
+) -> None:
+    directory, to = record(tmp_path / "csv", every_ns=HOUR_NS), tmp_path / "to"
+    to.mkdir()
+    compact(directory, to=to, now_ns=BEGIN_NS + 9 * HOUR_NS)
+    there = names(to)
+    now_ns = BEGIN_NS + 8 * HOUR_NS
+    retention = Retention(
+        str(directory), 1 << 40, 4 * 3600, now_ns=lambda: now_ns, start=lambda _: None
+    )
+    away = to.rename(tmp_path / "away")
+    retention.sweep()
+    assert (retention.removed, names(directory)) == (0, there)
+    away.rename(to)
+    retention.sweep()
+    assert 0 < len([name for name in names(directory) if is_archive(name)]) < len(there)
+    assert names(to) == there
+    proved(directory)
 
 
 @pytest.mark.parametrize("at", [0.2, 0.5])

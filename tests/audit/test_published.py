@@ -4,7 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 from aqltelemetry import Monitor, record, time_block
+from aqltelemetry.archive.compact import compact
 from aqltelemetry.audit import published
+from aqltelemetry.sinks.file_names import writer as writer_of
+from segments import record as record_segments
 
 _STAMPS = "20261123T201825123456-20261123T201925654321"
 _HEADER = "Timepoint,Measurement,Label,PID\n"
@@ -61,6 +64,22 @@ def test_foreign_and_missing_files_do_not_count(tmp_path: Path) -> None:
     assert published.names(str(tmp_path)) == [name]
     (tmp_path / name).unlink()
     assert published.count(str(tmp_path), [name, "notes.csv"]).rows == Counter()
+
+
+def test_files_in_archives_count_like_others(tmp_path: Path) -> None:
+    directory = record_segments(tmp_path / "csv")
+    names = published.names(str(directory))
+    expected = published.count(str(directory), names)
+    compact(str(directory), older_than_ns=0)
+    assert not list(directory.glob("*.csv"))
+    assert published.names(str(directory)) == names
+    assert published.count(str(directory), names) == expected
+    assert expected.dropped > 0
+    writer = writer_of(names[0])
+    chosen = [name for name in names if writer_of(name) == writer]
+    assert published.names(str(directory), writer[:6]) == names
+    assert published.names(str(directory), writer) == chosen
+    assert published.count(str(directory), chosen).processes == {(100, writer)}
 
 
 def test_a_missing_directory_has_no_names(tmp_path: Path) -> None:

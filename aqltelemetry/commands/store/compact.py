@@ -60,7 +60,8 @@ class _Age(click.ParamType[int]):
     type=click.Path(file_okay=False, exists=True),
     metavar="PATH",
     shell_complete=complete_directory,
-    help="Put archives into this directory, which must exist.  [default: DIR]",
+    help="Put archives into this directory, which must exist, and links to them "
+    "into DIR.  [default: DIR]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be archived, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -55,6 +55,24 @@ def archived_elsewhere(directories: Mapping[str, Mapping[str, str]]) -> dict[str
     return found
 
 
+def moved(directories: Mapping[str, Mapping[str, str]]) -> set[tuple[str, str]]:
+    """Return directory and name of the links to archives that are in another directory now.
+
+    `directories` are the files of several directories, as in `listing.Listing`.
+    """
+    places: dict[str, list[str]] = defaultdict(list)
+    for path, files in directories.items():
+        for name in filter(archives.is_archive, files):
+            places[name].append(path)
+    return {
+        (path, name)
+        for name, paths in places.items()
+        if len(paths) > 1
+        for path in paths
+        if archives.why_unreadable(os.path.join(path, name))
+    }
+
+
 def in_archives(directory: str, published: Collection[str]) -> dict[str, set[str]]:
     """Map the archives of a directory that contain some of these files to those that they do."""
     by_prefix: dict[str, set[FileName]] = defaultdict(set)

@@ -102,12 +102,15 @@ def _read(
     try:
         yield read_archive(path, wanted, chosen)
     except FileNotFoundError:
-        return
+        reason = archives.why_unreadable(path)
     except (OSError, MissingExtraError) as exc:
-        if leave_out is None:
-            warn(path, str(exc))
-        else:
-            leave_out(archive, str(exc).removeprefix(f"{path}: "))
+        reason = str(exc).removeprefix(f"{path}: ")
+    else:
+        return
+    if reason and leave_out is None:
+        warn(path, reason)
+    elif reason and leave_out is not None:
+        leave_out(archive, reason)
 
 
 def _read_gone(
