@@ -23,7 +23,11 @@ SINGLE_HOMES = {
         *("settings", "demo.drive", "autostart.aqltelemetry_autostart", "system.extensions"),
         *("autostart.aqltelemetry_notes", "autostart.sitecustomize"),
         *("commands.run", "commands.doctor", "hosts.views_process"),
-        *("runtime.shipping_process", "shipping.child"),  # for other processes
+        *(
+            "runtime.helper_process",
+            "runtime.shipping_process",
+            "shipping.child",
+        ),  # for others
     },
     r"^import time|^from time|import datetime as": {"system.clock"},
     r"^(import|from) aiofiles": {"sinks.csv_file", "sinks.generation"},
@@ -46,7 +50,7 @@ SINGLE_HOMES = {
         *("views.top.app", "views.top.help", "views.top.panels", "views.top.table"),
     },
     r"^ *import yappi": {"runtime.profiler"},
-    r"posix_spawn|sigtimedwait": {"commands.launch", "runtime.shipping_process"},
+    r"posix_spawn|sigtimedwait": {"commands.launch", "runtime.helper_process"},
     r"threading\.Thread\(": {"system.threads"},
     r"register_at_fork": {"runtime.active", "runtime.background", "system.forks"},
     r"gc\.callbacks": {"samplers.garbage", "stalls.sampler"},

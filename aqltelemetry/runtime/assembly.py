@@ -95,10 +95,10 @@ def _prepare(settings: Settings, resources: ExitStack) -> None:
     check_directory(settings.directory)
     if settings.ship_to:
         from aqltelemetry.runtime.shipping_process import (  # noqa: PLC0415 - most need none of it
-            ShippingProcess,
+            shipping_process,
         )
 
-        process = ShippingProcess(settings.directory, settings.ship_to)
+        process = shipping_process(settings.directory, settings.ship_to)
         process.start()
         resources.callback(process.end)
 

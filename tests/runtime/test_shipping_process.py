@@ -14,8 +14,8 @@ import pytest
 
 from aqltelemetry import Monitor, time_block
 from aqltelemetry.errors import LedgerError
-from aqltelemetry.runtime import shipping_process
-from aqltelemetry.runtime.shipping_process import ShippingProcess
+from aqltelemetry.runtime import helper_process, shipping_process
+from aqltelemetry.runtime.shipping_process import shipping_process as process_for
 from aqltelemetry.shipping.ledger import Ledger, LedgerReader
 from aqltelemetry.shipping.ledger_lock import is_locked, ledger_path
 from aqltelemetry.shipping.target import Target
@@ -112,8 +112,8 @@ def test_no_process_is_started_while_another_ships(
 ) -> None:
     url = "postgresql://db/there"
     started: list[str] = []
-    monkeypatch.setattr(shipping_process, "_AGAIN_S", 0.0)
-    process = ShippingProcess(str(directory), url)
+    monkeypatch.setattr(helper_process, "_AGAIN_S", 0.0)
+    process = process_for(str(directory), url)
     monkeypatch.setattr(process, "_spawn", lambda: started.append("child"))
     looked: list[bool] = []
 
@@ -137,7 +137,7 @@ def test_a_process_that_cannot_be_started_is_logged(
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "posix_spawn", fail)
-    process = ShippingProcess(str(directory), "postgresql://me:hunter2@db/there")
+    process = process_for(str(directory), "postgresql://me:hunter2@db/there")
     process.start()
     wait_until(lambda: bool(caplog.messages), "a log record")
     process.end()
