@@ -180,7 +180,7 @@ class Settings:
         metadata=kinds.objects(
             "Samplers to run in addition to the built-in ones.",
             "sample(), prefix and interval_s; a prefix is 1 to 40 letters, digits, '_' and '-', "
-            "and not 'duration', 'account' or 'profiler'",
+            "and not 'duration', 'account', 'profiler', 'stall', 'stall-details' or 'removed'",
             lambda each: isinstance(each, Sampler) and is_sampler_prefix(each.prefix),
         ),
     )

@@ -14,6 +14,7 @@ import pytest
 import aqltelemetry
 from aqltelemetry.commands.run import run
 from aqltelemetry.errors import OptionError
+from aqltelemetry.observation import RESERVED
 from aqltelemetry.quantities import parse_bytes, parse_seconds
 from aqltelemetry.settings import (
     DEFAULT_DIRECTORY,
@@ -132,7 +133,8 @@ def test_defaults_are_as_documented() -> None:
         ("samplers", FakeSampler()),
         *(
             ("samplers", [FakeSampler(prefix=str(prefix))])
-            for prefix in ("duration", "account", "profiler", "../x")
+            for prefix in ("../x", *RESERVED)
+            if prefix != "runtime"
         ),
         ("sinks", [object()]),
         ("sinks", None),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.labels import LabelLimit, LabelTable, SeriesKey
 from aqltelemetry.observation import (
+    BUILT_IN,
     DURATION,
-    RUNTIME,
     Kind,
     SegmentId,
     Series,
@@ -254,8 +254,8 @@ def _series_of(key: SeriesKey) -> Series:
 
 
 def _key_of(series: Series) -> SeriesKey:
-    if series.prefix == RUNTIME:
-        # The key differs from that of a value which the program records under this prefix.
+    if series.prefix in BUILT_IN:
+        # The key differs from that of a value which the program records under such a prefix.
         return series
     return series.label if series.kind is Kind.NANOSECONDS else (series.prefix, series.label)
 

@@ -110,7 +110,8 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
         label: Names the time series; at most 200 bytes of UTF-8 are kept.
         measurement: The value, in any unit; an int or a float that fits into 64 bits.
         prefix: Starts the names of the files: 1 to 40 letters, digits, `_` and `-`, not starting
-            with `-`, and none of `duration`, `runtime`, `account` and `profiler`.
+            with `-`, and none of `duration`, `runtime`, `account`, `profiler`, `stall`,
+            `stall-details` and `removed`.
 
     Returns:
         None. Never raises: an observation that can't be recorded is counted as dropped.

@@ -20,7 +20,7 @@ from aqltelemetry.journal.counters import DROP_COUNTERS, ERROR, INVALID, NO_SEGM
 from aqltelemetry.journal.format import Layout
 from aqltelemetry.journal.labels import SeriesKey
 from aqltelemetry.journal.segment import AtomicCounter, Segment
-from aqltelemetry.observation import RUNTIME, Kind, Series
+from aqltelemetry.observation import BUILT_IN, Kind, Series
 from aqltelemetry.system.clock import Anchor, monotonic_ns
 from aqltelemetry.system.extensions import choose
 from aqltelemetry.system.logs import log
@@ -164,12 +164,12 @@ class Recording:
     def append(self, key: tuple[str, str], value: float) -> None:
         """Record a value of a series, given by prefix and label, with the current time.
 
-        Unlike `record`, it accepts the prefix of the built-in samplers' series.
+        Unlike `record`, it accepts the prefixes of the built-in samplers' series.
         """
         if _recording is self:
             prefix, label = key
             hot.append_value(
-                Series(RUNTIME, label, Kind.FLOAT) if prefix == RUNTIME else key, value
+                Series(prefix, label, Kind.FLOAT) if prefix in BUILT_IN else key, value
             )
 
     def append_slowly(

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from aqltelemetry.observation import STALL_DETAILS
 from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.publication import take_name
 from aqltelemetry.system import syscalls
 
-PREFIX = "stall-details"
+PREFIX = STALL_DETAILS
 SUFFIX = ".jsonl"
 _MAX_BYTES = 64 << 20
 _KEYS = frozenset({"version", "begin_ns", "end_ns", "length_s", "pid", "writer", "cause"})

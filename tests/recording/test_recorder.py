@@ -22,7 +22,7 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.labels import LabelLimit, LabelTable, random_table_base
 from aqltelemetry.journal.reader import Context, read_segment
 from aqltelemetry.journal.segment import Segment
-from aqltelemetry.observation import MAX_LABEL_BYTES, failed_label
+from aqltelemetry.observation import MAX_LABEL_BYTES, RESERVED, failed_label
 from aqltelemetry.recording import recorder
 from aqltelemetry.recording.recorder import Recording, record, time_block
 from aqltelemetry.system.clock import Anchor
@@ -364,7 +364,7 @@ class Odd:
 
 
 _NO_NUMBERS: tuple[Any, ...] = ("3", None, b"3", 10**400, [], 1j, Odd())
-_PREFIXES = ("../x", "a.b", "duration", "runtime", "account", "profiler", "", None, 5, ["list"])
+_PREFIXES = (*RESERVED, "../x", "a.b", "", None, 5, ["list"])
 
 
 @pytest.mark.parametrize(
@@ -379,6 +379,7 @@ def test_what_can_not_be_recorded_is_counted_and_raises_nothing(
 ) -> None:
     # The usual names are known to the segment before, as in a process that has samplers.
     on[0].append(("runtime", "x"), 1)
+    on[0].append(("stall", "x"), 1)
     recorder.append_duration("x", 1, 1)
     before = recorded()
     record("x", measurement, prefix)
