@@ -6,7 +6,7 @@ The names of the methods are those of QuantumLeap's telemetry.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -15,6 +15,7 @@ from aqltelemetry.observation import (
     CUSTOM,
     DURATION,
     RUNTIME,
+    STALL,
 )
 from aqltelemetry.reading.arguments import (
     Directory,
@@ -30,12 +31,13 @@ from aqltelemetry.reading.listing import NotRead
 from aqltelemetry.reading.loading import Loader
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.reading.sources import Sources
+from aqltelemetry.reading.stalls.details import Details, StallDetails, StallKey
 from aqltelemetry.reading.tables import Tables
 from aqltelemetry.reading.writers import Writers
 from aqltelemetry.sinks import stall_details
 from aqltelemetry.system.later import pd
 
-_ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
+_ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT, STALL)
 
 
 class TelemetryDB(Tables):
@@ -100,6 +102,7 @@ class TelemetryDB(Tables):
         sources = Sources(self._directories, live=live, journal_dir=journal_dir)
         self._loader = Loader(sources, wanted, is_live=live, progress=progress)
         self._writers = Writers()
+        self._details = StallDetails(self._directories)
 
     def __repr__(self) -> str:
         return f"TelemetryDB({', '.join(map(repr, self._directories))})"
@@ -140,7 +143,7 @@ class TelemetryDB(Tables):
             file_prefix: The first part of the files' names: `duration`, `runtime`, `custom`,
                 or the prefix of a sampler or of `record`.
             missing_ok: Return an empty frame if there are no files with this prefix.
-                `duration`, `runtime`, `custom` and `account` may always be missing.
+                `duration`, `runtime`, `custom`, `account` and `stall` may always be missing.
 
         Raises:
             SeriesError: There are files, but none with this prefix.
@@ -190,6 +193,15 @@ class TelemetryDB(Tables):
         They are read from their files at each call.
         """
         return stall_details.read(self._directories, with_unpublished=self._loader.is_live)
+
+    def details_of_stalls(self) -> tuple[int, Callable[[], Mapping[StallKey, Sequence[Details]]]]:
+        """Return the version of the details of stalls, and a function that returns them.
+
+        Of files in the loaded time; each published one is read once. Those that are not published
+        yet may belong to published rows.
+        """
+        self._details.refresh(self._loader.wanted)
+        return self._details.version, self._details.by_key
 
     def refresh(self) -> None:
         """Load what was published or recorded since, of the prefixes that were loaded before.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from operator import is_not
-from typing import Any
 from weakref import ReferenceType, ref
 
 from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
@@ -16,12 +15,15 @@ from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import with_outcomes
 from aqltelemetry.reading.rows import Process, Rows, join
+from aqltelemetry.reading.stalls.details import Details, StallKey
+from aqltelemetry.reading.stalls.joined import stalls
+from aqltelemetry.reading.stalls.lines import stall_lines
+from aqltelemetry.reading.stalls.overlaps import Overlaps, Stalls, stalls_by_process
 from aqltelemetry.reading.summaries import drops
 from aqltelemetry.reading.summaries.basis import Basis
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import recorded_s
 from aqltelemetry.reading.summaries.slowest import slowest
-from aqltelemetry.reading.summaries.stalls import stalls
 from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every, summarize, timeline
 from aqltelemetry.reading.summaries.values import values
 from aqltelemetry.reading.summaries.workers import workers
@@ -41,6 +43,7 @@ class Tables(ABC):
     """
 
     _basis: ReferenceType[Basis] | None = None
+    _stalls: tuple[Rows, int, pd.DataFrame] | None = None
 
     @abstractmethod
     def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
@@ -55,8 +58,8 @@ class Tables(ABC):
         """Return the prefixes that there are."""
 
     @abstractmethod
-    def stall_details(self) -> Iterable[Mapping[str, Any]]:
-        """Return the details of stalls, as they are in their files."""
+    def details_of_stalls(self) -> tuple[int, Callable[[], Mapping[StallKey, Sequence[Details]]]]:
+        """Return the version of the details of stalls, and a function that returns them."""
 
     @property
     @abstractmethod
@@ -146,16 +149,26 @@ class Tables(ABC):
             A DataFrame with a row for each duration, the longest first, and the columns `begin`
             and `end` (datetime64[ns], UTC without a time zone), `duration_s` in seconds, `label`,
             `pid`, `writer` (see `Process`), and `outcome`: `4xx`, `5xx`, `disconnect`, `failed`,
-            or "" for one that has not failed. If it failed in two ways, one is named.
+            or "" for one that has not failed. If it failed in two ways, one is named. `end` is
+            the row's timepoint, and `begin` is `end` minus the duration. What its process did
+            in that time:
+
+            - `gc_s`: the seconds in which the garbage collector ran; NaN if it was not sampled.
+            - `stall_s`: the seconds in which its event loop was blocked (see `stalls`); NaN if
+              no stall of the process was loaded, as without `with_stalls`.
+            - `stall_cause`, `stall_line`: the cause and the line, as `file:line`, of the stall
+              that takes the largest part of it; "" if there is none or no line was seen.
 
         Raises:
             SeriesError: There are durations, but none with this label.
 
         Example:
-            >>> db.slowest(3)[["begin", "duration_s", "label", "outcome"]]
+            >>> db.slowest(3)[["begin", "duration_s", "label", "outcome", "stall_line"]]
         """
-        cells = self.basis().cells
-        return slowest(cells, n, None if label is None else _chosen(label, cells.labels))
+        basis = self.basis()
+        overlaps = Overlaps(basis.runtime, self._joined_stalls, basis.names)
+        labels = None if label is None else _chosen(label, basis.cells.labels)
+        return slowest(basis.cells, n, overlaps, labels)
 
     def stalls(self) -> pd.DataFrame:
         """Return the stalls of event loops, which the option `with_stalls` records.
@@ -166,24 +179,67 @@ class Tables(ABC):
             - `begin`, `end` (datetime64[ns], UTC without a time zone), `length_s`: when the event
               loop was asked to answer, when it did, and the seconds between; the stall may have
               begun up to 25 ms earlier.
-            - `cause`: what blocked it, one of docs/reference/stalls.md.
+            - `cause`: what blocked it, one of docs/guides/stalls.md.
             - `pid`, `writer`: the process; see `Process`.
             - `file`, `line`, `function`: the innermost line of the user's own code, "" and 0 if
-              none was seen; `is_exact` is False if an earlier line of the function may be meant.
+              none was seen; `is_exact` is False if an earlier line of the function may be meant;
+              `votes`: the part of the time in which this line was seen; `looks`: how often the
+              thread was looked at; `innermost`: the line of any code that was seen most.
             - `waits_for`: what the thread waited for, such as `sleep` or `socket`; `thread`: the
               other thread that held the GIL; `task`, `coroutine`: the names of the task that ran.
             - `cpu_s`, `run_delay_s`: the seconds in which the thread ran, and those in which it
               waited for a processor; NaN where unknown.
-            - `shares`: the part of the time of each cause; `callbacks`: the functions that ran
-              most, and how often each was seen.
+            - `shares`: the part of the time of each cause; `steps`: how many callbacks and steps
+              of tasks were seen; `callbacks`: the functions of those seen most, and how often.
 
             A stall whose details were lost has its length, cause and process only.
 
         Example:
             >>> db.stalls()[["begin", "length_s", "cause", "file", "line"]]
         """
+        return self._joined_stalls().copy()
+
+    def _joined_stalls(self) -> pd.DataFrame:
+        """Return the stalls, which must not be changed; they are joined again if some are new."""
         rows = self.rows(STALL, missing_ok=True)
-        return stalls(rows, self.stall_details())
+        version, details = self.details_of_stalls() if len(rows) else (0, dict)
+        if self._stalls is None or self._stalls[0] is not rows or self._stalls[1] != version:
+            self._stalls = rows, version, stalls(rows, details())
+        return self._stalls[2]
+
+    def stall_lines(self) -> pd.DataFrame:
+        """Summarize the stalls of event loops by their cause and their line.
+
+        Returns:
+            A DataFrame with a row for each cause and line, those with the most time first, and
+            the columns
+
+            - `cause`; `line`: `file:line` of the user's own code, "" if none was seen;
+              `function`.
+            - `count`, `total_s`, `longest_s`: how many stalls, and the sum of their lengths and
+              the longest one in seconds.
+            - `first`, `last`: the begin of the first and the end of the last one
+              (datetime64[ns], UTC without a time zone).
+            - `workers`: in how many processes.
+            - `delayed`: how many requests of the same process were in progress during one of
+              them, each counted once; durations of blocks if no request was recorded. They are
+              counted for the 100 lines with the most time, and 0 for the others.
+            - `routes`: a dict of their labels, with the number of each, the largest first.
+
+        Example:
+            >>> db.stall_lines()[["cause", "line", "count", "total_s"]].head()
+        """
+        found = self._joined_stalls()
+        cells = self.basis().cells if len(found) else Cells(join([]))
+        return stall_lines(found, cells, self.stalls_of_processes())
+
+    def stalls_of_processes(self) -> Mapping[Process, Stalls]:
+        """Return when the event loop of each process was blocked; `numbers` are rows of `stalls`.
+
+        A forked child with several writers is one process, as in `basis`.
+        """
+        found = self._joined_stalls()
+        return stalls_by_process(found, self.basis().names) if len(found) else {}
 
     def workers(self) -> pd.DataFrame:
         """Summarize each recorded process.
@@ -225,7 +281,8 @@ class Tables(ABC):
             columns `count`, `min`, `median`, `max`, and `last`, the value of the last
             observation, in the unit of the values.
         """
-        others = [prefix for prefix in self.prefixes() if prefix not in (DURATION, RUNTIME)]
+        shown = (DURATION, RUNTIME, STALL)
+        others = [prefix for prefix in self.prefixes() if prefix not in shown]
         return values({prefix: self.rows(prefix) for prefix in others})
 
     def dropped(self) -> pd.Series[float]:
@@ -280,7 +337,7 @@ class Tables(ABC):
     def sql(self, query: str) -> pd.DataFrame:
         """Run an SQL query over the observations, with DuckDB.
 
-        Each prefix is a table: `duration`, `runtime`, `custom` and so on, with the columns
+        Each prefix is a table: `duration`, `runtime`, `stall` and so on, with the columns
         Timepoint (TIMESTAMP_NS, UTC), Measurement (DOUBLE), Label, PID and Writer. Only tables
         whose names occur in the query are loaded.
 
@@ -297,7 +354,7 @@ class Tables(ABC):
         Example:
             >>> db.sql("select Label, quantile_cont(Measurement, 0.99) from duration group by 1")
         """
-        known = {*self.prefixes(), DURATION, RUNTIME, ACCOUNT}
+        known = {*self.prefixes(), DURATION, RUNTIME, ACCOUNT, STALL}
         return sql.run(query, sorted(known), self.rows)
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
+from aqltelemetry.reading.stalls.joined import texts
+from aqltelemetry.reading.stalls.overlaps import Overlaps
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import lengths_ns
 from aqltelemetry.system.later import pd
@@ -18,7 +19,9 @@ _Indexes = npt.NDArray[np.intp]
 _OutcomesOf = Mapping[int, Mapping[int, str]]
 
 
-def slowest(cells: Cells, number: int, labels: Collection[str] | None = None) -> pd.DataFrame:
+def slowest(
+    cells: Cells, number: int, overlaps: Overlaps, labels: Collection[str] | None = None
+) -> pd.DataFrame:
     """Return the longest durations, of all labels or of some; see `Tables.slowest`.
 
     Outcomes and times to the first byte do not count.
@@ -35,16 +38,18 @@ def slowest(cells: Cells, number: int, labels: Collection[str] | None = None) ->
     found = _longest(cells, number, is_wanted)
     of = np.searchsorted(cells.ends, found, "right")
     ends_ns, durations_s = cells.timepoints_ns[found], cells.measurements[found]
+    begins_ns = ends_ns - lengths_ns(durations_s)
     processes = [cells.processes[code] for code in cells.process_codes[of].tolist()]
     return pd.DataFrame(
         {
-            "begin": pd.DatetimeIndex(ends_ns - lengths_ns(durations_s)),
+            "begin": pd.DatetimeIndex(begins_ns),
             "end": pd.DatetimeIndex(ends_ns),
             "duration_s": durations_s,
-            "label": _texts([cells.labels[code] for code in cells.label_codes[of].tolist()]),
+            "label": texts([cells.labels[code] for code in cells.label_codes[of].tolist()]),
             "pid": np.array([process.pid for process in processes], np.int64),
-            "writer": _texts([process.writer for process in processes]),
-            "outcome": _texts([_outcome(cells, int(row), outcomes) for row in found]),
+            "writer": texts([process.writer for process in processes]),
+            "outcome": texts([_outcome(cells, int(row), outcomes) for row in found]),
+            **overlaps.columns(processes, begins_ns, ends_ns),
         }
     )
 
@@ -83,7 +88,3 @@ def _outcome(cells: Cells, row: int, outcomes: _OutcomesOf) -> str:
             if np.any(cells.measurements[own][same] == cells.measurements[row]):
                 word = each
     return word
-
-
-def _texts(values: list[str]) -> Any:
-    return pd.array(values, dtype="str")

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aqltelemetry.reading.stalls.intervals import Intervals, merged
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels
-from aqltelemetry.views.findings.intervals import Intervals, merged
 from aqltelemetry.views.findings.recorded import Durations, Recorded, Worker
 
 MIN_LAG_S = 0.01

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.reading.rows import Process, Rows
+from aqltelemetry.reading.stalls.intervals import merged
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.selection import quantiles_of
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels
-from aqltelemetry.views.findings.intervals import merged
 from aqltelemetry.views.findings.wording import Calendar
 
 Integers: TypeAlias = npt.NDArray[np.int64]

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aqltelemetry.reading.stalls.intervals import Intervals, merged
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.findings import labels, wording
 from aqltelemetry.views.findings.finding import Finding, Severity
 from aqltelemetry.views.findings.holders import holder, lag_intervals
-from aqltelemetry.views.findings.intervals import Intervals, merged
 from aqltelemetry.views.findings.recorded import Durations, Integers, Recorded, Worker
 from aqltelemetry.views.findings.rule import Rule
 

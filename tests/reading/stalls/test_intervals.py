@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqltelemetry.views.findings.intervals import merged
+from aqltelemetry.reading.stalls.intervals import merged
 
 _SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12)
 

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 from aqltelemetry import TelemetryDB
-from aqltelemetry.sinks import stall_details
 from fakes import EPOCH_NS
 from published import PROCESSES, Row, publish
+from stalled import detail, write_details
 
 _S = 1_000_000_000
-_PID, _WRITER = PROCESSES[0]
-
-
-def _detail(length_s: float, cause: str, **changes: Any) -> str:
-    detail = {
-        "version": 1,
-        "begin_ns": EPOCH_NS,
-        "end_ns": EPOCH_NS + round(length_s * _S),
-        "length_s": length_s,
-        "pid": _PID,
-        "writer": _WRITER,
-        "cause": cause,
-        "user": {"file": "/srv/app.py", "line": 7, "function": "view", "votes": 1.0},
-        "is_exact": True,
-        "shares": {cause: 1.0},
-        "task": "slow",
-        "waits_for": "sleep",
-        "cpu_s": 0.001,
-        "run_delay_s": None,
-        "new key": 1,
-    }
-    return json.dumps(detail | changes)
-
-
-def _write(directory: Path, *lines: str) -> None:
-    path = directory / stall_details.temporary(_WRITER, 1)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    stall_details.recover(str(directory))
 
 
 def test_a_stall_has_the_line_the_task_and_the_times_of_its_details(tmp_path: Path) -> None:
     rows = [Row(EPOCH_NS + _S, 0.25, "blocking wait", PROCESSES[0])]
-    _write(tmp_path, _detail(0.3, "no CPU", user=None), _detail(0.25, "blocking wait"))
+    write_details(tmp_path, detail(0.3, "no CPU", user=None), detail(0.25, "blocking wait"))
     (stall,) = publish(tmp_path, rows, "stall").stalls().to_dict("records")
     assert (stall["cause"], stall["length_s"], stall["task"]) == ("blocking wait", 0.25, "slow")
     assert (stall["file"], stall["line"], stall["function"]) == ("/srv/app.py", 7, "view")
@@ -57,7 +27,7 @@ def test_a_stall_has_the_line_the_task_and_the_times_of_its_details(tmp_path: Pa
 
 def test_equal_stalls_of_other_processes_have_no_details_of_this_one(tmp_path: Path) -> None:
     rows = [Row(EPOCH_NS + _S * at, 0.25, "no CPU", PROCESSES[at]) for at in (0, 1)]
-    _write(tmp_path, _detail(0.25, "no CPU"))
+    write_details(tmp_path, detail(0.25, "no CPU"))
     table = publish(tmp_path, rows, "stall").stalls()
     assert table["line"].tolist() == [7, 0]
     assert table["writer"].tolist() == [PROCESSES[0][1], PROCESSES[1][1]]
@@ -78,7 +48,7 @@ def test_without_stalls_the_table_is_empty_and_has_its_columns(tmp_path: Path) -
 
 
 def test_files_of_details_are_no_files_that_could_not_be_read(tmp_path: Path) -> None:
-    _write(tmp_path, _detail(0.25, "no CPU"))
+    write_details(tmp_path, detail(0.25, "no CPU"))
     database = TelemetryDB(tmp_path)
     assert len(database.stalls()) == 0
     assert database.not_read() == []
