@@ -23,13 +23,16 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from aqltelemetry.stalls import causes
 
 LENGTH_S = 0.25
 _PAGE = mmap.PAGESIZE
+_GROUPS = "/sys/fs/cgroup/cpu"
 
 
 class Plant(NamedTuple):
@@ -64,8 +67,12 @@ def plant(*right: str) -> Callable[[_Block], _Block]:
 
 @cache
 def calibrated(work: Callable[[int], object], size: int) -> int:
-    """Return the size of some work that takes about `LENGTH_S` seconds of processor time."""
+    """Return the size of some work that takes about `LENGTH_S` seconds of processor time.
+
+    Its second run is measured: the first one may have to prepare what it works on.
+    """
     while True:
+        work(size)
         before = time.thread_time()
         work(size)
         took_s = time.thread_time() - before
@@ -294,13 +301,17 @@ def cold_file_in_memory() -> object:
 
 @cache
 def _garbage() -> list[list[int]]:
-    # To make them takes several times as long as to collect them.
-    return [[] for _ in range(4 * calibrated(_collect, 200_000))]
+    return _lists(calibrated(_collect, 200_000))
+
+
+@lru_cache(maxsize=1)
+def _lists(size: int) -> list[list[int]]:
+    return [[] for _ in range(size)]
 
 
 def _collect(size: int) -> object:
-    kept: list[list[int]] = [[] for _ in range(size)]
-    return gc.collect(), kept
+    _lists(size)
+    return gc.collect()
 
 
 @plant(causes.GARBAGE)
@@ -379,6 +390,46 @@ def small_tasks() -> object:
         await asyncio.gather(*(small() for _ in range(3000)))
 
     return run()
+
+
+class Group:
+    """The control group of this process, of version 1, whose limit can be set; for `throttled`."""
+
+    path: Path | None = None
+
+    @classmethod
+    def join(cls) -> None:
+        """Move this process into a new group without an effective limit, if it may do that."""
+        path = Path(_GROUPS, f"planted-{os.getpid()}")
+        with suppress(OSError):
+            path.mkdir()
+            cls.path = path
+            cls.limit(100.0)
+            (path / "cgroup.procs").write_text(str(os.getpid()))
+
+    @classmethod
+    def limit(cls, processors: float) -> None:
+        """Set how many processors the group may use."""
+        if cls.path is not None:
+            (cls.path / "cpu.cfs_quota_us").write_text(str(int(processors * 100_000)))
+
+    @classmethod
+    def leave(cls) -> None:
+        """Leave the group and remove it."""
+        if cls.path is not None:
+            Path(_GROUPS, "cgroup.procs").write_text(str(os.getpid()))
+            cls.path.rmdir()
+            cls.path = None
+
+
+@plant(causes.THROTTLED)
+def throttled() -> None:
+    """Use up a limit of a tenth of a processor."""
+    Group.limit(0.1)
+    try:
+        _work(0.035)
+    finally:
+        Group.limit(100.0)
 
 
 @plant(causes.SUSPENDED)

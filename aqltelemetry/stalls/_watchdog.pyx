@@ -38,6 +38,7 @@ cdef extern from "watchdog.h" nogil:
         int32_t collecting_tid
         int32_t other_tid
         int32_t state
+        int64_t throttled_ns
     ctypedef struct Watch:
         int is_stopping
         int is_ignored
@@ -52,6 +53,9 @@ cdef extern from "watchdog.h" nogil:
         int syscall_fd
         int schedstat_fd
         int selector_fd
+        int throttled_fd
+        int other_tid
+        int64_t throttled_ns
         int64_t answered_ns
         int64_t wanted_ns
         int64_t got_ns
@@ -107,6 +111,12 @@ cdef extern from "Python.h":
         while (state != NULL && state->thread_id != ident) state = PyThreadState_Next(state);
         return state == NULL ? NULL : (PyObject *)PyThreadState_GetFrame(state);
     }
+    /* The same by the number that the kernel gives the thread; NULL also for tid 0. */
+    static PyObject *frame_of_tid(unsigned long tid) {
+        PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+        while (state != NULL && state->native_thread_id != tid) state = PyThreadState_Next(state);
+        return state == NULL || !tid ? NULL : (PyObject *)PyThreadState_GetFrame(state);
+    }
     static PyObject *frame_back(PyObject *frame) {
         return (PyObject *)PyFrame_GetBack((PyFrameObject *)frame);
     }
@@ -119,6 +129,7 @@ cdef extern from "Python.h":
     """
     ctypedef struct PyObject
     PyObject* frame_of_thread(unsigned long ident)
+    PyObject* frame_of_tid(unsigned long tid)
     PyObject* frame_back(PyObject* frame)
     PyObject* frame_code(PyObject* frame)
     int frame_line(PyObject* frame)
@@ -202,6 +213,10 @@ cdef class Watchdog:
         self._queue = queue
         STORE_INT(self._watch.selector_fd, selector_fd)
 
+    def know_limit(self, int throttled_fd):
+        """Set the file that says how long the control group was throttled; it is closed here."""
+        STORE_INT(self._watch.throttled_fd, throttled_fd)
+
     def lock_addresses(self):
         """Return the first and the last address of the interpreter's state; None if not known."""
         cdef uint64_t first = 0, last = 0
@@ -269,7 +284,8 @@ cdef class Watchdog:
                 PyGC_Enable()
 
     cdef object _look(self):
-        cdef list frames = _frames(self._ident)
+        cdef list frames = _frames(frame_of_thread(self._ident))
+        cdef list others = _frames(frame_of_tid(LOAD_INT(self._watch.other_tid)))
         cdef uint64_t following = _first_of(self._queue)
         cdef uint64_t number = 0
         name = coroutine = ""
@@ -277,7 +293,7 @@ cdef class Watchdog:
         if task is not None:
             number = <uint64_t><PyObject*>task
             name, coroutine = task_names(task)
-        return Seen(frames, self.depth, following, number, name, coroutine)
+        return Seen(frames, self.depth, following, number, name, coroutine, others)
 
     def ignore(self):
         """Drop the suspected stall, since the event loop does not run."""
@@ -292,7 +308,8 @@ cdef class Watchdog:
             return None
         samples = [_seen(&watch.samples[at]) for at in range(watch.count)]
         found = Suspicion(
-            watch.quiet_ns, watch.begin_ns, watch.end_ns, _seen(&watch.before), samples
+            watch.quiet_ns, watch.begin_ns, watch.end_ns, _seen(&watch.before), samples,
+            watch.throttled_ns,
         )
         STORE_INT(watch.phase, WATCHING)
         return found
@@ -306,9 +323,8 @@ cdef class Watchdog:
         watch_close(self._watch)
 
 
-cdef list _frames(unsigned long ident):
-    """Return the frames of a thread, innermost first."""
-    cdef PyObject* frame = frame_of_thread(ident)
+cdef list _frames(PyObject* frame):
+    """Return a frame, whose reference is taken over, and those that called it."""
     cdef PyObject* back
     cdef PyObject* code
     cdef list found = []
@@ -323,7 +339,7 @@ cdef list _frames(unsigned long ident):
 
 
 cdef int _count_frames(unsigned long ident):
-    return <int>len(_frames(ident))
+    return <int>len(_frames(frame_of_thread(ident)))
 
 
 cdef uint64_t _first_of(object queue):
@@ -344,4 +360,5 @@ cdef object _seen(Sample* sample):
         sample.at_ns, sample.cpu_ns, sample.delay_ns, sample.major_faults, sample.overrun_ns,
         sample.own_delay_ns, sample.argument, sample.call, sample.descriptor_kind,
         sample.generation, sample.collecting_tid, sample.other_tid, chr(sample.state),
+        sample.throttled_ns,
     )

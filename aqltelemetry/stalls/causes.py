@@ -13,6 +13,7 @@ GARBAGE = "garbage collection"
 WAIT = "blocking wait"
 IO = "blocking I/O"
 STARVED = "no CPU"
+THROTTLED = "throttled"
 MANY_STEPS = "many small steps"
 PAGE_FAULTS = "page faults"
 SUSPENDED = "suspended"
@@ -30,6 +31,8 @@ CAUSES: Mapping[str, str] = {
     WAIT: "The event loop's thread slept, or waited for a lock or a child process.",
     IO: "The event loop's thread waited for a socket, a pipe or a file.",
     STARVED: "The event loop's thread was ready to run and got no processor.",
+    THROTTLED: "The control group of the process, such as its container, had used up its limit of "
+    "processor time.",
     MANY_STEPS: "Many short callbacks or steps of tasks ran one after another.",
     PAGE_FAULTS: "The event loop's thread waited for memory pages that were read from a disk.",
     SUSPENDED: "All threads of the process stood still, such as after SIGSTOP.",

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from aqltelemetry.stalls import causes
-from aqltelemetry.stalls.evidence import Evidence, Look, Sample
-from aqltelemetry.stalls.rules import LOCK_ASKED_NS, MS, Moment, explain
+from aqltelemetry.stalls.evidence import UNKNOWN_CALL, Evidence, Look, Sample
+from aqltelemetry.stalls.rules import LITTLE, LOCK_ASKED_NS, MS, Moment, explain
 from aqltelemetry.stalls.system_calls import DESCRIPTOR, call_names, descriptor_name
 
 _SHORT_RUN_NS = 50 * MS
@@ -19,6 +19,7 @@ _LEAST_SHARE = 0.4
 _MOST = 0.5
 _FEW_STEPS = 4
 _LONG_STEP_SHARE = 0.4
+_OFF_CPU = (causes.STARVED, causes.THROTTLED)
 _ON_CPU = (causes.PYTHON, causes.NATIVE, causes.LOCK_HELD)
 
 
@@ -54,6 +55,9 @@ def classify(evidence: Evidence) -> Verdict:
     times: Counter[str] = Counter()
     for moment, cause in zip(moments, _smoothed([*map(explain, moments)]), strict=True):
         times[cause] += moment.length_ns
+    throttled_ns = _grown(evidence.suspicion.before.throttled_ns, evidence.suspicion.throttled_ns)
+    if throttled_ns and throttled_ns >= _MOST * times[causes.STARVED]:
+        times[causes.THROTTLED] += times.pop(causes.STARVED, 0)
     total_ns = max(times.total(), 1)
     shares = {cause: ns / total_ns for cause, ns in times.most_common()}
     ran_ns = _total(moment.ran_ns for moment in moments)
@@ -88,15 +92,15 @@ def _smoothed(found: Sequence[str]) -> Sequence[str]:
 def _verdict(
     shares: Mapping[str, float], ran_ns: int | None, steps: Sequence[int], length_ns: int
 ) -> str:
-    starved = shares.get(causes.STARVED, 0)
+    starved = sum(shares.get(cause, 0) for cause in _OFF_CPU)
     if starved > _MOST and ran_ns is not None and ran_ns < _SHORT_RUN_NS:
-        return causes.STARVED
+        return max(_OFF_CPU, key=lambda cause: shares.get(cause, 0))
     on_cpu = sum(shares.get(cause, 0) for cause in _ON_CPU)
     longest_ns = max(_SHORT_RUN_NS, (length_ns if ran_ns is None else ran_ns) * _LONG_STEP_SHARE)
     if len(steps) >= _FEW_STEPS and max(steps) < longest_ns and on_cpu > _MOST:
         return causes.MANY_STEPS
     # Of a stall that is not one of starvation, the time without a processor explains nothing.
-    others = {cause: share for cause, share in shares.items() if cause != causes.STARVED}
+    others = {cause: share for cause, share in shares.items() if cause not in _OFF_CPU}
     cause, share = max(others.items(), key=lambda item: item[1], default=(causes.UNKNOWN, 0))
     return cause if share >= _LEAST_SHARE * sum(others.values()) else causes.UNKNOWN
 
@@ -105,21 +109,50 @@ def _moments(evidence: Evidence) -> Iterator[Moment]:
     before = evidence.suspicion.before
     waits = _Timeline(evidence)
     names = _names()
-    for sample in evidence.suspicion.samples:
+    samples = evidence.suspicion.samples
+    for at, sample in enumerate(samples):
         waited_ns, kept_ns = waits.around(sample.at_ns)
         faults = _grown(before.major_faults, sample.major_faults)
+        seen = _corrected(before, samples, at)
         yield Moment(
-            sample=sample,
+            sample=seen,
             length_ns=max(sample.at_ns - before.at_ns, 1),
             ran_ns=_grown(before.cpu_ns, sample.cpu_ns),
             delayed_ns=_grown(before.delay_ns, sample.delay_ns),
             major_faults=(faults or 0) if before is not evidence.suspicion.before else 0,
             lock_wait_ns=waited_ns,
             lock_kept_ns=kept_ns,
-            is_lock_futex=_is_inside(sample, evidence.lock_addresses),
-            waits_for=names.get(sample.call, ""),
+            is_lock_futex=_is_inside(seen, evidence.lock_addresses),
+            waits_for=names.get(seen.call, ""),
+            throttled_ns=_grown(before.throttled_ns, sample.throttled_ns) or 0,
         )
         before = sample
+
+
+def _corrected(before: Sample, samples: Sequence[Sample], at: int) -> Sample:
+    """Return a sample with the state that the thread had for most of the time since `before`.
+
+    A thread that is ready to run and has not run either waits for a processor or has just woken
+    up. The kernel accounts the wait when the thread gets a processor, so samples that follow tell.
+    """
+    sample = samples[at]
+    length_ns = sample.at_ns - before.at_ns
+    ran_ns = _grown(before.cpu_ns, sample.cpu_ns)
+    later = next((each for each in samples[at:] if each.cpu_ns > sample.cpu_ns), None)
+    if sample.state != "R" or ran_ns is None or ran_ns >= LITTLE * length_ns or later is None:
+        return sample
+    waited_ns = _grown(before.delay_ns, later.delay_ns)
+    throttled_ns = _grown(before.throttled_ns, later.throttled_ns) or 0
+    if waited_ns is None or waited_ns + throttled_ns >= _MOST * length_ns:
+        return sample
+    if before.state not in "SD":
+        return sample._replace(state="?", call=UNKNOWN_CALL)
+    return sample._replace(
+        state=before.state,
+        call=before.call,
+        argument=before.argument,
+        descriptor_kind=before.descriptor_kind,
+    )
 
 
 @cache

@@ -40,7 +40,8 @@ class Episode(NamedTuple):
         coroutine: The name of that task's coroutine.
         callbacks: The functions of the steps that were seen most, with how often.
         looks: How often the probe has looked at the thread.
-        thread_name: The name of another thread that held the GIL, if the cause is that.
+        thread_name: The name of another thread that held the GIL or collected; "" if unknown.
+        thread_line: The line that it ran; None if unknown.
     """
 
     begin_ns: int
@@ -55,6 +56,7 @@ class Episode(NamedTuple):
     callbacks: Mapping[str, int]
     looks: int
     thread_name: str = ""
+    thread_line: Place | None = None
 
     @property
     def length_s(self) -> float:
@@ -80,6 +82,7 @@ class Episode(NamedTuple):
             "waits_for": verdict.waits_for,
             "gc_generation": verdict.generation,
             "thread": self.thread_name,
+            "thread_line": _place(self.thread_line),
             "task": self.task,
             "coroutine": self.coroutine,
             "steps": verdict.steps,
@@ -117,6 +120,7 @@ def conclude(evidence: Evidence, offset_ns: int, thread_names: Mapping[int, str]
         callbacks=dict(callbacks.most_common(_MOST_CALLBACKS)),
         looks=len(looks),
         thread_name=thread_names.get(verdict.thread, ""),
+        thread_line=_vote(evidence, [look.other for look in looks]) if verdict.thread else None,
     )
 
 

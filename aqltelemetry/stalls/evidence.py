@@ -31,6 +31,8 @@ class Sample(NamedTuple):
         other_tid: Another thread that runs or waits for a processor while the lock of the
             interpreter is held; 0 for none.
         state: The letter in the thread's `stat`, see proc(5).
+        throttled_ns: How long the control group was kept from its processors since its start, by
+            its limit; of all processors together.
     """
 
     at_ns: int
@@ -46,13 +48,14 @@ class Sample(NamedTuple):
     collecting_tid: int
     other_tid: int
     state: str
+    throttled_ns: int = -1
 
 
 class Suspicion(NamedTuple):
     """A time in which the event loop did not answer, by the monotonic clock.
 
     The loop was last seen free at `quiet_ns`, was asked at `begin_ns` and answered at `end_ns`.
-    `before` was taken at `begin_ns`: it has the times of the thread only.
+    `before` was taken at `begin_ns`. `throttled_ns` is that of a sample, at the end.
     """
 
     quiet_ns: int
@@ -60,6 +63,7 @@ class Suspicion(NamedTuple):
     end_ns: int
     before: Sample
     samples: Sequence[Sample]
+    throttled_ns: int = -1
 
     @property
     def length_ns(self) -> int:
@@ -101,6 +105,7 @@ class Look(NamedTuple):
         user: The innermost line of the user's own code; None if there is none.
         task: The name of the task that ran; "" outside of tasks.
         coroutine: The qualified name of the task's coroutine.
+        other: The line that another thread, which kept the GIL or collected, ran.
     """
 
     at_ns: int
@@ -110,6 +115,7 @@ class Look(NamedTuple):
     user: Line | None = None
     task: str = ""
     coroutine: str = ""
+    other: Line | None = None
 
 
 class Evidence(NamedTuple):

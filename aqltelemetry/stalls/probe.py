@@ -24,7 +24,8 @@ class Seen(NamedTuple):
     """What `Watchdog.look` returns of the loop's thread.
 
     `frames` are innermost first; `depth` counts those that the loop itself has; `following`,
-    `task` and `task_name` are as in `StepCounter` and `Look`.
+    `task` and `task_name` are as in `StepCounter` and `Look`; `others` are the frames of another
+    thread that kept the GIL.
     """
 
     frames: Sequence[Frame]
@@ -33,6 +34,7 @@ class Seen(NamedTuple):
     task: int
     task_name: str
     coroutine: str
+    others: Sequence[Frame] = ()
 
 
 class AnyWatchdog(Protocol):
@@ -130,6 +132,7 @@ def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
     number, callback = steps.count(seen.frames, seen.task, seen.following)
     inner = max(len(seen.frames) - max(seen.depth, 0), 0)
     lines: list[tuple[CodeType, int | None]] = [(code, line) for code, line, _ in seen.frames]
+    others: list[tuple[CodeType, int | None]] = [(code, line) for code, line, _ in seen.others]
     return Look(
         at_ns,
         number,
@@ -138,6 +141,7 @@ def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
         innermost_of_user(lines[:inner]),
         seen.task_name,
         seen.coroutine,
+        innermost_of_user(others) or innermost(others),
     )
 
 

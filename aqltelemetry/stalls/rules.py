@@ -20,7 +20,8 @@ LOCK_SHARED_NS = 2 * MS
 LOCK_ASKED_NS = 25 * MS
 """The longest time without a processor that keeps the probe from asking for the GIL."""
 SUSPENDED_NS = 50 * MS
-_LITTLE = 0.2
+LITTLE = 0.2
+"""The part of a time below which a thread ran little of it."""
 _FAULTS_PER_MS = 1.0
 
 
@@ -31,6 +32,7 @@ class Moment(NamedTuple):
     unknown. `lock_wait_ns` is how long the probe waited for the GIL around this moment, without
     the time in which the probe had no processor; `lock_kept_ns` is how long the loop's thread ran
     during that wait, without the time that the probe may have needed to ask for the GIL.
+    `throttled_ns` is how long the control group was kept from its processors.
     """
 
     sample: Sample
@@ -40,6 +42,7 @@ class Moment(NamedTuple):
     major_faults: int
     lock_wait_ns: int
     lock_kept_ns: int
+    throttled_ns: int
     is_lock_futex: bool
     waits_for: str
     """What the system call waits for, see `system_calls`; "" if it is not known."""
@@ -59,6 +62,10 @@ def _is_suspended(m: Moment) -> bool:
     return stopped_ns > SUSPENDED_NS and used_ns < m.length_ns - SUSPENDED_NS
 
 
+def _ran_little(m: Moment) -> bool:
+    return m.ran_ns is not None and m.ran_ns < LITTLE * m.length_ns
+
+
 def _is_on(m: Moment) -> bool:
     return m.sample.state == "R"
 
@@ -75,6 +82,12 @@ _IO_CALLS = (system_calls.READY, system_calls.DESCRIPTOR, system_calls.FILES)
 _WAIT_CALLS = (system_calls.FUTEX, system_calls.SLEEP, system_calls.CHILD)
 
 RULES = (
+    Rule(
+        causes.THROTTLED,
+        "The control group was kept from its processors for more than half of the time since the "
+        "sample before, and the thread ran for less than 20 % of it.",
+        lambda m: m.throttled_ns > m.length_ns / 2 and _ran_little(m),
+    ),
     Rule(causes.SUSPENDED, "The thread is stopped by a signal.", lambda m: m.sample.state in "Tt"),
     Rule(
         causes.SUSPENDED,
@@ -106,7 +119,7 @@ RULES = (
         causes.STARVED,
         "The thread is ready to run and ran for less than 20 % of the time since the sample "
         "before.",
-        lambda m: _is_on(m) and m.ran_ns is not None and m.ran_ns < _LITTLE * m.length_ns,
+        lambda m: _is_on(m) and _ran_little(m),
     ),
     Rule(
         causes.LOCK_HELD,
@@ -153,6 +166,8 @@ RULES = (
 """The rules, in the order in which they are tried."""
 
 EPISODE_RULES: Mapping[str, str] = {
+    causes.THROTTLED: "As for `no CPU`, and the control group was kept from its processors for "
+    "half of that time or more.",
     causes.STARVED: "The thread ran for less than 50 ms, and for more than half of the stall it "
     "was ready to run and had no processor.",
     causes.MANY_STEPS: "The thread ran most of the time, four steps or more were seen, and the "

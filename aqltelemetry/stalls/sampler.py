@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from aqltelemetry.observation import STALL, Measurement
 from aqltelemetry.protocols import Append
+from aqltelemetry.stalls.cpu_limit import open_throttling_file
 from aqltelemetry.stalls.episode import Episode, conclude
 from aqltelemetry.stalls.evidence import Evidence
 from aqltelemetry.stalls.loop_internals import queue_of, selector_of
@@ -150,6 +151,7 @@ def _learn(watchdog: Any, loop: asyncio.AbstractEventLoop, queue: Sequence[objec
         selector = selector_of(watchdog.ping_fd)
         if selector >= 0:
             watchdog.know_loop(selector, queue)
+            watchdog.know_limit(open_throttling_file())
             return
         pause(_TRY_S)
 

@@ -51,6 +51,7 @@ typedef struct {
     int32_t collecting_tid;
     int32_t other_tid;
     int32_t state;
+    int64_t throttled_ns; /* how long the control group was kept from its processors; -1: unknown */
 } Sample;
 
 typedef struct {
@@ -62,13 +63,15 @@ typedef struct {
     int64_t tick_ns, late_ns, period_ns, threshold_ns;
     int ping_fd, probe_fd, stop_fd;
     int stat_fd, schedstat_fd, syscall_fd, own_schedstat_fd, probe_schedstat_fd;
-    int selector_fd; /* the descriptor that the loop waits on; -1 while unknown */
+    int throttled_fd; /* the file of the control group's limit; -1 if there is none */
+    int selector_fd;  /* the descriptor that the loop waits on; -1 while unknown */
     int64_t answered_ns, wanted_ns, got_ns;
     int collecting_tid, generation;
     int64_t wakeups, pings, pinged_ns, missed;
     /* of the suspected stall */
     int64_t quiet_ns, begin_ns, end_ns;
-    int count;
+    int count, other_tid;
+    int64_t throttled_ns;
     Sample pinged, before;
     Sample samples[MAX_SAMPLES];
 } Watch;
@@ -101,6 +104,7 @@ static void watch_close(Watch *w) {
     watch_close_fd(&w->syscall_fd);
     watch_close_fd(&w->own_schedstat_fd);
     watch_close_fd(&w->probe_schedstat_fd);
+    watch_close_fd(&w->throttled_fd);
 }
 
 static void watch_release(Watch *w) {
@@ -123,7 +127,7 @@ static Watch *watch_new(int loop_tid) {
     w->stat_fd = watch_open("/proc/self/task/%d/stat", loop_tid);
     w->schedstat_fd = watch_open("/proc/self/task/%d/schedstat", loop_tid);
     w->syscall_fd = watch_open("/proc/self/task/%d/syscall", loop_tid);
-    w->own_schedstat_fd = w->probe_schedstat_fd = -1;
+    w->own_schedstat_fd = w->probe_schedstat_fd = w->throttled_fd = -1;
     if (w->ping_fd < 0 || w->probe_fd < 0 || w->stop_fd < 0) {
         watch_release(w);
         return NULL;
@@ -199,6 +203,22 @@ static void watch_syscall(int fd, int32_t *call, uint64_t *argument) {
     if (*call >= 0) *argument = strtoull(rest, NULL, 16);
 }
 
+/* `throttled_usec` in version 2 of control groups, `throttled_time`, in ns, in version 1. */
+static int64_t watch_throttled(int fd) {
+    char text[1024], *at;
+    if (!watch_read(fd, text, sizeof text)) return -1;
+    at = strstr(text, "throttled_time ");
+    if (at != NULL) return strtoll(at + 15, NULL, 10);
+    at = strstr(text, "throttled_usec ");
+    return at == NULL ? -1 : strtoll(at + 15, NULL, 10) * 1000;
+}
+
+static int32_t watch_kind(int32_t call, uint64_t argument) {
+    struct stat described;
+    if (call < 0 || argument >= (1 << 20) || fstat((int)argument, &described) != 0) return 0;
+    return (int32_t)(described.st_mode & S_IFMT);
+}
+
 static int watch_is_epoll(int32_t call) {
 #ifdef SYS_epoll_wait
     if (call == SYS_epoll_wait) return 1;
@@ -209,14 +229,11 @@ static int watch_is_epoll(int32_t call) {
     return call == SYS_epoll_pwait;
 }
 
-/* Whether the loop's thread waits for events in its own selector. */
+/* Whether the loop's thread waits for events in its own selector; note what it does. */
 static int watch_is_idle(Watch *w) {
-    int32_t call;
-    uint64_t argument;
-    int selector = LOAD(w->selector_fd);
-    if (selector < 0) return 0;
-    watch_syscall(w->syscall_fd, &call, &argument);
-    return watch_is_epoll(call) && (int)argument == selector;
+    Sample *pinged = &w->pinged;
+    watch_syscall(w->syscall_fd, &pinged->call, &pinged->argument);
+    return watch_is_epoll(pinged->call) && (int)pinged->argument == LOAD(w->selector_fd);
 }
 
 /* Return another thread of the process that runs or waits for a processor; 0 if there is none. */
@@ -249,7 +266,6 @@ static int watch_other_running(Watch *w) {
 
 static void watch_sample(Watch *w, Sample *sample, int64_t due_ns, int64_t *own_delay_ns) {
     int64_t cpu_ns, before_ns = *own_delay_ns;
-    struct stat described;
     memset(sample, 0, sizeof *sample);
     sample->at_ns = watch_now_ns();
     sample->overrun_ns = sample->at_ns - due_ns;
@@ -260,13 +276,15 @@ static void watch_sample(Watch *w, Sample *sample, int64_t due_ns, int64_t *own_
     watch_stat(w->stat_fd, &sample->state, &sample->major_faults);
     watch_syscall(w->syscall_fd, &sample->call, &sample->argument);
     watch_schedstat(w->schedstat_fd, &sample->cpu_ns, &sample->delay_ns);
-    if (sample->call >= 0 && sample->argument < (1 << 20)
-        && fstat((int)sample->argument, &described) == 0)
-        sample->descriptor_kind = (int32_t)(described.st_mode & S_IFMT);
+    sample->descriptor_kind = watch_kind(sample->call, sample->argument);
+    sample->throttled_ns = watch_throttled(w->throttled_fd);
     if (sample->state == 'S') {
         int64_t wanted_ns = LOAD(w->wanted_ns);
         if (wanted_ns > LOAD(w->got_ns) && sample->at_ns - wanted_ns > 2000000)
             sample->other_tid = watch_other_running(w);
+        if (sample->other_tid) STORE(w->other_tid, sample->other_tid);
+        if (sample->collecting_tid && sample->collecting_tid != w->loop_tid)
+            STORE(w->other_tid, sample->collecting_tid);
     }
 }
 
@@ -280,6 +298,7 @@ static void watch_thin(Watch *w) {
 static void watch_end(Watch *w, int64_t end_ns) {
     int is_long = end_ns - w->begin_ns >= w->threshold_ns && w->count > 0;
     w->end_ns = end_ns;
+    w->throttled_ns = watch_throttled(w->throttled_fd);
     STORE(w->phase, is_long && !LOAD(w->is_ignored) ? ENDED : WATCHING);
     STORE(w->is_ignored, 0);
 }
@@ -291,6 +310,7 @@ static int watch_stall(Watch *w, int64_t quiet_ns, int64_t due_ns, int64_t *own_
     w->begin_ns = w->pinged_ns;
     w->before = w->pinged;
     w->count = 0;
+    STORE(w->other_tid, 0);
     STORE(w->phase, SUSPECTING);
     watch_signal(w->probe_fd);
     for (;;) {
@@ -333,6 +353,9 @@ static void watch_ping(Watch *w, int64_t now_ns) {
     w->pings++;
     w->pinged_ns = w->pinged.at_ns = now_ns;
     watch_schedstat(w->schedstat_fd, &w->pinged.cpu_ns, &w->pinged.delay_ns);
+    watch_stat(w->stat_fd, &w->pinged.state, &w->pinged.major_faults);
+    w->pinged.descriptor_kind = watch_kind(w->pinged.call, w->pinged.argument);
+    w->pinged.throttled_ns = watch_throttled(w->throttled_fd);
     watch_signal(w->ping_fd);
 }
 
@@ -371,6 +394,9 @@ static void *watch_run(void *given) {
             watch_schedstat(w->own_schedstat_fd, &cpu_ns, &delay_ns);
             if (now_ns - due_ns - (delay_ns - own_delay_ns) > SUSPENDED_NS) {
                 memset(&before, 0, sizeof before);
+                before.state = '?';
+                before.call = UNKNOWN_CALL;
+                before.throttled_ns = -1;
                 before.at_ns = due_ns;
                 watch_schedstat(w->schedstat_fd, &before.cpu_ns, &before.delay_ns);
                 watch_late(w, due_ns, &before, now_ns, due_ns, &own_delay_ns);

@@ -29,6 +29,7 @@ _SMALL = 0.3
 _MOST = 0.5
 _STOOD_STILL_NS = 15_000_000
 _MAJOR_FAULTS = 9
+_DESCRIPTORS = ("_syscall_fd", "_schedstat_fd", "_stat_fd", "_own_schedstat_fd", "_throttled_fd")
 
 
 class Watchdog:
@@ -64,7 +65,7 @@ class Watchdog:
         self._syscall_fd = _open(f"/proc/self/task/{tid}/syscall")
         self._schedstat_fd = _open(f"/proc/self/task/{tid}/schedstat")
         self._stat_fd = _open(f"/proc/self/task/{tid}/stat")
-        self._own_schedstat_fd = -1
+        self._own_schedstat_fd = self._throttled_fd = -1
         self._selector_fd = -1
         self._queue: Sequence[object] | None = None
         self.is_stopping = False
@@ -89,6 +90,10 @@ class Watchdog:
         """Set the descriptor that the loop waits on, and the queue of its callbacks."""
         self._selector_fd = selector_fd
         self._queue = queue
+
+    def know_limit(self, throttled_fd: int) -> None:
+        """Set the file that says how long the control group was throttled; it is closed here."""
+        self._throttled_fd = throttled_fd
 
     def lock_addresses(self) -> tuple[int, int] | None:
         """Return None: where the GIL lies is not known here."""
@@ -151,7 +156,7 @@ class Watchdog:
             self._quiet_ns = now_ns
         else:
             self.pings += 1
-            self._pinged = self._times_now()
+            self._pinged = self._sample(0)
             os.eventfd_write(self.ping_fd, 1)
         return False
 
@@ -209,7 +214,10 @@ class Watchdog:
         self.is_suspecting = False
         pinged, self._pinged = self._pinged, None
         if pinged is not None and end_ns - pinged.at_ns >= self._threshold_ns and self._samples:
-            self._ended = Suspicion(self._quiet_ns, pinged.at_ns, end_ns, pinged, self._samples)
+            throttled_ns = _throttled(self._throttled_fd)
+            self._ended = Suspicion(
+                self._quiet_ns, pinged.at_ns, end_ns, pinged, self._samples, throttled_ns
+            )
         self._quiet_ns = end_ns
 
     def _is_idle(self) -> bool:
@@ -232,6 +240,7 @@ class Watchdog:
             generation=self._generation,
             collecting_tid=self._collecting_tid,
             state=state,
+            throttled_ns=_throttled(self._throttled_fd),
         )
 
     def _add_late_sample(self, due_ns: int, own_ns: int) -> bool:
@@ -260,7 +269,7 @@ class Watchdog:
         return True
 
     def _close(self) -> None:
-        for name in ("_syscall_fd", "_schedstat_fd", "_stat_fd", "_own_schedstat_fd"):
+        for name in _DESCRIPTORS:
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
@@ -284,6 +293,13 @@ def _read(fd: int) -> str:
 def _times(fd: int) -> tuple[int, int]:
     parts = _read(fd).split()
     return (int(parts[0]), int(parts[1])) if len(parts) > 1 else (-1, -1)
+
+
+def _throttled(fd: int) -> int:
+    found = dict(line.split(" ", 1) for line in _read(fd).splitlines() if " " in line)
+    if "throttled_usec" in found:
+        return int(found["throttled_usec"]) * 1000
+    return int(found.get("throttled_time", -1))
 
 
 def _state(fd: int) -> tuple[str, int]:

@@ -50,13 +50,13 @@ def test_a_stall_that_was_planted_and_recorded_has_its_cause(kind: str) -> None:
 
 def test_most_causes_were_recorded() -> None:
     right = {cause for found in _RECORDED.values() for cause in found["right"]}
-    assert right == {*causes.CAUSES} - {causes.UNKNOWN}
+    assert right == {*causes.CAUSES} - {causes.UNKNOWN, causes.THROTTLED}
 
 
 def _sample(at: int, **changes: Any) -> Sample:
     """Return a sample at a number of 5 ms, of a thread that runs all the time."""
     running = Sample(
-        *(at * 5 * MS, at * 5 * MS, 0, 0, 0, 0, 0, RUNNING, 0, 0, 0, 0, "R"),
+        *(at * 5 * MS, at * 5 * MS, 0, 0, 0, 0, 0, RUNNING, 0, 0, 0, 0, "R", 0),
     )
     return running._replace(**changes)
 
@@ -104,6 +104,11 @@ def _kept(samples: int) -> list[LockWait]:
         (causes.BLOCKS_WITH_LOCK, [_asleep(n, call=_SLEEP) for n in range(1, 21)], _kept(20)),
         (causes.GARBAGE, [_sample(n, collecting_tid=7) for n in range(1, 21)], _kept(20)),
         (causes.STARVED, [_sample(n, cpu_ns=0) for n in range(1, 21)], []),
+        (
+            causes.THROTTLED,
+            [_sample(n, cpu_ns=0, throttled_ns=n * 5 * MS) for n in range(1, 21)],
+            [],
+        ),
         (causes.PAGE_FAULTS, [_sample(n, major_faults=n * 9) for n in range(1, 21)], []),
         (causes.PAGE_FAULTS, [_sample(n, state="D", call=NO_CALL) for n in range(1, 21)], []),
         (causes.IO, [_sample(n, state="D", call=_RECEIVE) for n in range(1, 21)], []),
@@ -117,6 +122,28 @@ def test_each_rule_gives_its_cause(
     verdict = classify(_evidence(samples, waits))
     assert verdict.cause == cause
     assert verdict.shares[cause] >= 0.95
+
+
+def test_starvation_that_the_limit_accounts_for_at_its_end_is_throttling() -> None:
+    starved = _evidence([_sample(n, cpu_ns=0) for n in range(1, 21)])
+    before = starved.suspicion.before._replace(throttled_ns=0)
+    for throttled_ns, cause in ((90 * MS, causes.THROTTLED), (10 * MS, causes.STARVED)):
+        ended = starved.suspicion._replace(before=before, throttled_ns=throttled_ns)
+        assert classify(starved._replace(suspicion=ended)).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("delay_ns", "state", "cause"),
+    [(0, "D", causes.IO), (0, "R", causes.UNKNOWN), (25 * MS, "D", causes.STARVED)],
+)
+def test_a_thread_that_has_just_woken_up_did_what_it_was_seen_in_before(
+    delay_ns: int, state: str, cause: str
+) -> None:
+    before = _sample(0, state=state, call=_RECEIVE)
+    woken = [_sample(5, cpu_ns=0), _sample(6, cpu_ns=1, delay_ns=delay_ns)]
+    found = _evidence(woken)
+    verdict = classify(found._replace(suspicion=found.suspicion._replace(before=before)))
+    assert max(verdict.shares, key=lambda each: verdict.shares[each]) == cause
 
 
 def test_steps_of_which_none_is_long_are_many_small_ones() -> None:
