@@ -133,7 +133,7 @@ def _corrected(before: Sample, samples: Sequence[Sample], at: int) -> Sample:
     """Return a sample with the state that the thread had for most of the time since `before`.
 
     A thread that is ready to run and has not run either waits for a processor or has just woken
-    up. The kernel accounts the wait when the thread gets a processor, so samples that follow tell.
+    up. The kernel accounts the wait when the thread gets a processor: later samples have it.
     """
     sample = samples[at]
     length_ns = sample.at_ns - before.at_ns
