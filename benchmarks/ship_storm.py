@@ -33,8 +33,8 @@ from _document import RELIABILITY, put, table
 from _machine import describe
 from _ship_engines import ENGINES, Engine, Rows, published
 
-from aqltelemetry.shipping.ledger import LedgerReader
 from aqltelemetry.shipping.ledger_lock import is_locked
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.run import Job
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks.file_names import FileName, enclosing

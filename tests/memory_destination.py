@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
+from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable, note_key
 from aqltelemetry.shipping.file_rows import read_rows
 from aqltelemetry.shipping.ledger import Ledger
+from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.file_names import FileName, enclosing
 from fakes import EPOCH_NS
 
@@ -69,7 +70,9 @@ class MemoryDestination:
         if self.after:
             raise self.after.pop(0)
         return Receipt(
-            sum(text.count(b"\n") for text in kept.values()), refused, {"last": shipment.id}
+            sum(text.count(b"\n") for text in kept.values()),
+            refused,
+            {note_key(shipment.prefix, file_names.writer(name)): shipment.id for name in kept},
         )
 
     async def close(self) -> None:

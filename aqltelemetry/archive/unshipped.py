@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from aqltelemetry.shipping.ledger import LedgerReader, ledgers_in
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY
+from aqltelemetry.shipping.ledger_reader import LedgerReader, ledgers_in
 
 
 def unshipped(directory: str, published: Collection[str]) -> set[str]:

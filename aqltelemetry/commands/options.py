@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,6 +15,7 @@ from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.settings import Settings, default_directory, settings
 
+_Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 EXIT_INCOMPLETE = 3
 """Exit status of a command whose result is incomplete."""
 
@@ -58,10 +59,13 @@ def takes_existing_directory(command: Callable[..., Any]) -> Callable[..., Any]:
     return takes_directory(resolved)
 
 
-def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
+def takes_directories(
+    command: Callable[..., Any], complete: _Complete = complete_directory
+) -> Callable[..., Any]:
     """Add the argument [DIR]... and the option --dir to a command, as one parameter.
 
-    The command is called with `directories`, at least one existing path.
+    The command is called with `directories`, at least one existing path. `complete` lets the
+    shell complete the argument.
     """
 
     @wraps(command)
@@ -71,7 +75,7 @@ def takes_directories(command: Callable[..., Any]) -> Callable[..., Any]:
         given = dict.fromkeys([*directories, *dir_options]) or [None]
         return command(*args, directories=[existing(each) for each in given], **others)
 
-    return _several(resolved)
+    return _several(resolved, complete)
 
 
 def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,11 +97,13 @@ def takes_new_directories(command: Callable[..., Any]) -> Callable[..., Any]:
     return _several(resolved)
 
 
-def _several(command: Callable[..., Any]) -> Callable[..., Any]:
+def _several(
+    command: Callable[..., Any], complete: _Complete = complete_directory
+) -> Callable[..., Any]:
     """Add the argument [DIR]... and the option --dir, as two parameters."""
-    command = click.argument(
-        "directories", metavar="[DIR]...", nargs=-1, shell_complete=complete_directory
-    )(command)
+    command = click.argument("directories", metavar="[DIR]...", nargs=-1, shell_complete=complete)(
+        command
+    )
     return click.option(
         "--dir",
         "dir_options",

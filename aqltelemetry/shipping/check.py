@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aqltelemetry.shipping.destination import Checkable, Destination, FileGone, ShippedFile
 from aqltelemetry.shipping.file_rows import RefusedFileError, count_rows
-from aqltelemetry.shipping.ledger import LedgerReader
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.pending import list_present
 
 _CHUNK = 1000

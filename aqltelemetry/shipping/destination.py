@@ -23,6 +23,11 @@ class ShippedFile(NamedTuple):
     path: str
 
 
+def note_key(prefix: str, writer: str) -> str:
+    """Return the key of the note about the files of a prefix of a recording."""
+    return f"{prefix} {writer}"
+
+
 @dataclass(frozen=True, slots=True)
 class Shipment:
     """Files that are sent together.
@@ -31,7 +36,8 @@ class Shipment:
         id: 32 hexadecimal digits, derived from the names: the same at each attempt.
         prefix: The prefix of all of the files, such as `duration`.
         files: The files, in the order of their names.
-        notes: What the destination asked to keep in `Receipt.notes`, of all earlier shipments.
+        notes: What the destination asked to keep in `Receipt.notes` of earlier shipments, of the
+            recordings that these files are from; by `note_key`.
     """
 
     id: str
@@ -48,8 +54,9 @@ class Receipt:
         rows: The number of rows that the destination has of it.
         refused: The files that the destination does not accept, by name, and the reason of each.
             They are set aside, and the other files of the shipment have arrived.
-        notes: Texts that the ledger keeps, and gives to later shipments; they replace earlier
-            notes of the same key in the same step that marks the files as shipped.
+        notes: Texts about recordings, by `note_key`, that the ledger keeps and gives to later
+            shipments of these. They replace earlier notes in the same step that marks the files
+            as shipped. They are forgotten once later files of the prefix are 7 days newer.
     """
 
     rows: int

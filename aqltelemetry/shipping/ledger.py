@@ -8,23 +8,24 @@ is relied on.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Self
-from urllib.parse import quote
 
 from aqltelemetry.errors import LedgerError
+from aqltelemetry.shipping import ledger_reader as reader
 from aqltelemetry.shipping.destination import Receipt
 from aqltelemetry.shipping.ledger_lock import locked
+from aqltelemetry.shipping.ledger_reader import GONE, REFUSED, SHIPPED, NotedFile, Totals
+from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
+from aqltelemetry.system.clock import NS_PER_S
 
-_VERSION = 1  # as in _TABLES
-_BUSY_S = 10.0
-_CHUNK = 500
-_SHIPPED, _REFUSED, _GONE = "shipped", "refused", "gone"
+_NOTES_KEPT_NS = 7 * 86_400 * NS_PER_S
 # Rollback journal: a reader needs no shared memory, so it works on any file system and for
 # a user who may only read. EXTRA: a commit has reached the disk before it returns.
 _SETTINGS = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;"
@@ -36,13 +37,16 @@ CREATE TABLE IF NOT EXISTS file (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS file_at ON file (state, at_ns);
 CREATE TABLE IF NOT EXISTS planned (position INTEGER PRIMARY KEY, name TEXT, bytes INTEGER);
-CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS note (
+    key TEXT PRIMARY KEY, value TEXT NOT NULL, prefix TEXT NOT NULL, to_ns INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS note_to ON note (prefix, to_ns);
 CREATE TABLE IF NOT EXISTS total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES ('shipper', lower(hex(randomblob(8))));
 INSERT OR IGNORE INTO total VALUES
     ('files', 0), ('rows', 0), ('bytes', 0), ('refused', 0), ('gone', 0), ('deleted', 0);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 COMMIT;
 """
 
@@ -63,29 +67,6 @@ class Plan:
     files: Sequence[PlannedFile]
 
 
-class RefusedFile(NamedTuple):
-    """A file that the destination has refused; `at_ns` is when, in ns since the epoch."""
-
-    name: str
-    reason: str
-    at_ns: int
-
-
-class Totals(NamedTuple):
-    """What has been shipped since the ledger was made.
-
-    `gone` files were removed before they could be shipped; `deleted` ones were shipped, and then
-    removed here by the shipper.
-    """
-
-    files: int = 0
-    rows: int = 0
-    bytes: int = 0
-    refused: int = 0
-    gone: int = 0
-    deleted: int = 0
-
-
 class Ledger:
     """The ledger of one destination; use it as a context manager, on one thread.
 
@@ -102,9 +83,9 @@ class Ledger:
         self._path = path
         self._lock_fd = locked(f"{path}.lock", identity)
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=reader.BUSY_S, isolation_level=None)
             self._db.executescript(_SETTINGS)
-            _check_version(self._db, path)
+            reader.check_version(self._db, path)
             self._db.executescript(_TABLES)
             self._set("destination", identity)
         except sqlite3.Error as exc:
@@ -124,20 +105,39 @@ class Ledger:
     @property
     def shipper(self) -> str:
         """Identifies this ledger: 16 random hexadecimal digits."""
-        return self._get("shipper")
+        return reader.get(self._db, "shipper")
 
     @property
     def is_new(self) -> bool:
         """Whether nothing has been shipped yet, as far as this ledger knows."""
         return self.totals().files == 0
 
-    def notes(self) -> Mapping[str, str]:
-        """Return the notes of the destination, by key."""
-        return dict(self._db.execute("SELECT key, value FROM note"))
+    def use(self, directories: Iterable[str]) -> None:
+        """Note which directories are shipped, for `aqltelemetry ship status`."""
+        with self._transaction():
+            paths = [os.path.realpath(each) for each in directories]
+            self._set("directories", json.dumps(paths))
+
+    def failing(self, reason: str, at_ns: int) -> None:
+        """Note why the destination can't be reached now."""
+        with self._transaction():
+            self._set("failing", reason)
+            self._set("failing_ns", str(at_ns))
+
+    def reached(self) -> None:
+        """Note that the destination is reached again."""
+        with self._transaction():
+            self._db.execute("DELETE FROM meta WHERE key IN ('failing', 'failing_ns')")
+
+    def notes(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """Return the notes of the destination that have these keys."""
+        query = "SELECT value FROM note WHERE key = ?"
+        found = {key: self._db.execute(query, (key,)).fetchone() for key in keys}
+        return {key: row[0] for key, row in found.items() if row is not None}
 
     def known(self, names: Collection[str]) -> set[str]:
         """Return which of these files need not be shipped: shipped, refused and gone ones."""
-        return self._matching(names, "SELECT name FROM file WHERE name IN")
+        return reader.known(self._db, names)
 
     def plan(self, plan: Plan) -> None:
         """Store a shipment that is about to be sent."""
@@ -153,7 +153,11 @@ class Ledger:
         rows = self._db.execute("SELECT name, bytes FROM planned ORDER BY position").fetchall()
         if not rows:
             return None
-        return Plan(self._get("plan"), self._get("prefix"), [PlannedFile(*row) for row in rows])
+        return Plan(
+            reader.get(self._db, "plan"),
+            reader.get(self._db, "prefix"),
+            [PlannedFile(*row) for row in rows],
+        )
 
     def forget_plan(self) -> None:
         """Remove the planned shipment: nothing of it has arrived."""
@@ -166,22 +170,31 @@ class Ledger:
         refused = [file for file in plan.files if file.name in receipt.refused]
         with self._transaction():
             self._db.execute("DELETE FROM planned")
-            self._store(arrived, _SHIPPED, at_ns)
-            self._store(refused, _REFUSED, at_ns, receipt.refused)
+            self._store(arrived, SHIPPED, at_ns)
+            self._store(refused, REFUSED, at_ns, receipt.refused)
             self._add(rows=receipt.rows, refused=len(refused))
-            notes = receipt.notes.items()
-            self._db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", notes)
+            self._set("shipped_ns", str(at_ns))
+            self._keep_notes(plan, receipt.notes)
+
+    def _keep_notes(self, plan: Plan, notes: Mapping[str, str]) -> None:
+        """Keep notes, and forget those of recordings that ended long before these files."""
+        names = (file_names.parse(file.name) for file in plan.files)
+        to_ns = max((name.to_ns for name in names if name is not None), default=0)
+        rows = [(key, text, plan.prefix, to_ns) for key, text in notes.items()]
+        self._db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)", rows)
+        old = "DELETE FROM note WHERE prefix = ? AND to_ns < ?"
+        self._db.execute(old, (plan.prefix, to_ns - _NOTES_KEPT_NS))
 
     def arrived(self, files: Iterable[PlannedFile], at_ns: int) -> None:
         """Note that the destination has had these files before; the number of rows is unknown."""
         with self._transaction():
-            self._store(list(files), _SHIPPED, at_ns)
+            self._store(list(files), SHIPPED, at_ns)
 
     def gone(self, files: Iterable[PlannedFile], at_ns: int) -> None:
         """Note that files were removed before they were shipped."""
         found = list(files)
         with self._transaction():
-            self._store(found, _GONE, at_ns)
+            self._store(found, GONE, at_ns)
             self._add(gone=len(found))
 
     def deleted(self, files: int) -> None:
@@ -191,44 +204,35 @@ class Ledger:
 
     def shipped_before(self, at_ns: int, names: Collection[str]) -> set[str]:
         """Return which of these files were shipped before a time, in ns since the epoch."""
-        query = f"SELECT name FROM file WHERE state = '{_SHIPPED}' AND at_ns < {int(at_ns)}"  # noqa: S608
-        return self._matching(names, f"{query} AND name IN")
+        query = f"SELECT name FROM file WHERE state = '{SHIPPED}' AND at_ns < {int(at_ns)}"  # noqa: S608
+        return set(reader.matching(self._db, names, f"{query} AND name IN"))
 
     def refuse(self, files: Mapping[str, str], at_ns: int) -> None:
         """Note that files can't be shipped, and the reason of each, by name."""
         with self._transaction():
-            self._store([PlannedFile(name, 0) for name in files], _REFUSED, at_ns, files)
+            self._store([PlannedFile(name, 0) for name in files], REFUSED, at_ns, files)
             self._add(refused=len(files))
 
     def retry_refused(self) -> int:
         """Forget which files were refused, so that they are shipped again; return their number."""
         with self._transaction():
-            return self._db.execute("DELETE FROM file WHERE state = ?", (_REFUSED,)).rowcount
+            return self._db.execute("DELETE FROM file WHERE state = ?", (REFUSED,)).rowcount
 
     def forget(self, before_ns: int, present: Collection[str]) -> None:
         """Remove files that left the directories and were shipped before a time."""
         query = "SELECT name FROM file WHERE state != ? AND at_ns < ?"
-        old = self._db.execute(query, (_REFUSED, before_ns))
+        old = self._db.execute(query, (REFUSED, before_ns))
         names = [(name,) for (name,) in old if name not in present]
         with self._transaction():
             self._db.executemany("DELETE FROM file WHERE name = ?", names)
 
     def totals(self) -> Totals:
         """Return what has been shipped since the ledger was made."""
-        return _totals(self._db)
+        return reader.totals(self._db)
 
-    def refused(self) -> Sequence[RefusedFile]:
+    def refused(self) -> Sequence[NotedFile]:
         """Return the refused files."""
-        return _refused(self._db)
-
-    def _matching(self, names: Collection[str], query: str) -> set[str]:
-        found: set[str] = set()
-        every = list(names)
-        for start in range(0, len(every), _CHUNK):
-            chunk = every[start : start + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            found.update(name for (name,) in self._db.execute(f"{query} ({marks})", chunk))
-        return found
+        return reader.noted(self._db, REFUSED)
 
     def _store(
         self,
@@ -242,16 +246,12 @@ class Ledger:
             (each.name, state, each.size_bytes, at_ns, reasons.get(each.name, "")) for each in files
         ]
         self._db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
-        if state == _SHIPPED:
+        if state == SHIPPED:
             self._add(files=len(files), bytes=sum(each.size_bytes for each in files))
 
     def _add(self, **amounts: int) -> None:
         rows = [(value, name) for name, value in amounts.items()]
         self._db.executemany("UPDATE total SET value = value + ? WHERE name = ?", rows)
-
-    def _get(self, key: str) -> str:
-        (value,) = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return str(value)
 
     def _set(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -268,76 +268,3 @@ class Ledger:
             if isinstance(exc, sqlite3.Error):
                 raise LedgerError(self._path, str(exc)) from exc
             raise
-
-
-class LedgerReader:
-    """Reads a ledger while a shipper may be using it; use it as a context manager.
-
-    Raises LedgerError if there is none, or it can't be read.
-    """
-
-    def __init__(self, path: str) -> None:
-        try:
-            self._db = sqlite3.connect(
-                f"file:{quote(os.path.abspath(path))}?mode=ro", timeout=_BUSY_S, uri=True
-            )
-            _check_version(self._db, path)
-        except sqlite3.Error as exc:
-            raise LedgerError(path, str(exc)) from exc
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
-
-    @property
-    def destination(self) -> str:
-        """The destination, without secrets."""
-        query = "SELECT value FROM meta WHERE key = 'destination'"
-        return str(self._db.execute(query).fetchone()[0])
-
-    def totals(self) -> Totals:
-        """Return what has been shipped since the ledger was made."""
-        return _totals(self._db)
-
-    def refused(self) -> Sequence[RefusedFile]:
-        """Return the refused files."""
-        return _refused(self._db)
-
-    def known(self, names: Collection[str]) -> set[str]:
-        """Return which of these files need not be shipped."""
-        wanted = set(names)
-        return {name for (name,) in self._db.execute("SELECT name FROM file") if name in wanted}
-
-    def shipped(self, names: Collection[str]) -> set[str]:
-        """Return which of these files were shipped."""
-        wanted = set(names)
-        rows = self._db.execute("SELECT name FROM file WHERE state = ?", (_SHIPPED,))
-        return {name for (name,) in rows if name in wanted}
-
-
-def ledgers_in(directory: str) -> Sequence[str]:
-    """Return the paths of the ledgers in a directory; none if it does not exist."""
-    try:
-        names = syscalls.list_directory(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [os.path.join(directory, name) for name in names if name.endswith(".sqlite")]
-
-
-def _check_version(db: sqlite3.Connection, path: str) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version not in (0, _VERSION):
-        db.close()
-        raise LedgerError(path, f"it is of version {version}, and this version reads {_VERSION}")
-
-
-def _totals(db: sqlite3.Connection) -> Totals:
-    found = dict(db.execute("SELECT name, value FROM total").fetchall())
-    return Totals(**{name: found.get(name, 0) for name in Totals._fields})
-
-
-def _refused(db: sqlite3.Connection) -> Sequence[RefusedFile]:
-    query = "SELECT name, reason, at_ns FROM file WHERE state = ? ORDER BY at_ns, name"
-    return [RefusedFile(*row) for row in db.execute(query, (_REFUSED,))]

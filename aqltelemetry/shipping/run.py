@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from aqltelemetry.shipping.built_in import make_destination
 from aqltelemetry.shipping.check import Checked, check
-from aqltelemetry.shipping.ledger import Ledger, LedgerReader
+from aqltelemetry.shipping.ledger import Ledger
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, ledger_path
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.shipping.shipper import Progress, Shipper, Surroundings
 from aqltelemetry.shipping.target import Target

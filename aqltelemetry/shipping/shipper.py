@@ -22,10 +22,12 @@ from aqltelemetry.shipping.destination import (
     Shipment,
     ShippedFile,
     Unavailable,
+    note_key,
 )
 from aqltelemetry.shipping.ledger import Ledger, Plan, PlannedFile
 from aqltelemetry.shipping.pending import PendingFile, Present, list_present, pending, plans
 from aqltelemetry.shipping.removal import ShippedRemoval
+from aqltelemetry.sinks import file_names
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 STOP_S = 5.0
@@ -107,6 +109,7 @@ class Shipper:
         self._backoff = Backoff(around.random)
         self._is_open = False
         self._is_first = True
+        self._was_reached = False
         self._present = Present({}, {})
         self._unreadable: set[str] = set()
         self._forgotten_ns = 0
@@ -120,6 +123,8 @@ class Shipper:
             GaveUp: The destination could not be reached.
             DestinationError: It can't be used as it is.
         """
+        if self._is_first:
+            self._ledger.use(self._directories)
         await self._settle()
         while not self._around.stop.is_set():
             found = self._pending()
@@ -204,7 +209,8 @@ class Shipper:
         if gone:
             raise FileGone(gone[0])
         files = [ShippedFile(file.name, paths[file.name]) for file in plan.files]
-        shipment = Shipment(plan.id, plan.prefix, files, self._ledger.notes())
+        keys = {note_key(plan.prefix, file_names.writer(file.name)) for file in plan.files}
+        shipment = Shipment(plan.id, plan.prefix, files, self._ledger.notes(keys))
         return await self._destination.ship(shipment)
 
     def _note(self, plan: Plan, receipt: Receipt) -> None:
@@ -244,6 +250,8 @@ class Shipper:
             except Unavailable as exc:
                 await self.close()
                 wait_s = self._backoff.next_s()
+                if self._backoff.failures == 1:
+                    self._ledger.failing(str(exc), self._around.now_ns())
                 if (
                     self._around.attempts is not None
                     and self._backoff.failures >= self._around.attempts
@@ -253,6 +261,9 @@ class Shipper:
                     self._around.report(f"the destination can't be reached: {exc}")
                 await self._wait(wait_s)
             else:
+                if not self._was_reached or self._backoff.failures:
+                    self._ledger.reached()
+                    self._was_reached = True
                 if self._backoff.failures:
                     self._around.report("the destination is reached again")
                 self._backoff.reset()

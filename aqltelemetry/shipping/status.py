@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from aqltelemetry.shipping.ledger import LedgerReader, RefusedFile, Totals
-from aqltelemetry.shipping.ledger_lock import is_locked
+from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, is_locked
+from aqltelemetry.shipping.ledger_reader import (
+    Failure,
+    LedgerReader,
+    NotedFile,
+    Totals,
+    ledgers_in,
+)
 from aqltelemetry.shipping.pending import list_present
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
-from aqltelemetry.system.clock import NS_PER_S
+
+_NOTHING = Totals()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Behind:
     """Files that are published and not yet shipped.
 
     Attributes:
         files: Their number.
         bytes: Their size, compressed if they are.
-        oldest_s: Seconds since the last observation of the oldest of them; None if there is none.
+        oldest_ns: The time of the last observation of the oldest of them, in nanoseconds since the
+            epoch; None if there is none.
         by_prefix: Their number by prefix.
+        error: Why the directory could not be read; empty if it could.
     """
 
-    files: int
-    bytes: int
-    oldest_s: float | None
-    by_prefix: dict[str, int]
+    files: int = 0
+    bytes: int = 0
+    oldest_ns: int | None = None
+    by_prefix: dict[str, int] = field(default_factory=dict)
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +47,121 @@ class Status:
 
     Attributes:
         destination: The URL, without secrets.
+        ledger: The path of the ledger; empty if nothing was shipped yet.
+        behind: What is still to be shipped, by directory.
         is_running: Whether a shipper runs now.
         totals: What has been shipped since the ledger was made.
-        behind: What is still to be shipped.
+        shipped_ns: When a shipment arrived last, in nanoseconds since the epoch; None if none did.
+        failure: Why the destination could not be reached at the last attempt; None if it was.
         refused: The files that the destination has refused.
+        gone: The files that were removed before they were shipped, in the last 30 days.
     """
 
     destination: str
-    is_running: bool
-    totals: Totals
-    behind: Behind
-    refused: Sequence[RefusedFile]
+    ledger: str
+    behind: Mapping[str, Behind]
+    is_running: bool = False
+    totals: Totals = _NOTHING
+    shipped_ns: int | None = None
+    failure: Failure | None = None
+    refused: Sequence[NotedFile] = ()
+    gone: Sequence[NotedFile] = ()
 
 
-def status(directories: Sequence[str], path: str, now_ns: int) -> Status:
-    """Return the state of one ledger; raises LedgerError if it can't be read."""
+def statuses(
+    directories: Sequence[str], state: str | None = None, identity: str | None = None
+) -> list[Status]:
+    """Return the state of each destination that the directories are shipped to.
+
+    Args:
+        directories: The monitoring directories.
+        state: The directory of the ledgers; None for `.ship` in each of the directories.
+        identity: The one destination that is wanted, as `Target.identity`; None for all.
+
+    Raises:
+        LedgerError: A ledger can't be read.
+    """
+    every = [
+        status(of, path, directories)
+        for place, of in _places(directories, state)
+        for path in ledgers_in(place)
+    ]
+    found = [each for each in every if identity in {None, each.destination}]
+    if not found and identity is not None:
+        found = [Status(identity, "", {each: behind(each, None) for each in directories})]
+    return found
+
+
+def status(directories: Sequence[str], path: str, given: Sequence[str] = ()) -> Status:
+    """Return the state of one ledger; raises LedgerError if it can't be read.
+
+    `directories` are those that it is of if its own list of them has none of these. Where a path
+    in the list is one of `given`, it is shown as that.
+    """
     with LedgerReader(path) as ledger:
         return Status(
             ledger.destination,
+            path,
+            {
+                each: behind(each, ledger)
+                for each in _shipped(directories, given, ledger.directories)
+            },
             is_locked(path),
             ledger.totals(),
-            behind(directories, ledger, now_ns),
+            ledger.shipped_ns,
+            ledger.failure,
             ledger.refused(),
+            ledger.gone(),
         )
 
 
-def behind(directories: Sequence[str], ledger: LedgerReader | None, now_ns: int) -> Behind:
+def behind(directory: str, ledger: LedgerReader | None) -> Behind:
     """Return which files are to be shipped: all of them, if there is no ledger yet."""
-    paths = list_present(directories).paths
-    known = set() if ledger is None else ledger.known(paths.keys())
-    files, size, oldest_ns = 0, 0, now_ns
-    by_prefix: dict[str, int] = {}
-    for published, path in paths.items():
+    present = list_present([directory])
+    known = set() if ledger is None else ledger.known(present.paths.keys())
+    found = Behind(error=present.unreadable.get(directory, ""))
+    for published, path in present.paths.items():
         name = file_names.parse(published)
         if published in known or name is None:
             continue
         try:
-            size += syscalls.look_at(path).st_size
+            found.bytes += syscalls.look_at(path).st_size
         except OSError:  # it has just been removed
             continue
-        files += 1
-        by_prefix[name.prefix] = by_prefix.get(name.prefix, 0) + 1
-        oldest_ns = min(oldest_ns, name.to_ns)
-    return Behind(files, size, (now_ns - oldest_ns) / NS_PER_S if files else None, by_prefix)
+        found.files += 1
+        found.by_prefix[name.prefix] = found.by_prefix.get(name.prefix, 0) + 1
+        found.oldest_ns = min(found.oldest_ns or name.to_ns, name.to_ns)
+    return found
+
+
+def total(found: Iterable[Behind]) -> Behind:
+    """Return the sum over several directories."""
+    result = Behind()
+    for each in found:
+        result.files += each.files
+        result.bytes += each.bytes
+        times = [time for time in (result.oldest_ns, each.oldest_ns) if time is not None]
+        result.oldest_ns = min(times, default=None)
+        for prefix, files in each.by_prefix.items():
+            result.by_prefix[prefix] = result.by_prefix.get(prefix, 0) + files
+    return result
+
+
+def _places(directories: Sequence[str], state: str | None) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield where ledgers are, and of which directories."""
+    if state is not None:
+        yield state, directories
+        return
+    for directory in directories:
+        yield os.path.join(directory, STATE_DIRECTORY), [directory]
+
+
+def _shipped(
+    directories: Sequence[str], given: Sequence[str], noted: Sequence[str]
+) -> Sequence[str]:
+    """Return the directories of a ledger, as `status` describes it."""
+    # Another container may have other paths.
+    if not set(map(os.path.realpath, directories)).intersection(noted):
+        return directories
+    shown = {os.path.realpath(each): each for each in (*directories, *given)}
+    return [shown.get(each, each) for each in noted if each in shown or os.path.isdir(each)]

@@ -16,8 +16,9 @@ from aqltelemetry import Monitor, time_block
 from aqltelemetry.errors import LedgerError
 from aqltelemetry.runtime import helper_process, shipping_process
 from aqltelemetry.runtime.shipping_process import shipping_process as process_for
-from aqltelemetry.shipping.ledger import Ledger, LedgerReader
+from aqltelemetry.shipping.ledger import Ledger
 from aqltelemetry.shipping.ledger_lock import is_locked, ledger_path
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.target import Target
 from proxy import SWALLOW, proxy
 from servers import wait_until

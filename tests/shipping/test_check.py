@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aqltelemetry.shipping.check import Checked, check
-from aqltelemetry.shipping.ledger import LedgerReader
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.shipper import Shipper, Surroundings
 from memory_destination import MemoryDestination, ledger, publish
 

@@ -7,14 +7,11 @@ import pytest
 
 from aqltelemetry.errors import LedgerBusyError, LedgerError
 from aqltelemetry.shipping.destination import Receipt
-from aqltelemetry.shipping.ledger import (
-    Ledger,
-    LedgerReader,
-    Plan,
-    PlannedFile,
-    ledgers_in,
-)
+from aqltelemetry.shipping.ledger import Ledger, Plan, PlannedFile
 from aqltelemetry.shipping.ledger_lock import is_locked, ledger_path
+from aqltelemetry.shipping.ledger_reader import LedgerReader, ledgers_in
+from aqltelemetry.sinks.file_names import FileName, enclosing
+from fakes import EPOCH_NS
 from memory_destination import IDENTITY, ledger
 
 _PLAN = Plan("0" * 32, "duration", [PlannedFile("a", 100), PlannedFile("b", 50)])
@@ -29,8 +26,24 @@ def test_a_planned_shipment_is_there_after_a_restart_until_it_is_shipped(tmp_pat
     with ledger(tmp_path) as third:
         assert third.planned() is None
         assert third.known(["a", "b", "c"]) == {"a", "b"}
-        assert third.notes() == {"total": "7"}
+        assert third.notes(["total", "other"]) == {"total": "7"}
         assert third.totals()[:3] == (2, 7, 150)
+
+
+def test_notes_of_recordings_that_ended_a_week_before_are_forgotten(tmp_path: Path) -> None:
+    def plan(prefix: str, days: int) -> Plan:
+        span = enclosing(EPOCH_NS, EPOCH_NS + days * 86_400 * 10**9)
+        name = str(FileName(prefix, *span, 7, "a" * 16, 1, 1, 0))
+        return Plan("0" * 32, prefix, [PlannedFile(name, 1)])
+
+    with ledger(tmp_path) as made:
+        made.shipped(plan("duration", 0), Receipt(1, notes={"duration a": "1"}), 1)
+        made.shipped(plan("runtime", 9), Receipt(1, notes={"runtime a": "2"}), 2)
+        made.shipped(plan("duration", 6), Receipt(1, notes={"duration b": "3"}), 3)
+        keys = ["duration a", "runtime a", "duration b"]
+        assert made.notes(keys) == {"duration a": "1", "runtime a": "2", "duration b": "3"}
+        made.shipped(plan("duration", 8), Receipt(1), 4)
+        assert made.notes(keys) == {"runtime a": "2", "duration b": "3"}
 
 
 def test_refused_files_are_set_aside_with_their_reason(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.errors import DestinationError
-from aqltelemetry.shipping.destination import FileGone, Receipt, Shipment
+from aqltelemetry.shipping.destination import FileGone, Receipt, Shipment, Unavailable
 from aqltelemetry.shipping.ledger import Ledger
+from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.shipper import GaveUp, Shipper, Surroundings
-from memory_destination import AWAY, MemoryDestination, ledger, publish
+from memory_destination import AWAY, WRITER, MemoryDestination, ledger, publish
 
 
 @pytest.fixture
@@ -100,15 +101,33 @@ async def test_a_shipper_that_was_killed_is_followed_by_the_same_shipment(
     assert there.shipments[0].id == there.shipments[1].id
 
 
-async def test_notes_are_given_to_later_shipments(
+async def test_notes_are_given_to_later_shipments_of_the_same_recordings(
     directory: Path, book: Ledger, there: MemoryDestination
 ) -> None:
     publish(directory, 1)
     await _shipper(directory, book, there).ship()
     publish(directory, 2)
     await _shipper(directory, book, there).ship()
-    first, second = there.shipments
-    assert (first.notes, second.notes) == ({}, {"last": first.id})
+    publish(directory, 3, writer="b" * 16)
+    await _shipper(directory, book, there).ship()
+    first, second, third = there.shipments
+    assert first.notes == third.notes == {}
+    assert second.notes == {f"duration {WRITER}": first.id}
+
+
+async def test_the_ledger_says_since_when_the_destination_is_away(
+    directory: Path, book: Ledger, tmp_path: Path, there: MemoryDestination
+) -> None:
+    publish(directory, 1)
+    there.failures = [AWAY, Unavailable("still away")]
+    with LedgerReader(str(tmp_path / "ledger.sqlite")) as reader:
+        for _ in range(2):
+            with pytest.raises(GaveUp):
+                await _shipper(directory, book, there, attempts=1).ship()
+        assert (reader.failure, reader.shipped_ns) == ((1_000, "still away"), None)
+        await _shipper(directory, book, there).ship()
+        assert (reader.failure, reader.shipped_ns) == (None, 1_000)
+        assert reader.directories == [str(directory)]
 
 
 async def test_a_new_ledger_asks_the_destination_what_it_has(

@@ -6,15 +6,23 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from aqltelemetry.commands.options import EXIT_INCOMPLETE, IncompleteError, takes_directories
+from aqltelemetry.commands.options import (
+    EXIT_INCOMPLETE,
+    IncompleteError,
+    complete_directory,
+    takes_directories,
+)
 from aqltelemetry.commands.shipping import output
+from aqltelemetry.commands.shipping.status import status
 from aqltelemetry.errors import LedgerBusyError, TelemetryError
 from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.shipping.destination import Unavailable
@@ -26,6 +34,7 @@ EXIT_BUSY = 4
 """Exit status if another process ships to the same destination already."""
 _ATTEMPTS = 8
 _VARIABLE = "AQLTELEMETRY_SHIP_TO"
+_STATUS = "status"
 
 
 class _Seconds(click.ParamType[float]):
@@ -45,8 +54,41 @@ class _Seconds(click.ParamType[float]):
         return seconds
 
 
-@click.command()
-@takes_directories
+class _WithStatus(click.Command):
+    """The command, or `status` if that is the first word after it."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] == [_STATUS]:
+            return status.make_context(f"{info_name} {_STATUS}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, args)
+        if _STATUS in ctx.params["directories"] and not ctx.resilient_parsing:
+            where = f"write `{ctx.command_path} {_STATUS}` first, or ./{_STATUS} for a directory"
+            raise click.UsageError(f"{_STATUS} has to follow at once: {where}", ctx)
+        return left
+
+
+def _complete(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete a directory, and `status` as the first word."""
+    found = complete_directory(context, parameter, incomplete)
+    is_first = not context.params.get("directories")
+    if is_first and _STATUS.startswith(incomplete):
+        found.append(CompletionItem(_STATUS, help="Say what is shipped, behind and refused."))
+    return found
+
+
+@click.command(cls=_WithStatus)
+@partial(takes_directories, complete=_complete)
 @click.option(
     "--to",
     "url",
@@ -118,15 +160,11 @@ class _Seconds(click.ParamType[float]):
     "--check", "checks", is_flag=True, help="Compare the destination with the files; ship nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be shipped; connect to nothing.")
-@click.option(
-    "--status",
-    "shows",
-    is_flag=True,
-    help="Say what is shipped, behind and refused; no URL needed.",
-)
 @click.pass_context
 def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: Any) -> None:
     """Ship published files to another store, each once.
+
+    "ship status [DIR]..." says what is shipped, behind and refused.
 
     A file is shipped as soon as it is published, and counts as shipped once the
     destination has stored it. Kill this command at any time: the next one continues.
@@ -145,9 +183,6 @@ def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: An
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
     names = [str(each) for each in directories]
-    if choice.shows:
-        lines, is_complete = output.status_lines(names, choice.state)
-        _end(context, lines, 0 if is_complete else EXIT_INCOMPLETE)
     target = _target(context, choice)
     job = Job(
         names,
@@ -201,7 +236,6 @@ class _Choice(NamedTuple):
     delete_after_s: float | None
     checks: bool
     dry_run: bool
-    shows: bool
 
 
 class _BusyError(click.ClickException):

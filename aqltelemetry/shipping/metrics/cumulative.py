@@ -135,23 +135,16 @@ class RecordingTotals:
             label: [at_ms, asdict(value) if isinstance(value, Total) else value]
             for label, (at_ms, value) in self._latest.items()
         }
-        last_ms = max((point.at_ms for point in self._latest.values()), default=0)
-        return json.dumps([last_ms, self.start_ns, latest], separators=(",", ":"))
+        return json.dumps([self.start_ns, latest], separators=(",", ":"))
 
     @classmethod
     def from_note(cls, note: str) -> RecordingTotals:
         """Return the totals of a text that `note` has returned."""
-        _, start_ns, latest = json.loads(note)
+        start_ns, latest = json.loads(note)
         made = cls(start_ns)
         for label, (at_ms, value) in latest.items():
             made._latest[label] = Point(at_ms, _total(value) if isinstance(value, dict) else value)
         return made
-
-
-def last_ms_of(note: str) -> int:
-    """Return the time of the last point in a note, in milliseconds since the epoch."""
-    # Notes are long, and there may be many.
-    return int(note[1 : note.index(",")])
 
 
 def _total(data: Mapping[str, Any]) -> Total:

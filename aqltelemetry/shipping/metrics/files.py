@@ -8,16 +8,9 @@ from typing import NamedTuple
 
 from aqltelemetry.reading.csv_frames import read_rows
 from aqltelemetry.reading.rows import Rows
-from aqltelemetry.shipping.destination import FileGone, Shipment, ShippedFile
-from aqltelemetry.shipping.metrics.cumulative import (
-    Point,
-    RecordingTotals,
-    Steps,
-    last_ms_of,
-)
+from aqltelemetry.shipping.destination import FileGone, Shipment, ShippedFile, note_key
+from aqltelemetry.shipping.metrics.cumulative import Point, RecordingTotals, Steps
 from aqltelemetry.sinks import file_names
-
-_KEPT_MS = 7 * 86_400_000
 
 
 class FilePoints(NamedTuple):
@@ -79,20 +72,13 @@ class ShipmentPoints:
     def notes(self) -> Mapping[str, str]:
         """Return the totals after what was read, to be kept in the ledger.
 
-        Those of recordings of the same prefix that ended long before are forgotten. If such a
-        recording goes on after all, its totals begin at 0 again, as after a restart.
+        Those of recordings of the same prefix that ended long before are forgotten there. If such
+        a recording goes on after all, its totals begin at 0 again, as after a restart.
         """
-        new = {key: totals.note() for key, totals in self._totals.items()}
-        until_ms = max(map(last_ms_of, new.values()), default=0) - _KEPT_MS
-        old = {
-            key: ""
-            for key, note in self._shipment.notes.items()
-            if note and key.startswith(f"{self._shipment.prefix} ") and last_ms_of(note) < until_ms
-        }
-        return {**old, **new}
+        return {key: totals.note() for key, totals in self._totals.items()}
 
     def _of_recording(self, name: file_names.FileName) -> RecordingTotals:
-        key = f"{self._shipment.prefix} {name.writer}"
+        key = note_key(self._shipment.prefix, name.writer)
         if key not in self._totals:
             note = self._shipment.notes.get(key)
             self._totals[key] = (

@@ -106,9 +106,6 @@ def test_refused_files_give_a_status_of_their_own(directory: Path, there: _There
     result = _ship(directory, "--to", _URL)
     assert result.exit_code == 3
     assert f"refused: {bad}: it is damaged" in result.output
-    status = _ship(directory, "--status")
-    assert status.exit_code == 3
-    assert f"{bad}: it is damaged" in status.output
 
 
 def test_a_destination_that_stays_away_is_given_up(
@@ -142,18 +139,6 @@ def test_a_dry_run_connects_to_nothing_and_writes_nothing(directory: Path, there
     assert result.output == f"would ship 2 files, 0.0 MiB to {_URL}: 1 duration, 1 runtime\n"
     assert there.targets == []
     assert not (directory / ".ship").exists()
-
-
-def test_the_status_is_that_of_each_ledger(directory: Path, there: _There) -> None:
-    publish(directory, 1)
-    assert "nothing was shipped from here" in _ship(directory, "--status").output
-    _ship(directory, "--to", _URL)
-    publish(directory, 2)
-    lines = _ship(directory, "--status").output.splitlines()
-    assert lines[0] == f"{_URL} (not running)"
-    assert lines[1] == "  shipped: 1 file, 10 rows, 0.0 MiB"
-    assert lines[2].startswith("  behind:  1 file, 0.0 MiB, the oldest published until ")
-    assert lines[3] == "  refused: 0 files"
 
 
 def test_a_check_finds_what_the_destination_lost(directory: Path, there: _There) -> None:

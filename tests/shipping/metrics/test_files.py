@@ -9,10 +9,9 @@ import pytest
 from aqltelemetry.shipping.destination import FileGone
 from aqltelemetry.shipping.metrics.cumulative import Steps, Total
 from aqltelemetry.shipping.metrics.files import ShipmentPoints
-from shipments import START_NS, publish, shipment
+from shipments import publish, shipment
 
 _STEPS = Steps(10_000, lambda values: np.zeros(len(values), int))
-_DAY_NS = 86_400 * 10**9
 
 
 def _counts(reading: ShipmentPoints) -> list[int]:
@@ -33,20 +32,6 @@ def test_totals_go_on_from_the_notes_of_the_recording(tmp_path: Path) -> None:
     later = ShipmentPoints(replace(shipment(files), notes=reading.notes()), _STEPS)
     assert _counts(later) == [20, 10]
     assert len(later.notes()) == 2
-
-
-def test_recordings_that_ended_a_week_before_are_forgotten(tmp_path: Path) -> None:
-    old = ShipmentPoints(shipment([publish(tmp_path, 1, 10, labels=["job"])]), _STEPS)
-    list(old.read())
-    (key,) = notes = dict(old.notes())
-    for days, is_kept in ((6, True), (8, False)):
-        file = publish(tmp_path, 2, 10, labels=["job"], start_ns=START_NS + days * _DAY_NS)
-        new = ShipmentPoints(replace(shipment([file]), notes=notes), _STEPS)
-        list(new.read())
-        assert (key in new.notes()) is not is_kept
-    assert new.notes()[key] == ""
-    again = publish(tmp_path, 1, 10, labels=["job"], start_ns=START_NS + 9 * _DAY_NS)
-    assert _counts(ShipmentPoints(replace(shipment([again]), notes=new.notes()), _STEPS)) == [10]
 
 
 def test_a_file_that_is_gone_is_reported(tmp_path: Path) -> None:
