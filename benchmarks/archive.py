@@ -77,12 +77,13 @@ def repeat(archived: Path, hours: int) -> None:
     from aqltelemetry.archive.csv_file import Content  # noqa: PLC0415 - not in the parent's memory
     from aqltelemetry.reading.archives.checksums import checksum  # noqa: PLC0415
     from aqltelemetry.reading.archives.rows import read_archive  # noqa: PLC0415
+    from aqltelemetry.reading.rows import join  # noqa: PLC0415
     from aqltelemetry.sinks.archives import Member, read_members  # noqa: PLC0415
 
     def content(path: Path, member: Member, later_ns: int) -> Any:
         from dataclasses import replace  # noqa: PLC0415
 
-        rows = read_archive(str(path), chosen=lambda name: name == member.name)
+        rows = join(read_archive(str(path), chosen=lambda name: name == member.name))
         rows = replace(rows, timepoints_ns=rows.timepoints_ns + later_ns)
         first = member.name.first + later_ns // HOUR_NS * 10_000
         name = member.name._replace(

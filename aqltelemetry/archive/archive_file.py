@@ -87,7 +87,9 @@ def _write(path: str, contents: Sequence[Content], members: Sequence[Member]) ->
     # By writer, since the times of one are closer to each other than to another's: smaller
     # differences, and the other columns take next to nothing.
     order = encoding.sorted_by(rows.timepoints_ns, rows.process_codes, encoding.label_ranks(rows))
-    table = encoding.table(rows[order], integers={FILE: codes[order].astype(np.int32)})
+    table = encoding.table(
+        rows[order], for_archive=True, integers={FILE: codes[order].astype(np.int32)}
+    )
     fd = syscalls.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
     try:
         with io.BufferedWriter(_Output(fd), _BUFFER_BYTES) as file:

@@ -6,11 +6,14 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from pyarrow import parquet
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.archive import compact as module
@@ -19,7 +22,9 @@ from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.commands.cli import main
 from aqltelemetry.errors import ArchiveBusyError
 from aqltelemetry.observation import CSV_HEADER
+from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.csv_frames import ForeignFileWarning
+from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping.ledger import Ledger, PlannedFile
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY
 from aqltelemetry.sinks.archives import is_archive, read_members
@@ -68,6 +73,25 @@ def test_all_views_and_the_proof_are_the_same_afterwards(tmp_path: Path) -> None
     assert TelemetryDB(archived).not_read() == []
 
 
+def test_archives_of_earlier_versions_are_read_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = record(tmp_path / "csv")
+    archived = Path(shutil.copytree(csv, tmp_path / "archived"))
+    table = encoding.table
+
+    def with_integers(rows: Rows, *, for_archive: bool, **options: Any) -> object:
+        assert for_archive
+        return table(rows, **options)
+
+    monkeypatch.setattr(encoding, "table", with_integers)
+    compact(archived)
+    (path,) = archived.glob("duration.*.parquet")
+    assert parquet.read_schema(path).field("value_ns").type == pa.int64()
+    assert observations(TelemetryDB(archived)) == observations(TelemetryDB(csv))
+    assert proved(archived) == proved(csv)
+
+
 def _lines(directory: Path) -> list[str]:
     texts = [path.read_text().splitlines()[1:] for path in directory.glob("*.csv")]
     return [line for lines in texts for line in lines]
@@ -112,15 +136,13 @@ def test_only_row_groups_that_may_contain_a_label_are_read(
     directory = record(tmp_path / "csv")
     compact(directory)
     read: list[int] = []
-    from pyarrow import parquet
+    whole = parquet.ParquetFile.read_row_group
 
-    whole = parquet.ParquetFile.read_row_groups
+    def counted(self: object, group: int, *arguments: object, **options: object) -> object:
+        read.append(group)
+        return whole(self, group, *arguments, **options)
 
-    def counted(self: object, groups: list[int], *arguments: object) -> object:
-        read.extend(groups)
-        return whole(self, groups, *arguments)
-
-    monkeypatch.setattr(parquet.ParquetFile, "read_row_groups", counted)
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", counted)
     db = TelemetryDB(directory, labels=LABELS[1], until=BEGIN_NS + 61 * S)
     assert len(db.duration().data())
     assert 0 < len(read) < 16 / 4

@@ -3,7 +3,7 @@
 | column | type | |
 |---|---|---|
 | `at_ns` | int64 | nanoseconds since the epoch; DELTA_BINARY_PACKED |
-| `value_ns` | int64, optional | the value in units of 10^-9; of a duration, nanoseconds |
+| `value_ns` | int64, optional | the value in units of 10^-9, without decimals: nanoseconds |
 | `value` | double, optional | the value, of a row without `value_ns` |
 | `label` | text | a dictionary |
 | `pid` | int64 | a dictionary |
@@ -15,10 +15,17 @@ the same double. Integers take half of the space of doubles with nine decimals. 
 
 Rows are sorted by label and time, in row groups of 2^18 rows with statistics, so that a reader
 skips what it does not want.
+
+Archives have `value_ns` as a double without decimals, BYTE_STREAM_SPLIT: the bytes of each place of
+a page are next to each other. A page has 2^17 rows, so that zstd compresses those of one place for
+themselves. This takes less space than DELTA_BINARY_PACKED, and is read by more programs than
+BYTE_STREAM_SPLIT of integers, which DuckDB reads from version 2 on. benchmarks/archive_layouts.py
+compares the layouts.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,9 +40,12 @@ AT_NS, VALUE_NS, VALUE, LABEL, PID, WRITER = "at_ns", "value_ns", "value", "labe
 """The columns."""
 GROUP_ROWS = 1 << 18
 """Rows of a row group."""
+_PAGE_ROWS = 1 << 17  # a page of a MiB, of which zstd compresses 128 KiB at a time
+_ZSTD_LEVEL = 3
 _NS = 1e9
 _MAX_EXACT = float(1 << 53)
 _INTEGERS = (AT_NS, VALUE_NS, TIMEPOINT)
+_DELTA = "DELTA_BINARY_PACKED"
 
 
 def pyarrow() -> Any:
@@ -78,6 +88,7 @@ def table(
     rows: Rows,
     *,
     as_doubles: bool = False,
+    for_archive: bool = False,
     constants: Mapping[str, str] | None = None,
     integers: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Any:
@@ -85,7 +96,8 @@ def table(
 
     Args:
         rows: What to write; see `in_order`.
-        as_doubles: Whether to give each value as a double.
+        as_doubles: Whether to give each value as a double, in `value`.
+        for_archive: Whether `value_ns` is a double.
         constants: Further columns, as texts that are equal for all rows: `host`, for example.
         integers: Further columns of integers, as many as there are rows.
 
@@ -98,6 +110,8 @@ def table(
         columns[VALUE] = pa.array(rows.measurements)
     else:
         columns[VALUE_NS], columns[VALUE] = _values(pa, rows.measurements)
+        if for_archive:
+            columns[VALUE_NS] = columns[VALUE_NS].cast(pa.float64())
     pids = np.array([process.pid for process in rows.processes], np.int64)
     columns[LABEL] = _texts(pa, rows.label_codes, rows.labels)
     columns[PID] = pa.array(pids[rows.process_codes] if len(rows) else np.empty(0, np.int64))
@@ -120,14 +134,23 @@ def open_writer(
         metadata: Key-value metadata of the file.
         keep_types: Whether pyarrow reads the same types again, dictionaries for example.
     """
-    integers = [name for name in schema.names if name in _INTEGERS]
-    writer = pyarrow().parquet.ParquetWriter(
+    pa = pyarrow()
+    encodings = {name: _DELTA for name in schema.names if name in _INTEGERS}
+    options: dict[str, Any] = {}
+    if VALUE_NS in encodings and schema.field(VALUE_NS).type == pa.float64():
+        encodings[VALUE_NS] = "BYTE_STREAM_SPLIT"
+        options["compression_level"] = _ZSTD_LEVEL
+        # Earlier versions limit a page by its bytes alone.
+        if "max_rows_per_page" in inspect.signature(pa.parquet.ParquetWriter).parameters:
+            options["max_rows_per_page"] = _PAGE_ROWS
+    writer = pa.parquet.ParquetWriter(
         where,
         schema,
         compression="zstd",
-        use_dictionary=[name for name in schema.names if name not in integers],
-        column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        use_dictionary=[name for name in schema.names if name not in encodings],
+        column_encoding=encodings,
         store_schema=keep_types,
+        **options,
     )
     if metadata:
         writer.add_key_value_metadata(dict(metadata))
@@ -155,12 +178,12 @@ def doubles(found: Any) -> npt.NDArray[np.float64]:
     if VALUE_NS not in found.column_names:
         exact: npt.NDArray[np.float64] = found[VALUE].to_numpy()
         return exact
-    integers = found[VALUE_NS]
-    if not integers.null_count:
-        return np.asarray(integers.to_numpy() / _NS, np.float64)
+    nanoseconds = found[VALUE_NS]  # integers, or doubles without decimals
+    if not nanoseconds.null_count:
+        return np.asarray(nanoseconds.to_numpy() / _NS, np.float64)
     values = found[VALUE].to_numpy(zero_copy_only=False).astype(np.float64)  # NaN where null
-    scaled = integers.fill_null(0).to_numpy() / _NS
-    is_given = integers.is_valid().to_numpy(zero_copy_only=False)
+    scaled = nanoseconds.fill_null(0).to_numpy() / _NS
+    is_given = nanoseconds.is_valid().to_numpy(zero_copy_only=False)
     every: npt.NDArray[np.float64] = np.where(is_given, scaled, values)
     return every
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.errors import MissingExtraError
@@ -23,6 +24,7 @@ from aqltelemetry.sinks import archives, file_names
 from aqltelemetry.sinks.file_names import FileName
 
 _LeaveOut: TypeAlias = Callable[[str, str], None]
+_MAX_THREADS = 8
 
 
 class Places(NamedTuple):
@@ -66,15 +68,16 @@ def read_published(  # noqa: PLR0913, PLR0917 - as `read_rows`, and one more
             leave_out(name, reason)
 
     parts = [read_rows(directory, plain, wanted, leave_out_csv, progress)]
-    for number, name in enumerate(archived, 1):
-        archive, _, member = name.partition("/")
-        chosen = _Chosen(member, places.known)
-        parts += _read(directory, archive, wanted, chosen, leave_out)
+    tasks = [
+        _Task(directory, archive, _Chosen(member, places.known))
+        for archive, _, member in (name.partition("/") for name in archived)
+    ]
+    for place in dict.fromkeys([directory, *places.directories]):
+        tasks += _archived_meanwhile(place, gone)
+    for number, rows in enumerate(_read(tasks, wanted, leave_out), 1):
+        parts += rows
         if progress is not None:
-            progress(len(plain) + number, len(plain) + len(archived))
-    if gone:
-        for place in dict.fromkeys([directory, *places.directories]):
-            parts += _read_gone(place, gone, wanted, leave_out)
+            progress(len(plain) + min(number, len(archived)), len(plain) + len(archived))
     return parts[0] if len(parts) == 1 else join(parts)
 
 
@@ -91,36 +94,54 @@ class _Chosen:
         return not self._known or str(name) not in self._known
 
 
+class _Task(NamedTuple):
+    """An archive to be read, and which of its files."""
+
+    directory: str
+    archive: str
+    chosen: Callable[[FileName], bool]
+
+    @property
+    def path(self) -> str:
+        """The path of the archive."""
+        return os.path.join(self.directory, self.archive)
+
+
 def _read(
-    directory: str,
-    archive: str,
-    wanted: Wanted,
-    chosen: Callable[[FileName], bool],
-    leave_out: _LeaveOut | None,
-) -> Iterator[Rows]:
-    path = os.path.join(directory, archive)
-    try:
-        yield read_archive(path, wanted, chosen)
-    except FileNotFoundError:
-        reason = archives.why_unreadable(path)
-    except (OSError, MissingExtraError) as exc:
-        reason = str(exc).removeprefix(f"{path}: ")
-    else:
-        return
-    if reason and leave_out is None:
-        warn(path, reason)
-    elif reason and leave_out is not None:
-        leave_out(archive, reason)
+    tasks: Sequence[_Task], wanted: Wanted, leave_out: _LeaveOut | None
+) -> Iterator[Sequence[Rows]]:
+    """Yield the rows of each archive, of which several are read at the same time."""
+
+    def read(task: _Task) -> tuple[_Task, Sequence[Rows], str]:
+        try:
+            return task, read_archive(task.path, wanted, task.chosen), ""
+        except FileNotFoundError:
+            return task, (), archives.why_unreadable(task.path)
+        except (OSError, MissingExtraError) as exc:
+            return task, (), str(exc).removeprefix(f"{task.path}: ")
+
+    threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), _MAX_THREADS))
+    with ThreadPoolExecutor(threads, "aqltelemetry-archives") as pool:
+        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks):
+            if reason and leave_out is None:
+                warn(task.path, reason)
+            elif reason and leave_out is not None:
+                leave_out(task.archive, reason)
+            yield rows
 
 
-def _read_gone(
-    directory: str, gone: Iterable[str], wanted: Wanted, leave_out: _LeaveOut | None
-) -> Iterator[Rows]:
-    """Yield the rows of CSV files that were archived after they were listed."""
+def _archived_meanwhile(directory: str, gone: Iterable[str]) -> list[_Task]:
+    """Return where to read CSV files that were archived after they were listed."""
     missing = {file_names.uncompressed(name) for name in gone}
-    for archive, found in in_archives(directory, missing).items():
+    found = in_archives(directory, missing)
+    return [_Task(directory, archive, _OneOf(found[archive])) for archive in found]
 
-        def chosen(name: FileName, found: Collection[str] = found) -> bool:
-            return str(name) in found
 
-        yield from _read(directory, archive, wanted, chosen, leave_out)
+class _OneOf:
+    """Says of the files in an archive whether they are some that are missing."""
+
+    def __init__(self, missing: Collection[str]) -> None:
+        self._missing = missing
+
+    def __call__(self, name: FileName) -> bool:
+        return str(name) in self._missing

@@ -12,14 +12,13 @@ from aqltelemetry.errors import ArchiveError
 from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.archives.encoding import AT_NS, LABEL, VALUE, VALUE_NS
 from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted
-from aqltelemetry.reading.rows import Process, Rows, codes_type, join
+from aqltelemetry.reading.rows import Process, Rows, codes_type
 from aqltelemetry.sinks import archives
 from aqltelemetry.sinks.archives import Member, members_of
 from aqltelemetry.sinks.file_names import FileName
 
 FILE = "file"
 """Column: the place of a row's CSV file in the list of files in the metadata."""
-_AT_ONCE = 16  # row groups
 
 
 class Part(NamedTuple):
@@ -31,8 +30,10 @@ class Part(NamedTuple):
 
 def read_archive(
     path: str, wanted: Wanted = EVERYTHING, chosen: Callable[[FileName], bool] | None = None
-) -> Rows:
-    """Return the wanted rows of an archive.
+) -> list[Rows]:
+    """Return the wanted rows of an archive, those of each row group for themselves.
+
+    They are not joined, since joining the rows of all archives at once copies them once.
 
     Args:
         path: The archive.
@@ -51,32 +52,31 @@ def read_archive(
     if wanted.pids is not None:
         is_chosen &= [member.name.pid in wanted.pids for member in members]
     if not is_chosen.any():
-        return join([])
+        return []
     found = []
     for part in _parts(path, members, wanted):
         rows = part.rows if is_chosen.all() else part.rows[is_chosen[part.file_codes]]
         found.append(wanted.among(rows))
-    return join(found)
+    return found
 
 
 def read_parts(path: str) -> Iterator[Part]:
     """Yield all rows of an archive, in parts that fit into memory; raises as `read_archive`."""
-    yield from _parts(path, archives.read_members(path), EVERYTHING, at_once=1)
+    yield from _parts(path, archives.read_members(path), EVERYTHING)
 
 
-def _parts(
-    path: str, members: Sequence[Member], wanted: Wanted, at_once: int = _AT_ONCE
-) -> Iterator[Part]:
+def _parts(path: str, members: Sequence[Member], wanted: Wanted) -> Iterator[Part]:
+    """Yield the rows of each row group: its columns stay in the processor's cache."""
     pa = encoding.pyarrow()
     processes = sorted({_process(member) for member in members})
     number = {process: code for code, process in enumerate(processes)}
     codes = np.array([number[_process(each)] for each in members], codes_type(len(processes)))
+    names = [AT_NS, VALUE_NS, VALUE, LABEL, FILE]
     try:
         with pa.parquet.ParquetFile(path, read_dictionary=[LABEL]) as file:
-            groups = [*_groups(file.metadata, wanted)]
-            for at in range(0, len(groups), at_once):
-                names = [AT_NS, VALUE_NS, VALUE, LABEL, FILE]
-                found = file.read_row_groups(groups[at : at + at_once], names)
+            for group in _groups(file.metadata, wanted):
+                # Several archives are read at the same time instead.
+                found = file.read_row_group(group, names, use_threads=False)
                 yield _part(found, codes, processes)
     except FileNotFoundError:
         raise
@@ -94,7 +94,7 @@ def _part(found: Any, codes: npt.NDArray[Any], processes: Sequence[Process]) -> 
     indexes = labels.indices.to_numpy() if len(found) else np.empty(0, np.int32)
     file_codes = found[FILE].to_numpy()
     rows = Rows(
-        found[AT_NS].to_numpy(),
+        found[AT_NS].to_numpy(),  # so that pyarrow uses its memory again
         encoding.doubles(found),
         indexes.astype(codes_type(len(texts))),
         texts,

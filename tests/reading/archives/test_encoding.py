@@ -36,16 +36,18 @@ def _rows(number: int, seed: int = 1) -> Rows:
     )
 
 
-def _write(path: Path, rows: Rows, *, as_doubles: bool = False) -> None:
-    table = encoding.table(rows, as_doubles=as_doubles, constants={"host": "h1"})
+def _write(path: Path, rows: Rows, *, as_doubles: bool = False, for_archive: bool = False) -> None:
+    table = encoding.table(
+        rows, as_doubles=as_doubles, for_archive=for_archive, constants={"host": "h1"}
+    )
     with encoding.open_writer(path, table.schema, {"key": "text"}) as writer:
         encoding.write(writer, table)
 
 
-@pytest.mark.parametrize("as_doubles", [False, True])
-def test_each_value_is_read_again_to_the_bit(tmp_path: Path, *, as_doubles: bool) -> None:
+@pytest.mark.parametrize("form", ["for_archive", "as_doubles", None])
+def test_each_value_is_read_again_to_the_bit(tmp_path: Path, form: str | None) -> None:
     rows = encoding.in_order(_rows(1000))
-    _write(tmp_path / "x.parquet", rows, as_doubles=as_doubles)
+    _write(tmp_path / "x.parquet", rows, **({} if form is None else {form: True}))
     found = pq.read_table(tmp_path / "x.parquet")
     assert encoding.doubles(found).tobytes() == rows.measurements.tobytes()
     assert found["at_ns"].to_numpy().tolist() == rows.timepoints_ns.tolist()
@@ -55,7 +57,7 @@ def test_each_value_is_read_again_to_the_bit(tmp_path: Path, *, as_doubles: bool
     assert found["writer"].to_pylist() == [process.writer for process in processes]
     assert set(found["host"].to_pylist()) == {"h1"}
     assert pq.read_metadata(tmp_path / "x.parquet").metadata[b"key"] == b"text"
-    assert ("value_ns" in found.column_names) is not as_doubles
+    assert ("value_ns" in found.column_names) == (form != "as_doubles")
 
 
 def test_rows_are_sorted_by_label_and_time() -> None:
@@ -71,15 +73,27 @@ def test_rows_are_sorted_by_label_and_time() -> None:
     assert len(encoding.in_order(rows[:0])) == 0
 
 
-def test_a_row_of_a_recording_takes_less_than_seven_and_a_half_bytes(tmp_path: Path) -> None:
-    chance, number = np.random.default_rng(2), 200_000
-    rows = replace(
+def _sizes(directory: Path) -> tuple[float, float]:
+    """Return the bytes of a row in an archive, and otherwise."""
+    chance, number = np.random.default_rng(2), encoding.GROUP_ROWS
+    durations_ns = chance.lognormal(16, 1, number)
+    random = replace(
         _rows(number),
         timepoints_ns=EPOCH_NS + chance.integers(0, 100 * 10**9, number),
-        measurements=chance.lognormal(16, 1, number).astype(np.int64) / 1e9,
+        measurements=durations_ns.astype(np.int64) / 1e9,
     )
-    _write(tmp_path / "x.parquet", encoding.in_order(rows))
-    assert (tmp_path / "x.parquet").stat().st_size / len(rows) < 7.5
+    rows = encoding.in_order(random)
+    _write(directory / "archive.parquet", rows, for_archive=True)
+    _write(directory / "other.parquet", rows)
+    archive, other = (
+        (directory / name).stat().st_size / number for name in ("archive.parquet", "other.parquet")
+    )
+    return archive, other
+
+
+def test_a_row_of_a_recording_takes_less_than_seven_and_a_half_bytes(tmp_path: Path) -> None:
+    archive, other = _sizes(tmp_path)
+    assert archive < other - 0.1 < 7.4
 
 
 def test_groups_of_rows_have_the_limits_of_their_labels_and_times(tmp_path: Path) -> None:
@@ -93,10 +107,11 @@ def test_groups_of_rows_have_the_limits_of_their_labels_and_times(tmp_path: Path
     assert read.row_group(0).column(columns["at_ns"]).statistics.min >= EPOCH_NS
 
 
-def test_duckdb_reads_the_same_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("for_archive", [False, True])
+def test_duckdb_reads_the_same_values(tmp_path: Path, *, for_archive: bool) -> None:
     rows = encoding.in_order(_rows(1000))
     path = tmp_path / "x.parquet"
-    _write(path, rows)
+    _write(path, rows, for_archive=for_archive)
     query = f"select coalesce(value, value_ns / 1e9), label, pid, writer from '{path}'"
     with duckdb.connect() as connection:
         found = connection.sql(query).fetchnumpy()
