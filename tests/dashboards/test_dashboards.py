@@ -30,7 +30,18 @@ from shipments import Row, publish, shipment
 _FILES = ROOT / "dashboards"
 _S = 1_000_000_000
 _ENGINES = ("clickhouse", "postgresql", "prometheus")
-_PANELS = 12
+_COLUMNS = 24
+_ROWS = ["Requests", "Workers", "Stalls of the event loop", "Recording"]
+_TITLES = {
+    *("Requests per second", "Requests per second, by worker", "Errors per second"),
+    *(f"Duration of requests, {share}" for share in ("p50", "p90", "p99")),
+    *("Event loop lag, p99", "Pauses of the garbage collector", "Resident memory"),
+    *("Processor time", "Processor time, by mode", "Open file descriptors"),
+    *("Workers that started and ended", "Restarts per worker"),
+    *("Stalls per minute", "Time in stalls, by cause", "Time in stalls, by worker"),
+}
+# Ids in `grafana-data/src/valueFormats/categories.ts`.
+_UNITS = {"reqps", "cps", "s", "short", "percent", "percentunit", "bytes"}
 
 
 def _maker() -> ModuleType:
@@ -47,7 +58,7 @@ def _queries(engine: str) -> dict[str, str]:
     dashboard = json.loads((_FILES / f"{engine}.json").read_text())
     return {
         f"{panel['title']} {target['refId']}": target.get("expr") or target["rawSql"]
-        for panel in dashboard["panels"]
+        for panel in _charts(dashboard)
         for target in panel["targets"]
     }
 
@@ -57,14 +68,67 @@ def test_the_files_are_those_that_the_program_writes() -> None:
         assert (_FILES / name).read_text() == text
 
 
+def _dashboard(engine: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((_FILES / f"{engine}.json").read_text())
+    return found
+
+
+def _charts(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
 @pytest.mark.parametrize("engine", _ENGINES)
-def test_panels_do_not_overlap_and_name_their_source(engine: str) -> None:
-    dashboard = json.loads((_FILES / f"{engine}.json").read_text())
-    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
-    assert len(places) == len(dashboard["panels"]) == _PANELS
-    for panel in dashboard["panels"]:
-        assert panel["datasource"]["uid"] == "${datasource}"
+def test_panels_have_a_number_and_a_place_of_their_own(engine: str) -> None:
+    panels = _dashboard(engine)["panels"]
+    numbers = [panel["id"] for panel in panels]
+    assert len({*numbers}) == len(numbers)
+    assert min(numbers) > 0
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert 0 <= place["x"] < place["x"] + place["w"] <= _COLUMNS
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not taken & cells
+        taken |= cells
+    # Grafana moves panels up, so that a gap would not stay.
+    assert {y for _, y in taken} == {*range(max(y for _, y in taken) + 1)}
+
+
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_a_dashboard_has_what_grafana_needs(engine: str) -> None:
+    dashboard = _dashboard(engine)
+    assert dashboard["uid"] == f"aqltelemetry-{engine}"
+    assert len(dashboard["uid"]) <= 40
+    assert dashboard["schemaVersion"] >= 39
+    assert "id" not in dashboard  # the database's own: an import with one fails
+    variables = {each["name"]: each for each in dashboard["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    plugin = variables["datasource"]["query"]
+    source = {"type": plugin, "uid": "${datasource}"}
+    assert variables["route"]["datasource"] == source
+    text = json.dumps(dashboard["panels"])
+    used = {*re.findall(r"\$\{?([a-z]\w*)", text)}
+    assert used == {*variables}
+    for panel in _charts(dashboard):
+        assert panel["datasource"] == source
+        assert all(target["datasource"] == source for target in panel["targets"])
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters == [*"ABC"[: len(letters)]]
         assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"] in _UNITS
+
+
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_what_is_to_be_seen_of_a_worker_is_there(engine: str) -> None:
+    titles = {panel["title"] for panel in _charts(_dashboard(engine))}
+    assert titles >= _TITLES
+    rows = [panel for panel in _dashboard(engine)["panels"] if panel["type"] == "row"]
+    assert [row["title"] for row in rows] == _ROWS
+    assert all(row["panels"] == [] and not row["collapsed"] for row in rows)
 
 
 def _rows(start_ns: int, writer: int, seconds: int) -> dict[str, list[Row]]:
@@ -84,11 +148,17 @@ def _rows(start_ns: int, writer: int, seconds: int) -> dict[str, list[Row]]:
             "gc pause": 0.01,
             "gc pause gen2": 0.01,
             "telemetry dropped no segment": second,
+            "open fds": 12,
         }
         samples += [(at_ns + 9, repr(value), label, writer) for label, value in values.items()]
     end_ns = start_ns + seconds * _S
     account = [(end_ns, "100", "accepted", writer), (end_ns, "0", "end", writer)]
-    return {"duration": durations, "runtime": samples, "account": account}
+    stalls = [
+        (start_ns + 5 * _S, "0.5", "blocking I/O", writer),
+        (start_ns + 6 * _S, "0.25", "blocking I/O", writer),
+        (start_ns + 7 * _S, "2.0", "garbage collection", writer),
+    ]
+    return {"duration": durations, "runtime": samples, "stall": stalls, "account": account}
 
 
 def _published(directory: Path, start_ns: int, writer: int, seconds: int) -> list[ShippedFile]:
@@ -118,7 +188,7 @@ def _with_macros(query: str, macros: Mapping[str, str]) -> str:
 @pytest.mark.system
 def test_postgresql_answers_each_query(directory: Path, postgres: Server) -> None:
     directory.mkdir()
-    start_ns = time.time_ns() - 600 * _S
+    start_ns = time.time_ns() // (10 * _S) * 10 * _S - 600 * _S
     asyncio.run(_ship(postgres.url, _published(directory, start_ns, 7, 40)))
     low, high = start_ns - 60 * _S, start_ns + 600 * _S
     macros = {
@@ -135,6 +205,14 @@ def test_postgresql_answers_each_query(directory: Path, postgres: Server) -> Non
     assert sum(float(row.rpartition("|")[2]) for row in found["Errors per second A"]) == 4.0
     assert found["Workers that started and ended A"][0].endswith("|killed|1")
     assert found["Workers that started and ended B"][0].endswith("|started|1")
+    longest = [row.split("|")[1:] for row in found["Longest stall A"]]
+    assert longest == [["blocking I/O", "0.5"], ["garbage collection", "2"]]
+    for by in ("cause", "worker"):
+        stalled = found[f"Time in stalls, by {by} A"]
+        assert sum(float(row.rpartition("|")[2]) for row in stalled) * 10 == pytest.approx(2.75)
+    used = found["Processor time, by mode A"]
+    assert {float(row.rpartition("|")[2]) for row in used if "user" in row} >= {50}
+    assert found["Restarts per worker A"][0].endswith("|restarts|1")
     dropped = found["Observations that were dropped, per second A"]
     assert sum(float(row.rpartition("|")[2]) for row in dropped) * 10 == pytest.approx(39)
     dashboard = json.loads((_FILES / "postgresql.json").read_text())
@@ -166,6 +244,14 @@ def test_clickhouse_answers_each_query(directory: Path, tmp_path: Path) -> None:
     assert sum(float(row.rpartition("\t")[2]) for row in found["Errors per second A"]) == 4.0
     assert found["Workers that started and ended A"][0].endswith("\tkilled\t1")
     assert found["Workers that started and ended B"][0].endswith("\tstarted\t1")
+    longest = [row.split("\t")[1:] for row in found["Longest stall A"]]
+    assert sorted(longest) == [["blocking I/O", "0.5"], ["garbage collection", "2"]]
+    for by in ("cause", "worker"):
+        stalled = found[f"Time in stalls, by {by} A"]
+        assert sum(float(row.rpartition("\t")[2]) for row in stalled) * 10 == pytest.approx(2.75)
+    used = found["Processor time, by mode A"]
+    assert {float(row.rpartition("\t")[2]) for row in used if "user" in row} >= {50}
+    assert found["Restarts per worker A"][0].endswith("\trestarts\t1")
     dropped = found["Observations that were dropped, per second A"]
     assert sum(float(row.rpartition("\t")[2]) for row in dropped) * 10 == pytest.approx(39)
     assert routes == b"/a\n"
@@ -186,11 +272,13 @@ async def test_prometheus_answers_each_query(
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     job = {"job_name": "x", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-    config: dict[str, Any] = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
+    config: dict[str, Any] = {"global": {"scrape_interval": "250ms"}, "scrape_configs": [job]}
     home = tmp_path / "prometheus"
-    with prometheus(debian_package, free_port(), home, config) as engine:
-        await asyncio.to_thread(_record_and_query, engine, directory)
-    await runner.cleanup()
+    try:
+        with prometheus(debian_package, free_port(), home, config) as engine:
+            await asyncio.to_thread(_record_and_query, engine, directory)
+    finally:
+        await runner.cleanup()
 
 
 def _record_and_query(engine: Engine, directory: Path) -> None:
@@ -208,6 +296,9 @@ def _record_and_query(engine: Engine, directory: Path) -> None:
     }
     assert {title for title, rows in found.items() if not rows} == set()
     assert all(math.isfinite(value) for rows in found.values() for value in rows.values())
+    # The bounds of the buckets of the longest ones.
+    assert found["Longest stall A"] == {("blocking I/O",): 0.5, ("garbage collection",): 2.5}
+    assert max(found["Requests per second, by worker A"].values()) > 0
 
 
 @pytest.mark.system

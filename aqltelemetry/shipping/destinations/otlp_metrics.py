@@ -71,6 +71,7 @@ _CONVENTIONS: Mapping[str, _Convention] = MappingProxyType(
         samples.RSS.name: _Convention("process.memory.usage", "By"),
         samples.GC_PAUSE.name: _Convention("aqltelemetry.gc.pause", "s"),
         samples.LAG.name: _Convention("aqltelemetry.event_loop.lag", "s"),
+        samples.STALL_TIME.name: _Convention("aqltelemetry.event_loop.stall", "s"),
         samples.IN_FLIGHT.name: _Convention("http.server.active_requests", "{request}"),
         "aqltelemetry_worker_open_fds": _Convention(
             "process.unix.file_descriptor.count", "{file_descriptor}"

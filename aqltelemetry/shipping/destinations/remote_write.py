@@ -29,7 +29,6 @@ from aqltelemetry.shipping.destinations.prometheus_messages import (
 )
 from aqltelemetry.shipping.metrics.buckets import (
     DEFAULT_BOUNDS,
-    PAUSE_BOUNDS,
     Bounds,
     bound_text,
     bucket_numbers,
@@ -39,7 +38,7 @@ from aqltelemetry.shipping.metrics.cumulative import Point, Steps, Total
 from aqltelemetry.shipping.metrics.durations import duration_series
 from aqltelemetry.shipping.metrics.files import FilePoints, ShipmentPoints
 from aqltelemetry.shipping.metrics.metric import MetricSeries, MetricType
-from aqltelemetry.shipping.metrics.samples import is_histogram, sample_series
+from aqltelemetry.shipping.metrics.samples import is_histogram, sample_bounds, sample_series
 from aqltelemetry.shipping.target import Target
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class RemoteWrite:
         )
 
     def _bounds(self, prefix: str) -> Bounds:
-        return self._buckets if prefix == DURATION else PAUSE_BOUNDS
+        return self._buckets if prefix == DURATION else sample_bounds(prefix)
 
     def _series(self, prefix: str, file: FilePoints) -> Iterator[TimeSeries]:
         """Yield the time series of a file's points."""

@@ -17,6 +17,8 @@ DEFAULT_BOUNDS: Bounds = (*_REQUEST_BOUNDS, math.inf)
 """The bounds for durations, in seconds."""
 PAUSE_BOUNDS: Bounds = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, math.inf)
 """The bounds for pauses of the garbage collector and delays of the event loop, in seconds."""
+STALL_BOUNDS: Bounds = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, math.inf)
+"""The bounds for stalls of the event loop, in seconds."""
 _MAX_BOUNDS = 200
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from aqltelemetry.observation import RUNTIME
+from aqltelemetry.observation import RUNTIME, STALL
+from aqltelemetry.shipping.metrics.buckets import PAUSE_BOUNDS, STALL_BOUNDS, Bounds
 from aqltelemetry.shipping.metrics.metric import Metric, MetricSeries, MetricType
 
 _PREFIX = "aqltelemetry_worker_"
@@ -30,6 +31,12 @@ LAG = Metric(
     f"{_PREFIX}event_loop_lag_seconds",
     MetricType.HISTOGRAM,
     "How late each tick of the event loop is, of ten ticks a second.",
+)
+STALL_TIME = Metric(
+    f"{_PREFIX}stall_seconds",
+    MetricType.HISTOGRAM,
+    "Time in which the event loop did not answer, by cause.",
+    ("cause",),
 )
 RSS = _gauge("resident_memory_bytes", "Resident memory at the last sample.")
 IN_FLIGHT = _gauge("requests_in_flight", "Requests in progress at the last sample.")
@@ -72,7 +79,12 @@ _SAMPLED: Mapping[str, MetricSeries] = MappingProxyType(
         ),
     }
 )
-SAMPLE_METRICS = (*dict.fromkeys(each.metric for each in _SAMPLED.values()), _DROPPED, _VALUE)
+SAMPLE_METRICS = (
+    *dict.fromkeys(each.metric for each in _SAMPLED.values()),
+    STALL_TIME,
+    _DROPPED,
+    _VALUE,
+)
 """All metrics of samples."""
 
 
@@ -80,13 +92,15 @@ def sample_series(prefix: str, label: str) -> MetricSeries | None:
     """Return the time series of a sampled label; None for one that no metric contains.
 
     Args:
-        prefix: The file prefix: `runtime`, or that of `record` or of a sampler.
+        prefix: The file prefix: `runtime`, `stall`, or that of `record` or of a sampler.
         label: The label of the observations.
 
     Example:
         >>> sample_series("runtime", "user time").metric.name
         'aqltelemetry_worker_cpu_seconds_total'
     """
+    if prefix == STALL:
+        return MetricSeries(STALL_TIME, (label,))
     if prefix != RUNTIME:
         return MetricSeries(_VALUE, (prefix, label))
     if label.startswith(_DROPPED_LABEL):
@@ -98,3 +112,8 @@ def is_histogram(prefix: str, label: str) -> bool:
     """Return whether the metric of a sampled label is a histogram."""
     series = sample_series(prefix, label)
     return series is not None and series.metric.type is MetricType.HISTOGRAM
+
+
+def sample_bounds(prefix: str) -> Bounds:
+    """Return the bounds of the histograms of the sampled labels of a file prefix, in seconds."""
+    return STALL_BOUNDS if prefix == STALL else PAUSE_BOUNDS

@@ -32,6 +32,12 @@ ENDS = Metric(
     "Recordings that ended since this exporter started: stopped in order, or killed.",
     ("end",),
 )
+REQUESTS = Metric(
+    "aqltelemetry_worker_requests_total",
+    MetricType.COUNTER,
+    "Requests that the process has answered since this exporter started.",
+    WORKER_LABELS,
+)
 CPU = Metric(
     "aqltelemetry_cpu_seconds_total",
     MetricType.COUNTER,
@@ -53,7 +59,7 @@ IS_BEHIND = Metric(
     MetricType.GAUGE,
     "1 if the last scrape has left something for the next one, for lack of time.",
 )
-OWN_METRICS = (WORKERS, STARTS, ENDS, CPU, ROWS_READ, READ_TIME, IS_BEHIND)
+OWN_METRICS = (WORKERS, REQUESTS, STARTS, ENDS, CPU, ROWS_READ, READ_TIME, IS_BEHIND)
 """The metrics that a scrape has in addition to those that can be shipped."""
 _ENDS: Mapping[bool, str] = {True: "stopped", False: "killed"}
 
@@ -92,6 +98,7 @@ class TotalsCollector(Collector):
             self._family(metric, is_of_worker=False)
         for metric in SAMPLE_METRICS:
             self._family(metric, is_of_worker=True)
+        self._family(REQUESTS, is_of_worker=False)
         self._add_durations()
         self._add_workers()
         self._add_own()
@@ -110,11 +117,20 @@ class TotalsCollector(Collector):
         for writer, pid in running.items():
             for series, value in workers[writer].samples.items():
                 self._add_value(series, value, (pid, writer))
-        pauses = self._totals.pauses
+            requests = workers[writer].requests
+            if requests is not None:
+                self._add_value(MetricSeries(REQUESTS, (pid, writer)), requests, ())
+        pauses, stalls = self._totals.pauses, self._totals.stalls
         for (writer, series), histogram in pauses.items():
             if writer in running:
                 own = (running[writer], writer)
                 self._add_histogram(series, own, histogram, pauses.bounds)
+        for key, histogram in stalls.items():
+            writer, series = key
+            if writer in running:
+                shown = histogram if key in self._totals.begun else histogram.emptied()
+                self._totals.begun.add(key)
+                self._add_histogram(series, (running[writer], writer), shown, stalls.bounds)
 
     def _shown(self) -> Iterator[str]:
         """Yield the writers whose own metrics are shown: one for each process that goes on.

@@ -23,6 +23,10 @@ class Histogram(NamedTuple):
         """Return the values of both."""
         return Histogram(self.counts + other.counts, self.sum + other.sum)
 
+    def emptied(self) -> Histogram:
+        """Return a histogram with the same buckets and no values."""
+        return Histogram(np.zeros_like(self.counts), 0.0)
+
 
 class Histograms(Generic[_Key]):
     """Histograms with the same bounds, by their keys.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS, Bounds
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns, monotonic_ns, thread_cpu_ns
@@ -59,7 +59,7 @@ class Scrapes:
         now_ns: Callable[[], int] = epoch_ns,
     ) -> None:
         since_ns = now_ns()
-        prefixes = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
+        prefixes = (DURATION, RUNTIME, CUSTOM, STALL, ACCOUNT)
         self._new = NewRows(directories, prefixes, since_ns=since_ns, journal_dir=journal_dir)
         self._totals = Totals(since_ns, bounds)
         self._budget_ns = int(budget_s * NS_PER_S)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from aqltelemetry.observation import ACCOUNT, DURATION
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.rows import Rows
-from aqltelemetry.shipping.metrics.buckets import PAUSE_BOUNDS, Bounds
+from aqltelemetry.shipping.labels import REQUEST, split
+from aqltelemetry.shipping.metrics.buckets import Bounds
 from aqltelemetry.shipping.metrics.metric import MetricSeries, MetricType
-from aqltelemetry.shipping.metrics.samples import CPU_TIME, sample_series
+from aqltelemetry.shipping.metrics.samples import CPU_TIME, sample_bounds, sample_series
 from aqltelemetry.sinks.account import CHILD, END
 from aqltelemetry.views.metrics.histograms import Histograms
 
@@ -41,6 +43,7 @@ class Worker:
         last_ns: The last one.
         samples: The last value of each sampled series.
         first_cpu_s: The processor time by mode at the first sample that was read.
+        requests: How many requests it has recorded since the time; None if it has recorded none.
         child: Identifies a forked child, each segment of which may have another writer.
         is_stopped: Whether it was stopped in order; None if it has not ended, as far as is known.
     """
@@ -51,6 +54,7 @@ class Worker:
     samples: dict[MetricSeries, float] = field(default_factory=dict)
     sampled_ns: dict[MetricSeries, int] = field(default_factory=dict)
     first_cpu_s: dict[str, float] = field(default_factory=dict)
+    requests: int | None = None
     child: int | None = None
     is_stopped: bool | None = None
 
@@ -62,6 +66,14 @@ class Totals:
         since_ns: Observations before this time are not counted, in nanoseconds since the epoch.
         bounds: The bounds of the histograms of durations, in seconds.
         max_labels: The number of labels from which on further ones are counted together.
+
+    Attributes:
+        rows: How many observations were added.
+        durations: The histograms of durations, by label.
+        pauses: The histograms of what samplers of `runtime` measure.
+        stalls: The histograms of stalls.
+        workers: What is known of each recording, by its writer.
+        begun: The time series of stalls that a scrape has had.
     """
 
     def __init__(self, since_ns: int, bounds: Bounds, max_labels: int = MAX_LABELS) -> None:
@@ -69,8 +81,10 @@ class Totals:
         self._max_labels = max_labels
         self.rows = 0
         self.durations: Histograms[str] = Histograms(bounds)
-        self.pauses: Histograms[WorkerSeries] = Histograms(PAUSE_BOUNDS)
+        self.pauses: Histograms[WorkerSeries] = Histograms(sample_bounds(RUNTIME))
+        self.stalls: Histograms[WorkerSeries] = Histograms(sample_bounds(STALL))
         self.workers: dict[str, Worker] = {}
+        self.begun: set[WorkerSeries] = set()
         self._labels: set[str] = set()
         self._older: frozenset[str] = frozenset()
 
@@ -93,6 +107,7 @@ class Totals:
         if prefix == DURATION:
             labels = [self._counted_label(label) for label in rows.labels]
             self.durations.add(labels, rows.label_codes, rows.measurements)
+            self._add_requests(rows)
         else:
             self._add_samples(prefix, rows)
 
@@ -142,6 +157,16 @@ class Totals:
                 worker.begin_ns = min(worker.begin_ns, first_ns)
                 worker.last_ns = max(worker.last_ns, last_ns)
 
+    def _add_requests(self, rows: Rows) -> None:
+        """Count the requests of each worker, each of them once."""
+        is_request = np.array([_is_of_requests(label) for label in rows.labels], bool)
+        processes = rows.process_codes[is_request[rows.label_codes]]
+        counts = np.bincount(processes, minlength=len(rows.processes)).tolist()
+        for (_, writer), number in zip(rows.processes, counts, strict=True):
+            if number:
+                worker = self.workers[writer]
+                worker.requests = (worker.requests or 0) + number
+
     def _add_accounts(self, rows: Rows) -> None:
         for label, wanted in ((END, rows.of_label(END)), (CHILD, rows.of_label(CHILD))):
             for code, value in zip(wanted.process_codes, wanted.measurements, strict=True):
@@ -156,15 +181,23 @@ class Totals:
         for code, (_, writer) in enumerate(rows.processes):
             own = rows[rows.process_codes == code] if len(rows.processes) > 1 else rows
             if len(own):
-                self._add_pauses(writer, own, known)
+                self._add_pauses(
+                    self.stalls if prefix == STALL else self.pauses, writer, own, known
+                )
                 self._add_last_values(writer, own, known)
 
-    def _add_pauses(self, writer: str, rows: Rows, known: Sequence[MetricSeries | None]) -> None:
+    @staticmethod
+    def _add_pauses(
+        pauses: Histograms[WorkerSeries],
+        writer: str,
+        rows: Rows,
+        known: Sequence[MetricSeries | None],
+    ) -> None:
         is_wanted = np.array([_is_histogram(each) for each in known], bool)[rows.label_codes]
         if is_wanted.any():
             nothing = MetricSeries(CPU_TIME)
             keys = [WorkerSeries(writer, each or nothing) for each in known]
-            self.pauses.add(keys, rows.label_codes[is_wanted], rows.measurements[is_wanted])
+            pauses.add(keys, rows.label_codes[is_wanted], rows.measurements[is_wanted])
 
     def _add_last_values(
         self, writer: str, rows: Rows, known: Sequence[MetricSeries | None]
@@ -190,6 +223,12 @@ class Totals:
 
 def _recording(writer: str, worker: Worker) -> object:
     return writer if worker.child is None else worker.child
+
+
+@lru_cache(MAX_LABELS)
+def _is_of_requests(label: str) -> bool:
+    """Return whether a label is that of all requests of a route, and not of an outcome."""
+    return split(label, ()).kind == REQUEST
 
 
 def _is_histogram(series: MetricSeries | None) -> bool:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.commands.cli import main
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS
+from aqltelemetry.system.clock import epoch_ns
 from aqltelemetry.views.metrics.scrape import Scrapes
 from published import Row, publish
 
@@ -198,3 +199,28 @@ async def test_each_bucket_has_the_observations_up_to_its_bound(
         float(each.labels["le"]): each.value for each in family.samples if "le" in each.labels
     }
     assert counts == {bound: sum(value <= bound for value in values) for bound in DEFAULT_BOUNDS}
+
+
+def test_a_series_of_stalls_begins_with_0_so_that_a_rate_has_the_first_one(
+    directory: Path, scrape: Scrape
+) -> None:
+    worker = (1, "a" * 16)
+    count = "aqltelemetry_worker_stall_seconds_count", "no CPU", "1", worker[1]
+    now_ns = epoch_ns()
+    publish(directory, [Row(now_ns + 1, 0.2, "no CPU", worker)], prefix="stall")
+    assert scrape()[count] == 0
+    assert scrape()[count] == 1
+    later = [Row(now_ns + at, 0.3, "no CPU", worker) for at in (2_000_000, 3_000_000)]
+    publish(directory, later, prefix="stall")
+    assert scrape()[count] == 3
+    assert scrape()["aqltelemetry_worker_stall_seconds_sum", *count[1:]] == pytest.approx(0.8)
+
+
+def test_what_is_shown_of_a_worker_has_its_requests(directory: Path, scrape: Scrape) -> None:
+    workers = (1, "a" * 16), (2, "b" * 16)
+    now_ns = epoch_ns()
+    publish(directory, [Row(now_ns + 1, 0.2, "/a [GET]", worker) for worker in workers[:1]])
+    publish(directory, [Row(now_ns + 1, 1.0, "rss", worker) for worker in workers], "runtime")
+    found = scrape()
+    assert found["aqltelemetry_worker_requests_total", "1", "a" * 16] == 1
+    assert ("aqltelemetry_worker_requests_total", "2", "b" * 16) not in found

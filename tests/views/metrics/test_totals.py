@@ -81,3 +81,35 @@ def test_recordings_that_ended_are_counted_by_their_end() -> None:
         totals.add("account", _rows(writer, (2_000, "end", end)))
     totals.add("account", _rows("d", (500, "end", 1.0)))
     assert totals.ended() == {True: 2, False: 1}
+
+
+def test_requests_are_counted_by_worker_once_each() -> None:
+    totals = Totals(_SINCE_NS, _BOUNDS)
+    labels = (
+        "/a [GET]",
+        "/a [GET] 5xx",
+        "/a [GET] ttfb",
+        "/ws [GET] websocket",
+        "job",
+        "unmatched",
+    )
+    totals.add("duration", _rows("a", *((2_000, label, 0.1) for label in labels)))
+    totals.add("duration", _rows("a", (3_000, "/a [GET]", 0.1), (999, "/a [GET]", 0.1)))
+    totals.add("duration", _rows("b", (2_000, "job", 0.1)))
+    assert {writer: worker.requests for writer, worker in totals.workers.items()} == {
+        "a": 3,
+        "b": None,
+    }
+
+
+def test_stalls_are_a_histogram_of_each_worker_by_cause() -> None:
+    totals = Totals(_SINCE_NS, _BOUNDS)
+    totals.add("stall", _rows("a", (2_000, "no CPU", 0.06), (2_001, "no CPU", 0.5), pid=7))
+    totals.add("stall", _rows("a", (3_000, "no CPU", 40.0), (3_001, "unknown", 0.1), pid=7))
+    assert {
+        (key.writer, *key.series.values): ([*found.counts], found.sum)
+        for key, found in totals.stalls.items()
+    } == {
+        ("a", "no CPU"): ([0, 1, 0, 1, 0, 0, 0, 0, 0, 1], 40.56),
+        ("a", "unknown"): ([0, 1, 0, 0, 0, 0, 0, 0, 0, 0], 0.1),
+    }
