@@ -302,7 +302,7 @@ _WORKER_PANELS = (
     Panel(
         "Processor time, by mode",
         "percent",
-        "Of all workers together, in percent of one processor: in the program, and in the kernel.",
+        "In the program (user) and in the kernel (system), in percent of one processor.",
         {
             "prometheus": {
                 "{{mode}}": f"100 * {_rate('aqltelemetry_worker_cpu_seconds_total', 'mode')}"
@@ -412,7 +412,7 @@ _STALL_PANELS = (
     Panel(
         "Time in stalls, by cause",
         "percentunit",
-        "Of all workers together: 100 % is one event loop that always stands still.",
+        "All workers together: 100 % is one event loop that always stands still.",
         {
             "prometheus": {"{{cause}}": _rate(f"{_STALL}_sum", "cause")},
             **_stalls(f"sum(value) {_PG_PER_S}", f"sum(value) {_CH_PER_S}", "label", "label"),
