@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 
 from aqltelemetry.journal.reader import read_segment
-from aqltelemetry.recording import recorder
+from aqltelemetry.journal.writer import Writer
+from aqltelemetry.recording import in_flight, recorder
 from aqltelemetry.system.extensions import VARIABLE, have_extensions
-from fakes import memory_segments, recording
+from fakes import memory_segments, recording, writer_options
 
 RAISED: dict[str, Callable[[], BaseException]] = {
     "bug": lambda: ValueError("bug"),
@@ -48,14 +49,19 @@ def compiled_twin(name: str) -> ModuleType:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, int]]]:
-    """Record into a segment; at the end, yield its labels with the number of values of each."""
+    """Record into a segment, with slots for the requests in flight.
+
+    At the end, yield the labels of the segment with the number of values of each.
+    """
     (segment,) = memory_segments(1)
     session, _ = recording(segment)
     recorder.install(session)
+    in_flight.install(Writer.in_memory(writer_options()).make_in_flight(0, 0, ""))
     found: list[tuple[str, int]] = []
     try:
         yield found
     finally:
         recorder.remove(session)
+        in_flight.install(None)
         batch = read_segment(segment.map[:], recovered=False, yield_gil=lambda: None).batch
         found += sorted((column.series.label, len(column.values)) for column in batch.columns)

@@ -26,7 +26,7 @@ cdef class RequestRecord:
     cdef object kind
     cdef long status
     cdef bint disconnected, ended
-    cdef int64_t started_ns, first_ns
+    cdef int64_t started_ns, first_ns, slot
 
     cdef int first_byte(self) except -1
     cdef int end(self, tuple labels, bint with_ttfb) except -1

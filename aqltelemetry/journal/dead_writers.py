@@ -17,9 +17,10 @@ from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, lock, remove_empty
 from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
+from aqltelemetry.journal.in_flight import FILE_NAME
 from aqltelemetry.journal.labels import NO_LABELS, TABLE_NAME, TableLabels, read_table
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import remove_table
+from aqltelemetry.journal.writer import remove_in_flight, remove_table
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system import syscalls
 
@@ -37,6 +38,7 @@ class DeadWriter:
         self._path = path
         self._lock_fd = lock_fd
         self._has_table = False
+        self.has_in_flight = False
         self._labels: TableLabels | None = None
         self.segments: list[SealedSegment] = []
         try:
@@ -81,6 +83,8 @@ class DeadWriter:
         if self._lock_fd >= 0:
             if self._has_table and not self.segments:
                 remove_table(self._path)
+            if self.has_in_flight and not self.segments:
+                remove_in_flight(self._path)
             remove_empty(self._path)
             self._unlock()
 
@@ -99,9 +103,11 @@ class DeadWriter:
         for name in syscalls.list_directory(self._path):
             path = self._path / name
             is_table, number = name == TABLE_NAME, segment_number(name)
-            if is_table or number is not None:
+            is_in_flight = name == FILE_NAME
+            if is_table or is_in_flight or number is not None:
                 if stat.S_ISREG(syscalls.look_at(path).st_mode):
                     self._has_table = self._has_table or is_table
+                    self.has_in_flight = self.has_in_flight or is_in_flight
                     if number is not None:
                         yield number, path
                 else:  # a directory, a pipe or a link, which no writer makes

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
 from aqltelemetry.journal.files import SEGMENT_SUFFIX, segment_name
+from aqltelemetry.journal.in_flight import FILE_BYTES, FILE_NAME, InFlightHeader
 from aqltelemetry.journal.labels import (
     TABLE_BYTES,
     TABLE_NAME,
@@ -146,6 +147,21 @@ class Writer:
         self.table = LabelTable(mapped, id_base)
         return self.table
 
+    def make_in_flight(self, at_ns: int, offset_ns: int, boot: str) -> mmap.mmap:
+        """Make the file of the requests in flight, with all of its pages in memory.
+
+        The arguments are those of its header. Raises OSError and leaves nothing behind, as for
+        a segment.
+        """
+        header = InFlightHeader(self.name, self.pid, at_ns, offset_ns, boot).pack()
+        if self.path is None:
+            mapped = mmap.mmap(-1, FILE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            mapped[: len(header)] = header
+        else:
+            mapped = self._file(self.path / FILE_NAME, FILE_BYTES, header, yield_gil)
+        _touch(mapped, len(header), FILE_BYTES, yield_gil)
+        return mapped
+
     def _mapped(
         self, header: fmt.Header, path: Path, labels: LabelLimit, yield_gil: Callable[[], None]
     ) -> Segment:
@@ -187,6 +203,7 @@ class Writer:
             if self._may_have_table:
                 remove_table(self.path)
                 self.table = None
+            remove_in_flight(self.path)
             remove_empty(self.path)
             with suppress(OSError):
                 syscalls.close(lock_fd)
@@ -248,6 +265,12 @@ def remove_table(directory: Path) -> None:
     with suppress(OSError):
         if not any(name.endswith(SEGMENT_SUFFIX) for name in syscalls.list_directory(directory)):
             syscalls.unlink(directory / TABLE_NAME)
+
+
+def remove_in_flight(directory: Path) -> None:
+    """Remove the requests in flight of a writer that has ended."""
+    with suppress(OSError):
+        syscalls.unlink(directory / FILE_NAME)
 
 
 def _check_room(fd: int, size_bytes: int) -> None:

@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from mmap import mmap
 from pathlib import Path
 
 from aqltelemetry.errors import MonitoringDirectoryError
 from aqltelemetry.journal.format import has_room_for
+from aqltelemetry.journal.in_flight import ALIVE_AT, OOM_KILLS_AT, pack_alive, pack_count
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.sealed import SealedSegment
@@ -30,8 +32,9 @@ from aqltelemetry.settings import Settings, run_name
 from aqltelemetry.sinks.built_in import built_in_sinks
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.stalls.built_in import stall_samplers
-from aqltelemetry.system.clock import epoch_ns, read_anchor
+from aqltelemetry.system.clock import Anchor, epoch_ns, read_anchor
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
+from aqltelemetry.system.kernel import boot_id, oom_kills
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
@@ -156,9 +159,11 @@ def _open_journal(
             undo.callback(writer.close)
             pool = SegmentPool(thread, writer, queue.put, settings.journal_bytes, queue.is_behind)
             undo.callback(pool.close)
-            recording = pool.open(writer.new_segment(), read_anchor())
+            anchor = read_anchor()
+            recording = pool.open(writer.new_segment(), anchor)
+            in_flight = _make_in_flight(writer, anchor)
             resources.push(undo.pop_all())
-        return Journal(new_writer, writer, pool, recording)
+        return Journal(new_writer, writer, pool, recording, in_flight)
 
     try:
         root = journal_root(settings.directory, settings.journal_dir)
@@ -167,3 +172,14 @@ def _open_journal(
         # A journal that can't be created now can't be created later.
         log.warning("no crash-proof journal: %s; a killed process loses what is unpublished", exc)
         return open_by(partial(Writer.in_memory, origin))
+
+
+def _make_in_flight(writer: Writer, anchor: Anchor) -> mmap | None:
+    try:
+        mapped = writer.make_in_flight(*anchor, boot_id())
+    except OSError as exc:
+        log.warning("the requests in flight are not stored: %s", exc)
+        return None
+    mapped[ALIVE_AT : ALIVE_AT + 16] = pack_alive(*anchor)
+    mapped[OOM_KILLS_AT : OOM_KILLS_AT + 8] = pack_count(oom_kills())
+    return mapped

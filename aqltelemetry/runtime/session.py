@@ -8,14 +8,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
+from mmap import mmap
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from aqltelemetry.errors import DeliveryError, StateError
+from aqltelemetry.journal.in_flight import ALIVE_AT, pack_alive
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Attached, Sampler, Sink
-from aqltelemetry.recording import recorder
+from aqltelemetry.recording import in_flight, recorder
 from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.recording.segment_pool import SegmentPool
@@ -26,7 +28,7 @@ from aqltelemetry.runtime.recovery import Recovery, warn_of_children
 from aqltelemetry.runtime.schedule import Schedule, cancel, within
 from aqltelemetry.settings import Settings
 from aqltelemetry.sinks.retention import Retention
-from aqltelemetry.system.clock import CLOCK_STEP_NS, NS_PER_S, follow, read_anchor
+from aqltelemetry.system.clock import CLOCK_STEP_NS, NS_PER_S, Anchor, follow, read_anchor
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import NativeFuture, WorkerThread
 
@@ -44,6 +46,8 @@ class Journal(NamedTuple):
     writer: Writer
     pool: SegmentPool
     recording: Recording
+    in_flight: mmap | None
+    """The slots of the requests in flight; None where there is no room for them."""
 
 
 class Parts(NamedTuple):
@@ -197,6 +201,8 @@ class Session:
         """Record, unless recordings are switched off; also after another session has failed."""
         if not self._parts.control.is_off:
             recorder.install(self._recording)
+        if in_flight.installed() is not self._parts.journal.in_flight:
+            in_flight.install(self._parts.journal.in_flight)
 
     def abandon(self) -> None:
         """Leave everything to recovery, because the event loop is gone."""
@@ -207,6 +213,7 @@ class Session:
     def abandon_in_child(self) -> ChildSegments:
         """Leave everything to the parent process; return what a recording of the child uses."""
         self._detach()
+        self._drop_in_flight()
         self._parts.journal.writer.abandon_in_child()
         self._recovery.close()
         return ChildSegments(self._parts.journal.new_writer)
@@ -238,11 +245,17 @@ class Session:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             last, measured = self._recording.anchor, read_anchor()
+            self._note_alive(measured)
             self._recording.renew(follow(last, measured))
             if abs(step_ns := measured.offset_ns - last.offset_ns) > CLOCK_STEP_NS:
                 self._recording.append(_CLOCK_STEP, step_ns / NS_PER_S)
             self._pool.notify()
             self.journal_thread.post(self._recording.log_drops)
+
+    def _note_alive(self, anchor: Anchor) -> None:
+        mapped = self._parts.journal.in_flight
+        if mapped is not None:
+            mapped[ALIVE_AT : ALIVE_AT + 16] = pack_alive(*anchor)
 
     async def _seal_and_recover(self) -> None:
         """Recover what dead writers left, and seal the current segment, at each interval."""
@@ -277,6 +290,11 @@ class Session:
     def _switch_off(self) -> None:
         self._detach()
         recorder.remove(self._recording)
+        self._drop_in_flight()
+
+    def _drop_in_flight(self) -> None:
+        if in_flight.installed() is self._parts.journal.in_flight:
+            in_flight.install(None)
 
     def _detach(self) -> None:
         for sampler in self._attached:

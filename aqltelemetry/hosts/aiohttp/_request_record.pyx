@@ -17,6 +17,7 @@ from aqltelemetry.hosts._request_record cimport (
     Awaited, Gauge, am_send_awaited, iterator_of, record_request
 )
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
+from aqltelemetry.recording._in_flight_slots cimport claim_slot, release_slot
 
 
 cdef extern from "structmember.h":
@@ -76,11 +77,11 @@ cdef class Handling(Awaited):
     cdef RequestTimer _timer
     cdef object _request, _response, _other
     cdef tuple _labels
-    cdef int64_t _started_ns, _first_ns
+    cdef int64_t _started_ns, _first_ns, _slot
 
     cdef object _unusual(self):
         if self._other is None:
-            self._other = self._timer._twin.begin(self._request, self._started_ns)
+            self._other = self._timer._twin.begin(self._request, self._started_ns, self._slot)
         return self._other
 
     cdef int _returned(self, PyObject** result) except -1:
@@ -167,6 +168,7 @@ cdef class Handling(Awaited):
             labels, self._started_ns, self._first_ns if timer._with_ttfb else 0, status, False
         )
         timer._in_flight.count -= 1
+        release_slot(self._slot)
         return 0
 
 
@@ -235,6 +237,9 @@ cdef class RequestTimer:
         handling._request = request
         _set_handling(request, _in_request, handling)
         self._in_flight.count += 1
+        handling._slot = claim_slot(
+            request._method, request._message.path, handling._started_ns
+        )
         return handling
 
     cdef tuple _labels_of(self, request):

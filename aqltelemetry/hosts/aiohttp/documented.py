@@ -18,6 +18,7 @@ from aiohttp import hdrs, typedefs, web
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
+from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -70,6 +71,7 @@ class _DocumentedRequestRecord(RequestRecord):
         super().__init__()
         self._timer = timer
         self._request: Any = request
+        self._slot = claim(request.method, request.raw_path, self.started_ns)
 
     def begin(self, response: web.StreamResponse) -> None:
         """Note that the head of the response is about to be sent."""
@@ -121,6 +123,7 @@ class _DocumentedRequestRecord(RequestRecord):
         timer = self._timer
         self.end(timer.labels.of(self._request, self.kind), timer.with_ttfb)
         timer.in_flight.end()
+        release(self._slot)
         # A reference cycle with the request would be left to the garbage collector.
         self._request = self._response = None
 

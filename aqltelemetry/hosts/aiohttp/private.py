@@ -55,6 +55,7 @@ NEEDED: tuple[tuple[object, str], ...] = (
 NEEDED_BY_COMPILED: tuple[tuple[object, str], ...] = (
     (web.Application, "_make_handler"),
     (web.Application, "_on_response_prepare"),
+    (web.BaseRequest, "_message"),
     (web.BaseRequest, "_method"),
     (web.BaseRequest, "_protocol"),
     (web.Request, "_match_info"),

@@ -19,6 +19,7 @@ from aqltelemetry.hosts.aiohttp.documented import DocumentedTimer
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
+from aqltelemetry.recording.in_flight import NO_HANDLE, claim, release
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -73,7 +74,9 @@ class RequestTimer:
         if not is_on():
             return await self._handle(request)
         self.in_flight.begin()
-        record = AiohttpRequestRecord(self, request, monotonic_ns())
+        started_ns = monotonic_ns()
+        slot = claim(request.method, request.raw_path, started_ns)
+        record = AiohttpRequestRecord(self, request, started_ns, slot)
         try:
             response = await self._handle(request)
         except BaseException as exc:
@@ -95,9 +98,9 @@ class RequestTimer:
             record.record()
         return response
 
-    def begin(self, request: web.Request, started_ns: int) -> AiohttpRequestRecord:
+    def begin(self, request: web.Request, started_ns: int, slot: int) -> AiohttpRequestRecord:
         """Return the record of a request that the compiled twin leaves to this module."""
-        return AiohttpRequestRecord(self, request, started_ns)
+        return AiohttpRequestRecord(self, request, started_ns, slot)
 
     def refused(self, request: web.Request) -> None:
         """Record a request that the server's parser refused, once its response is sent."""
@@ -122,11 +125,14 @@ class AiohttpRequestRecord(RequestRecord):
 
     _response: web.StreamResponse | None = None
 
-    def __init__(self, timer: RequestTimer, request: web.Request, started_ns: int) -> None:
+    def __init__(
+        self, timer: RequestTimer, request: web.Request, started_ns: int, slot: int = NO_HANDLE
+    ) -> None:
         self._timer = timer
         self._request = request
         self.writer = private.hook_head(request, self.begin)
         self.started_ns = started_ns
+        self._slot = slot
 
     def handler_returned(self, response: web.StreamResponse) -> None:
         """Wait until the response that the handler returned is sent."""
@@ -178,6 +184,7 @@ class AiohttpRequestRecord(RequestRecord):
         timer = self._timer
         self.end(timer.labels(self._request, self.kind), timer.with_ttfb)
         timer.in_flight.end()
+        release(self._slot)
 
     def begin(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
         """Write the head of the response, and note when."""

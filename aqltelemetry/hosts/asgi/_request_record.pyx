@@ -13,6 +13,7 @@ from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS
 
 from aqltelemetry.hosts._request_record cimport Awaited, RequestRecord, Gauge, am_send_awaited, get, iterator_of
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
+from aqltelemetry.recording._in_flight_slots cimport claim_slot, release_slot
 
 
 cdef extern from "Python.h":
@@ -71,6 +72,9 @@ cdef class AsgiRequests:
         record._receive = receive
         record._send = send
         record.started_ns = monotonic_ns()
+        record.slot = claim_slot(
+            get(scope, "method", "GET"), get(scope, "path", None), record.started_ns
+        )
         return record
 
     cdef tuple _labels_of(self, AsgiRequestRecord record):
@@ -188,6 +192,7 @@ cdef class AsgiRequestRecord(RequestRecord):
             self.status = 500
         self._record()
         self._requests._in_flight.count -= 1
+        release_slot(self.slot)
 
     cdef int _record(self) except -1:
         if not self.ended:

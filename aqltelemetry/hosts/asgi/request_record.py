@@ -24,6 +24,7 @@ from aqltelemetry.hosts.labels import (
 )
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.routes import django_template
+from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.async_backend import is_cancellation
 from aqltelemetry.system.clock import monotonic_ns
@@ -145,6 +146,7 @@ class AsgiRequestRecord(RequestRecord):
         self._receive = receive
         self._send = send
         self.started_ns = monotonic_ns()
+        self._slot = claim(scope.get("method", "GET"), scope.get("path"), self.started_ns)
 
     async def receive(self) -> Message:
         """Receive a message, and note if the client has gone."""
@@ -195,6 +197,7 @@ class AsgiRequestRecord(RequestRecord):
         if not self.ended:
             self._record()
         self._requests.in_flight.end()
+        release(self._slot)
 
     def _record(self) -> None:
         requests = self._requests

@@ -16,6 +16,7 @@ from aqltelemetry.hosts.labels import (
 
 from aqltelemetry.hosts._request_record cimport Gauge, RequestRecord, get, taken
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
+from aqltelemetry.recording._in_flight_slots cimport claim_slot, release_slot
 
 
 cdef extern from "Python.h":
@@ -81,6 +82,11 @@ cdef class RecordedApplication:
         record._environ = environ
         record._start_response = start_response
         self._in_flight.count += 1
+        record.slot = claim_slot(
+            get(environ, "REQUEST_METHOD", "GET"),
+            get(environ, "PATH_INFO", None),
+            record.started_ns,
+        )
         try:
             body = record.wrap_body(self.app(environ, record.start))
             has_returned = True
@@ -230,6 +236,7 @@ cdef class WsgiRequestRecord(RequestRecord):
             self._template = self._application.template(self._environ)
         self.end(self._labels(), self._application._with_ttfb)
         self._application._in_flight.count -= 1
+        release_slot(self.slot)
 
     cdef tuple _labels(self):
         method = get(self._environ, "REQUEST_METHOD", "GET")

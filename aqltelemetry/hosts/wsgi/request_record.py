@@ -20,6 +20,7 @@ from aqltelemetry.hosts.labels import (
 )
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
+from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -153,6 +154,9 @@ class WsgiRequestRecord(RequestRecord):
         self._environ = environ
         self._start_response = start_response
         application.in_flight.begin()
+        self._slot = claim(
+            environ.get("REQUEST_METHOD", "GET"), environ.get("PATH_INFO"), self.started_ns
+        )
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Note the status and the headers of the response, and start it."""
@@ -261,6 +265,7 @@ class WsgiRequestRecord(RequestRecord):
         method = environ.get("REQUEST_METHOD", "GET")
         self.end(application.labels.of(self._template, method, self.kind), application.with_ttfb)
         application.in_flight.end()
+        release(self._slot)
 
 
 class SizedBody:

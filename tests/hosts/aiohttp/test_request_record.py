@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from aqltelemetry.hosts.aiohttp.request_record import RequestTimer
 from aqltelemetry.hosts.request_record import InFlight
+from aqltelemetry.recording.in_flight import current_requests
 from aqltelemetry.system.extensions import have_extensions
 from twinned import RAISED, compiled_twin, raise_named, recorded
 
@@ -140,6 +141,7 @@ class _Request(TimedRequest):
         values = {
             "_cache": {},
             "_method": "GET",
+            "_message": SimpleNamespace(path="/x?y=1"),
             "_protocol": protocol,
             "_payload_writer": _Writer(),
             "_match_info": SimpleNamespace(route=route, _route=route, _apps=apps),
@@ -214,6 +216,8 @@ def _outcome(
         for story in stories:
             request = _Request(protocol, trace, story[3])
             _drive(_serve(timed, request, protocol), story[4], trace)
+        trace += [each.text for each in current_requests()]
+        assert len(current_requests()) == in_flight.gauge.value
     trace.append(protocol.closed)
     return trace, found, in_flight.gauge.value
 

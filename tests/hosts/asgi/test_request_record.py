@@ -18,6 +18,7 @@ from aqltelemetry.hosts.asgi import request_record as pure
 from aqltelemetry.hosts.asgi.request_record import ScopeLabels
 from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS
 from aqltelemetry.hosts.request_record import InFlight
+from aqltelemetry.recording.in_flight import current_requests
 from twinned import RAISED, compiled_twin, raise_named, recorded
 
 Step = tuple[str, Any, str]
@@ -178,6 +179,7 @@ def test_both_twins_record_the_same_of_requests(
         requests = twin.AsgiRequests(ScopeLabels(), in_flight, True)
         with recorded() as found:
             traces = [asyncio.run(_serve(requests, *each)) for each in served]
+            assert len(current_requests()) == in_flight.gauge.value
         outcomes.append((traces, found, in_flight.gauge.value))
     assert outcomes[0] == outcomes[1]
 

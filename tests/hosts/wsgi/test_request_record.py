@@ -15,6 +15,7 @@ from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.hosts.wsgi import request_record
 from aqltelemetry.hosts.wsgi.routes import wsgi_template
 from aqltelemetry.recording import recorder
+from aqltelemetry.recording.in_flight import current_requests
 from aqltelemetry.system.extensions import choose
 from twinned import RAISED, raise_named, recorded
 
@@ -176,6 +177,7 @@ def test_both_twins_record_the_same(compiled: ModuleType, stories: list[dict[str
         requests = _requests(twin, in_flight, with_ttfb=True)
         with recorded() as found:
             traces = [_answered(requests, story) for story in stories]
+            assert current_requests() == []
         results.append((traces, found, in_flight.gauge.value))
     assert results[0] == results[1]
     assert results[0][2] == 0
