@@ -46,6 +46,8 @@ _HEADER = struct.Struct("<8s8sIIqq36s")
 _CRC = struct.Struct("<I")
 _CONTROL = struct.Struct("<HBB")
 _SLOT = struct.Struct("<qI12x")
+_CHECKED = struct.Struct("<HBBqI12x")
+_PADDING = tuple(bytes(-length % 8) for length in range(TEXT_BYTES + 1))
 _COUNT = struct.Struct("<q")
 _ALIVE = struct.Struct("<qq")
 _ALIGNED = 8
@@ -131,9 +133,9 @@ def pack_count(count: int) -> bytes:
 def pack_slot(position: int, kind: int, begin_ns: int, thread: int, text: bytes) -> bytes:
     """Return the bytes of a slot, for `position` in the file, without unused text at its end."""
     text = text[:TEXT_BYTES]
-    control = _CONTROL.pack(len(text), kind, 0)
-    body = _SLOT.pack(begin_ns, thread) + text + bytes(-len(text) % _ALIGNED)
-    return control + _CRC.pack(crc32(control + body, position)) + body
+    length = len(text)
+    checked = _CHECKED.pack(length, kind, 0, begin_ns, thread) + text + _PADDING[length]
+    return checked[:4] + _CRC.pack(crc32(checked, position)) + checked[4:]
 
 
 def read_slot(data: bytes | memoryview | mmap, slot: int) -> Request | None:

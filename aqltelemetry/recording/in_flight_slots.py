@@ -8,7 +8,6 @@ twin, and does the same. Where all slots are taken, further requests are counted
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
 from threading import get_native_id
 
 from aqltelemetry.journal import in_flight as fmt
@@ -69,10 +68,10 @@ def claim(method: object, path: object, begin_ns: int) -> int:
         table.without_slot += 1
         table.map[fmt.NO_SLOT_AT : fmt.NO_SLOT_AT + 8] = pack_count(table.without_slot)
         return table.generation << _SLOT_BITS | _NO_SLOT
-    table.used = max(table.used, slot + 1)
+    if slot >= table.used:
+        table.used = slot + 1
     at = fmt.SLOTS_AT + slot * fmt.SLOT_BYTES
-    text = _encoded(method)[:16] + b" " + _encoded(path).partition(b"?")[0]
-    entry = pack_slot(at, REQUEST, begin_ns, get_native_id(), text)
+    entry = pack_slot(at, REQUEST, begin_ns, get_native_id(), _text(method, path))
     table.map[at + 8 : at + len(entry)] = entry[8:]
     table.map[at : at + 8] = entry[:8]
     return table.generation << _SLOT_BITS | slot
@@ -99,10 +98,21 @@ def used() -> int:
     return 0 if table is None else table.used
 
 
+def _text(method: object, path: object) -> bytes:
+    try:
+        return f"{method:.16} {path:.1000}".partition("?")[0].encode("latin-1")
+    except (TypeError, ValueError):  # one of them is no text, or in another alphabet
+        return _encoded(method)[:16] + b" " + _encoded(path).partition(b"?")[0]
+
+
 def _encoded(text: object) -> bytes:
     if not isinstance(text, str):
         return b""
-    for encoding in ("latin-1", "utf-8"):
-        with suppress(UnicodeEncodeError):
-            return text.encode(encoding)
-    return b""  # it has lone surrogates
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        pass
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # it has lone surrogates
+        return b""
