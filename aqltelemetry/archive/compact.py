@@ -9,7 +9,7 @@ temporary file or CSV files that are in an archive too; the next one removes bot
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -37,7 +37,8 @@ class Compacted:
 
     `files` CSV files of `csv_bytes` with `rows` rows became `archives` archives of
     `archive_bytes`. `removed` CSV files were in an archive already. `waiting` files remain until
-    they are shipped. `left` maps files that remain as they are to the reason.
+    they are shipped, since their archives go into another directory. `left` maps files that
+    remain as they are to the reason.
     """
 
     files: int = 0
@@ -83,7 +84,8 @@ def compact(  # noqa: PLR0913 - by name, except for the first
     done = Compacted()
     if dry_run:
         files = _files(directory, target)[0]
-        for group in _groups(directory, files, older_than_ns, now_ns(), done):
+        found = groups(directory, files, older_than_ns, now_ns())
+        for group in _ready(found, unshipped(directory, target, files.values()), done):
             _count(done, group)
         return done
     with _locked({directory, target}):
@@ -94,7 +96,8 @@ def compact(  # noqa: PLR0913 - by name, except for the first
             link(directory, target, sorted({*archived.values()}))
         done.removed = _remove(directory, sorted(archived))
         files = _files(directory, target)[0]  # with the links that were just made
-        for group in _groups(directory, files, older_than_ns, now_ns(), done):
+        found = groups(directory, files, older_than_ns, now_ns())
+        for group in _ready(found, unshipped(directory, target, files.values()), done):
             _archive(directory, target, group, done)
             progress(sum(each.size_bytes for each in group))
     return done
@@ -107,12 +110,11 @@ def ready_bytes(directory: str, *, older_than_ns: int, now_ns: int) -> int:
     return sum(each.size_bytes for group in found for each in group)
 
 
-def _groups(
-    directory: str, files: Mapping[str, str], older_than_ns: int, now_ns: int, done: Compacted
+def _ready(
+    found: Iterable[list[Ready]], waiting: Collection[str], done: Compacted
 ) -> Iterator[list[Ready]]:
-    """Yield the files of each archive, without those that are still to be shipped."""
-    waiting = unshipped(directory, files.values())
-    for group in groups(directory, files, older_than_ns, now_ns):
+    """Yield the files of each archive, without those that are `waiting`."""
+    for group in found:
         ready = [each for each in group if str(each.name) not in waiting]
         done.waiting += len(group) - len(ready)
         if ready:

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS file (
     reason TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS file_at ON file (state, at_ns);
+CREATE TABLE IF NOT EXISTS archive (name TEXT PRIMARY KEY, at_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS planned (position INTEGER PRIMARY KEY, name TEXT, bytes INTEGER);
 CREATE TABLE IF NOT EXISTS note (
     key TEXT PRIMARY KEY, value TEXT NOT NULL, prefix TEXT NOT NULL, to_ns INTEGER NOT NULL
@@ -103,6 +104,11 @@ class Ledger:
         syscalls.close(self._lock_fd)
 
     @property
+    def path(self) -> str:
+        """The file of the ledger."""
+        return self._path
+
+    @property
     def shipper(self) -> str:
         """Identifies this ledger: 16 random hexadecimal digits."""
         return reader.get(self._db, "shipper")
@@ -138,6 +144,24 @@ class Ledger:
     def known(self, names: Collection[str]) -> set[str]:
         """Return which of these files need not be shipped: shipped, refused and gone ones."""
         return reader.known(self._db, names)
+
+    def done_archives(self, names: Collection[str]) -> set[str]:
+        """Return which of these archives contain no file that needs to be shipped."""
+        return reader.done_archives(self._db, names)
+
+    def note_archive(self, name: str, members: Collection[str]) -> None:
+        """Note that all files of an archive are shipped or gone; not, if one was refused.
+
+        So nobody has to read the archive again, and the ledger can forget its files.
+        """
+        latest = "SELECT max(at_ns) FROM file WHERE name IN"
+        refused = f"SELECT name FROM file WHERE state = '{REFUSED}' AND name IN"  # noqa: S608
+        if any(reader.matching(self._db, members, refused)):
+            return
+        times = reader.matching(self._db, members, latest)
+        with self._transaction():
+            row = (name, max(filter(None, times), default=0))
+            self._db.execute("INSERT OR REPLACE INTO archive VALUES (?, ?)", row)
 
     def plan(self, plan: Plan) -> None:
         """Store a shipment that is about to be sent."""
@@ -207,6 +231,11 @@ class Ledger:
         query = f"SELECT name FROM file WHERE state = '{SHIPPED}' AND at_ns < {int(at_ns)}"  # noqa: S608
         return set(reader.matching(self._db, names, f"{query} AND name IN"))
 
+    def archives_before(self, at_ns: int, names: Collection[str]) -> set[str]:
+        """Return the archives of which all files were shipped before a time, in ns."""
+        query = f"SELECT name FROM archive WHERE at_ns < {int(at_ns)} AND name IN"  # noqa: S608
+        return set(reader.matching(self._db, names, query))
+
     def refuse(self, files: Mapping[str, str], at_ns: int) -> None:
         """Note that files can't be shipped, and the reason of each, by name."""
         with self._transaction():
@@ -218,13 +247,21 @@ class Ledger:
         with self._transaction():
             return self._db.execute("DELETE FROM file WHERE state = ?", (REFUSED,)).rowcount
 
-    def forget(self, before_ns: int, present: Collection[str]) -> None:
-        """Remove files that left the directories and were shipped before a time."""
+    def forget(
+        self, before_ns: int, present: Collection[str], archives: Collection[str] = ()
+    ) -> None:
+        """Remove files and archives that left the directories and were shipped before a time.
+
+        Of `archives`, which are there, the files need not be `present` if the archive is done.
+        """
         query = "SELECT name FROM file WHERE state != ? AND at_ns < ?"
         old = self._db.execute(query, (REFUSED, before_ns))
         names = [(name,) for (name,) in old if name not in present]
+        old = self._db.execute("SELECT name FROM archive WHERE at_ns < ?", (before_ns,))
+        gone = [(name,) for (name,) in old if name not in archives]
         with self._transaction():
             self._db.executemany("DELETE FROM file WHERE name = ?", names)
+            self._db.executemany("DELETE FROM archive WHERE name = ?", gone)
 
     def totals(self) -> Totals:
         """Return what has been shipped since the ledger was made."""

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from aqltelemetry.errors import LedgerError
@@ -111,6 +111,10 @@ class LedgerReader:
         """Return which of these files need not be shipped."""
         return known(self._db, names)
 
+    def done_archives(self, names: Collection[str]) -> set[str]:
+        """Return which of these archives contain no file that needs to be shipped."""
+        return done_archives(self._db, names)
+
     def shipped(self, names: Collection[str]) -> set[str]:
         """Return which of these files were shipped."""
         query = f"SELECT name FROM file WHERE state = '{SHIPPED}' AND name IN"  # noqa: S608
@@ -157,10 +161,15 @@ def known(db: sqlite3.Connection, names: Collection[str]) -> set[str]:
     return set(matching(db, names, "SELECT name FROM file WHERE name IN"))
 
 
-def matching(db: sqlite3.Connection, names: Collection[str], query: str) -> Iterator[str]:
-    """Yield the names that a query, which ends with `IN`, finds among these."""
+def done_archives(db: sqlite3.Connection, names: Collection[str]) -> set[str]:
+    """Return which of these archives contain no file that needs to be shipped."""
+    return set(matching(db, names, "SELECT name FROM archive WHERE name IN"))
+
+
+def matching(db: sqlite3.Connection, names: Collection[str], query: str) -> Iterator[Any]:
+    """Yield what a query of one column, which ends with `IN`, finds for these names."""
     every = list(names)
     for start in range(0, len(every), _CHUNK):
         chunk = every[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))
-        yield from (name for (name,) in db.execute(f"{query} ({marks})", chunk))
+        yield from (value for (value,) in db.execute(f"{query} ({marks})", chunk))

@@ -1,4 +1,7 @@
-"""Lists the published files of directories that are still to be shipped, in order."""
+"""Lists the published files of directories that are still to be shipped, in order.
+
+A file is there as a CSV file, or in an archive, from which it is shipped alike.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +10,89 @@ import heapq
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
-from aqltelemetry.observation import ACCOUNT
+from aqltelemetry.observation import ACCOUNT, CSV_HEADER
 from aqltelemetry.reading.listing import list_published
 from aqltelemetry.shipping.ledger import Plan, PlannedFile
-from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks import archives, file_names
+from aqltelemetry.sinks.archives import Member, members_of
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import is_removals
 from aqltelemetry.system import syscalls
 
-_MAX_FILES = 20_000
+MAX_FILES = 20_000
+"""The largest number of files that `pending` returns."""
+_ROW_BYTES = 60  # of CSV text, about
 
 
 class PendingFile(NamedTuple):
-    """A published file: its parsed name, its present path, and its size as it is."""
+    """A published file: its parsed name, that name, and its size; about that, in an archive."""
 
     name: FileName
     published: str
-    path: str
     size_bytes: int
+
+
+class Book(Protocol):
+    """What is known of files: a ledger."""
+
+    def known(self, names: Collection[str]) -> set[str]:
+        """Return which of these files need not be shipped."""
+        ...
+
+    def done_archives(self, names: Collection[str]) -> set[str]:
+        """Return which of these archives contain no file that needs to be shipped."""
+        ...
+
+    def note_archive(self, name: str, members: Collection[str]) -> None:
+        """Note that all files of an archive are known."""
+        ...
 
 
 class Present(NamedTuple):
     """The published files that are in the directories now.
 
-    `paths` maps the name under which each was published to its present path. `unknown` are
-    the directories that could not be read, with the reason.
+    `paths` maps the name under which each CSV file was published to its present path, and
+    `archives` the name of each archive to its path. `unreadable` are the directories and
+    archives that could not be read, with the reason.
     """
 
     paths: Mapping[str, str]
+    archives: Mapping[str, str]
     unreadable: Mapping[str, str]
+
+    def missing(self, published: Iterable[str]) -> set[str]:
+        """Return which of these files are neither there nor in an archive."""
+        left = {name for name in published if name not in self.paths}
+        return left.difference(*self.archived(left).values())
+
+    def archived(self, published: Collection[str]) -> dict[str, set[str]]:
+        """Map the paths of archives to those of some files that are in them; each is once."""
+        left = {name: parsed for name in published if (parsed := file_names.parse(name))}
+        found: dict[str, set[str]] = {}
+        for entry, path in self.archives.items() if left else ():
+            archive = archives.parse(entry)
+            if archive is None or not any(
+                archive.prefix == name.prefix
+                and archive.from_ns <= name.from_ns
+                and name.to_ns <= archive.to_ns
+                for name in left.values()
+            ):
+                continue
+            with suppress(OSError):
+                names = {str(member.name) for member in members_of(path)}
+                if inside := names & left.keys():
+                    found[path] = inside
+                    left = {name: parsed for name, parsed in left.items() if name not in inside}
+        return found
 
 
 def list_present(directories: Sequence[str]) -> Present:
     """List the published files of directories, without accounts of removed files."""
     paths: dict[str, str] = {}
+    archived: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for directory in directories:
         try:
@@ -51,8 +101,15 @@ def list_present(directories: Sequence[str]) -> Present:
             unreadable[directory] = exc.strerror or str(exc)
             continue
         for name, published in files.items():
-            paths.setdefault(published, os.path.join(directory, name))
-    return Present({name: path for name, path in paths.items() if _is_shippable(name)}, unreadable)
+            path = os.path.join(directory, name)
+            if not archives.is_archive(name):
+                paths.setdefault(published, path)
+            elif reason := archives.why_unreadable(path):
+                unreadable[path] = reason
+            else:
+                archived.setdefault(name, path)
+    shippable = {name: path for name, path in paths.items() if _is_shippable(name)}
+    return Present(shippable, archived, unreadable)
 
 
 def _is_shippable(published: str) -> bool:
@@ -61,20 +118,74 @@ def _is_shippable(published: str) -> bool:
     return name is not None and not is_removals(name)
 
 
-def pending(present: Present, known: Callable[[Collection[str]], set[str]]) -> list[PendingFile]:
-    """Return files that are not `known` yet, at most the first 20,000 of them, unordered."""
-    done = known(present.paths.keys())
-    names = sorted(name for name in present.paths if name not in done)[:_MAX_FILES]
-    found = []
-    for name in names:
-        path, parsed = present.paths[name], file_names.parse(name)
-        try:
-            size = syscalls.look_at(path).st_size
-        except OSError:  # it has just been removed; the next listing shows it
+def pending(
+    present: Present, book: Book, leave_out: Callable[[str, str], object] = lambda *_: None
+) -> list[PendingFile]:
+    """Return files that need to be shipped, at most the first 20,000 by prefix and time.
+
+    In the book it is noted which archives contain none of them, and need not be read again.
+    `leave_out` is called with the path of an archive that can't be read, and the reason.
+    """
+    known = book.known(present.paths.keys())
+    heap: list[tuple[str, str]] = [(name, "") for name in present.paths if name not in known]
+    done = book.done_archives(present.archives.keys())
+    for entry in present.archives.keys() - done:
+        archive = archives.parse(entry)
+        if archive is not None:
+            # Before all of its files.
+            heap.append((f"{archive.prefix}.{file_names.stamp(archive.from_ns)}", entry))
+    heapq.heapify(heap)
+    found: list[PendingFile] = []
+    archived: dict[str, Member] = {}
+    while heap and len(found) < MAX_FILES:
+        name, entry = heapq.heappop(heap)
+        if entry:
+            for member in _new_members(present.archives[entry], entry, book, leave_out):
+                if archived.setdefault(str(member.name), member) is member:
+                    heapq.heappush(heap, (str(member.name), ""))
             continue
-        if parsed is not None:
-            found.append(PendingFile(parsed, name, path, size))
+        if found and found[-1].published == name:  # it is in an archive and in another directory
+            continue
+        parsed = file_names.parse(name)
+        size = _size(present.paths.get(name), archived.get(name))
+        if parsed is not None and size is not None:
+            found.append(PendingFile(parsed, name, size))
     return found
+
+
+def _new_members(
+    path: str, entry: str, book: Book, leave_out: Callable[[str, str], object]
+) -> list[Member]:
+    """Return the files in an archive that are not known; note the archive if there are none."""
+    try:
+        members = members_of(path)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        leave_out(path, str(exc).removeprefix(f"{path}: "))
+        return []
+    names = [str(member.name) for member in members]
+    known = book.known(names)
+    if known.issuperset(names):
+        book.note_archive(entry, names)
+    return [member for member in members if str(member.name) not in known]
+
+
+def remembered(present: Present, book: Book) -> set[str]:
+    """Return the files that are there, without those in archives that are not read again."""
+    found = set(present.paths)
+    for entry in present.archives.keys() - book.done_archives(present.archives.keys()):
+        with suppress(OSError):
+            found.update(str(member.name) for member in members_of(present.archives[entry]))
+    return found
+
+
+def _size(path: str | None, member: Member | None) -> int | None:
+    """Return the size of a file, which is estimated in an archive; None if it is not there."""
+    if path is not None:
+        with suppress(OSError):  # it has just been removed; the next listing shows it
+            return syscalls.look_at(path).st_size
+    return None if member is None else len(CSV_HEADER) + member.rows * _ROW_BYTES
 
 
 def plans(files: Iterable[PendingFile], max_files: int, max_bytes: int) -> Iterator[Plan]:

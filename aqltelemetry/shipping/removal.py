@@ -1,13 +1,15 @@
 """Removes published files some time after they were shipped, and accounts for them.
 
 The account is that of retention: it lists the files before they are removed, so that
-`aqltelemetry verify` explains them.
+`aqltelemetry verify` explains them. An archive is removed as a whole, once all of its files were
+shipped long enough ago, and counts as these files. A link to an archive in another directory
+stays.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ from aqltelemetry.observation import ACCOUNT, CSV_HEADER
 from aqltelemetry.shipping.destination import FileGone, ShippedFile
 from aqltelemetry.shipping.file_rows import RefusedFileError, read_rows
 from aqltelemetry.shipping.ledger import Ledger
-from aqltelemetry.sinks import file_names
+from aqltelemetry.shipping.pending import Present
+from aqltelemetry.sinks import archives, file_names
 from aqltelemetry.sinks.account import read_accepted
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.sinks.removals import Removals, is_removals, load, read_removals
@@ -27,11 +30,15 @@ _OLD_NS = 24 * 3600 * NS_PER_S
 
 
 class _Old(NamedTuple):
-    """A file to remove; see `sinks.removals.Removed` for `amount`."""
+    """A file or an archive to remove, and until when it goes.
+
+    `amounts` are the files that it counts as, as `Removals.publish` takes them; none for an
+    account of removed files.
+    """
 
     path: str
-    name: FileName
-    amount: int
+    to_ns: int
+    amounts: Sequence[tuple[FileName, int]]
 
 
 class ShippedRemoval:
@@ -50,23 +57,18 @@ class ShippedRemoval:
         self._removals: dict[str, Removals] = {}
         self._swept_ns: int | None = None
         self._failure = ""
+        self._archived: dict[str, set[str]] = {}
 
-    def sweep(self, present: Mapping[str, str], now_ns: int) -> int:
-        """Remove files, at most every 10 seconds; return their number.
-
-        `present` maps the name under which each file was published to its path now.
-        """
+    def sweep(self, present: Present, now_ns: int) -> int:
+        """Remove files, at most every 10 seconds; return their number."""
         if self._swept_ns is not None and 0 <= now_ns - self._swept_ns < _SWEEP_NS:
             return 0
         self._swept_ns = now_ns
         before_ns = now_ns - self._delete_after_ns
         by_directory: dict[str, list[_Old]] = {}
-        for published in self._ledger.shipped_before(before_ns, present.keys()):
-            name, path = file_names.parse(published), present[published]
-            if name is not None:
-                old = _Old(path, name, _amount(path, name))
-                by_directory.setdefault(os.path.dirname(path), []).append(old)
-        writers = {file_names.writer(name) for name in present}
+        for old in (*self._files(present, before_ns), *self._archives(present, before_ns)):
+            by_directory.setdefault(os.path.dirname(old.path), []).append(old)
+        writers = self._writers(present) if by_directory else set()
         removed = 0
         for directory, files in by_directory.items():
             removals = self._removals.get(directory)
@@ -83,6 +85,31 @@ class ShippedRemoval:
             self._ledger.deleted(removed)
         return removed
 
+    def _files(self, present: Present, before_ns: int) -> Iterator[_Old]:
+        for published in self._ledger.shipped_before(before_ns, present.paths.keys()):
+            name, path = file_names.parse(published), present.paths[published]
+            if name is not None:
+                yield _Old(path, name.to_ns, [(name, _amount(path, name))])
+
+    def _archives(self, present: Present, before_ns: int) -> Iterator[_Old]:
+        for entry in self._ledger.archives_before(before_ns, present.archives.keys()):
+            path, archive = present.archives[entry], archives.parse(entry)
+            if archive is not None and not os.path.islink(path):
+                with suppress(OSError):  # it was removed
+                    members = archives.read_members(path)
+                    yield _Old(path, archive.to_ns, [(each.name, each.amount) for each in members])
+
+    def _writers(self, present: Present) -> set[str]:
+        """Return the writers that have files, of which some may be in archives."""
+        known, self._archived = self._archived, {}
+        for path in present.archives.values():
+            writers = known.get(path)
+            if writers is None:
+                with suppress(OSError):
+                    writers = {name.writer for name in archives.read_writers(path)}
+            self._archived[path] = writers or set()
+        return {file_names.writer(name) for name in present.paths}.union(*self._archived.values())
+
     def _old_accounts(self, directory: str, removals: Removals, now_ns: int) -> list[_Old]:
         """Return accounts that earlier processes have left, whose content is published again."""
         found = []
@@ -93,12 +120,12 @@ class ShippedRemoval:
                     continue
                 path = os.path.join(directory, each)
                 removals.absorb(read_removals(load(path)))
-                found.append(_Old(path, name, 0))
+                found.append(_Old(path, name.to_ns, ()))
         return found
 
     def _remove(self, removals: Removals, files: list[_Old], now_ns: int) -> int:
         """Publish the account of files, and remove them; raises OSError before any is removed."""
-        planned = [(file.name, file.amount) for file in files if not is_removals(file.name)]
+        planned = [amount for file in files for amount in file.amounts]
         removals.publish(planned, self.removed + len(planned), now_ns)
         removed, is_exact = 0, True
         for file in sorted(files, key=_end):
@@ -110,9 +137,9 @@ class ShippedRemoval:
                 is_exact = False
                 self._fail(f"{file.path} can't be removed: {exc.strerror}")
             else:
-                if not is_removals(file.name):
-                    removals.add(file.name, file.amount)
-                    removed += 1
+                for name, amount in file.amounts:
+                    removals.add(name, amount)
+                removed += len(file.amounts)
         if not is_exact:
             removals.publish((), self.removed + removed, now_ns)
         return removed
@@ -124,7 +151,7 @@ class ShippedRemoval:
 
 
 def _end(file: _Old) -> int:
-    return file.name.to_ns
+    return file.to_ns
 
 
 def _amount(path: str, name: FileName) -> int:

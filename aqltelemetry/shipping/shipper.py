@@ -10,10 +10,11 @@ import asyncio
 import random as random_numbers
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from aqltelemetry.shipping.archived import Unpacked, Unpacker
 from aqltelemetry.shipping.backoff import Backoff
 from aqltelemetry.shipping.destination import (
     Destination,
@@ -25,9 +26,18 @@ from aqltelemetry.shipping.destination import (
     note_key,
 )
 from aqltelemetry.shipping.ledger import Ledger, Plan, PlannedFile
-from aqltelemetry.shipping.pending import PendingFile, Present, list_present, pending, plans
+from aqltelemetry.shipping.pending import (
+    MAX_FILES,
+    PendingFile,
+    Present,
+    list_present,
+    pending,
+    plans,
+    remembered,
+)
 from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.sinks import file_names
+from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 STOP_S = 5.0
@@ -110,8 +120,9 @@ class Shipper:
         self._is_open = False
         self._is_first = True
         self._was_reached = False
-        self._present = Present({}, {})
+        self._present = Present({}, {}, {})
         self._unreadable: set[str] = set()
+        self._unpacker = Unpacker(f"{ledger.path}.files")
         self._forgotten_ns = 0
 
     async def ship(self) -> None:
@@ -128,9 +139,13 @@ class Shipper:
         await self._settle()
         while not self._around.stop.is_set():
             found = self._pending()
-            if self._is_first and found:
-                found = await self._without_arrived(found)
-            self._is_first = False
+            if self._is_first:
+                # Until it was asked for all that is there at first.
+                self._is_first = len(found) == MAX_FILES
+                new = await self._without_arrived(found)
+                if found and not new:
+                    continue
+                found = new
             if not found:
                 self._remove()
                 return
@@ -157,14 +172,17 @@ class Shipper:
         if self._is_open:
             self._is_open = False
             await self._destination.close()
+        self._unpacker.clear()
 
     def _pending(self) -> list[PendingFile]:
         self._present = list_present(self._directories)
-        for directory, reason in self._present.unreadable.items():
-            if directory not in self._unreadable:
-                self._around.report(f"{directory} can't be read: {reason}")
-        self._unreadable = set(self._present.unreadable)
-        return pending(self._present, self._ledger.known)
+        unreadable = dict(self._present.unreadable)
+        found = pending(self._present, self._ledger, unreadable.__setitem__)
+        for path, reason in unreadable.items():
+            if path not in self._unreadable:
+                self._around.report(f"{path} can't be read: {reason}")
+        self._unreadable = set(unreadable)
+        return found
 
     async def _settle(self) -> None:
         """Send the shipment again of which it is unknown whether it arrived."""
@@ -191,27 +209,48 @@ class Shipper:
         """Send a planned shipment until it has arrived or is replaced, or a stop."""
         for _ in range(_RELISTS):
             try:
-                receipt = await self._persist(lambda: self._send(plan))
+                sent = await self._persist(lambda: self._send(plan))
             except FileGone:
-                # Perhaps it was only compressed, and has another name now.
+                # Perhaps it was only compressed or archived, and is somewhere else now.
                 self._present = list_present(self._directories)
-                if any(file.name not in self._present.paths for file in plan.files):
+                if self._present.missing(file.name for file in plan.files):
                     break
             else:
-                if receipt is not None:
-                    self._note(plan, receipt)
+                if sent is not None:
+                    self._note(*sent)
                 return
         await self._without_gone(plan)
 
-    async def _send(self, plan: Plan) -> Receipt:
-        paths = self._present.paths
-        gone = [file.name for file in plan.files if file.name not in paths]
-        if gone:
-            raise FileGone(gone[0])
-        files = [ShippedFile(file.name, paths[file.name]) for file in plan.files]
+    async def _send(self, plan: Plan) -> tuple[Plan, Receipt]:
+        """Send a shipment; return it with the sizes of its files, and what became of it."""
+        paths, refused = await self._paths(plan)
+        planned = [
+            PlannedFile(name, size if name in self._present.paths else _size(paths.get(name)))
+            for name, size in plan.files
+        ]
+        files = [ShippedFile(each.name, paths[each.name]) for each in planned if each.name in paths]
         keys = {note_key(plan.prefix, file_names.writer(file.name)) for file in plan.files}
         shipment = Shipment(plan.id, plan.prefix, files, self._ledger.notes(keys))
-        return await self._destination.ship(shipment)
+        receipt = await self._destination.ship(shipment) if files else Receipt(0)
+        receipt = replace(receipt, refused={**receipt.refused, **refused})
+        return replace(plan, files=planned), receipt
+
+    async def _paths(self, plan: Plan) -> Unpacked:
+        """Return where the files of a shipment are; those in archives are unpacked."""
+        paths = self._present.paths
+        names = [file.name for file in plan.files]
+        archived = self._present.archived([name for name in names if name not in paths])
+        try:
+            unpacked = await asyncio.to_thread(self._unpacker.unpack, archived)
+        except FileNotFoundError as exc:
+            raise FileGone(str(exc)) from exc
+        except OSError as exc:
+            raise Unavailable(f"archived files can't be made in {exc}") from exc
+        found = {**unpacked.paths, **{name: paths[name] for name in names if name in paths}}
+        for name in names:
+            if name not in found and name not in unpacked.refused:
+                raise FileGone(name)
+        return Unpacked(found, unpacked.refused)
 
     def _note(self, plan: Plan, receipt: Receipt) -> None:
         self._ledger.shipped(plan, receipt, self._around.now_ns())
@@ -233,7 +272,8 @@ class Shipper:
         now_ns = self._around.now_ns()
         self._ledger.arrived([file for file in plan.files if file.name in arrived], now_ns)
         left = [file for file in plan.files if file.name not in arrived]
-        gone = [file for file in left if file.name not in self._present.paths]
+        missing = self._present.missing(file.name for file in left)
+        gone = [file for file in left if file.name in missing]
         self._ledger.gone(gone, now_ns)
         self._ledger.forget_plan()
         self.done.gone += len(gone)
@@ -303,12 +343,18 @@ class Shipper:
 
     def _remove(self) -> None:
         if self._removal is not None:
-            removed = self._removal.sweep(self._present.paths, self._around.now_ns())
+            removed = self._removal.sweep(self._present, self._around.now_ns())
             self.done.deleted += removed
 
     def _forget(self) -> None:
         """Keep the ledger small: files that left the directories long ago do not come back."""
         now_ns = self._around.now_ns()
-        if now_ns - self._forgotten_ns >= _FORGET_EVERY_NS:
+        # What can't be read now may come back.
+        if now_ns - self._forgotten_ns >= _FORGET_EVERY_NS and not self._unreadable:
             self._forgotten_ns = now_ns
-            self._ledger.forget(now_ns - _FORGET_NS, self._present.paths.keys())
+            names = remembered(self._present, self._ledger)
+            self._ledger.forget(now_ns - _FORGET_NS, names, self._present.archives.keys())
+
+
+def _size(path: str | None) -> int:
+    return 0 if path is None else syscalls.look_at(path).st_size

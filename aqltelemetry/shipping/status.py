@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, is_locked
@@ -16,6 +17,8 @@ from aqltelemetry.shipping.ledger_reader import (
 )
 from aqltelemetry.shipping.pending import list_present
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.archives import members_of
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.system import syscalls
 
 _NOTHING = Totals()
@@ -27,7 +30,7 @@ class Behind:
 
     Attributes:
         files: Their number.
-        bytes: Their size, compressed if they are.
+        bytes: Their size, compressed if they are; in an archive, their share of it by rows.
         oldest_ns: The time of the last observation of the oldest of them, in nanoseconds since the
             epoch; None if there is none.
         by_prefix: Their number by prefix.
@@ -39,6 +42,13 @@ class Behind:
     oldest_ns: int | None = None
     by_prefix: dict[str, int] = field(default_factory=dict)
     error: str = ""
+
+    def add(self, name: FileName, size_bytes: int) -> None:
+        """Count a file."""
+        self.files += 1
+        self.bytes += size_bytes
+        self.by_prefix[name.prefix] = self.by_prefix.get(name.prefix, 0) + 1
+        self.oldest_ns = min(self.oldest_ns or name.to_ns, name.to_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +128,27 @@ def status(directories: Sequence[str], path: str, given: Sequence[str] = ()) -> 
 def behind(directory: str, ledger: LedgerReader | None) -> Behind:
     """Return which files are to be shipped: all of them, if there is no ledger yet."""
     present = list_present([directory])
-    known = set() if ledger is None else ledger.known(present.paths.keys())
     found = Behind(error=present.unreadable.get(directory, ""))
+    known = set() if ledger is None else ledger.known(present.paths.keys())
     for published, path in present.paths.items():
         name = file_names.parse(published)
-        if published in known or name is None:
-            continue
-        try:
-            found.bytes += syscalls.look_at(path).st_size
-        except OSError:  # it has just been removed
-            continue
-        found.files += 1
-        found.by_prefix[name.prefix] = found.by_prefix.get(name.prefix, 0) + 1
-        found.oldest_ns = min(found.oldest_ns or name.to_ns, name.to_ns)
+        if published not in known and name is not None:
+            with suppress(OSError):  # it has just been removed
+                found.add(name, syscalls.look_at(path).st_size)
+    done = set() if ledger is None else ledger.done_archives(present.archives.keys())
+    for entry in present.archives.keys() - done:
+        with suppress(OSError):
+            _add_archive(found, present.archives[entry], ledger)
     return found
+
+
+def _add_archive(found: Behind, path: str, ledger: LedgerReader | None) -> None:
+    members = members_of(path)
+    known = set() if ledger is None else ledger.known([str(each.name) for each in members])
+    size, rows = syscalls.look_at(path).st_size, sum(each.rows for each in members)
+    for member in members:
+        if str(member.name) not in known:
+            found.add(member.name, round(size * member.rows / max(rows, 1)))
 
 
 def total(found: Iterable[Behind]) -> Behind:

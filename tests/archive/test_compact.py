@@ -238,15 +238,20 @@ def test_a_file_that_is_published_again_is_left_out_and_removed(tmp_path: Path) 
     assert all(map(is_archive, names(directory)))
 
 
-def test_a_file_that_is_still_to_be_shipped_stays(tmp_path: Path) -> None:
+def test_a_file_that_is_still_to_be_shipped_stays_in_its_directory(tmp_path: Path) -> None:
     directory = record(tmp_path / "csv", processes=1)
     files = sorted(path.name for path in directory.glob("*.csv"))
     with Ledger(str(directory / STATE_DIRECTORY / "x.sqlite"), "somewhere") as ledger:
         ledger.arrived([PlannedFile(name, 1) for name in files[:-3]], 1)
-    done = compact(directory)
+    there = tmp_path / "there"
+    there.mkdir()
+    done = compact(directory, to=there)
     assert (done.files, done.waiting) == (len(files) - 3, 3)
     assert [name for name in names(directory) if name in files] == files[-3:]
     proved(directory)
+    # From an archive that is here, it is shipped as well.
+    done = compact(directory)
+    assert (done.files, done.waiting) == (3, 0)
 
 
 def test_compressed_files_are_archived(tmp_path: Path) -> None:

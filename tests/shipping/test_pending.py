@@ -4,19 +4,41 @@ import gzip
 from collections.abc import Collection
 from pathlib import Path
 
-from aqltelemetry.shipping.pending import list_present, pending, plans
+import pytest
+
+from aqltelemetry.shipping.pending import Book, PendingFile, list_present, pending, plans
 from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.sinks.removals import Removals
 from fakes import EPOCH_NS
 from memory_destination import publish
 
 
-def _nothing(names: Collection[str]) -> set[str]:
-    return set()
+class _Book:
+    """A ledger that knows some files."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = {*names}
+        self.archives: dict[str, Collection[str]] = {}
+
+    def known(self, names: Collection[str]) -> set[str]:
+        return self.names.intersection(names)
+
+    def done_archives(self, names: Collection[str]) -> set[str]:
+        return self.archives.keys() & names
+
+    def note_archive(self, name: str, members: Collection[str]) -> None:
+        self.archives[name] = members
+
+
+def _pending(directory: Path, book: Book | None = None) -> list[PendingFile]:
+    def fail(path: str, reason: str) -> None:
+        pytest.fail(f"{path} {reason}")
+
+    return pending(list_present([str(directory)]), book or _Book(), fail)
 
 
 def _names(directory: Path, max_files: int = 100, max_bytes: int = 1 << 20) -> list[list[str]]:
-    found = pending(list_present([str(directory)]), _nothing)
+    found = _pending(directory)
     return [[file.name for file in plan.files] for plan in plans(found, max_files, max_bytes)]
 
 
@@ -45,12 +67,12 @@ def test_a_shipment_is_limited_by_files_and_by_bytes(directory: Path) -> None:
 
 def test_the_id_of_a_shipment_follows_from_its_files(directory: Path) -> None:
     publish(directory, 1)
-    found = pending(list_present([str(directory)]), _nothing)
+    found = _pending(directory)
     (one,), (again,) = plans(found, 9, 99), plans(found, 9, 99)
     assert one.id == again.id
     assert len(one.id) == 32
     publish(directory, 2)
-    (other,) = plans(pending(list_present([str(directory)]), _nothing), 9, 9999)
+    (other,) = plans(_pending(directory), 9, 9999)
     assert other.id != one.id
 
 
@@ -67,7 +89,7 @@ def test_known_files_other_files_and_accounts_of_removed_files_are_left_out(
     publish(directory / ".ship", 3)
     present = list_present([str(directory)])
     assert set(present.paths) == {known, new}
-    assert [file.published for file in pending(present, lambda _: {known})] == [new]
+    assert [file.published for file in _pending(directory, _Book(known))] == [new]
 
 
 def test_a_compressed_file_is_the_file_that_it_was(directory: Path) -> None:
