@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 import numpy as np
 
@@ -90,12 +91,19 @@ def _write(path: str, contents: Sequence[Content], members: Sequence[Member]) ->
     table = encoding.table(
         rows[order], for_archive=True, integers={FILE: codes[order].astype(np.int32)}
     )
+    with new_file(path) as file:
+        writer = encoding.open_writer(file, table.schema, archives.metadata(members))
+        encoding.write(writer, table)
+        writer.close()
+
+
+@contextmanager
+def new_file(path: str) -> Iterator[BinaryIO]:
+    """Open a new file to write to, which is on the disk at the end; raises OSError."""
     fd = syscalls.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
     try:
         with io.BufferedWriter(_Output(fd), _BUFFER_BYTES) as file:
-            writer = encoding.open_writer(file, table.schema, archives.metadata(members))
-            encoding.write(writer, table)
-            writer.close()
+            yield file
         syscalls.synchronise(fd)
     finally:
         syscalls.close(fd)

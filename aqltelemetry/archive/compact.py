@@ -17,6 +17,7 @@ from aqltelemetry.archive.archive_file import synchronise, write_archive
 from aqltelemetry.archive.csv_file import Content, UnfitError, read_csv_file
 from aqltelemetry.archive.links import link, renew
 from aqltelemetry.archive.plan import Ready, groups
+from aqltelemetry.archive.rollup import RolledUp, RollUps, roll_up
 from aqltelemetry.archive.unshipped import unshipped
 from aqltelemetry.errors import ArchiveBusyError
 from aqltelemetry.reading.archives import encoding
@@ -37,8 +38,8 @@ class Compacted:
 
     `files` CSV files of `csv_bytes` with `rows` rows became `archives` archives of
     `archive_bytes`. `removed` CSV files were in an archive already. `waiting` files remain until
-    they are shipped, since their archives go into another directory. `left` maps files that
-    remain as they are to the reason.
+    they are shipped, since their archives go into another directory. `rolled_up` are the roll-ups.
+    `left` maps files that remain as they are to the reason.
     """
 
     files: int = 0
@@ -48,6 +49,7 @@ class Compacted:
     archive_bytes: int = 0
     removed: int = 0
     waiting: int = 0
+    rolled_up: RolledUp = field(default_factory=RolledUp)
     left: dict[str, str] = field(default_factory=dict)
 
 
@@ -56,6 +58,7 @@ def compact(  # noqa: PLR0913 - by name, except for the first
     *,
     older_than_ns: int,
     to: str | None = None,
+    rollups: RollUps | None = None,
     dry_run: bool = False,
     now_ns: Callable[[], int] = epoch_ns,
     progress: Callable[[int], object] = lambda _: None,
@@ -68,6 +71,7 @@ def compact(  # noqa: PLR0913 - by name, except for the first
         directory: The monitoring directory.
         older_than_ns: How long ago a file must end, in nanoseconds.
         to: Where to put archives; None for the same directory. That one has links to them then.
+        rollups: Which roll-ups to make; None for none.
         dry_run: Change nothing; only count.
         now_ns: Returns the present time, in nanoseconds since the epoch.
         progress: Called with the size in bytes of the CSV files that were just done.
@@ -100,6 +104,8 @@ def compact(  # noqa: PLR0913 - by name, except for the first
         for group in _ready(found, unshipped(directory, target, files.values()), done):
             _archive(directory, target, group, done)
             progress(sum(each.size_bytes for each in group))
+        if rollups is not None:
+            done.rolled_up = roll_up(directory, target, rollups, now_ns())
     return done
 
 

@@ -9,6 +9,7 @@ import click
 
 from aqltelemetry.audit import verify as audit
 from aqltelemetry.audit.evidence import unreadable_archives
+from aqltelemetry.audit.rolled_up import RolledUp, rolled_up
 from aqltelemetry.audit.verify import Verdict
 from aqltelemetry.commands.options import (
     IncompleteError,
@@ -54,6 +55,7 @@ def verify(
     try:
         unreadable = unreadable_archives(directories)
         verdicts = [] if unreadable else audit.verify(directories, _roots(directories, journal_dir))
+        sums = rolled_up(directories)
     except MissingExtraError as exc:
         raise missing_extra(exc.extra, exc) from exc
     except OSError as exc:
@@ -63,17 +65,29 @@ def verify(
     if not verdicts:
         click.echo(f"{', '.join(map(str, directories))}: nothing is recorded there")
         return
-    for verdict in verdicts:
-        if not quiet or verdict.problems:
-            for line in _lines(verdict):
-                click.echo(line)
-    problems = sum(len(verdict.problems) for verdict in verdicts)
-    click.echo(f"{counted(len(verdicts), 'recording')}: {_sum(verdicts)}")
+    for line in [*_verdict_lines(verdicts, quiet=quiet), *_roll_up_lines(sums)]:
+        click.echo(line)
+    problems = sum(len(verdict.problems) for verdict in verdicts) + len(sums.problems)
     if problems:
         raise click.ClickException(f"{counted(problems, 'finding')} can't be explained")
     if not all(verdict.is_accounted_for for verdict in verdicts) and not readers_delete:
         raise IncompleteError("\n".join(_missing_files(verdicts)))
     click.echo("all is explained")
+
+
+def _verdict_lines(verdicts: Sequence[Verdict], *, quiet: bool) -> Iterable[str]:
+    for verdict in verdicts:
+        if not quiet or verdict.problems:
+            yield from _lines(verdict)
+    yield f"{counted(len(verdicts), 'recording')}: {_sum(verdicts)}"
+
+
+def _roll_up_lines(sums: RolledUp) -> Iterable[str]:
+    if sums.files:
+        rows, files = counted(sums.rows, "row"), counted(sums.csv_files, "file")
+        yield f"{counted(sums.files, 'roll-up')}: {rows} of {files}, each once"
+    for problem in sums.problems:
+        yield f"  NOT EXPLAINED: {problem}"
 
 
 def _roots(directories: Sequence[Path], journal_dir: str | None) -> list[Path]:

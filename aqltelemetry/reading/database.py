@@ -187,6 +187,10 @@ class TelemetryDB(Tables):
         vars(found).update(_loader=loader)
         return found
 
+    def limits(self) -> Wanted:
+        """Return the limits `since`, `until`, `labels` and `pids`."""
+        return self._loader.wanted
+
     def stall_details(self) -> Iterable[Mapping[str, Any]]:
         """Return the details of stalls, as docs/reference/formats.md describes them; see `stalls`.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from operator import is_not
 from weakref import ReferenceType, ref
 
@@ -14,6 +15,7 @@ from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import with_outcomes
+from aqltelemetry.reading.rollups.tables import RollUpTables
 from aqltelemetry.reading.rows import Process, Rows, join
 from aqltelemetry.reading.stalls.details import Details, StallKey
 from aqltelemetry.reading.stalls.joined import stalls
@@ -30,7 +32,7 @@ from aqltelemetry.reading.summaries.workers import workers
 from aqltelemetry.system.later import pd
 
 
-class Tables(ABC):
+class Tables(RollUpTables):
     """Computes tables from the observations that a `TelemetryDB` has loaded.
 
     Percentiles are exact: each is `numpy.quantile` of all durations of a group, with linear
@@ -339,7 +341,8 @@ class Tables(ABC):
 
         Each prefix is a table: `duration`, `runtime`, `stall` and so on, with the columns
         Timepoint (TIMESTAMP_NS, UTC), Measurement (DOUBLE), Label, PID and Writer. Only tables
-        whose names occur in the query are loaded.
+        whose names occur in the query are loaded. The roll-ups of a prefix are a table too:
+        `rollup_duration`, with the columns of docs/reference/formats.md.
 
         Args:
             query: A query in DuckDB's SQL.
@@ -354,8 +357,11 @@ class Tables(ABC):
         Example:
             >>> db.sql("select Label, quantile_cont(Measurement, 0.99) from duration group by 1")
         """
-        known = {*self.prefixes(), DURATION, RUNTIME, ACCOUNT, STALL}
-        return sql.run(query, sorted(known), self.rows)
+        tables: dict[str, Callable[[], pd.DataFrame]] = {
+            prefix: partial(_frame, self, prefix)
+            for prefix in sorted({*self.prefixes(), DURATION, RUNTIME, ACCOUNT, STALL})
+        }
+        return sql.run(query, {**tables, **self.rollup_tables()})
 
     @property
     def plot(self) -> Pictures:
@@ -380,6 +386,10 @@ class Tables(ABC):
             Process(int(pid), str(writer)): str(state)
             for (pid, writer), state in zip(found.index, found["state"], strict=True)
         }
+
+
+def _frame(tables: Tables, prefix: str) -> pd.DataFrame:
+    return tables.rows(prefix).frame
 
 
 def _chosen(label: str | Iterable[str], known: Sequence[str]) -> set[str]:

@@ -22,8 +22,10 @@ from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 if TYPE_CHECKING:
     from aqltelemetry.archive.compact import Compacted
+    from aqltelemetry.archive.rollup import RollUps
 
 _MAX_S = 1e9
+_MIN_INTERVAL_NS, _MAX_INTERVAL_NS = NS_PER_S // 100, 86_400 * NS_PER_S
 _EXTRA = "pyarrow"
 
 
@@ -63,10 +65,34 @@ class _Age(click.ParamType[int]):
     help="Put archives into this directory, which must exist, and links to them "
     "into DIR.  [default: DIR]",
 )
+@click.option(
+    "--rollup",
+    "interval_ns",
+    type=_Age(),
+    metavar="INTERVAL",
+    help="Also make roll-ups of the archives: for each label and INTERVAL, such as 1s, "
+    "count, sum, min, max and a histogram. They remain when retention removes archives.",
+)
+@click.option(
+    "--rollup-keep",
+    "keep_ns",
+    type=_Age(),
+    default="400d",
+    show_default=True,
+    metavar="AGE",
+    help="Remove roll-ups that end so long ago.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be archived, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def compact(
-    directory: Path, older_than_ns: int, to: str | None, *, dry_run: bool, as_json: bool
+def compact(  # noqa: PLR0913 - one argument for each option
+    directory: Path,
+    older_than_ns: int,
+    to: str | None,
+    interval_ns: int | None,
+    keep_ns: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Combine old CSV files into small Parquet files.
 
@@ -83,7 +109,8 @@ def compact(
          damaged and stays as it is
     """  # noqa: D301 - click's mark for lines that are not to be filled
     try:
-        done = _compact(str(directory), to, older_than_ns, dry_run=dry_run)
+        rollups = _rollups(interval_ns, keep_ns)
+        done = _compact(str(directory), to, older_than_ns, rollups, dry_run=dry_run)
     except ImportError as exc:
         raise missing_extra(_EXTRA, exc) from exc
     except (ArchiveBusyError, LedgerError) as exc:
@@ -101,7 +128,24 @@ def compact(
         )
 
 
-def _compact(directory: str, to: str | None, older_than_ns: int, *, dry_run: bool) -> Compacted:
+def _rollups(interval_ns: int | None, keep_ns: int) -> RollUps | None:
+    from aqltelemetry.archive.rollup import RollUps  # noqa: PLC0415 - an extra
+
+    if interval_ns is None:
+        return None
+    if not _MIN_INTERVAL_NS <= interval_ns <= _MAX_INTERVAL_NS:
+        raise click.BadParameter("must be from 10ms to 1d", param_hint="--rollup")
+    return RollUps(interval_ns, keep_ns)
+
+
+def _compact(
+    directory: str,
+    to: str | None,
+    older_than_ns: int,
+    rollups: RollUps | None,
+    *,
+    dry_run: bool,
+) -> Compacted:
     from aqltelemetry.archive import compact as archive  # noqa: PLC0415 - an extra
 
     if dry_run:
@@ -113,6 +157,7 @@ def _compact(directory: str, to: str | None, older_than_ns: int, *, dry_run: boo
             directory,
             older_than_ns=older_than_ns,
             to=to,
+            rollups=rollups,
             now_ns=lambda: now_ns,
             progress=bar.update,
         )
@@ -130,4 +175,9 @@ def _text(done: Compacted, *, dry_run: bool) -> str:
         text += f"; removed {counted(done.removed, 'file')} that an archive contained already"
     if done.waiting:
         text += f"; {counted(done.waiting, 'file')} left that a shipper has not shipped yet"
+    if done.rolled_up.files:
+        rows = counted(done.rolled_up.rows, "row")
+        text += f"; made {counted(done.rolled_up.files, 'roll-up')}: {rows}"
+    if done.rolled_up.removed:
+        text += f"; removed {counted(done.rolled_up.removed, 'old roll-up')}"
     return text

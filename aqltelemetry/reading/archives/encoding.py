@@ -157,6 +157,16 @@ def open_writer(
     return writer
 
 
+def write_others(file: Any, rows: Any, metadata: Mapping[str, str]) -> None:
+    """Write a `pyarrow.Table` of other columns into an open file, with key-value metadata."""
+    writer = pyarrow().parquet.ParquetWriter(
+        file, rows.schema, compression="zstd", store_schema=False
+    )
+    writer.write_table(rows, row_group_size=GROUP_ROWS)
+    writer.add_key_value_metadata(dict(metadata))
+    writer.close()
+
+
 def write(writer: Any, rows: Any) -> None:
     """Write a `table` in row groups."""
     writer.write_table(rows, row_group_size=GROUP_ROWS)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aqltelemetry.errors import DestinationError, MissingExtraError, OptionError
 from aqltelemetry.observation import ACCOUNT, DURATION
 from aqltelemetry.quantities import parse_seconds
+from aqltelemetry.reading.rollups.buckets import bucket_numbers
 from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
 from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions
 from aqltelemetry.shipping.metrics.cumulative import Steps
@@ -143,9 +144,8 @@ class Otlp:
         return Receipt(rows, refused, reading.notes())
 
     def _steps(self, prefix: str) -> Steps:
-        from aqltelemetry.shipping.destinations import otlp_metrics  # noqa: PLC0415 - an extra
 
-        steps = Steps(self._options.interval_ms, otlp_metrics.bucket_numbers, has_anchors=False)
+        steps = Steps(self._options.interval_ms, bucket_numbers, has_anchors=False)
         if prefix == DURATION:
             return steps
         return steps._replace(

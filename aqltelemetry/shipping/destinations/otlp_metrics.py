@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
@@ -31,17 +29,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from aqltelemetry.observation import DURATION
+from aqltelemetry.reading.rollups.buckets import SCALE, ZERO
 from aqltelemetry.shipping.metrics import durations, samples
 from aqltelemetry.shipping.metrics.cumulative import Point, Total
 from aqltelemetry.shipping.metrics.files import FilePoints
 from aqltelemetry.shipping.metrics.metric import MetricSeries, MetricType
 
-SCALE = 5
-"""The scale of histograms: 32 buckets between two powers of two, each 2.2 % wider than the last."""
-ZERO = -(1 << 20)
-"""The number of the bucket of values that are not positive."""
-_PER_DOUBLING = 1 << SCALE
-_LEAST, _MOST = 1e-12, 1e12
 _NS_PER_MS = 1_000_000
 SCOPE = InstrumentationScope("aqltelemetry")
 """The scope of all metrics and spans."""
@@ -82,17 +75,6 @@ _CONVENTIONS: Mapping[str, _Convention] = MappingProxyType(
         ),
     }
 )
-
-
-def bucket_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the number of each value's bucket: bucket i has values above 2^(i/32), until the next.
-
-    https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram has the
-    formula.
-    """
-    within = np.clip(values, _LEAST, _MOST)
-    numbers = np.ceil(np.log2(within) * _PER_DOUBLING).astype(np.int64) - 1
-    return np.where(values > 0, numbers, ZERO)
 
 
 def metrics_data(prefix: str, file: FilePoints, resource: Resource) -> MetricsData:

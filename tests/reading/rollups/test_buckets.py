@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqltelemetry.shipping.destinations.otlp_metrics import SCALE, ZERO, bucket_numbers
+from aqltelemetry.reading.rollups.buckets import SCALE, ZERO, bucket_numbers
 
 _BASE = 2.0 ** (2.0**-SCALE)
 
