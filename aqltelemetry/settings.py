@@ -59,6 +59,7 @@ _OTHER_VARIABLES = frozenset(
 _MAX_FLUSH_S = 60
 _MIN_INTERVAL_S = 0.01
 _MIN_STALL_S = 0.02
+_MIN_REQUEST_S = 0.05
 _log = logging.getLogger("aqltelemetry")
 
 
@@ -110,6 +111,15 @@ class Settings:
             "stall; 0 records none.",
             f"0, or a number of seconds, at least {_MIN_STALL_S}",
             lambda s: s == 0 or s >= _MIN_STALL_S,
+        ),
+    )
+    stalled_request_s: float = field(
+        default=1.0,
+        metadata=kinds.seconds(
+            "Shortest time in seconds of a request on a thread of a WSGI server that is recorded as "
+            "a stall; 0 records none.",
+            f"0, or a number of seconds, at least {_MIN_REQUEST_S}",
+            lambda s: s == 0 or s >= _MIN_REQUEST_S,
         ),
     )
     flush_interval_s: float = field(
@@ -204,6 +214,7 @@ class Options(TypedDict, total=False):
     with_fsync: Switch
     interval_s: Seconds
     stall_threshold_s: Seconds
+    stalled_request_s: Seconds
     flush_interval_s: Seconds
     max_file_bytes: Bytes
     max_file_age_s: Seconds

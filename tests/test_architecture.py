@@ -53,7 +53,7 @@ SINGLE_HOMES = {
     r"posix_spawn|sigtimedwait": {"commands.launch", "runtime.helper_process"},
     r"threading\.Thread\(": {"system.threads"},
     r"register_at_fork": {"runtime.active", "runtime.background", "system.forks"},
-    r"gc\.callbacks": {"samplers.garbage", "stalls.sampler"},
+    r"gc\.callbacks": {"samplers.garbage", "stalls.watch"},
     r"getLogger\(": {"system.logs", "settings"},
     r"^_?NS_PER_S = ": {"system.clock"},
 }

@@ -4,5 +4,5 @@ A host has a `lifecycle.HostRecording`, which starts and stops the recording and
 in progress. For each request it creates a `request_record.RequestRecord`, sets its `status`, calls
 `first_byte`, and ends it with the labels that `labels.RequestLabels` has for the route's template.
 
-May import: autostart, runtime, samplers, recording, journal, system.
+May import: autostart, runtime, samplers, stalls, recording, journal, system.
 """

@@ -14,6 +14,7 @@ from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.settings import Options, settings
+from aqltelemetry.stalls.sampler import watch_running_loop
 from aqltelemetry.system.logs import log
 
 
@@ -77,6 +78,8 @@ class HostRecording:
         """Start on the running event loop of asyncio."""
         with log_failed_start():
             await self._monitor.start()
+        # The recording may run on another event loop.
+        watch_running_loop()
 
     async def stop(self) -> None:
         """Stop if `start` has started it."""

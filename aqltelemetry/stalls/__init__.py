@@ -1,4 +1,4 @@
-"""What blocked the event loop: a watchdog, the causes of stalls, and their record.
+"""What blocked an event loop or a request: a watchdog, the causes of stalls, their record.
 
-May import: sinks, system.
+May import: recording, sinks, system.
 """

@@ -55,6 +55,11 @@ cdef extern from "watchdog.h" nogil:
         int selector_fd
         int throttled_fd
         int other_tid
+        char* slots
+        int[16] loop_tids
+        int is_unended
+        int text_bytes
+        char[224] text
         int64_t throttled_ns
         int64_t answered_ns
         int64_t wanted_ns
@@ -71,6 +76,7 @@ cdef extern from "watchdog.h" nogil:
         Sample before
         Sample samples[1024]
     Watch* watch_new(int loop_tid)
+    int watch_map_slots(Watch* watch, void* slots, size_t size)
     int watch_start(Watch* watch)
     int watch_await(Watch* watch)
     int watch_wait(int fd, int64_t until_ns)
@@ -142,7 +148,10 @@ cdef extern from "Python.h":
 
 
 cdef class Watchdog:
-    """Watches the thread that makes it, which runs an event loop; see `watchdog`."""
+    """Watches the thread that makes it, which runs an event loop; see `watchdog`.
+
+    With None for the loop it watches the threads that handle requests, once `know_slots` was called.
+    """
 
     cdef Watch* _watch
     cdef unsigned long _ident
@@ -155,14 +164,14 @@ cdef class Watchdog:
     def __cinit__(
         self, loop, int64_t tick_ns, int64_t late_ns, int64_t period_ns, int64_t threshold_ns
     ):
-        self._watch = watch_new(own_tid())
+        self._watch = watch_new(0 if loop is None else own_tid())
         if self._watch is NULL:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._watch.tick_ns = tick_ns
         self._watch.late_ns = late_ns
         self._watch.period_ns = period_ns
         self._watch.threshold_ns = threshold_ns
-        self._ident = threading.get_ident()
+        self._ident = 0 if loop is None else threading.get_ident()
         self._loop = loop
 
     def __dealloc__(self):
@@ -212,6 +221,20 @@ cdef class Watchdog:
         """Set the descriptor that the loop waits on, and the queue of its callbacks."""
         self._queue = queue
         STORE_INT(self._watch.selector_fd, selector_fd)
+
+    def know_slots(self, mapped):
+        """Set the slots of the requests in flight; raises OSError."""
+        cdef char[::1] slots = mapped
+        error = watch_map_slots(self._watch, &slots[0], slots.shape[0])
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def know_loops(self, tids):
+        """Set which threads run event loops: their requests are not watched."""
+        cdef int at = 0
+        for tid in list(tids)[:16]:
+            STORE_INT(self._watch.loop_tids[at], <int>tid)
+            at += 1
 
     def know_limit(self, int throttled_fd):
         """Set the file that says how long the control group was throttled; it is closed here."""
@@ -284,12 +307,14 @@ cdef class Watchdog:
                 PyGC_Enable()
 
     cdef object _look(self):
-        cdef list frames = _frames(frame_of_thread(self._ident))
+        cdef list frames = _frames(
+            frame_of_thread(self._ident) if self._ident else frame_of_tid(self._watch.loop_tid)
+        )
         cdef list others = _frames(frame_of_tid(LOAD_INT(self._watch.other_tid)))
         cdef uint64_t following = _first_of(self._queue)
         cdef uint64_t number = 0
         name = coroutine = ""
-        task = _current_task(self._loop)
+        task = None if self._loop is None else _current_task(self._loop)
         if task is not None:
             number = <uint64_t><PyObject*>task
             name, coroutine = task_names(task)
@@ -311,6 +336,11 @@ cdef class Watchdog:
             watch.quiet_ns, watch.begin_ns, watch.end_ns, _seen(&watch.before), samples,
             watch.throttled_ns,
         )
+        if self._loop is None:
+            request = watch.text[:watch.text_bytes].decode("utf-8", "replace")
+            found = found._replace(
+                tid=watch.loop_tid, request=request, is_ended=not watch.is_unended
+            )
         STORE_INT(watch.phase, WATCHING)
         return found
 

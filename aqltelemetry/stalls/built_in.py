@@ -24,4 +24,8 @@ def stall_samplers(
         return
     details = DetailsFile(settings.directory, writer, settings.max_file_age_s, executor)
     resources.callback(details.close)
-    yield StallSampler(settings.stall_threshold_s, details)
+    yield StallSampler(
+        settings.stall_threshold_s,
+        details,
+        request_threshold_s=settings.stalled_request_s,
+    )

@@ -42,6 +42,9 @@ class Episode(NamedTuple):
         looks: How often the probe has looked at the thread.
         thread_name: The name of another thread that held the GIL or collected; "" if unknown.
         thread_line: The line that it ran; None if unknown.
+        request: The method and the path of a request on a thread; "" for an event loop.
+        in_thread: The name of that thread.
+        is_ended: False if the request went on after it had been looked at for ten seconds.
     """
 
     begin_ns: int
@@ -57,6 +60,9 @@ class Episode(NamedTuple):
     looks: int
     thread_name: str = ""
     thread_line: Place | None = None
+    request: str = ""
+    in_thread: str = ""
+    is_ended: bool = True
 
     @property
     def length_s(self) -> float:
@@ -91,6 +97,9 @@ class Episode(NamedTuple):
             "is_exact": self.is_exact,
             "innermost": _place(self.innermost),
             "looks": self.looks,
+            "request": self.request,
+            "in_thread": self.in_thread,
+            "is_ended": self.is_ended,
         }
 
 
@@ -121,6 +130,9 @@ def conclude(evidence: Evidence, offset_ns: int, thread_names: Mapping[int, str]
         looks=len(looks),
         thread_name=thread_names.get(verdict.thread, ""),
         thread_line=_vote(evidence, [look.other for look in looks]) if verdict.thread else None,
+        request=suspicion.request,
+        in_thread=thread_names.get(suspicion.tid, "") if suspicion.tid else "",
+        is_ended=suspicion.is_ended,
     )
 
 

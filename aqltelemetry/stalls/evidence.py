@@ -52,10 +52,12 @@ class Sample(NamedTuple):
 
 
 class Suspicion(NamedTuple):
-    """A time in which the event loop did not answer, by the monotonic clock.
+    """A time in which the event loop did not answer, or a long request, by the monotonic clock.
 
     The loop was last seen free at `quiet_ns`, was asked at `begin_ns` and answered at `end_ns`.
     `before` was taken at `begin_ns`. `throttled_ns` is that of a sample, at the end.
+    Of a request on a thread, `tid` is the thread, `request` its method and path, and `is_ended` is
+    False if it went on at `end_ns`. It began at `begin_ns`, and `before` was taken later.
     """
 
     quiet_ns: int
@@ -64,6 +66,9 @@ class Suspicion(NamedTuple):
     before: Sample
     samples: Sequence[Sample]
     throttled_ns: int = -1
+    tid: int = 0
+    request: str = ""
+    is_ended: bool = True
 
     @property
     def length_ns(self) -> int:

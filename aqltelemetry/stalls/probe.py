@@ -78,13 +78,13 @@ class AnyWatchdog(Protocol):
 class Probe:
     """Waits on a thread of its own for suspected stalls, and passes on the evidence of each.
 
-    `conclude` is called on that thread, after the stall.
+    `loop` is the event loop that is watched; None if requests on threads are. `conclude` is called on that thread, after the stall.
     """
 
     def __init__(
         self,
         watchdog: AnyWatchdog,
-        loop: asyncio.AbstractEventLoop,
+        loop: asyncio.AbstractEventLoop | None,
         conclude: Callable[[Evidence], None],
     ) -> None:
         self._watchdog = watchdog
@@ -108,7 +108,7 @@ class Probe:
         steps: StepCounter | None = None
         while watchdog.is_suspecting:
             seen = watchdog.look()
-            if not self._loop.is_running():
+            if self._loop is not None and not self._loop.is_running():
                 watchdog.ignore()
                 return
             steps = steps or StepCounter(seen.depth)

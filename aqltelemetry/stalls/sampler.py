@@ -1,9 +1,8 @@
-"""Records the stalls of the event loop that the recording runs on."""
+"""Records the stalls of event loops, and of the requests that threads handle."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +11,16 @@ from typing import Any, Protocol
 
 from aqltelemetry.observation import STALL, Measurement
 from aqltelemetry.protocols import Append
-from aqltelemetry.stalls.cpu_limit import open_throttling_file
 from aqltelemetry.stalls.episode import Episode, conclude
 from aqltelemetry.stalls.evidence import Evidence
-from aqltelemetry.stalls.loop_internals import queue_of, selector_of
-from aqltelemetry.stalls.probe import Probe
-from aqltelemetry.system.clock import NS_PER_S, pause, read_anchor
+from aqltelemetry.stalls.watch import Watch, watch_loop, watch_requests
+from aqltelemetry.system.clock import NS_PER_S, read_anchor
 from aqltelemetry.system.extensions import choose
 from aqltelemetry.system.logs import log
-from aqltelemetry.system.threads import is_own, start_thread
+from aqltelemetry.system.threads import Lock, is_own
 from aqltelemetry.system.unpatched import are_greenlets
 
-_MS = 1_000_000
-TICK_NS = 25 * _MS
-"""How often the watchdog looks whether the event loop is busy."""
-LATE_NS = 25 * _MS
-"""The time without an answer from which on a suspected stall is sampled."""
-PERIOD_NS = 5 * _MS
-"""The time between two samples."""
-_TRIES = 40
-_TRY_S = 0.05
+_MOST_WATCHES = 8
 
 
 class Keeper(Protocol):
@@ -51,11 +40,17 @@ class Keeper(Protocol):
 
 
 class StallSampler:
-    """Records each time above `threshold_s` in which the event loop did not answer.
+    """Records what blocks event loops and, where they are watched, long requests on threads.
 
     One observation is one stall: its value is the length in seconds, its label the cause, one
     of `causes.CAUSES`. `details` gets everything else that was found. An event loop that only
-    the recording uses is not watched, and neither is one whose thread has greenlets.
+    the recording uses is not watched, and nothing is where threads are greenlets.
+
+    Args:
+        threshold_s: The shortest time in which an event loop does not answer that is recorded.
+        details: Keeps everything else of each stall.
+        twin: Returns the module of the watchdog by the name of the one in Python.
+        request_threshold_s: The shortest request on a thread that is recorded; 0 for none.
     """
 
     prefix = STALL
@@ -66,14 +61,16 @@ class StallSampler:
         threshold_s: float,
         details: Keeper | None = None,
         twin: Callable[[str], ModuleType] = choose,
+        request_threshold_s: float = 0.0,
     ) -> None:
         self._threshold_ns = round(threshold_s * NS_PER_S)
+        self._request_threshold_ns = round(request_threshold_s * NS_PER_S)
         self._details = details
         self._twin = twin
         self._append: Append | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
-        self.watchdog: Any = None
+        self._lock = Lock()
+        self.watches: list[Watch] = []
         self.on_evidence: Callable[[Evidence], None] | None = None
         """Called with the evidence of each stall, on the probe's thread; for measurements."""
 
@@ -85,45 +82,63 @@ class StallSampler:
 
     def attach(self, append: Append) -> None:
         """Start to watch the running event loop, unless it is the recording's own."""
-        if is_own(threading.get_ident()) or are_greenlets():
-            log.info("stalls are not recorded: the recording has an event loop of its own")
+        if are_greenlets():
+            log.info("stalls are not recorded: the threads are greenlets")
             return
-        loop = asyncio.get_running_loop()
-        module = self._twin("aqltelemetry.stalls.watchdog")
-        late_ns = min(LATE_NS, self._threshold_ns)
-        watchdog = module.Watchdog(loop, TICK_NS, late_ns, PERIOD_NS, self._threshold_ns)
-        self._append, self._loop, self.watchdog = append, loop, watchdog
-        loop.add_reader(watchdog.ping_fd, watchdog.answer)
-        gc.callbacks.append(watchdog.collecting)
-        watchdog.start()
-        probe = Probe(watchdog, loop, self._conclude)
-        queue = queue_of(loop)
+        self._append = append
+        _Attached.sampler = self
+        self.add_running_loop()
 
-        def run() -> None:
-            _learn(watchdog, loop, queue)
-            probe.run()
+    def add_running_loop(self) -> None:
+        """Watch the running event loop as well, unless it is watched, or the recording's own."""
+        tid = threading.get_native_id()
+        if is_own(threading.get_ident()):
+            return
+        with self._lock:
+            if self._append is None or len(self.watches) >= _MOST_WATCHES:
+                return
+            if any(each.tid == tid and not _is_closed(each) for each in self.watches):
+                return
+            watch = watch_loop(self._module(), self._threshold_ns, self._conclude)
+            self.watches.append(watch)
+            self._tell_loops()
 
-        start_thread(run, "aqltelemetry-stalls")
+    def add_requests(self) -> None:
+        """Watch the requests that threads handle as well, unless they are watched."""
+        with self._lock:
+            if self._append is None or not self._request_threshold_ns:
+                return
+            if all(each.tid for each in self.watches):
+                watch = watch_requests(
+                    self._module(), self._request_threshold_ns, self._tids(), self._conclude
+                )
+                self.watches += [] if watch is None else [watch]
 
     def detach(self) -> None:
         """Stop to watch."""
         self._append = None
-        watchdog, self.watchdog = self.watchdog, None
-        loop, self._loop = self._loop, None
+        if _Attached.sampler is self:
+            _Attached.sampler = None
         is_child = os.getpid() != self._pid
-        if is_child and self._details is not None:
-            self._details.abandon_in_child()
-        if watchdog is None:
-            return
-        if watchdog.collecting in gc.callbacks:
-            gc.callbacks.remove(watchdog.collecting)
         if is_child:
-            # The event loop is the parent's, and shares its selector with it.
-            watchdog.abandon_in_child()
-            return
-        if loop is not None and not loop.is_closed():
-            loop.remove_reader(watchdog.ping_fd)
-        watchdog.stop()
+            self._lock = Lock()  # a thread of the parent may have held it
+            if self._details is not None:
+                self._details.abandon_in_child()
+        with self._lock:
+            watches, self.watches = self.watches, []
+        for each in watches:
+            each.stop()
+
+    def _module(self) -> ModuleType:
+        return self._twin("aqltelemetry.stalls.watchdog")
+
+    def _tids(self) -> list[int]:
+        return [each.tid for each in self.watches if each.tid]
+
+    def _tell_loops(self) -> None:
+        for each in self.watches:
+            if not each.tid:
+                each.watchdog.know_loops(self._tids())
 
     def _conclude(self, evidence: Evidence) -> None:
         append = self._append
@@ -136,24 +151,40 @@ class StallSampler:
             append(episode.verdict.cause, episode.length_s)
             self._keep(episode)
         except Exception as exc:  # noqa: BLE001 - the next stall may be recorded
-            log.error("a stall of the event loop could not be recorded: %r", exc)
+            log.error("a stall could not be recorded: %r", exc)
 
     def _keep(self, episode: Episode) -> None:
         if self._details is not None:
             self._details.add(episode.detail(os.getpid(), ""))
 
 
-def _learn(watchdog: Any, loop: asyncio.AbstractEventLoop, queue: Sequence[object] | None) -> None:
-    """Find the descriptor that the loop waits on, once the loop has registered its reader."""
-    for _ in range(_TRIES):
-        if loop.is_closed() or watchdog.is_stopping:
-            return
-        selector = selector_of(watchdog.ping_fd)
-        if selector >= 0:
-            watchdog.know_loop(selector, queue)
-            watchdog.know_limit(open_throttling_file())
-            return
-        pause(_TRY_S)
+class _Attached:
+    """The sampler of this process's recording; None if there is none."""
+
+    sampler: StallSampler | None = None
+
+
+def watch_running_loop() -> None:
+    """Watch the running event loop if stalls are recorded; a failure is logged."""
+    _try(StallSampler.add_running_loop)
+
+
+def watch_threads() -> None:
+    """Watch the requests that threads handle if stalls are recorded; a failure is logged."""
+    _try(StallSampler.add_requests)
+
+
+def _try(work: Callable[[StallSampler], None]) -> None:
+    sampler = _Attached.sampler
+    if sampler is not None:
+        try:
+            work(sampler)
+        except Exception as exc:  # noqa: BLE001 - requests are served, whatever fails here
+            log.error("stalls can't be watched here: %r", exc)
+
+
+def _is_closed(watch: Watch) -> bool:
+    return watch.loop is not None and watch.loop.is_closed()
 
 
 def _thread_names() -> dict[int, str]:

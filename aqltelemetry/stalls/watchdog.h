@@ -4,6 +4,10 @@ At each tick it looks whether the loop's thread waits for events in its own sele
 writes to a descriptor that the event loop reads, and expects an answer. If there is none in time,
 it samples what the loop's thread does, until there is one.
 
+Or it watches the requests that threads of a WSGI server handle: at each tick it looks whether one
+of them takes long, by the slots that journal/in_flight.py describes, and samples what its thread
+does until the request ends, or for 10 s.
+
 After the start it allocates nothing, calls nothing of Python and blocks all signals. Its memory
 is shared with one object of Python: whoever lets go last frees it. */
 
@@ -27,6 +31,7 @@ is shared with one object of Python: whoever lets go last frees it. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -35,7 +40,10 @@ is shared with one object of Python: whoever lets go last frees it. */
 enum { WATCHING, SUSPECTING, ENDED };
 enum { MAX_SAMPLES = 1024, MAX_THREADS = 256, STACK_BYTES = 256 << 10 };
 enum { NO_CALL = -1, RUNNING = -2, UNKNOWN_CALL = -3 };
+enum { SLOTS_AT = 1024, SLOT_BYTES = 256, TEXT_AT = 32, TEXT_BYTES = 224, MAX_LOOPS = 16 };
 #define SUSPENDED_NS 50000000
+#define LONGEST_LOOK_NS 10000000000
+#define LOOK_FOR_END_NS 25000000
 
 typedef struct {
     int64_t at_ns;
@@ -72,6 +80,12 @@ typedef struct {
     int64_t quiet_ns, begin_ns, end_ns;
     int count, other_tid;
     int64_t throttled_ns;
+    /* of requests: the slots, and threads that have event loops */
+    char *slots;
+    size_t slots_bytes;
+    int loop_tids[MAX_LOOPS];
+    int is_unended, text_bytes;
+    char text[TEXT_BYTES];
     Sample pinged, before;
     Sample samples[MAX_SAMPLES];
 } Watch;
@@ -111,10 +125,32 @@ static void watch_release(Watch *w) {
     if (__atomic_sub_fetch(&w->owners, 1, __ATOMIC_ACQ_REL) > 0) return;
     watch_close(w);
     watch_close_fd(&w->ping_fd);
+    if (w->slots != NULL) munmap(w->slots, w->slots_bytes);
     free(w);
 }
 
-/* Return NULL if there is no memory or no descriptor. */
+static void watch_open_thread(Watch *w, int tid) {
+    w->stat_fd = watch_open("/proc/self/task/%d/stat", tid);
+    w->schedstat_fd = watch_open("/proc/self/task/%d/schedstat", tid);
+    w->syscall_fd = watch_open("/proc/self/task/%d/syscall", tid);
+}
+
+static void watch_close_thread(Watch *w) {
+    watch_close_fd(&w->stat_fd);
+    watch_close_fd(&w->schedstat_fd);
+    watch_close_fd(&w->syscall_fd);
+}
+
+/* Map the slots of requests once more, so that the watchdog's own mapping stays until its end. */
+static int watch_map_slots(Watch *w, void *slots, size_t bytes) {
+    void *mapped = mremap(slots, 0, bytes, MREMAP_MAYMOVE);
+    if (mapped == MAP_FAILED) return errno;
+    w->slots = mapped;
+    w->slots_bytes = bytes;
+    return 0;
+}
+
+/* Return NULL if there is no memory or no descriptor. `loop_tid` is 0 to watch requests. */
 static Watch *watch_new(int loop_tid) {
     Watch *w = calloc(1, sizeof(Watch));
     if (w == NULL) return NULL;
@@ -124,9 +160,8 @@ static Watch *watch_new(int loop_tid) {
     w->ping_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     w->probe_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     w->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    w->stat_fd = watch_open("/proc/self/task/%d/stat", loop_tid);
-    w->schedstat_fd = watch_open("/proc/self/task/%d/schedstat", loop_tid);
-    w->syscall_fd = watch_open("/proc/self/task/%d/syscall", loop_tid);
+    w->stat_fd = w->schedstat_fd = w->syscall_fd = -1;
+    if (loop_tid) watch_open_thread(w, loop_tid);
     w->own_schedstat_fd = w->probe_schedstat_fd = w->throttled_fd = -1;
     if (w->ping_fd < 0 || w->probe_fd < 0 || w->stop_fd < 0) {
         watch_release(w);
@@ -413,6 +448,106 @@ static void *watch_run(void *given) {
     return NULL;
 }
 
+/* A request in flight, as it is in its slot. */
+typedef struct {
+    const char *slot;
+    uint64_t control;
+    int64_t begin_ns;
+    int tid;
+} Handled;
+
+static uint64_t watch_word(const char *slot, int word) {
+    return __atomic_load_n((const uint64_t *)slot + word, __ATOMIC_ACQUIRE);
+}
+
+static int watch_is_handled(const Handled *handled) {
+    return watch_word(handled->slot, 0) == handled->control
+           && (int64_t)watch_word(handled->slot, 1) == handled->begin_ns;
+}
+
+static int watch_has_loop(Watch *w, int tid) {
+    int at;
+    for (at = 0; at < MAX_LOOPS; at++)
+        if (LOAD(w->loop_tids[at]) == tid) return 1;
+    return 0;
+}
+
+/* Find the oldest request that takes long, and whose begin is not too long ago to be looked at. */
+static int watch_find(Watch *w, int64_t now_ns, Handled *found) {
+    size_t at;
+    found->slot = NULL;
+    for (at = SLOTS_AT; at + SLOT_BYTES <= w->slots_bytes; at += SLOT_BYTES) {
+        const char *slot = w->slots + at;
+        Handled each = {slot, watch_word(slot, 0), (int64_t)watch_word(slot, 1), 0};
+        if (each.begin_ns == 0) break; /* this slot and those behind it were never used */
+        if (each.control == 0 || now_ns - each.begin_ns < w->late_ns
+            || now_ns - each.begin_ns > LONGEST_LOOK_NS)
+            continue;
+        each.tid = (int)(uint32_t)watch_word(slot, 2);
+        if (found->slot != NULL && found->begin_ns <= each.begin_ns) continue;
+        if (each.tid > 0 && !watch_has_loop(w, each.tid) && watch_is_handled(&each)) *found = each;
+    }
+    return found->slot != NULL;
+}
+
+/* Sample the thread of a request until it ends; return whether the watchdog is to stop. */
+static int watch_request(Watch *w, const Handled *handled, int64_t due_ns, int64_t *own_delay_ns) {
+    int64_t period_ns = w->period_ns, sampled_ns;
+    w->text_bytes = (int)(handled->control & 0xffff);
+    if (w->text_bytes > TEXT_BYTES) w->text_bytes = TEXT_BYTES;
+    memcpy(w->text, handled->slot + TEXT_AT, w->text_bytes);
+    if (!watch_is_handled(handled)) return 0;
+    w->loop_tid = handled->tid;
+    watch_open_thread(w, handled->tid);
+    w->quiet_ns = w->begin_ns = handled->begin_ns;
+    watch_sample(w, &w->before, due_ns, own_delay_ns);
+    sampled_ns = due_ns = w->before.at_ns;
+    w->count = 0;
+    STORE(w->other_tid, 0);
+    STORE(w->phase, SUSPECTING);
+    watch_signal(w->probe_fd);
+    for (;;) {
+        int64_t now_ns = watch_now_ns(), wait_ns;
+        w->is_unended = watch_is_handled(handled);
+        if (!w->is_unended || now_ns - w->before.at_ns > LONGEST_LOOK_NS || LOAD(w->is_ignored)) {
+            watch_end(w, now_ns);
+            watch_close_thread(w);
+            return 0;
+        }
+        if (now_ns >= due_ns) {
+            if (w->count == MAX_SAMPLES) {
+                watch_thin(w);
+                period_ns *= 2;
+            }
+            watch_sample(w, &w->samples[w->count], due_ns, own_delay_ns);
+            w->count++;
+            sampled_ns = now_ns;
+            due_ns = sampled_ns + period_ns;
+        }
+        wait_ns = due_ns - now_ns < LOOK_FOR_END_NS ? due_ns : now_ns + LOOK_FOR_END_NS;
+        if (watch_wait(w->stop_fd, wait_ns) || LOAD(w->is_stopping)) return 1;
+    }
+}
+
+static void *watch_run_requests(void *given) {
+    Watch *w = given;
+    Handled found;
+    int64_t cpu_ns, own_delay_ns, due_ns;
+    w->own_tid = (int)syscall(SYS_gettid);
+    w->own_schedstat_fd = watch_open("/proc/self/task/%d/schedstat", w->own_tid);
+    for (;;) {
+        watch_schedstat(w->own_schedstat_fd, &cpu_ns, &own_delay_ns);
+        due_ns = watch_now_ns() + w->tick_ns;
+        if (watch_wait(w->stop_fd, due_ns) || LOAD(w->is_stopping)) break;
+        w->wakeups++;
+        if (LOAD(w->phase) != WATCHING || !watch_find(w, watch_now_ns(), &found)) continue;
+        w->pings++;
+        if (watch_request(w, &found, due_ns, &own_delay_ns)) break;
+    }
+    watch_release(w);
+    return NULL;
+}
+
 /* Return 0, or the number of an error. */
 static int watch_start(Watch *w) {
     sigset_t all, before;
@@ -425,7 +560,8 @@ static int watch_start(Watch *w) {
     __atomic_add_fetch(&w->owners, 1, __ATOMIC_ACQ_REL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    error = pthread_create(&thread, &attributes, watch_run, w);
+    error = pthread_create(&thread, &attributes, w->slots == NULL ? watch_run : watch_run_requests,
+                           w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (error) __atomic_sub_fetch(&w->owners, 1, __ATOMIC_ACQ_REL);

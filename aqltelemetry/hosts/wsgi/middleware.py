@@ -14,6 +14,7 @@ from aqltelemetry.hosts.wsgi.request_record import Application, Template
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import Options
+from aqltelemetry.stalls.sampler import watch_threads
 from aqltelemetry.system.extensions import choose
 from aqltelemetry.system.loop_thread import import_ahead
 
@@ -103,6 +104,7 @@ class TelemetryMiddleware(RecordedApplication):
         # Concurrent threads wait in `start`, which fails for all but one because it runs already.
         # No lock here, since it could be held while the process forks.
         self._recording.start_on_thread()
+        watch_threads()
         self.is_ready = True
 
 
