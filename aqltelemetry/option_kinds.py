@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from aqltelemetry.errors import OptionError
 from aqltelemetry.quantities import (
     BYTES_FORM,
     SECONDS_FORM,
@@ -20,6 +21,8 @@ from aqltelemetry.quantities import (
     switch_text,
 )
 
+ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
+"""How the names of the environment variables of options begin."""
 _NO_URL = "none"
 
 
@@ -127,3 +130,52 @@ def objects(help_text: str, rule: str, holds: Callable[[Any], bool]) -> dict[str
         return isinstance(value, Sequence) and all(map(holds, value))
 
     return {"kind": Kind(f"a sequence of objects with {rule}", is_valid), "help": help_text}
+
+
+class Option(NamedTuple):
+    """An option, as its field of `Settings` declares it."""
+
+    name: str
+    default: Any
+    kind: Kind
+    help: str
+
+    @property
+    def keyword(self) -> str:
+        """The name of the argument that gives it in a program."""
+        return "monitoring_dir" if self.name == "directory" else self.name
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment variable that gives it."""
+        return ENVIRONMENT_PREFIX + ("DIR" if self.name == "directory" else self.name.upper())
+
+    @property
+    def flag(self) -> str:
+        """The name of the option of `aqltelemetry run` that gives it."""
+        return "--dir" if self.name == "directory" else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in `--help`; empty where no text can give the option."""
+        return self.kind.metavar
+
+    @property
+    def rule(self) -> str:
+        """What a value must be, such as "a number of seconds above 0"."""
+        return self.kind.rule
+
+    @property
+    def default_text(self) -> str:
+        """The default, as a text that gives the option."""
+        return self.kind.show(self.default) if self.metavar else "none"
+
+    def checked(self, given: object, shown: str) -> object:
+        """Return the value that is given; raises OptionError, which names the option `shown`."""
+        try:
+            value = self.kind.value(given)
+        except ValueError:
+            raise OptionError(shown, given, f"must be {self.kind.form}") from None
+        if not self.kind.is_valid(value):
+            raise OptionError(shown, given, f"must be {self.rule}")
+        return value

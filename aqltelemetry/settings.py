@@ -17,11 +17,12 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 from aqltelemetry import option_kinds as kinds
 from aqltelemetry.errors import OptionError
 from aqltelemetry.observation import is_sampler_prefix
+from aqltelemetry.option_kinds import ENVIRONMENT_PREFIX, Option
 from aqltelemetry.protocols import Sampler, Sink
 
 Switch: TypeAlias = bool | str
@@ -31,7 +32,6 @@ Seconds: TypeAlias = float | str | timedelta
 Bytes: TypeAlias = int | str
 """A size: a number of bytes, or a text such as "64m" or "2 GiB"."""
 DEFAULT_DIRECTORY = "_monitoring"
-_ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
 TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 """The variable that names the function of the hosts' option `template`, as module:function."""
 RUN_ID = "AQLTELEMETRY_RUN_ID"
@@ -39,7 +39,7 @@ RUN_ID = "AQLTELEMETRY_RUN_ID"
 RUN_CHARS = 6
 # Read by other modules, or by tests, benchmarks and examples.
 _OTHER_VARIABLES = frozenset(
-    _ENVIRONMENT_PREFIX + name
+    ENVIRONMENT_PREFIX + name
     for name in (
         "RUN",
         "RUN_ID",
@@ -116,8 +116,7 @@ class Settings:
     stalled_request_s: float = field(
         default=1.0,
         metadata=kinds.seconds(
-            "Shortest time in seconds of a request on a thread of a WSGI server that is recorded as "
-            "a stall; 0 records none.",
+            "Shortest request on a thread that is a stall; 0: none.",
             f"0, or a number of seconds, at least {_MIN_REQUEST_S}",
             lambda s: s == 0 or s >= _MIN_REQUEST_S,
         ),
@@ -228,55 +227,6 @@ class Options(TypedDict, total=False):
     sinks: Sequence[Sink]
 
 
-class Option(NamedTuple):
-    """An option, as its field of `Settings` declares it."""
-
-    name: str
-    default: Any
-    kind: kinds.Kind
-    help: str
-
-    @property
-    def keyword(self) -> str:
-        """The name of the argument that gives it in a program."""
-        return "monitoring_dir" if self.name == "directory" else self.name
-
-    @property
-    def variable(self) -> str:
-        """The name of the environment variable that gives it."""
-        return _ENVIRONMENT_PREFIX + ("DIR" if self.name == "directory" else self.name.upper())
-
-    @property
-    def flag(self) -> str:
-        """The name of the option of `aqltelemetry run` that gives it."""
-        return "--dir" if self.name == "directory" else f"--{self.name.replace('_', '-')}"
-
-    @property
-    def metavar(self) -> str:
-        """What stands for its value in `--help`; empty where no text can give the option."""
-        return self.kind.metavar
-
-    @property
-    def rule(self) -> str:
-        """What a value must be, such as "a number of seconds above 0"."""
-        return self.kind.rule
-
-    @property
-    def default_text(self) -> str:
-        """The default, as a text that gives the option."""
-        return self.kind.show(self.default) if self.metavar else "none"
-
-    def checked(self, given: object, shown: str) -> object:
-        """Return the value that is given; raises OptionError, which names the option `shown`."""
-        try:
-            value = self.kind.value(given)
-        except ValueError:
-            raise OptionError(shown, given, f"must be {self.kind.form}") from None
-        if not self.kind.is_valid(value):
-            raise OptionError(shown, given, f"must be {self.rule}")
-        return value
-
-
 OPTIONS: Mapping[str, Option] = {
     each.name: Option(each.name, each.default, **each.metadata) for each in fields(Settings)
 }
@@ -351,7 +301,7 @@ def run_name(environ: Mapping[str, str] | None = None) -> str:
 def variables(options: Mapping[str, str]) -> dict[str, str]:
     """Return options, given as texts, as environment variables."""
     return {
-        OPTIONS[name].variable if name in OPTIONS else _ENVIRONMENT_PREFIX + name.upper(): text
+        OPTIONS[name].variable if name in OPTIONS else ENVIRONMENT_PREFIX + name.upper(): text
         for name, text in options.items()
     }
 
@@ -370,7 +320,7 @@ def _from_own_environment() -> Mapping[str, Any]:
         _log_once(str(problem), "the default is used")
     known = _OTHER_VARIABLES | {option.variable for option in TEXT_OPTIONS.values()}
     for name in environ:
-        if name.startswith(_ENVIRONMENT_PREFIX) and name not in known:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             _log_once(f"the environment variable {name} is unknown", _suggested(name, known))
     return values
 
@@ -406,6 +356,6 @@ def _suggested(name: str, known: AbstractSet[str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
 
     # Compared without their common prefix.
-    names = [each.removeprefix(_ENVIRONMENT_PREFIX) for each in sorted(known - _OTHER_VARIABLES)]
-    close = get_close_matches(name.removeprefix(_ENVIRONMENT_PREFIX), names, n=1, cutoff=0.5)
-    return f"did you mean {_ENVIRONMENT_PREFIX}{close[0]}?" if close else "it is ignored"
+    names = [each.removeprefix(ENVIRONMENT_PREFIX) for each in sorted(known - _OTHER_VARIABLES)]
+    close = get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), names, n=1, cutoff=0.5)
+    return f"did you mean {ENVIRONMENT_PREFIX}{close[0]}?" if close else "it is ignored"

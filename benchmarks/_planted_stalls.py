@@ -26,13 +26,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from aqltelemetry.stalls import causes
 
 LENGTH_S = 0.25
 _PAGE = mmap.PAGESIZE
-_GROUPS = "/sys/fs/cgroup/cpu"
+_CPU = min(os.sched_getaffinity(0))
+GROUPS = "/sys/fs/cgroup/cpu"
+"""Where groups of version 1 are made."""
 
 
 class Plant(NamedTuple):
@@ -400,7 +402,7 @@ class Group:
     @classmethod
     def join(cls) -> None:
         """Move this process into a new group without an effective limit, if it may do that."""
-        path = Path(_GROUPS, f"planted-{os.getpid()}")
+        path = Path(GROUPS, f"planted-{os.getpid()}")
         with suppress(OSError):
             path.mkdir()
             cls.path = path
@@ -417,7 +419,7 @@ class Group:
     def leave(cls) -> None:
         """Leave the group and remove it."""
         if cls.path is not None:
-            Path(_GROUPS, "cgroup.procs").write_text(str(os.getpid()))
+            Path(GROUPS, "cgroup.procs").write_text(str(os.getpid()))
             cls.path.rmdir()
             cls.path = None
 
@@ -446,26 +448,48 @@ def stopped_by_a_signal() -> object:
     return run()
 
 
+class Others:
+    """Processes that use one processor."""
+
+    running: ClassVar[list[subprocess.Popen[bytes]]] = []
+
+    @classmethod
+    def start(cls) -> None:
+        """Start them."""
+        busy = f"import os; os.sched_setaffinity(0, [{_CPU}])\nwhile True: pass"
+        command = [sys.executable, "-S", "-c", busy]
+        cls.running += [subprocess.Popen(command) for _ in range(20)]
+
+    @classmethod
+    def end(cls) -> None:
+        """End them."""
+        for child in cls.running:
+            child.kill()
+            child.wait()
+        cls.running.clear()
+
+
+def starve() -> None:
+    """Run on the processor that `Others` use."""
+    tid = threading.get_native_id()
+    cpus = os.sched_getaffinity(tid)
+    os.sched_setaffinity(tid, {_CPU})
+    try:
+        _work(0.02)
+    finally:
+        os.sched_setaffinity(tid, cpus)
+
+
 @plant(causes.STARVED)
 def starved_by_others() -> object:
-    """Run at the lowest priority on one processor, while others use it."""
+    """Run on one processor, while others use it."""
 
     async def run() -> None:
-        tid = threading.get_native_id()
-        cpus = os.sched_getaffinity(tid)
-        cpu = min(cpus)
-        busy = f"import os; os.sched_setaffinity(0, [{cpu}])\nwhile True: pass"
-        children = [subprocess.Popen([sys.executable, "-S", "-c", busy]) for _ in range(20)]
+        Others.start()
         await asyncio.sleep(0.5)
-        os.sched_setaffinity(tid, {cpu})
-        try:
-            _work(0.02)
-        finally:
-            os.sched_setaffinity(tid, cpus)
+        starve()
         await asyncio.sleep(0)
-        for child in children:
-            child.kill()
-            await asyncio.to_thread(child.wait)
+        await asyncio.to_thread(Others.end)
 
     return run()
 

@@ -2,12 +2,12 @@
 
     python benchmarks/stalls.py --repetitions 20 --write
 
-Each kind of stall is planted again and again, on asyncio and on uvloop, on a quiet machine and with
-a busy process for each processor. `right`: the stall has the cause that was planted, or the cause
-`no CPU` if its thread waited for a processor for more than half of it; `wrong`: another one;
-`unknown`: no cause could be concluded; `missed`: no stall was recorded; `line`: of the stalls with
-the planted cause that a line of Python blocked, those with that line. With `--write` the table goes
-into docs/reliability.md.
+Each kind of stall is planted again and again, on asyncio, on uvloop and in requests of a Gunicorn
+worker with threads, on a quiet machine and with a busy process for each processor. `right`: the
+stall has the cause that was planted, or the cause `no CPU` if its thread waited for a processor for
+more than half of it; `wrong`: another one; `unknown`: no cause could be concluded; `missed`: no
+stall was recorded; `line`: of the stalls with the planted cause that a line of Python blocked,
+those with that line. With `--write` the table goes into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ from typing import Any
 
 from _document import RELIABILITY, put, table
 from _machine import describe
+from _planted_requests import planted
 from _planted_stalls import PLANTS, Group, Plant
 
 from aqltelemetry.stalls import causes, watchdog
-from aqltelemetry.stalls.evidence import Evidence
+from aqltelemetry.stalls.evidence import Evidence, LockWait, Look, Sample, Suspicion
 from aqltelemetry.stalls.sampler import StallSampler
+from aqltelemetry.system.extensions import choose
 
 _THRESHOLD_S = 0.05
 _REST_S = 0.15
 _WAIT_S = 2.0
-_LOOPS = ("asyncio", "uvloop")
+_LOOPS = ("asyncio", "uvloop", "gthread")
 _RESULTS = ("right", "wrong", "unknown", "missed")
 
 
@@ -93,7 +95,7 @@ def _judged(plant: Plant, stall: Mapping[str, Any] | None) -> dict[str, Any]:
 
 async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool) -> None:
     kept = _Kept()
-    sampler = StallSampler(_THRESHOLD_S, kept, **({"twin": lambda _: watchdog} if pure else {}))
+    sampler = StallSampler(_THRESHOLD_S, kept, (lambda _: watchdog) if pure else choose)
     sampler.on_evidence = kept.evidence.append
     Group.join()
     sampler.attach(lambda _label, _value: None)
@@ -112,6 +114,33 @@ async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool
     Group.leave()
 
 
+def _run_requests(names: Sequence[str], repetitions: int, evidence: str) -> None:
+    found = planted(names, repetitions, os.getcwd())
+    for number, (plant, stall, seen) in enumerate(found):
+        result = _judged(plant, stall)
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
+        if evidence:
+            kept = _Kept()
+            kept.evidence = [as_evidence(each) for each in seen]
+            _store(Path(evidence), f"{plant.name} request {number}", kept, plant, result)
+
+
+def as_evidence(given: Sequence[Any]) -> Evidence:
+    """Return evidence that was written as JSON."""
+    suspicion, waits, looks, addresses, is_native = given
+    quiet_ns, begin_ns, end_ns, before, samples, *rest = suspicion
+    return Evidence(
+        Suspicion(
+            quiet_ns, begin_ns, end_ns, Sample(*before), [Sample(*each) for each in samples], *rest
+        ),
+        [LockWait(*each) for each in waits],
+        [Look(*each) for each in looks],
+        addresses and (addresses[0], addresses[1]),
+        is_native,
+    )
+
+
 def _store(folder: Path, name: str, kept: _Kept, plant: Plant, result: dict[str, Any]) -> None:
     longest = max(kept.evidence, key=lambda each: each.suspicion.length_ns, default=None)
     if longest is not None:
@@ -123,6 +152,9 @@ def _store(folder: Path, name: str, kept: _Kept, plant: Plant, result: dict[str,
 
 def _child(arguments: argparse.Namespace) -> None:
     names = arguments.kinds or list(PLANTS)
+    if arguments.run == "gthread":
+        _run_requests(names, arguments.repetitions, arguments.evidence)
+        return
     work = _run(names, arguments.repetitions, arguments.evidence, arguments.pure)
     if arguments.run == "uvloop":
         import uvloop  # noqa: PLC0415 - only one of the runs needs it
@@ -193,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", action="append", choices=[*PLANTS], help="default: all")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--loops", action="append", choices=_LOOPS, help="default: both")
+    parser.add_argument("--loops", action="append", choices=_LOOPS, help="default: all")
     parser.add_argument("--loads", action="append", choices=("quiet", "busy"))
     parser.add_argument("--directory", default=".", help="where files are written; on a disk")
     parser.add_argument("--evidence", default="", help="a folder to write the samples into")

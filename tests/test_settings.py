@@ -15,12 +15,12 @@ import aqltelemetry
 from aqltelemetry.commands.run import run
 from aqltelemetry.errors import OptionError
 from aqltelemetry.observation import RESERVED
+from aqltelemetry.option_kinds import Option
 from aqltelemetry.quantities import parse_bytes, parse_seconds
 from aqltelemetry.settings import (
     DEFAULT_DIRECTORY,
     OPTIONS,
     TEXT_OPTIONS,
-    Option,
     Options,
     Settings,
     settings,

@@ -55,8 +55,7 @@ class Monitor:
     - `interval_s`: Seconds between two samples. Default: 1 s.
     - `stall_threshold_s`: Shortest time in seconds without an answer of the event loop that is
       recorded as a stall; 0 records none. Default: 0.05 s.
-    - `stalled_request_s`: Shortest time in seconds of a request on a thread of a WSGI server that
-      is recorded as a stall; 0 records none. Default: 1 s.
+    - `stalled_request_s`: Shortest request on a thread that is a stall; 0: none. Default: 1 s.
     - `flush_interval_s`: Seconds after which observations leave the journal for a file that is not
       yet published. Default: 5 s.
     - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
@@ -145,8 +144,7 @@ class Monitor:
         - `interval_s`: Seconds between two samples. Default: 1 s.
         - `stall_threshold_s`: Shortest time in seconds without an answer of the event loop that is
           recorded as a stall; 0 records none. Default: 0.05 s.
-        - `stalled_request_s`: Shortest time in seconds of a request on a thread of a WSGI server
-          that is recorded as a stall; 0 records none. Default: 1 s.
+        - `stalled_request_s`: Shortest request on a thread that is a stall; 0: none. Default: 1 s.
         - `flush_interval_s`: Seconds after which observations leave the journal for a file that is
           not yet published. Default: 5 s.
         - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 NO_CALL = -1
@@ -128,7 +129,7 @@ class Evidence(NamedTuple):
 
     `lock_addresses` are the first and the last address of the interpreter's state, which has
     its lock; None if they are not known. `is_native` is True if the watchdog sampled while the lock
-    was held.
+    was held. `thread_names` are those of a request's begin, by the kernel's numbers of the threads.
     """
 
     suspicion: Suspicion
@@ -136,3 +137,4 @@ class Evidence(NamedTuple):
     looks: Sequence[Look]
     lock_addresses: tuple[int, int] | None
     is_native: bool = True
+    thread_names: Mapping[int, str] = MappingProxyType({})

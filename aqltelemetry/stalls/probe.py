@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
@@ -78,7 +79,8 @@ class AnyWatchdog(Protocol):
 class Probe:
     """Waits on a thread of its own for suspected stalls, and passes on the evidence of each.
 
-    `loop` is the event loop that is watched; None if requests on threads are. `conclude` is called on that thread, after the stall.
+    `loop` is the event loop that is watched; None if requests on threads are. `conclude` is
+    called on that thread, after the stall.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class Probe:
     def _follow(self, wait: LockWait) -> None:
         """Look at one suspected stall until it ends."""
         watchdog = self._watchdog
+        # The thread of a request may end with it.
+        names = thread_names() if self._loop is None else {}
         waits = [wait]
         looks: list[Look] = []
         steps: StepCounter | None = None
@@ -124,7 +128,9 @@ class Probe:
         if suspicion is not None:
             in_time = [look for look in looks if look.at_ns <= suspicion.end_ns]
             addresses = watchdog.lock_addresses()
-            self._conclude(Evidence(suspicion, waits, in_time, addresses, watchdog.is_native))
+            self._conclude(
+                Evidence(suspicion, waits, in_time, addresses, watchdog.is_native, names)
+            )
 
 
 def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
@@ -143,6 +149,13 @@ def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
         seen.coroutine,
         innermost_of_user(others) or innermost(others),
     )
+
+
+def thread_names() -> dict[int, str]:
+    """Return the names of the threads that run, by the numbers that the kernel gives them."""
+    return {
+        each.native_id: each.name for each in threading.enumerate() if each.native_id is not None
+    }
 
 
 def task_names(task: Any) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from aqltelemetry.observation import STALL, Measurement
 from aqltelemetry.protocols import Append
 from aqltelemetry.stalls.episode import Episode, conclude
 from aqltelemetry.stalls.evidence import Evidence
+from aqltelemetry.stalls.probe import thread_names
 from aqltelemetry.stalls.watch import Watch, watch_loop, watch_requests
 from aqltelemetry.system.clock import NS_PER_S, read_anchor
 from aqltelemetry.system.extensions import choose
@@ -101,7 +101,7 @@ class StallSampler:
                 return
             watch = watch_loop(self._module(), self._threshold_ns, self._conclude)
             self.watches.append(watch)
-            self._tell_loops()
+            self._pass_loops()
 
     def add_requests(self) -> None:
         """Watch the requests that threads handle as well, unless they are watched."""
@@ -135,7 +135,7 @@ class StallSampler:
     def _tids(self) -> list[int]:
         return [each.tid for each in self.watches if each.tid]
 
-    def _tell_loops(self) -> None:
+    def _pass_loops(self) -> None:
         for each in self.watches:
             if not each.tid:
                 each.watchdog.know_loops(self._tids())
@@ -147,7 +147,8 @@ class StallSampler:
         try:
             if self.on_evidence is not None:
                 self.on_evidence(evidence)
-            episode = conclude(evidence, read_anchor().offset_ns, _thread_names())
+            names = {**evidence.thread_names, **thread_names()}
+            episode = conclude(evidence, read_anchor().offset_ns, names)
             append(episode.verdict.cause, episode.length_s)
             self._keep(episode)
         except Exception as exc:  # noqa: BLE001 - the next stall may be recorded
@@ -162,6 +163,11 @@ class _Attached:
     """The sampler of this process's recording; None if there is none."""
 
     sampler: StallSampler | None = None
+
+
+def attached() -> StallSampler | None:
+    """Return the sampler of this process's recording; None if stalls are not recorded."""
+    return _Attached.sampler
 
 
 def watch_running_loop() -> None:
@@ -185,9 +191,3 @@ def _try(work: Callable[[StallSampler], None]) -> None:
 
 def _is_closed(watch: Watch) -> bool:
     return watch.loop is not None and watch.loop.is_closed()
-
-
-def _thread_names() -> dict[int, str]:
-    return {
-        each.native_id: each.name for each in threading.enumerate() if each.native_id is not None
-    }

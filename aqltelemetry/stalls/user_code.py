@@ -14,7 +14,9 @@ from aqltelemetry.stalls.evidence import Line
 _OWN = f"{Path(__file__).parent.parent}{os.sep}"
 _TYPED = ("<stdin>", "<string>")
 _INSTALLED = ("site-packages", "dist-packages")
-_LIBRARY = tuple({path for name in ("stdlib", "platstdlib", "scripts") if (path := sysconfig.get_path(name))})
+_LIBRARY = tuple(
+    {path for name in ("stdlib", "platstdlib", "scripts") if (path := sysconfig.get_path(name))}
+)
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ def limits(task: str = "/proc/self/task") -> list[str]:
     if load("aqltelemetry.stalls.watchdog") is None:
         found.append(
             "without the compiled modules, calls that hold the GIL are seen after their end, and "
-            "not what they wait for"
+            "not what they wait for; requests on threads are not watched"
         )
     if not call_names():
         found.append("the numbers of this machine's system calls are not known")

@@ -24,13 +24,15 @@ def _is_ambiguous(found: dict[str, Any]) -> bool:
     return delay_s > 0.2 * float(found.get("length_s", 0))
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_planted_stalls_have_their_cause_and_line(loop: str) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "gthread"])
+def test_planted_stalls_have_their_cause_and_line(loop: str, tmp_path: Path) -> None:
     compiled_twin("stalls._watchdog")
     command = [sys.executable, str(_BENCHMARK), "--run", loop, "--repetitions", "2"]
     for kind in _KINDS:
         command += ["--kinds", kind]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     by_kind: dict[str, list[str]] = defaultdict(list)
