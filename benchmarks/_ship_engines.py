@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +23,14 @@ from urllib.parse import urlencode
 
 import duckdb
 
+from aqltelemetry.shipping.destinations import clickhouse_tables
+
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import clickhouse_server
 from postgres import Server, programs, started
 
 Rows = Counter[tuple[int, float, str, int]]
 """How often each row occurs: timepoint, value, label and PID."""
-
 
 _START_S = 60
 _READ = """
@@ -38,8 +40,8 @@ print(Session(sys.argv[1]).query(sys.argv[2], "CSV"), end="")
 """
 
 
-class Engine(Protocol):
-    """A store that runs on this machine."""
+class Store(Protocol):
+    """A store that runs on this machine, which a storm can crash."""
 
     @property
     def name(self) -> str:
@@ -62,6 +64,18 @@ class Engine(Protocol):
     def restart(self) -> None:
         """Start it again after a crash."""
         ...
+
+    def has(self, shipment: str, prefix: str, names: Sequence[str]) -> bool | None:
+        """Return whether it has all files of a shipment; None if it can't be asked meanwhile."""
+        ...
+
+    def parts(self) -> frozenset[str]:
+        """Return its parts on the disk; none of a server, which a proxy watches."""
+        ...
+
+
+class Engine(Store, Protocol):
+    """A store that has the rows."""
 
     def rows(self, prefix: str) -> Rows:
         """Return the rows of a prefix that it has."""
@@ -98,6 +112,18 @@ class PostgreSQL:
             f"COPY (SELECT at_ns, value, label, pid FROM aqltelemetry.{prefix}) TO STDOUT CSV"
         )
         return counted(text.splitlines())
+
+    def has(self, _shipment: str, _prefix: str, names: Sequence[str]) -> bool:
+        """Ask the ledger of the database."""
+        if not self.server.psql("SELECT to_regclass('aqltelemetry.shipped')"):
+            return False
+        wanted = ", ".join(f"'{name}'" for name in names)
+        query = f"SELECT count(*) FROM aqltelemetry.shipped WHERE file IN ({wanted})"
+        return int(self.server.psql(query)) == len(names)
+
+    def parts(self) -> frozenset[str]:
+        """Return no part."""
+        return frozenset()
 
     def durations(self) -> tuple[int, int]:
         """Return the number and the sum of the durations of a view."""
@@ -157,6 +183,18 @@ class ClickHouse:
         """Return the rows of a table."""
         return counted(self._ask(f"SELECT at_ns, value, label, pid FROM {prefix} FORMAT CSV"))
 
+    def has(self, _shipment: str, prefix: str, names: Sequence[str]) -> bool:
+        """Ask the table for files."""
+        query = clickhouse_tables.count_of(prefix, map(clickhouse_tables.key, names))
+        try:
+            return len(self._ask(query)) == len(names)
+        except urllib.error.HTTPError:  # the tables are not made yet
+            return False
+
+    def parts(self) -> frozenset[str]:
+        """Return no part."""
+        return frozenset()
+
     def durations(self) -> tuple[int, int]:
         """Return the number and the sum of the durations of the table."""
         (line,) = self._ask("SELECT count(), sum(value_ns) FROM duration FORMAT CSV")
@@ -190,6 +228,13 @@ class ChDB:
     def rows(self, prefix: str) -> Rows:
         """Return the rows of a table, which another process reads: it can open one directory."""
         return counted(self._ask(f"SELECT at_ns, value, label, pid FROM {prefix}"))
+
+    def has(self, _shipment: str, _prefix: str, _names: Sequence[str]) -> None:
+        """Return None: only one process at a time can open the directory."""
+
+    def parts(self) -> frozenset[str]:
+        """Return the parts of the tables that an INSERT has made."""
+        return frozenset(map(str, self._path.glob("store/*/*/????????_*_*_0")))
 
     def durations(self) -> tuple[int, int]:
         """Return the number and the sum of the durations of the table."""
@@ -228,6 +273,14 @@ class Parquet:
         with duckdb.connect() as connection:
             query = f"SELECT at_ns, {value}, label, pid FROM {source}"
             return Counter(connection.execute(query).fetchall())
+
+    def has(self, shipment: str, prefix: str, _names: Sequence[str]) -> bool:
+        """Look for an object of the shipment."""
+        return any(self._path.glob(f"{prefix}/*/*/*.{shipment}.parquet"))
+
+    def parts(self) -> frozenset[str]:
+        """Return the objects."""
+        return frozenset(map(str, self._path.glob("*/*/*/*.parquet")))
 
     def durations(self) -> tuple[int, int]:
         """Return the number and the sum of the durations of all objects."""

@@ -76,9 +76,9 @@ def prometheus(
 def victoria_metrics(
     find: Find, port: int, home: Path, arguments: Sequence[str] = ()
 ) -> Iterator[Engine]:
-    """Run a VictoriaMetrics in an empty directory."""
+    """Run a VictoriaMetrics in a directory, which has nothing or what an earlier one has left."""
     program = find("victoria-metrics", "usr/bin/victoria-metrics")
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     command = [
         str(program),
         f"-storageDataPath={home}/data",

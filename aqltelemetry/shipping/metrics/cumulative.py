@@ -12,6 +12,7 @@ time that the file is read, so that sending them again changes nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -175,5 +176,5 @@ def _by_step(
     is_first = np.ones(len(codes), bool)
     is_first[1:] = (codes[1:] != codes[:-1]) | (numbers[1:] != numbers[:-1])
     starts = np.flatnonzero(is_first)
-    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(codes)]):
         yield rows.labels[codes[start]], times[start:end], values[start:end]

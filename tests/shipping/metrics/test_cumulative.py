@@ -92,3 +92,10 @@ def test_totals_that_were_noted_and_read_again_give_the_same_points(seed: int) -
     ]
     ends = [points[-1].value for each in latest for points in each.values()]
     assert sum(end.count for end in ends if isinstance(end, Total)) == count + 3
+
+
+def test_a_file_whose_labels_are_all_left_out_has_no_points() -> None:
+    steps = _STEPS._replace(is_left_out=lambda label: label == "a")
+    totals = RecordingTotals(0)
+    assert totals.add(_rows((12.0, "a", 0.5)), steps) == {}
+    assert totals.add(_rows(), steps) == {}
