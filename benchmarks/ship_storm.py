@@ -154,6 +154,16 @@ def _quoted(label: str) -> str:
     return '"' + label.replace('"', '""') + '"' if '"' in label else label
 
 
+class Options(NamedTuple):
+    """The options of a storm; `main` describes them."""
+
+    kills: int
+    seed: int | None
+    plant: str | None
+    aim: str | None
+    is_calm: bool
+
+
 class Noted(NamedTuple):
     """What a ledger says between two lives: the shipment that may not have arrived, and numbers."""
 
@@ -171,8 +181,8 @@ class Aim:
     answered meanwhile does not reach the shipper.
     """
 
-    def __init__(self, chance: random.Random, *, has_network: bool) -> None:
-        self.kind = chance.choice(AIMS if has_network else AIMS_WITHOUT_NETWORK)
+    def __init__(self, chance: random.Random, kinds: Sequence[str]) -> None:
+        self.kind = chance.choice(kinds)
         most = MOST_PIECES if self.kind == CARRIED else MOST_COMMITS
         self.number = chance.randrange(1, most + 1)
         self.delay_s = chance.choice((0.0, chance.random() * MOMENT_S))
@@ -180,16 +190,17 @@ class Aim:
         self.life: Life | None = None
         self._lock = threading.Lock()
 
-    def saw(self, kind: str) -> None:
-        """Count an event, and kill the shipper if it is the one."""
+    def saw(self, kind: str) -> bool:
+        """Count an event; kill the shipper if it is the one, and return whether it was killed."""
         with self._lock:
             if kind != self.kind:
-                return
+                return False
             self.number -= 1
             is_now = self.number == 0
         if is_now and self.life is not None:
             sleep(self.delay_s)
             self.life.kill()
+        return is_now
 
 
 class Storm:
@@ -201,11 +212,13 @@ class Storm:
         store: Store,
         network: Proxy | None,
         starter: Lives,
-        chance: random.Random,
+        options: Options,
     ) -> None:
         self.result = Result(store.name)
+        self._options = options
+        self._aims = (options.aim,) if options.aim else AIMS if network else AIMS_WITHOUT_NETWORK
         self._directory, self._store, self._network = directory, store, network
-        self._starter, self._chance = starter, chance
+        self._starter, self._chance = starter, random.Random(options.seed)
         url = store.url(None if network is None else network.port)
         self._ledger = Path(Job([str(directory)], Target(url)).ledger_path)
         self._sent_again: set[str] = set()
@@ -214,6 +227,8 @@ class Storm:
     def disturb(self) -> None:
         """Change the state of the network, or crash the store and start it again."""
         chance, network = self._chance, self._network
+        if self._options.is_calm:
+            return
         if self._store.port is not None and chance.random() < CRASH_SHARE:
             self._store.crash()
             sleep(chance.random() * 0.2)
@@ -225,7 +240,7 @@ class Storm:
 
     def kill_one(self) -> None:
         """Start a shipper, kill it, and note what it was doing."""
-        aim = Aim(self._chance, has_network=self._network is not None)
+        aim = Aim(self._chance, self._aims)
         if self._network is not None:
             self._network.seen = aim.saw
         life = self._starter.start(str(self._directory), "--follow", "--interval", "0.05s")
@@ -249,7 +264,8 @@ class Storm:
         look = {PLANNED: self._plans, STORED: self._store.parts}.get(aim.kind)
         known = frozenset() if look is None else look()
         share = aim.share if aim.kind == WORK else 1.0
-        deadline = monotonic() + share * LONGEST_LIFE_S
+        longest_s = HANG_S if self._options.is_calm else LONGEST_LIFE_S
+        deadline = monotonic() + share * longest_s
         while monotonic() < deadline and not life.has_ended(0.001):
             if look is not None and (found := look()) - known:
                 known = found
@@ -300,23 +316,22 @@ class Storm:
         )
 
 
-def storm(name: str, kills: int, seed: int | None, plant: str | None = None) -> Result:
+def storm(name: str, options: Options) -> Result:
     """Run a storm against a store, and return what was found."""
-    chance = random.Random(seed)
     with (
         _ship_samples.running() if name == "remote-write" else ENGINES[name]() as store,
         tempfile.TemporaryDirectory(prefix="ship-storm-") as path,
-        _network(store, seed) as network,
+        _network(store, options.seed) as network,
     ):
         directory, log = Path(path) / "files", Path(path) / "log"
         directory.mkdir()
         url = store.url(None if network is None else network.port)
-        publisher = Publisher(directory, seed)
-        with lives(url, log, plant) as starter:
-            made = Storm(directory, store, network, starter, chance)
+        publisher = Publisher(directory, options.seed)
+        with lives(url, log, options.plant) as starter:
+            made = Storm(directory, store, network, starter, options)
             result = made.result
             publisher.start()
-            for _ in range(kills):
+            for _ in range(options.kills):
                 made.disturb()
                 made.kill_one()
                 if result.kills % 20 == 0:
@@ -400,11 +415,18 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="the columns of these stores in docs/reliability.md"
     )
+    parser.add_argument(
+        "--aim", choices=[*sorted({*AIMS, *AIMS_WITHOUT_NETWORK})], help="of all kills"
+    )
+    parser.add_argument("--calm", action="store_true", help="no faults but the kills")
     arguments = parser.parse_args()
+    options = Options(
+        *(arguments.kills, arguments.seed, arguments.plant, arguments.aim, arguments.calm)
+    )
     machine = describe()
     results = []
     for name in arguments.to or STORES:
-        results.append(storm(name, arguments.kills, arguments.seed, arguments.plant))
+        results.append(storm(name, options))
         print(json.dumps(asdict(results[-1])))
         if arguments.write and arguments.plant is None:
             put(

@@ -40,7 +40,8 @@ class Proxy:
         self.answers_lost = 0
         """How many of them were closed instead of passing on that a shipment is stored."""
         self.seen: Callable[[str], object] = lambda _: None
-        """Called with what was seen, on the thread of the connection, which waits for it."""
+        """Called with what was seen, on the thread of the connection, which waits for it; if it
+        returns a true value for `BEFORE`, the connection is closed instead."""
         self._random = random.Random(seed)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -105,8 +106,8 @@ class Proxy:
                     if not piece:
                         return
                     seen = exchange.request(piece) if source is client else exchange.answer(piece)
-                    if COMMIT in seen:
-                        self.seen(BEFORE)
+                    if COMMIT in seen and self.seen(BEFORE):
+                        return
                     if not self._pass_on(piece, other, is_answer=ANSWER in seen):
                         return
                     for event in seen:
