@@ -6,7 +6,7 @@ Each replaces functions of the program in the process that runs it; the program 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,8 +92,8 @@ def keep_totals_in_memory(_scheme: str) -> None:
         kept.update(receipt.notes)
         shipped(self, plan, replace(receipt, notes={}), at_ns)
 
-    def notes(_self: Ledger) -> Mapping[str, str]:
-        return kept
+    def notes(_self: Ledger, keys: Iterable[str]) -> Mapping[str, str]:
+        return {key: kept[key] for key in keys if key in kept}
 
     _set(Ledger, "shipped", shipped_only)
     _set(Ledger, "notes", notes)

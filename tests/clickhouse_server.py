@@ -2,6 +2,7 @@
 
 It takes statements as the server does: in the parameter `query`, in the body, or both; settings
 as parameters; bodies compressed. `faults` break the next INSERTs, before or after each is done.
+Answers to statements that begin with `cut_off` end in their head.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class ClickHouseServer(ThreadingHTTPServer):
         self.path = path
         self._lock = threading.Lock()
         self.faults: list[str] = []
+        self.cut_off = ""
         self.inserts = 0
 
     @property
@@ -99,6 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
             code = _ERROR_CODE.search(str(exc))
             headers["X-ClickHouse-Exception-Code"] = code[1] if code else "1"
         if fault == "after":
+            self.close_connection = True
+            return
+        if self.server.cut_off and statement.startswith(self.server.cut_off.encode()):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\n")
             self.close_connection = True
             return
         headers["X-ClickHouse-Format"] = (

@@ -46,6 +46,8 @@ _SETUP_ERRORS = {
     *(10, 16, 36, 43, 44, 46, 47, 48, 57, 60, 62, 80, 81, 115, 164, 192, 193, 194, 291, 344, 392),
     *(472, 497, 511, 516),
 }
+# The client may take an answer that ends in its head for one with an empty result.
+_CUT_OFF = "its answer was cut off"
 _T = TypeVar("_T")
 
 
@@ -116,6 +118,8 @@ class ClickHouse:
         for table in tables.TABLES:
             self._client.command(tables.definition(table, self._target.retention_days))
             found = self._client.query(f"DESCRIBE TABLE {table}").result_rows
+            if not found:
+                raise Unavailable(f"{self._target}: {_CUT_OFF}")
             missing = set(tables.columns(table)) - {row[0] for row in found}
             if missing:
                 columns = ", ".join(sorted(missing))
@@ -139,7 +143,10 @@ class ClickHouse:
         """Return how many rows of each file are in a table, for the files that are there."""
         name_of = {tables.key(name): name for name in names}
         found = self._client.query(tables.count_of(table, name_of)).result_rows
-        return {name_of[tables.FileKey(*key)]: rows for *key, rows in found}
+        counts = {tables.FileKey(*key): rows for *key, rows in found}
+        if counts.pop(tables.END, None) is None:
+            raise Unavailable(f"{self._target}: {_CUT_OFF}")
+        return {name_of[key]: rows for key, rows in counts.items()}
 
     def _ship(self, shipment: Shipment) -> Receipt:
         table = tables.table_of(shipment.prefix)

@@ -59,6 +59,10 @@ class FileKey(NamedTuple):
     part: int
 
 
+END = FileKey("", "", 0, 0)
+"""The key of a row that shows that a result is not just empty."""
+
+
 def table_of(prefix: str) -> str:
     """Return the table for the rows of a file prefix."""
     return prefix if prefix in TABLES else CUSTOM
@@ -109,7 +113,10 @@ SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1"""
 
 
 def count_of(table: str, keys: Iterable[FileKey]) -> str:
-    """Return the query that counts the rows of those of some files that are in a table."""
+    """Return the query that counts the rows of those of some files that are in a table.
+
+    Its result has a row with the key `END`, also if no file is there.
+    """
     wanted = ", ".join(
         f"({_text(each.prefix)}, {_text(each.writer)}, {each.segment}, {each.part})"
         for each in keys
@@ -117,7 +124,8 @@ def count_of(table: str, keys: Iterable[FileKey]) -> str:
     return (
         f"SELECT prefix, writer, segment, part, count() FROM {table} "
         f"WHERE (prefix, writer, segment, part) IN ({wanted}) "
-        "GROUP BY prefix, writer, segment, part"
+        "GROUP BY prefix, writer, segment, part "
+        f"UNION ALL SELECT {_text(END.prefix)}, {_text(END.writer)}, {END.segment}, {END.part}, 0"
     )
 
 

@@ -223,6 +223,23 @@ def test_a_connection_that_is_lost_leaves_rows_once(
     assert asyncio.run(main()) == [(100,)]
 
 
+async def test_an_answer_that_ends_in_its_head_is_no_empty_result(
+    server: ClickHouseServer, tmp_path: Path
+) -> None:
+    made = destination(Target(server.url))
+    sent = shipment([publish(tmp_path, 0)])
+    await made.open()
+    try:
+        for verb in ("SELECT", "DESCRIBE"):
+            server.cut_off = verb
+            with pytest.raises(Unavailable, match="was cut off"):
+                await (made.ship(sent) if verb == "SELECT" else made.open())
+    finally:
+        server.cut_off = ""
+    assert (await made.ship(sent)).rows == 100
+    await made.close()
+
+
 def test_the_token_removes_a_repetition_that_the_tables_do_not_show_yet(
     store: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
