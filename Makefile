@@ -26,7 +26,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live storm-ship matrix stalls services docs pictures map way\
+	hooks dist bench compare storm storm-live storm-ship matrix stalls stalls-false stalls-peers services docs pictures map way\
 	everything pythons clean
 
 help: ## list the targets
@@ -116,6 +116,12 @@ map: ## show the rooms of the package, what each may import, and how deep it is
 way: $(VENV)/test ## show the functions that an observation passes, from the block to pandas
 	@$(BIN)/python tests/way.py
 
+stalls-false: $(VENV)/bench ## count stalls of services that have none; MINUTES=10 for docs/reliability.md
+	$(BIN)/python benchmarks/false_stalls.py $(if $(MINUTES),--minutes $(MINUTES) --write)
+
+stalls-peers: $(VENV)/bench ## plant stalls beside other tools, for docs/reliability.md
+	$(BIN)/python benchmarks/stall_peers.py --write
+
 everything: $(VENV)/everything ## install at once what the other targets need
 
 pythons: $(VENV)/pythons ## install what test-pythons needs, on each other Python
@@ -158,6 +164,12 @@ $(VENV)/pythons: $(VENV)/test $(FACTS)
 	$(BIN)/nox --install-only
 	@touch $@
 
-$(VENV)/everything: $(VENV)/made $(FACTS)
+$(VENV)/stalls-false: $(VENV)/bench ## count stalls of services that have none; MINUTES=10 for docs/reliability.md
+	$(BIN)/python benchmarks/false_stalls.py $(if $(MINUTES),--minutes $(MINUTES) --write)
+
+stalls-peers: $(VENV)/bench ## plant stalls beside other tools, for docs/reliability.md
+	$(BIN)/python benchmarks/stall_peers.py --write
+
+everything: $(VENV)/made $(FACTS)
 	$(PIP) install --editable '.[all,bench,docs,lint,test]'
 	@touch $(addprefix $(VENV)/,bench demo docs everything lint test)
