@@ -24,6 +24,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from time import gmtime, strftime
 from typing import Any
 
@@ -66,7 +67,7 @@ class _Steps:
         first = max(bisect_left(self.at_ns, begin_ns - _AROUND_NS) - 1, 0)
         last = bisect_left(self.at_ns, end_ns + _AROUND_NS) + 1
         near = self.at_ns[first:last]
-        return max((b - a for a, b in zip(near, near[1:], strict=False)), default=0)
+        return max((b - a for a, b in pairwise(near)), default=0)
 
 
 class _Protocol(asyncio.Protocol):
@@ -135,7 +136,7 @@ def _judged(steps: _Steps, stalls: Sequence[Mapping[str, Any]], seconds: float) 
             false.append(each)
         else:
             causes[each["cause"]] += 1
-    gap_ns = max((b - a for a, b in zip(steps.at_ns, steps.at_ns[1:], strict=False)), default=0)
+    gap_ns = max((b - a for a, b in pairwise(steps.at_ns)), default=0)
     return {
         "seconds": seconds,
         "per_s": steps.requests / seconds,

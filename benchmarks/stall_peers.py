@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -91,7 +92,7 @@ def _watch(reports: list[Report]) -> None:
 
 
 def _aiocop(reports: list[Report]) -> None:
-    import aiocop  # noqa: PLC0415 - one contender
+    aiocop: Any = import_module("aiocop")
 
     def on_slow_task(event: Any) -> None:
         if not event.exceeded_threshold:
