@@ -26,7 +26,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live storm-ship matrix stalls stalls-false stalls-peers services docs pictures map way\
+	hooks dist bench compare storm storm-live storm-ship matrix stalls stalls-false stalls-kills stalls-peers services docs pictures map way\
 	everything pythons clean
 
 help: ## list the targets
@@ -118,6 +118,9 @@ way: $(VENV)/test ## show the functions that an observation passes, from the blo
 
 stalls-false: $(VENV)/bench ## count stalls of services that have none; MINUTES=10 for docs/reliability.md
 	$(BIN)/python benchmarks/false_stalls.py $(if $(MINUTES),--minutes $(MINUTES) --write)
+
+stalls-kills: $(VENV)/bench ## kill processes in stalls; KILLS=1000 for docs/reliability.md
+	$(BIN)/python benchmarks/stall_kills.py $(if $(KILLS),--kills $(KILLS) --write)
 
 stalls-peers: $(VENV)/bench ## plant stalls beside other tools, for docs/reliability.md
 	$(BIN)/python benchmarks/stall_peers.py --write

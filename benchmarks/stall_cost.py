@@ -6,6 +6,11 @@ A process runs an event loop for some seconds: idle, with a callback every 100 m
 the event loop has one, and as a busy service whose handlers take 0.2 ms. It does so with the
 watchdog and without, in turn. The processor time is that of `/proc/self/task/*/schedstat`, in
 percent of one processor; a wake-up is a voluntary context switch of a thread, each second.
+
+What requests cost is measured within one process, which handles as many as it can over sockets to
+itself, in blocks of about 0.2 s with the watchdog and without, in random order of each pair: the
+ratio of processor time of all threads for a request, and of requests per second, with the standard
+error of its mean over all pairs.
 """
 
 from __future__ import annotations
@@ -14,11 +19,13 @@ import argparse
 import asyncio
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from statistics import median
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from statistics import mean, median, stdev
 from time import gmtime, strftime
 from typing import Any
 
@@ -32,6 +39,10 @@ _STATES = ("idle", "ticking", "busy")
 _THRESHOLD_S = 0.05
 _TICK_S = 0.1
 _STEP_S = 0.0002
+_CLIENTS = 16
+_REQUESTS = 200
+_REST_S = 0.05
+_RATIO_COLUMNS = ("", "pairs", "processor time for a request, %", "requests per second, %")
 _COLUMNS = (
     *("", "CPU bare, %", "CPU watched, %", "of it native, %", "of it probe, %"),
     *("wake-ups of the native thread /s", "of the loop's, bare /s", "watched /s"),
@@ -95,6 +106,14 @@ async def _run(state: str, seconds: float, is_watched: bool) -> dict[str, Any]:
     }
 
 
+def _on_loop(loop: str, work: Coroutine[Any, Any, Any]) -> Any:
+    if loop == "uvloop":
+        import uvloop  # noqa: PLC0415 - only one of the runs needs it
+
+        return uvloop.run(work)
+    return asyncio.run(work)
+
+
 def _measure(loop: str, state: str, seconds: float, is_watched: bool) -> dict[str, Any]:
     command = [sys.executable, __file__, "--run", loop, state, "yes" if is_watched else "no"]
     done = subprocess.run(
@@ -125,33 +144,132 @@ def _rows(seconds: float, pairs: int) -> Iterator[list[str]]:
             ]
 
 
+class _Echo(asyncio.Protocol):
+    """Answers each request with JSON."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        number = json.loads(data)["number"]
+        body = json.dumps({"number": number, "squares": [each * each for each in range(50)]})
+        self._transport.write(body.encode())
+
+
+class _Client(asyncio.Protocol):
+    """Sends requests, each after the answer to the one before."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.done: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def send(self, requests: int) -> asyncio.Future[None]:
+        self.left = requests
+        self.done = asyncio.get_running_loop().create_future()
+        self._next()
+        return self.done
+
+    def _next(self) -> None:
+        self.left -= 1
+        self._transport.write(b'{"number": %d}' % self.left)
+
+    def data_received(self, data: bytes) -> None:
+        del data
+        if self.left:
+            self._next()
+        elif self.done is not None:
+            self.done.set_result(None)
+
+
+async def _connected(clients: int) -> list[_Client]:
+    loop = asyncio.get_running_loop()
+    found = []
+    for _ in range(clients):
+        one, other = socket.socketpair()
+        await loop.create_connection(_Echo, sock=one)
+        _, client = await loop.create_connection(_Client, sock=other)
+        found.append(client)
+    return found
+
+
+async def _block(clients: Sequence[_Client], is_watched: bool) -> tuple[float, float]:
+    """Return the processor time and the time that a block of requests takes."""
+    sampler = StallSampler(_THRESHOLD_S)
+    if is_watched:
+        sampler.attach(lambda _label, _value: None)
+        await asyncio.sleep(_REST_S)
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(client.send(_REQUESTS) for client in clients))
+    cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+    sampler.detach()
+    await asyncio.sleep(_REST_S)
+    return cpu_s, wall_s
+
+
+async def _pairs(pairs: int) -> dict[str, list[float]]:
+    """Return the ratios of watched to bare blocks: of processor time, and of requests per s."""
+    clients = await _connected(_CLIENTS)
+    found: dict[str, list[float]] = {"cpu": [], "rate": []}
+    await _block(clients, is_watched=True)
+    for _ in range(pairs):
+        order = [False, True]
+        random.shuffle(order)
+        took = {is_watched: await _block(clients, is_watched) for is_watched in order}
+        found["cpu"].append(took[True][0] / took[False][0])
+        found["rate"].append(took[False][1] / took[True][1])
+    return found
+
+
+def _ratio_rows(pairs: int) -> Iterator[list[str]]:
+    for loop in _LOOPS:
+        command = [sys.executable, __file__, "--ratios", loop, "--pairs", str(pairs)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found: dict[str, list[float]] = json.loads(done.stdout)
+        yield [loop, f"{pairs}", *(_percent(found[name]) for name in ("cpu", "rate"))]
+
+
+def _percent(ratios: Sequence[float]) -> str:
+    """Return the mean of ratios as a change in percent, with its standard error."""
+    error = stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    middle = (median(ratios) - 1) * 100
+    return f"{(mean(ratios) - 1) * 100:+.2f} +- {error * 100:.2f} (median {middle:+.2f})"
+
+
 def main() -> None:
     """Print the costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="write the table into the docs")
+    parser.add_argument("--ratio-pairs", type=int, default=200, help="blocks of requests")
+    parser.add_argument("--write", action="store_true", help="write the tables into the docs")
+    parser.add_argument("--ratios", help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
         loop, state, watched = arguments.run
         work = _run(state, arguments.seconds, watched == "yes")
-        if loop == "uvloop":
-            import uvloop  # noqa: PLC0415 - only one of the runs needs it
-
-            found = uvloop.run(work)
-        else:
-            found = asyncio.run(work)
-        sys.stdout.write(json.dumps(found))
+        sys.stdout.write(json.dumps(_on_loop(loop, work)))
+        return
+    if arguments.ratios:
+        work = _pairs(arguments.pairs)
+        sys.stdout.write(json.dumps(_on_loop(arguments.ratios, work)))
         return
     rows = []
     for row in _rows(arguments.seconds, arguments.pairs):
         rows.append(row)
         sys.stdout.write(" | ".join(row) + "\n")
         sys.stdout.flush()
+    ratios = []
+    for row in _ratio_rows(arguments.ratio_pairs):
+        ratios.append(row)
+        sys.stdout.write(" | ".join(row) + "\n")
     if arguments.write:
         when = f"{'; '.join(describe())}; {strftime('%-d %B %Y', gmtime())}."
-        put(RELIABILITY, "stall cost", f"{when}\n\n{table(_COLUMNS, rows)}")
+        both = f"{table(_COLUMNS, rows)}\n{table(_RATIO_COLUMNS, ratios)}"
+        put(RELIABILITY, "stall cost", f"{when}\n\n{both}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from aqltelemetry.protocols import Sink
 from aqltelemetry.runtime.assembly import check_directory, retention_of
 from aqltelemetry.runtime.delivery import read_sealed
 from aqltelemetry.settings import Settings
+from aqltelemetry.sinks import stall_details
 from aqltelemetry.sinks.csv_file import CsvSink
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import WorkerThread
@@ -51,6 +52,9 @@ async def recover(
     retention = retention_of(settings)
     sink = CsvSink(settings.directory, thread, retention, with_fsync=settings.with_fsync)
     done = Recovered()
+    await asyncio.get_running_loop().run_in_executor(
+        thread, stall_details.recover, settings.directory
+    )
     try:
         for dead in (dead for root in roots for dead in lock_dead_writers(root)):
             done.writers += 1

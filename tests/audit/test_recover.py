@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.commands.cli import main
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.sinks import stall_details
 
 Counts = Callable[[], Counter[str]]
 _PROGRAM = """
@@ -153,3 +155,15 @@ def test_root_becomes_the_owner_with_as_owner_and_is_refused_without(
         str(directory),
     ]
     assert subprocess.run(command, check=False, capture_output=True, cwd="/").returncode == 0
+
+
+def test_the_whole_lines_of_the_details_of_stalls_are_published(directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    detail = {"version": 1, "begin_ns": 1, "end_ns": 2, "length_s": 1e-9, "pid": 1}
+    whole = json.dumps({**detail, "writer": "00112233445566aa", "cause": "no CPU"}) + "\n"
+    left = directory / stall_details.temporary("00112233445566aa", 1)
+    left.write_text(whole + whole[:20])
+    assert _recover(directory).exit_code == 0
+    assert not left.exists()
+    (published,) = directory.glob("stall-details.*.jsonl")
+    assert published.read_text() == whole
