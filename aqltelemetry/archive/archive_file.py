@@ -87,7 +87,7 @@ def _write(path: str, contents: Sequence[Content], members: Sequence[Member]) ->
     codes = np.repeat(np.arange(len(contents), dtype=codes_type(len(contents))), counts)
     # By writer, since the times of one are closer to each other than to another's: smaller
     # differences, and the other columns take next to nothing.
-    order = encoding.sorted_by(rows.timepoints_ns, rows.process_codes, encoding.label_ranks(rows))
+    order = encoding.sorted_by(rows.timepoints_ns, rows.process_codes, encoding.request_ranks(rows))
     table = encoding.table(
         rows[order], for_archive=True, integers={FILE: codes[order].astype(np.int32)}
     )

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.observation import TIMEPOINT
+from aqltelemetry.reading.outcomes import roles
 from aqltelemetry.reading.rows import Codes, Rows
 
 AT_NS, VALUE_NS, VALUE, LABEL, PID, WRITER = "at_ns", "value_ns", "value", "label", "pid", "writer"
@@ -41,7 +43,7 @@ AT_NS, VALUE_NS, VALUE, LABEL, PID, WRITER = "at_ns", "value_ns", "value", "labe
 GROUP_ROWS = 1 << 18
 """Rows of a row group."""
 _PAGE_ROWS = 1 << 17  # a page of a MiB, of which zstd compresses 128 KiB at a time
-_ZSTD_LEVEL = 3
+_ZSTD_LEVEL = 9
 _NS = 1e9
 _MAX_EXACT = float(1 << 53)
 _INTEGERS = (AT_NS, VALUE_NS, TIMEPOINT)
@@ -58,6 +60,12 @@ def pyarrow() -> Any:
     return pa
 
 
+def release_memory() -> None:
+    """Return the memory that pyarrow keeps for later, if it is installed."""
+    with suppress(MissingExtraError):
+        pyarrow().default_memory_pool().release_unused()
+
+
 def in_order(rows: Rows) -> Rows:
     """Return rows sorted by label and time; equal ones stay in their order."""
     ranks = label_ranks(rows)
@@ -69,8 +77,23 @@ def in_order(rows: Rows) -> Rows:
 
 def label_ranks(rows: Rows) -> Codes:
     """Return the place of each row's label in the alphabetical order of the labels."""
-    ranks = np.empty(len(rows.labels), rows.label_codes.dtype)
-    ranks[sorted(range(len(rows.labels)), key=rows.labels.__getitem__)] = range(len(rows.labels))
+    return _ranks(rows, rows.labels)
+
+
+def request_ranks(rows: Rows) -> Codes:
+    """Return the same, but the rows of a request, its first byte and its failure are equal.
+
+    Sorted by that and by time, they are next to each other, and their times are similar.
+    """
+    known = roles(rows.labels)
+    requests = np.where(known.totals >= 0, known.totals, known.bases)
+    return _ranks(rows, [rows.labels[code] for code in requests.tolist()])
+
+
+def _ranks(rows: Rows, names: Sequence[str]) -> Codes:
+    """Return the place of the name of each row's label in their alphabetical order."""
+    place = {name: rank for rank, name in enumerate(sorted(set(names)))}
+    ranks = np.array([place[name] for name in names], rows.label_codes.dtype)
     return ranks[rows.label_codes] if len(rows) else rows.label_codes
 
 

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.errors import MissingExtraError
+from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.archives.contained import in_archives
-from aqltelemetry.reading.archives.rows import read_archive
+from aqltelemetry.reading.archives.rows import Room, count_rows, read_archive
 from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted, read_rows, warn
 from aqltelemetry.reading.file_groups import GONE
 from aqltelemetry.reading.rows import Rows, join
@@ -111,10 +112,13 @@ def _read(
     tasks: Sequence[_Task], wanted: Wanted, leave_out: _LeaveOut | None
 ) -> Iterator[Sequence[Rows]]:
     """Yield the rows of each archive, of which several are read at the same time."""
+    rooms: Sequence[Room | None] = [None] * len(tasks)
+    if wanted == EVERYTHING:
+        rooms = Room.of([count_rows(task.path, task.chosen) for task in tasks])
 
-    def read(task: _Task) -> tuple[_Task, Sequence[Rows], str]:
+    def read(task: _Task, room: Room | None) -> tuple[_Task, Sequence[Rows], str]:
         try:
-            return task, read_archive(task.path, wanted, task.chosen), ""
+            return task, read_archive(task.path, wanted, task.chosen, room), ""
         except FileNotFoundError:
             return task, (), archives.why_unreadable(task.path)
         except (OSError, MissingExtraError) as exc:
@@ -122,12 +126,14 @@ def _read(
 
     threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), _MAX_THREADS))
     with ThreadPoolExecutor(threads, "aqltelemetry-archives") as pool:
-        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks):
+        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks, rooms):
             if reason and leave_out is None:
                 warn(task.path, reason)
             elif reason and leave_out is not None:
                 leave_out(task.archive, reason)
             yield rows
+    if tasks:
+        encoding.release_memory()
 
 
 def _archived_meanwhile(directory: str, gone: Iterable[str]) -> list[_Task]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,17 +30,47 @@ class Part(NamedTuple):
     file_codes: npt.NDArray[np.int32]
 
 
+class Room:
+    """Where the times and values of archives are put, so that joining them copies nothing."""
+
+    def __init__(self, times: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+        self._times = times
+        self._values = values
+
+    @staticmethod
+    def of(counts: Sequence[int]) -> list[Room]:
+        """Return rooms for so many rows each, which are next to each other."""
+        times, values = np.empty(sum(counts), np.int64), np.empty(sum(counts))
+        ends = np.cumsum(counts, dtype=np.int64).tolist()
+        spans = [slice(end - count, end) for count, end in zip(counts, ends, strict=True)]
+        return [Room(times[span], values[span]) for span in spans]
+
+    def take(self, rows: Rows) -> Rows:
+        """Put rows behind those that were put here before; return them, as they are here."""
+        count = len(rows)
+        if count > len(self._times):
+            return rows
+        times, values = self._times[:count], self._values[:count]
+        self._times, self._values = self._times[count:], self._values[count:]
+        times[:], values[:] = rows.timepoints_ns, rows.measurements
+        return replace(rows, timepoints_ns=times, measurements=values)
+
+
 def read_archive(
-    path: str, wanted: Wanted = EVERYTHING, chosen: Callable[[FileName], bool] | None = None
+    path: str,
+    wanted: Wanted = EVERYTHING,
+    chosen: Callable[[FileName], bool] | None = None,
+    room: Room | None = None,
 ) -> list[Rows]:
     """Return the wanted rows of an archive, those of each row group for themselves.
 
-    They are not joined, since joining the rows of all archives at once copies them once.
+    They are not joined, since those of several archives are joined at once.
 
     Args:
         path: The archive.
         wanted: The times, labels and PIDs.
         chosen: Says of each CSV file in it whether its rows are wanted; None for all.
+        room: Where to put them; None for arrays of their own.
 
     Raises:
         FileNotFoundError: It was removed.
@@ -56,8 +88,16 @@ def read_archive(
     found = []
     for part in _parts(path, members, wanted):
         rows = part.rows if is_chosen.all() else part.rows[is_chosen[part.file_codes]]
-        found.append(wanted.among(rows))
+        rows = wanted.among(rows)
+        found.append(rows if room is None else room.take(rows))
     return found
+
+
+def count_rows(path: str, chosen: Callable[[FileName], bool]) -> int:
+    """Return how many rows the chosen files in an archive have; 0 if it can't be read."""
+    with suppress(OSError):
+        return sum(member.rows for member in members_of(path) if chosen(member.name))
+    return 0
 
 
 def read_parts(path: str) -> Iterator[Part]:

@@ -73,6 +73,15 @@ def test_rows_are_sorted_by_label_and_time() -> None:
     assert len(encoding.in_order(rows[:0])) == 0
 
 
+def test_requests_are_next_to_their_first_bytes_and_failures() -> None:
+    labels = ["/b 5xx", "/a b [GET]", "/b ttfb", "/b", "/a b [GET] ttfb", "/c ttfb"]
+    codes = np.arange(len(labels), dtype=np.int8)
+    rows = replace(_rows(len(labels)), label_codes=codes, labels=labels)
+    ranks = encoding.request_ranks(rows).tolist()
+    assert ranks == [1, 0, 1, 1, 0, 2]
+    assert encoding.request_ranks(rows[:0]).tolist() == []
+
+
 def _sizes(directory: Path) -> tuple[float, float]:
     """Return the bytes of a row in an archive, and otherwise."""
     chance, number = np.random.default_rng(2), encoding.GROUP_ROWS
