@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from aqltelemetry.conditions import CONDITIONS_FORM, parse_conditions
 from aqltelemetry.errors import OptionError
 from aqltelemetry.quantities import (
     BYTES_FORM,
@@ -23,7 +24,7 @@ from aqltelemetry.quantities import (
 
 ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
 """How the names of the environment variables of options begin."""
-_NO_URL = "none"
+_NONE = "none"
 
 
 class Kind(NamedTuple):
@@ -69,12 +70,33 @@ def url(help_text: str) -> dict[str, Any]:
         "a URL",
         lambda value: isinstance(value, str) and (not value or ":" in value),
         str,
-        lambda text: "" if text == _NO_URL else text,
+        lambda text: "" if text == _NONE else text,
         "a URL",
         metavar="URL",
-        show=lambda value: str(value) or _NO_URL,
+        show=lambda value: str(value) or _NONE,
     )
     return {"kind": kind, "help": help_text}
+
+
+def conditions(help_text: str) -> dict[str, Any]:
+    """Return the metadata of a field of `Settings` that is a list of conditions, or empty."""
+    kind = Kind(
+        CONDITIONS_FORM,
+        lambda value: isinstance(value, str),
+        str,
+        lambda text: "" if text == _NONE else _checked_conditions(text),
+        CONDITIONS_FORM,
+        metavar="CONDITIONS",
+        show=lambda value: str(value) or _NONE,
+    )
+    return {"kind": kind, "help": help_text}
+
+
+def _checked_conditions(text: str) -> str:
+    """Return a text that `parse_conditions` reads; raises ValueError."""
+    if text:
+        parse_conditions(text)
+    return text
 
 
 def switch(help_text: str) -> dict[str, Any]:

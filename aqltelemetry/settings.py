@@ -184,6 +184,21 @@ class Settings:
             "Store that a process next to the recorded ones ships the published files to."
         ),
     )
+    with_dump: str = field(
+        default="",
+        metadata=kinds.conditions(
+            "When a process next to the recorded ones copies the last minute of the recording "
+            "aside."
+        ),
+    )
+    keep_dump_bytes: int = field(
+        default=256 << 20,
+        metadata=kinds.size(
+            "Size of all dumps above which the oldest are removed.",
+            "a number of bytes, at least 1 MiB",
+            lambda n: n >= 1 << 20,
+        ),
+    )
     samplers: Sequence[Sampler] = field(
         default=(),
         metadata=kinds.objects(
@@ -223,6 +238,8 @@ class Options(TypedDict, total=False):
     journal_bytes: Bytes
     stop_timeout_s: Seconds
     ship_to: str
+    with_dump: str
+    keep_dump_bytes: Bytes
     samplers: Sequence[Sampler]
     sinks: Sequence[Sink]
 

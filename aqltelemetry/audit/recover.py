@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,13 @@ async def recover(
     roots: Sequence[Path],
     progress: Callable[[int], object] = lambda _: None,
     share: float = 0.5,
+    running: Container[str] = (),
 ) -> Recovered:
     """Publish what dead writers left below `roots`, using at most `share` of a processor.
 
     Several processes may do this at the same time, next to running monitors, and may be killed.
-    `progress` is called with the number of segments just done.
+    `progress` is called with the number of segments just done. Of the writers in `running`, whose
+    segments were copied from a journal that is in use, no end is published.
 
     Raises OSError if something can't be published; it stays in the journal. Raises
     MonitoringDirectoryError if the directory can't be created or written to.
@@ -60,6 +62,7 @@ async def recover(
             done.writers += 1
             try:
                 for sealed in tuple(dead.segments):
+                    sealed.is_last = sealed.is_last and sealed.id.writer not in running
                     started_ns = monotonic_ns()
                     await _publish(dead, sealed, sink, thread, done)
                     progress(1)

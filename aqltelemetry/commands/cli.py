@@ -24,6 +24,7 @@ COMMANDS = {
     "recover": "recover",
     "ship": "shipping.ship",
     "compact": "store.compact",
+    "dump": "store.dump",
     "off": "switch",
     "on": "switch",
     "profile": "profile",

@@ -104,6 +104,12 @@ def _prepare(settings: Settings, resources: ExitStack) -> None:
         process = shipping_process(settings.directory, settings.ship_to)
         process.start()
         resources.callback(process.end)
+    if settings.with_dump:
+        from aqltelemetry.runtime.dump_process import dump_process  # noqa: PLC0415 - as above
+
+        process = dump_process(settings)
+        process.start()
+        resources.callback(process.end)
 
 
 def _releaser(thread: WorkerThread, pool: SegmentPool, recovery: Recovery) -> Release:

@@ -154,6 +154,9 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
     - `ship_to`: Store that a process next to the recorded ones ships the published files to.
       Default: none.
+    - `with_dump`: When a process next to the recorded ones copies the last minute of the recording
+      aside. Default: none.
+    - `keep_dump_bytes`: Size of all dumps above which the oldest are removed. Default: 256 MiB.
     - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
     - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
 
@@ -198,9 +201,14 @@ def _start(
 ) -> None:
     wanted: Options = {"with_event_loop": False, **options}
     with _State.lock:
-        recording = _Recording(settings(monitoring_dir, wanted), wanted, auto_started=auto_started)
+        chosen = settings(monitoring_dir, wanted)
+        recording = _Recording(chosen, wanted, auto_started=auto_started)
         _State.hook()
         replaced, _State.running = _State.running, recording
+    if chosen.with_dump:
+        from aqltelemetry.runtime.dump_process import handle_signal  # noqa: PLC0415 - most need none
+
+        handle_signal(chosen)
     if replaced is not None:
         replaced.end_thread()
 

@@ -1,10 +1,10 @@
 """The files by which running recordings are controlled: `<monitoring directory>/.control`.
 
-`off` exists while recordings are switched off. `profile.<writer>.asked` requests a profile
-and holds its length in seconds; removing it ends the profile. The process stores the result
-in `profile.<writer>.answer`. A writer is named as in file names: unlike a PID, the name is
-unique in all containers that share a volume. A request may contain a token, which is then
-part of the name of the result, so that two requests do not collide.
+`off` exists while recordings are switched off. `dump.asked` requests a dump.
+`profile.<writer>.asked` requests a profile and holds its length in seconds; removing it ends the
+profile. The process stores the result in `profile.<writer>.answer`. A writer is named as in file
+names: unlike a PID, the name is unique in all containers that share a volume. A request may contain
+a token, which is then part of the name of the result, so that two requests do not collide.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MAX_PROFILE_S = 3600.0
 """The longest time of a profile, in seconds."""
 _DIRECTORY = ".control"
 _OFF = "off"
+_DUMP = "dump.asked"
 _DIRECTORY_MODE = 0o750
 _FILE_MODE = 0o640
 
@@ -76,6 +77,19 @@ class ControlFiles:
             if on or os.path.isdir(self._directory):
                 return False
             raise
+        return True
+
+    def request_dump(self) -> None:
+        """Request a dump from the process that watches the recordings into the directory."""
+        with suppress(FileExistsError):
+            self._create(os.path.join(self._root, _DUMP), "")
+
+    def take_dump_request(self) -> bool:
+        """Return whether a dump is requested, and withdraw the request."""
+        try:
+            os.unlink(os.path.join(self._root, _DUMP))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         return True
 
     def request_profile(

@@ -39,40 +39,8 @@ class Monitor:
     Parameters:
         monitoring_dir: The directory for the files; by default that of the environment
             variable AQLTELEMETRY_DIR, else `_monitoring`.
-        **options: Any of those below; by default those of the environment, such as
+        **options: Any of those of `start`; by default those of the environment, such as
             AQLTELEMETRY_KEEP_BYTES.
-
-    Options. A time is a number of seconds, a `timedelta`, or a text such as "90s" or "7d"; a
-    size is a number of bytes, or a text such as "2g":
-
-    - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
-    - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: yes.
-    - `with_stalls`: Record what blocks the event loop that the recording runs on. Default: no.
-    - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where it is
-      installed, else the event loop's thread with cProfile. Default: no.
-    - `with_fsync`: Force files to the disk before they appear, against a loss of power. Default:
-      no.
-    - `interval_s`: Seconds between two samples. Default: 1 s.
-    - `stall_threshold_s`: Shortest time in seconds without an answer of the event loop that is
-      recorded as a stall; 0 records none. Default: 0.05 s.
-    - `stalled_request_s`: Shortest request on a thread that is a stall; 0: none. Default: 1 s.
-    - `flush_interval_s`: Seconds after which observations leave the journal for a file that is not
-      yet published. Default: 5 s.
-    - `max_file_bytes`: Size that no CSV file exceeds. Default: 16 MiB.
-    - `max_file_age_s`: Seconds after which a file is published even if it is not full. Default: 60
-      s.
-    - `keep_bytes`: Size of all published files above which the oldest are removed. Default:
-      1 GiB.
-    - `keep_s`: Age in seconds above which files are removed. Default: 7 days.
-    - `journal_dir`: Directory of the journal; "auto" chooses one, "memory" uses no files. Default:
-      auto.
-    - `journal_bytes`: Size of a process's journal above which new observations are dropped and
-      counted. Default: 64 MiB.
-    - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
-    - `ship_to`: Store that a process next to the recorded ones ships the published files to.
-      Default: none.
-    - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
-    - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
 
     Raises:
         OptionError: For a wrong directory or option.
@@ -160,6 +128,9 @@ class Monitor:
         - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
         - `ship_to`: Store that a process next to the recorded ones ships the published files to.
           Default: none.
+        - `with_dump`: When a process next to the recorded ones copies the last minute of the
+          recording aside. Default: none.
+        - `keep_dump_bytes`: Size of all dumps above which the oldest are removed. Default: 256 MiB.
         - `samplers`: Samplers to run in addition to the built-in ones. Default: none.
         - `sinks`: Sinks to write to in addition to the CSV files. Default: none.
 
@@ -190,6 +161,7 @@ class Monitor:
                 self._directory if monitoring_dir is None else monitoring_dir,
                 self._options | options,
             )
+            _handle_signal(self._settings)
             self._session = await open_session(
                 partial(_assemble, self._settings, self.stats, self._new_profiler())
             )
@@ -375,6 +347,13 @@ def _require_asyncio() -> None:
     except RuntimeError:
         msg = "asyncio does not run here: use aqltelemetry.sync, which has a thread of its own"
         raise StateError(msg) from None
+
+
+def _handle_signal(chosen: Settings) -> None:
+    if chosen.with_dump:
+        from aqltelemetry.runtime.dump_process import handle_signal  # noqa: PLC0415 - most need none
+
+        handle_signal(chosen)
 
 
 def _assemble(
