@@ -32,6 +32,7 @@ _RECORDED = {
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
     "docs/guides/asgi.md": _REQUESTS,
     "docs/guides/compare.md": None,
+    "docs/guides/dumps.md": None,
     "docs/guides/extending.md": [*(*_REQUESTS, "line hello", "line other", "long")],
     "docs/guides/gunicorn.md": _REQUESTS,
     "docs/guides/html-report.md": None,
@@ -228,7 +229,9 @@ def test_what_the_guide_to_the_report_shows_is_what_it_prints(incident: Path) ->
     )
     assert status == 0
     ((title, (head, *rows)),) = _tables(table).items()
-    found_head, *found_rows = _tables(Text.from_ansi(printed).plain)[title]
+    plain = Text.from_ansi(printed).plain
+    # On a busy machine a progress bar is drawn and removed before.
+    found_head, *found_rows = _tables(plain[plain.index(title) :])[title]
     assert found_head == head
     assert [row[1] for row in found_rows[: len(rows)]] == [row[1] for row in rows]
 
