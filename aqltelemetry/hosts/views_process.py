@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from aqltelemetry.runtime.active import Active
 from aqltelemetry.settings import Settings, settings
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns
 from aqltelemetry.system.threads import start_thread
+from aqltelemetry.system.unpatched import let_greenlets_run, native_popen
 
 _IDLE_S = 15.0
 _UNSCRAPED_S = 900.0
@@ -46,6 +48,14 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: AsyncIterator[bytes]
+
+
+class WholeAnswer(NamedTuple):
+    """A response of the process that was read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Program(NamedTuple):
@@ -98,7 +108,7 @@ class ViewsProcess:
         self._given = None if monitoring_dir is None else settings(monitoring_dir)
         self._process: subprocess.Popen[bytes] | None = None
         self._is_starting = False
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
 
     @asynccontextmanager
     async def get(self, path: str, query: str, accept: str = "*/*") -> AsyncIterator[Answer]:
@@ -112,11 +122,7 @@ class ViewsProcess:
         Raises:
             ViewsError: The process can't be started, or does not answer.
         """
-        target = f"{quote(path, safe=_SAFE_IN_PATH)}?{quote(query, safe=_SAFE_IN_QUERY)}"
-        # Of version 1.0, so that the body is sent as it is, up to the end.
-        accept = accept if accept.isascii() and accept.isprintable() else "*/*"
-        head = f"GET {target} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
-        request = head.encode()
+        request = _request(path, query, accept)
         for is_last in (False, True):
             reader, writer = await self._connect()
             with closing(writer):
@@ -128,8 +134,55 @@ class ViewsProcess:
                     if is_last:
                         raise ViewsError("it does not answer") from exc
                     continue
-                yield _answer(answer, reader)
+                yield Answer(*_head(answer), _body(reader))
                 return
+
+    def get_blocking(self, path: str, accept: str, wait_s: float) -> WholeAnswer:
+        """Send a GET request, and return the response; greenlets may run meanwhile.
+
+        Args:
+            path: The decoded path, with its slash.
+            accept: The header Accept.
+            wait_s: For how many seconds to wait at most.
+
+        Raises:
+            ViewsError: The process can't be started, or does not answer in time.
+        """
+        request = _request(path, "", accept)
+        until_ns = monotonic_ns() + int(wait_s * NS_PER_S)
+        for is_last in (False, True):
+            with closing(self._connect_blocking(until_ns)) as connection:
+                try:
+                    connection.sendall(request)
+                    data = _read_to_end(connection, until_ns)
+                except OSError as exc:
+                    if is_last or isinstance(exc, TimeoutError):
+                        raise ViewsError("it does not answer in time") from exc
+                    continue
+            head, end, body = data.partition(_HEAD_END)
+            if end:
+                return WholeAnswer(*_head(head + end), body)
+        raise ViewsError("it does not answer")
+
+    def _connect_blocking(self, until_ns: int) -> socket.socket:
+        chosen = self._chosen()
+        path = self._socket(chosen)
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.settimeout(_left_s(until_ns))
+                connection.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError, TimeoutError):
+                connection.close()
+            except OSError as exc:
+                connection.close()
+                raise ViewsError(f"{path}: {exc.strerror}") from exc
+            else:
+                return connection
+            if monotonic_ns() > until_ns:
+                raise ViewsError("it has not started yet; the next scrape may find it")
+            self._start(path, chosen)
+            let_greenlets_run(_POLL_S)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the process, which is started if it does not run."""
@@ -185,7 +238,7 @@ class ViewsProcess:
         command += [chosen.journal_dir, chosen.directory, *program.arguments]
         try:
             # A process group of its own, since the terminal's Ctrl-C is not for it.
-            with subprocess.Popen(  # noqa: S603 - of this Python
+            with native_popen()(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -195,7 +248,7 @@ class ViewsProcess:
                 if process.wait() != 0:
                     status = process.returncode
                     self._failure = OSError(f"exit status {status}; the service's log says why")
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001 - the next request reports it
             self._failure = exc
         finally:
             self._is_starting = False
@@ -220,13 +273,34 @@ def _make_private(directory: str) -> None:
         raise ViewsError(f"{directory}: {exc.strerror}") from exc
 
 
-def _answer(head: bytes, reader: asyncio.StreamReader) -> Answer:
+def _request(path: str, query: str, accept: str) -> bytes:
+    target = f"{quote(path, safe=_SAFE_IN_PATH)}?{quote(query, safe=_SAFE_IN_QUERY)}"
+    # Of version 1.0, so that the body is sent as it is, up to the end.
+    accept = accept if accept.isascii() and accept.isprintable() else "*/*"
+    return f"GET {target} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
+
+
+def _head(head: bytes) -> tuple[int, Mapping[str, str]]:
+    """Return the status and the headers of a response, but not those of the connection."""
     first, *lines = head[: -len(_HEAD_END)].decode("latin-1").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     kept = {name: text for name, text in headers.items() if name.lower() not in _HOP}
-    return Answer(int(first.split(" ")[1]), kept, _body(reader))
+    return int(first.split(" ")[1]), kept
 
 
 async def _body(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while chunk := await reader.read(_CHUNK_BYTES):
         yield chunk
+
+
+def _read_to_end(connection: socket.socket, until_ns: int) -> bytes:
+    chunks = []
+    while chunk := connection.recv(_CHUNK_BYTES):
+        chunks.append(chunk)
+        connection.settimeout(_left_s(until_ns))
+    return b"".join(chunks)
+
+
+def _left_s(until_ns: int) -> float:
+    """Return the seconds until then; a time without limit would be 0."""
+    return max(until_ns - monotonic_ns(), NS_PER_S // 1000) / NS_PER_S

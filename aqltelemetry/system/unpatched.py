@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from importlib import import_module
-from importlib.machinery import BuiltinImporter
+from importlib.machinery import BuiltinImporter, ModuleSpec
 from types import BuiltinFunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 _originals: dict[str, ModuleType] = {}
 _PRIMITIVES = (
@@ -65,6 +68,15 @@ def may_switch() -> bool:
     return _sleep_of_greenlets() is not None
 
 
+def native_popen() -> type[subprocess.Popen[bytes]]:
+    """Return the class that starts processes from real threads, which gevent's own can't do."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("subprocess"):
+        return import_module("subprocess").Popen  # type: ignore[no-any-return]
+    # gevent has replaced parts that the original class uses too.
+    return _copy_of(importlib.util.find_spec("subprocess")).Popen  # type: ignore[no-any-return]
+
+
 def _are_gevents() -> bool:
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
@@ -89,9 +101,12 @@ def _sleep_of_greenlets() -> Any:
 
 def _built_in(module: str) -> ModuleType:
     """Return a new, unchanged copy of a built-in module."""
-    spec = BuiltinImporter.find_spec(module)
+    return _copy_of(BuiltinImporter.find_spec(module))
+
+
+def _copy_of(spec: ModuleSpec | None) -> ModuleType:
     if spec is None or spec.loader is None:
-        msg = f"no module {module} is built in"
+        msg = "a module of the standard library is missing"
         raise ImportError(msg)
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)

@@ -98,6 +98,11 @@ class TelemetryMiddleware(RecordedApplication):
 
     def get_ready(self) -> None:
         """Start the recording in this process."""
+        self.start_recording()
+        self.is_ready = True
+
+    def start_recording(self) -> None:
+        """Start the recording in this process, unless one runs."""
         with log_failed_start():
             # To compare process ids at each request would take a system call each time.
             background.when_forked(_forked)
@@ -105,7 +110,6 @@ class TelemetryMiddleware(RecordedApplication):
         # No lock here, since it could be held while the process forks.
         self._recording.start_on_thread()
         watch_threads()
-        self.is_ready = True
 
 
 _MIDDLEWARES: WeakSet[TelemetryMiddleware] = WeakSet()
