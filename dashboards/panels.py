@@ -412,7 +412,7 @@ _STALL_PANELS = (
     Panel(
         "Time in stalls, by cause",
         "percentunit",
-        "All workers together: 100 % is one event loop that always stands still.",
+        "All workers together: 100 % is one event loop or thread that always stands still.",
         {
             "prometheus": {"{{cause}}": _rate(f"{_STALL}_sum", "cause")},
             **_stalls(f"sum(value) {_PG_PER_S}", f"sum(value) {_CH_PER_S}", "label", "label"),
@@ -421,7 +421,7 @@ _STALL_PANELS = (
     Panel(
         "Time in stalls, by worker",
         "percentunit",
-        "The share of the time in which the event loop stood still.",
+        "The share of the time in which the event loop, or requests on threads, stood still.",
         {
             "prometheus": {_WORKER: _rate(f"{_STALL}_sum", "pid, writer")},
             **_stalls(f"sum(value) {_PG_PER_S}", f"sum(value) {_CH_PER_S}", _PG_WORKER, _CH_WORKER),
@@ -466,7 +466,7 @@ _RECORDING_PANELS = (
 SECTIONS: Mapping[str, Sequence[Panel]] = {
     "Requests": _REQUEST_PANELS,
     "Workers": _WORKER_PANELS,
-    "Stalls of the event loop": _STALL_PANELS,
+    "Stalls": _STALL_PANELS,
     "Recording": _RECORDING_PANELS,
 }
 """The charts by the row of the dashboard that they are in."""

@@ -63,8 +63,8 @@ class Sources:
         self._directories = [_Directory(path) for path in self.files]
         self._is_live = live
         self._journals = Journals(_places(self.files, journal_dir) if live else ())
-        self._accounts = _Spans()
-        self._published = _Spans()
+        self._accounts = Spans()
+        self._published = Spans()
         self._has_waiting = False
         self._left_out: Sequence[NotRead] = ()
 
@@ -240,7 +240,7 @@ class _Directory:
         return [each._replace(name=join(self.path, each.name)) for each in self.listing.not_read]
 
 
-class _Spans:
+class Spans:
     """Sets of segments by writer and prefix, as spans of numbers."""
 
     def __init__(self) -> None:
@@ -248,7 +248,11 @@ class _Spans:
 
     def add(self, name: FileName) -> None:
         """Add the segments in the name of a file."""
-        spans, first, last = self._spans[name.writer, name.prefix], name.first, name.last
+        self.add_segments(name.writer, name.prefix, name.first, name.last)
+
+    def add_segments(self, writer: str, prefix: str, first: int, last: int) -> None:
+        """Add the segments from `first` to `last`."""
+        spans = self._spans[writer, prefix]
         at = bisect_left(spans, (first,))
         if at and spans[at - 1][1] >= first - 1:
             at -= 1
@@ -260,6 +264,12 @@ class _Spans:
     def detach(self) -> None:
         """Share nothing that changes with the spans that these are a copy of."""
         self._spans = defaultdict(list, {key: [*spans] for key, spans in self._spans.items()})
+
+    def missing(self, writer: str, prefix: str, first: int, last: int) -> int:
+        """Return how many of the segments from `first` to `last` were not added."""
+        spans = self._spans.get((writer, prefix), ())
+        shared = (min(last, end) - max(first, begin) + 1 for begin, end in spans)
+        return last - first + 1 - sum(max(each, 0) for each in shared)
 
     def contain(self, prefix: str, segment: SegmentId) -> bool:
         """Return whether a segment was added for a prefix."""

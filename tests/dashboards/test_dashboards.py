@@ -31,7 +31,7 @@ _FILES = ROOT / "dashboards"
 _S = 1_000_000_000
 _ENGINES = ("clickhouse", "postgresql", "prometheus")
 _COLUMNS = 24
-_ROWS = ["Requests", "Workers", "Stalls of the event loop", "Recording"]
+_ROWS = ["Requests", "Workers", "Stalls", "Recording"]
 _TITLES = {
     *("Requests per second", "Requests per second, by worker", "Errors per second"),
     *(f"Duration of requests, {share}" for share in ("p50", "p90", "p99")),

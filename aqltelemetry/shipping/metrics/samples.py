@@ -35,7 +35,7 @@ LAG = Metric(
 STALL_TIME = Metric(
     f"{_PREFIX}stall_seconds",
     MetricType.HISTOGRAM,
-    "Time in which the event loop did not answer, by cause.",
+    "Length of each stall of an event loop, or of a request on a thread, by cause.",
     ("cause",),
 )
 RSS = _gauge("resident_memory_bytes", "Resident memory at the last sample.")
@@ -43,7 +43,7 @@ IN_FLIGHT = _gauge("requests_in_flight", "Requests in progress at the last sampl
 _SWITCHES = _counter("context_switches", "Context switches since the start of the process.", "kind")
 _DROPPED = _counter("dropped_observations", "Observations that were taken and not kept.", "reason")
 _DROPPED_LABEL = "telemetry dropped "
-_VALUE = Metric(
+VALUE = Metric(
     f"{_PREFIX}value",
     MetricType.GAUGE,
     "Last value of a series of `record` or of a sampler of the application.",
@@ -79,11 +79,14 @@ _SAMPLED: Mapping[str, MetricSeries] = MappingProxyType(
         ),
     }
 )
+# Built-in series that say nothing which those above do not, or that are no series of values.
+_LEFT_OUT = frozenset({"gc collections", "gc pause", "cpu percent", "max rss"})
+_OWN = "telemetry "
 SAMPLE_METRICS = (
     *dict.fromkeys(each.metric for each in _SAMPLED.values()),
     STALL_TIME,
     _DROPPED,
-    _VALUE,
+    VALUE,
 )
 """All metrics of samples."""
 
@@ -102,10 +105,13 @@ def sample_series(prefix: str, label: str) -> MetricSeries | None:
     if prefix == STALL:
         return MetricSeries(STALL_TIME, (label,))
     if prefix != RUNTIME:
-        return MetricSeries(_VALUE, (prefix, label))
+        return MetricSeries(VALUE, (prefix, label))
     if label.startswith(_DROPPED_LABEL):
         return MetricSeries(_DROPPED, (label.removeprefix(_DROPPED_LABEL),))
-    return _SAMPLED.get(label)
+    if label in _SAMPLED:
+        return _SAMPLED[label]
+    is_built_in = label in _LEFT_OUT or label.startswith(_OWN)
+    return None if is_built_in else MetricSeries(VALUE, (prefix, label))
 
 
 def is_histogram(prefix: str, label: str) -> bool:

@@ -33,7 +33,7 @@ class NewRows:
 
     Args:
         directories: The monitoring directories; they must exist.
-        prefixes: The file prefixes to read.
+        prefixes: The file prefixes to read; None for all.
         since_ns: Files that are older are read by `read_older` only, in nanoseconds since the
             epoch.
         journal_dir: The option `journal_dir` of the recording, if it had one.
@@ -41,6 +41,7 @@ class NewRows:
     Attributes:
         sources: What there is to read, at the last call of `read`.
         older: How many files are left for `read_older`.
+        gone: How many files were removed after they were listed and before they were read.
 
     Raises:
         OptionError: `journal_dir` is not a path that a journal can have.
@@ -49,13 +50,14 @@ class NewRows:
     def __init__(
         self,
         directories: Sequence[str],
-        prefixes: Collection[str],
+        prefixes: Collection[str] | None,
         *,
         since_ns: int | None = None,
         journal_dir: str | None = None,
     ) -> None:
         self.sources = Sources(directories, live=True, journal_dir=journal_dir)
-        self._prefixes = frozenset(prefixes)
+        self.gone = 0
+        self._prefixes = None if prefixes is None else frozenset(prefixes)
         self._since = "" if since_ns is None else file_names.stamp(since_ns)
         self._seen: dict[tuple[str, SegmentId], UnpublishedSegment] = {}
         self._listed: set[tuple[str, str]] = set()
@@ -70,12 +72,12 @@ class NewRows:
     def read(self) -> Iterator[tuple[str, Rows]]:
         """Yield the prefix and the rows of what is new; raises OSError as `Sources.refresh`."""
         self.sources.refresh()
-        for prefix in self._prefixes:
+        for prefix in self._unpublished_prefixes():
             yield from self._unpublished(prefix)
         new = sorted(self._new_files())
         self._has_read = True
         for directory, name, published in new:
-            if published.split(".", 1)[0] in self._prefixes:
+            if self._prefixes is None or published.split(".", 1)[0] in self._prefixes:
                 if file_names.may_overlap(published, self._since, "~"):
                     yield from self._read_file(directory, name, published)
                 else:
@@ -87,6 +89,12 @@ class NewRows:
         """Yield the prefix and the rows of at most so many older files, newest first."""
         for _ in range(min(files, len(self._older))):
             yield from self._read_file(*self._older.pop())
+
+    def _unpublished_prefixes(self) -> Collection[str]:
+        if self._prefixes is not None:
+            return self._prefixes
+        known = {prefix for prefix, _ in self._seen}
+        return known.union(*(content.rows for content in self.sources.segments.values()))
 
     def _unpublished(self, prefix: str) -> Iterator[tuple[str, Rows]]:
         """Yield what is new of a prefix in segments that are in no file."""
@@ -142,6 +150,8 @@ class NewRows:
         prefix = published.split(".", 1)[0]
         known = [content.rows[prefix] for content in seen if prefix in content.rows]
         rows = read_published(directory, [name], leave_out=_ignore)
+        if not len(rows) and not os.path.lexists(os.path.join(directory, name.partition("/")[0])):
+            self.gone += 1
         new = rows[_is_new(rows, known)] if known else rows
         if len(new):
             yield prefix, new

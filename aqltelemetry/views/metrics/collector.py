@@ -9,6 +9,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    SummaryMetricFamily,
 )
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from aqltelemetry.shipping.metrics.buckets import Bounds, bound_text, cumulated
 from aqltelemetry.shipping.metrics.durations import DURATION_METRICS, duration_series
 from aqltelemetry.shipping.metrics.metric import WORKER_LABELS, Metric, MetricSeries, MetricType
-from aqltelemetry.shipping.metrics.samples import SAMPLE_METRICS
+from aqltelemetry.shipping.metrics.samples import SAMPLE_METRICS, VALUE
 from aqltelemetry.views.metrics.histograms import Histogram
 from aqltelemetry.views.metrics.totals import Totals
 
@@ -38,6 +39,12 @@ REQUESTS = Metric(
     "Requests that the process has answered since this exporter started.",
     WORKER_LABELS,
 )
+VALUES = Metric(
+    "aqltelemetry_worker_values",
+    MetricType.SUMMARY,
+    "Number and sum of the values of such a series since this exporter started.",
+    VALUE.labels + WORKER_LABELS,
+)
 CPU = Metric(
     "aqltelemetry_cpu_seconds_total",
     MetricType.COUNTER,
@@ -54,12 +61,34 @@ READ_TIME = Metric(
     MetricType.COUNTER,
     "Processor time that this exporter has used for reading.",
 )
+LEFT_OUT = Metric(
+    "aqltelemetry_exporter_left_out_observations_total",
+    MetricType.COUNTER,
+    "Observations of a worker's series beyond the first 200, which have no time series here.",
+)
+MISSED = Metric(
+    "aqltelemetry_exporter_missed_files_total",
+    MetricType.COUNTER,
+    "Files that were removed before this exporter could read them.",
+)
 IS_BEHIND = Metric(
     "aqltelemetry_exporter_behind",
     MetricType.GAUGE,
     "1 if the last scrape has left something for the next one, for lack of time.",
 )
-OWN_METRICS = (WORKERS, REQUESTS, STARTS, ENDS, CPU, ROWS_READ, READ_TIME, IS_BEHIND)
+OWN_METRICS = (
+    WORKERS,
+    REQUESTS,
+    VALUES,
+    STARTS,
+    ENDS,
+    CPU,
+    ROWS_READ,
+    READ_TIME,
+    LEFT_OUT,
+    MISSED,
+    IS_BEHIND,
+)
 """The metrics that a scrape has in addition to those that can be shipped."""
 _ENDS: Mapping[bool, str] = {True: "stopped", False: "killed"}
 
@@ -70,11 +99,13 @@ class Reading(NamedTuple):
     Attributes:
         running: The writers of recordings that go on, as far as is known.
         cpu_s: The processor time in seconds that reading has taken so far.
+        missed: How many files were removed unread.
         is_behind: Whether some of what is new was left for the next scrape.
     """
 
     running: Collection[str]
     cpu_s: float
+    missed: int
     is_behind: bool
 
 
@@ -98,7 +129,8 @@ class TotalsCollector(Collector):
             self._family(metric, is_of_worker=False)
         for metric in SAMPLE_METRICS:
             self._family(metric, is_of_worker=True)
-        self._family(REQUESTS, is_of_worker=False)
+        for metric in (REQUESTS, VALUES):
+            self._family(metric, is_of_worker=False)
         self._add_durations()
         self._add_workers()
         self._add_own()
@@ -117,6 +149,10 @@ class TotalsCollector(Collector):
         for writer, pid in running.items():
             for series, value in workers[writer].samples.items():
                 self._add_value(series, value, (pid, writer))
+            for series, (count, total) in workers[writer].values.items():
+                family = self._families[VALUES]
+                assert isinstance(family, SummaryMetricFamily)  # noqa: S101 - for the type checker
+                family.add_metric((*series.values, pid, writer), count, total)
             requests = workers[writer].requests
             if requests is not None:
                 self._add_value(MetricSeries(REQUESTS, (pid, writer)), requests, ())
@@ -158,6 +194,8 @@ class TotalsCollector(Collector):
             **{MetricSeries(CPU, (mode,)): seconds for mode, seconds in cpu_s.items()},
             MetricSeries(ROWS_READ): totals.rows,
             MetricSeries(READ_TIME): reading.cpu_s,
+            MetricSeries(LEFT_OUT): totals.left_out,
+            MetricSeries(MISSED): reading.missed,
             MetricSeries(IS_BEHIND): reading.is_behind,
         }
         for series, value in counts.items():
@@ -169,6 +207,7 @@ class TotalsCollector(Collector):
             MetricType.COUNTER: CounterMetricFamily,
             MetricType.GAUGE: GaugeMetricFamily,
             MetricType.HISTOGRAM: HistogramMetricFamily,
+            MetricType.SUMMARY: SummaryMetricFamily,
         }
         labels = (*metric.labels, *(WORKER_LABELS if is_of_worker else ()))
         if metric not in self._families:

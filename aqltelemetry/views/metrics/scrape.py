@@ -15,13 +15,13 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS, Bounds
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns, monotonic_ns, thread_cpu_ns
 from aqltelemetry.system.threads import WorkerThread
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.metrics.collector import Reading, TotalsCollector
+from aqltelemetry.views.metrics.missed import MissedFiles
 from aqltelemetry.views.metrics.totals import Totals
 
 BUDGET_S = 5.0
@@ -59,8 +59,8 @@ class Scrapes:
         now_ns: Callable[[], int] = epoch_ns,
     ) -> None:
         since_ns = now_ns()
-        prefixes = (DURATION, RUNTIME, CUSTOM, STALL, ACCOUNT)
-        self._new = NewRows(directories, prefixes, since_ns=since_ns, journal_dir=journal_dir)
+        self._new = NewRows(directories, None, since_ns=since_ns, journal_dir=journal_dir)
+        self._missed = MissedFiles(self._new.sources)
         self._totals = Totals(since_ns, bounds)
         self._budget_ns = int(budget_s * NS_PER_S)
         self._clock_ns = clock_ns
@@ -95,7 +95,8 @@ class Scrapes:
     def _scrape(self, accept: str) -> Scraped:
         is_behind = not self._read()
         registry = CollectorRegistry(auto_describe=False)
-        reading = Reading(self._running(), self._cpu_ns / NS_PER_S, is_behind)
+        missed = self._missed.files + self._new.gone
+        reading = Reading(self._running(), self._cpu_ns / NS_PER_S, missed, is_behind)
         registry.register(TotalsCollector(self._totals, reading))
         encode, content_type = choose_encoder(accept)
         return Scraped(encode(registry), content_type)
@@ -113,6 +114,7 @@ class Scrapes:
                 if self._clock_ns() > until_ns:
                     return False
             self._note_older()
+            self._missed.look()
             self._left = None
         except BaseException:
             self._left = None

@@ -15,7 +15,7 @@ from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping.labels import REQUEST, split
 from aqltelemetry.shipping.metrics.buckets import Bounds
 from aqltelemetry.shipping.metrics.metric import MetricSeries, MetricType
-from aqltelemetry.shipping.metrics.samples import CPU_TIME, sample_bounds, sample_series
+from aqltelemetry.shipping.metrics.samples import CPU_TIME, VALUE, sample_bounds, sample_series
 from aqltelemetry.sinks.account import CHILD, END
 from aqltelemetry.views.metrics.histograms import Histograms
 
@@ -23,7 +23,8 @@ MAX_LABELS = 2_000
 """The number of labels of durations from which on further ones are counted as `OTHER`."""
 OTHER = "other labels"
 """The label of the durations of all labels beyond `MAX_LABELS`."""
-_MAX_WORKER_SERIES = 200
+MAX_WORKER_SERIES = 200
+"""The number of sampled series of a worker from which on further ones are left out."""
 
 
 class WorkerSeries(NamedTuple):
@@ -43,6 +44,7 @@ class Worker:
         last_ns: The last one.
         samples: The last value of each sampled series.
         first_cpu_s: The processor time by mode at the first sample that was read.
+        values: The number and the sum of the values of each series of the application.
         requests: How many requests it has recorded since the time; None if it has recorded none.
         child: Identifies a forked child, each segment of which may have another writer.
         is_stopped: Whether it was stopped in order; None if it has not ended, as far as is known.
@@ -53,6 +55,7 @@ class Worker:
     last_ns: int
     samples: dict[MetricSeries, float] = field(default_factory=dict)
     sampled_ns: dict[MetricSeries, int] = field(default_factory=dict)
+    values: dict[MetricSeries, tuple[int, float]] = field(default_factory=dict)
     first_cpu_s: dict[str, float] = field(default_factory=dict)
     requests: int | None = None
     child: int | None = None
@@ -69,6 +72,7 @@ class Totals:
 
     Attributes:
         rows: How many observations were added.
+        left_out: How many of them are of series beyond `MAX_WORKER_SERIES`.
         durations: The histograms of durations, by label.
         pauses: The histograms of what samplers of `runtime` measure.
         stalls: The histograms of stalls.
@@ -79,7 +83,7 @@ class Totals:
     def __init__(self, since_ns: int, bounds: Bounds, max_labels: int = MAX_LABELS) -> None:
         self._since_ns = since_ns
         self._max_labels = max_labels
-        self.rows = 0
+        self.rows = self.left_out = 0
         self.durations: Histograms[str] = Histograms(bounds)
         self.pauses: Histograms[WorkerSeries] = Histograms(sample_bounds(RUNTIME))
         self.stalls: Histograms[WorkerSeries] = Histograms(sample_bounds(STALL))
@@ -211,8 +215,13 @@ class Totals:
                 # The processor time of a new recording counts from its start.
                 first_s = 0.0 if self._is_new(writer) else last.first_value
                 worker.first_cpu_s.setdefault(series.values[0], first_s)
-            if series not in worker.samples and len(worker.samples) >= _MAX_WORKER_SERIES:
+            if series not in worker.samples and len(worker.samples) >= MAX_WORKER_SERIES:
+                self.left_out += len(last.values)
                 continue
+            if series.metric == VALUE:
+                numbers = last.values[np.isfinite(last.values)]
+                count, total = worker.values.get(series, (0, 0.0))
+                worker.values[series] = count + len(numbers), total + float(numbers.sum())
             if last.at_ns >= worker.sampled_ns.get(series, last.at_ns):
                 worker.samples[series] = last.value
                 worker.sampled_ns[series] = last.at_ns
@@ -236,12 +245,13 @@ def _is_histogram(series: MetricSeries | None) -> bool:
 
 
 class _Last(NamedTuple):
-    """The last value of a label, its time, and the first value in the same rows."""
+    """The values of a label in some rows, the last and the first one, and the time of the last."""
 
     code: int
     value: float
     at_ns: int
     first_value: float
+    values: npt.NDArray[np.float64]
 
 
 def _last_values(rows: Rows) -> Iterator[_Last]:
@@ -259,4 +269,5 @@ def _last_values(rows: Rows) -> Iterator[_Last]:
             float(rows.measurements[at]),
             int(rows.timepoints_ns[at]),
             float(rows.measurements[first[code]]),
+            rows.measurements[rows.label_codes == code],
         )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,8 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from aqltelemetry import Monitor, record, time_block
 from aqltelemetry.commands.cli import main
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS
+from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system.clock import epoch_ns
+from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.metrics.scrape import Scrapes
+from aqltelemetry.views.metrics.totals import MAX_WORKER_SERIES
 from published import Row, publish
 
 _REQUESTS = "aqltelemetry_request_duration_seconds_count"
@@ -224,3 +229,83 @@ def test_what_is_shown_of_a_worker_has_its_requests(directory: Path, scrape: Scr
     found = scrape()
     assert found["aqltelemetry_worker_requests_total", "1", "a" * 16] == 1
     assert ("aqltelemetry_worker_requests_total", "2", "b" * 16) not in found
+
+
+def test_values_of_any_prefix_are_shown_with_their_number_and_sum(
+    directory: Path, scrape: Scrape
+) -> None:
+    worker = (1, "a" * 16)
+    now_ns = epoch_ns()
+    values = [2.0, math.nan, math.inf, -3.0, 4.5]
+    rows = [Row(now_ns + at, value, "é, \n", worker) for at, value in enumerate(values)]
+    publish(directory, rows, prefix="queue")
+    publish(directory, [Row(now_ns, 7.0, "thread count", worker)], prefix="runtime")
+    found = scrape()
+    key = ("é, \n", "1", "queue", worker[1])
+    assert found["aqltelemetry_worker_value", *key] == 4.5
+    assert found["aqltelemetry_worker_values_count", *key] == 3
+    assert found["aqltelemetry_worker_values_sum", *key] == 3.5
+    assert found["aqltelemetry_worker_value", "thread count", "1", "runtime", worker[1]] == 7
+
+
+def test_series_beyond_a_number_are_left_out_and_counted(directory: Path, scrape: Scrape) -> None:
+    worker = (1, "a" * 16)
+    now_ns = epoch_ns()
+    more = 5
+    labels = [f"label {number}" for number in range(MAX_WORKER_SERIES + more)]
+    rows = [Row(now_ns + at, 1.0, label, worker) for at in (1, 2) for label in labels]
+    publish(directory, rows, prefix="queue")
+    found = scrape()
+    shown = [key for key in found if key[0] == "aqltelemetry_worker_value"]
+    assert len(shown) == MAX_WORKER_SERIES
+    assert found["aqltelemetry_exporter_left_out_observations_total",] == 2 * more
+
+
+async def test_files_that_retention_removes_before_a_late_scrape_are_counted(
+    directory: Path, scrape: Scrape
+) -> None:
+    missed = ("aqltelemetry_exporter_missed_files_total",)
+    sweep = Retention(str(directory), keep_bytes=0, keep_s=1e6).sweep
+    for number in (1, 2):
+        async with Monitor(directory, with_runtime=False):
+            await _requests(5)
+        before = scrape()
+        assert before[_REQUESTS, "GET", "/a"] == 5 * number
+        sweep()  # of what was read
+        assert scrape()[missed] == number - 1
+        async with Monitor(directory, with_runtime=False) as monitor:
+            await _requests(3, "/b [GET]")
+            await monitor.flush()
+        sweep()  # of what was not
+        after = scrape()
+        assert after[missed] == number
+        assert all(after[key] >= before[key] for key in before if key[0].endswith("_count"))
+
+
+async def test_what_was_removed_before_the_exporter_started_was_not_missed(directory: Path) -> None:
+    async with Monitor(directory, with_runtime=False):
+        await _requests(5)
+    Retention(str(directory), keep_bytes=0, keep_s=1e6).sweep()
+    scrapes = Scrapes([str(directory)])
+    try:
+        for _ in range(2):
+            found = samples(scrapes.scrape("").result(60).body.decode())
+            assert found["aqltelemetry_exporter_missed_files_total",] == 0
+    finally:
+        scrapes.close()
+
+
+def test_a_file_that_is_removed_between_its_listing_and_its_reading_was_missed(
+    directory: Path, scrapes: Scrapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(directory, [Row(epoch_ns() + 1, 0.1, "/a [GET]", (1, "a" * 16))])
+    read = NewRows._read_file
+
+    def remove_first(*given: Any) -> Any:
+        for path in directory.glob("duration.*"):
+            path.unlink()
+        return read(*given)
+
+    monkeypatch.setattr(NewRows, "_read_file", remove_first)
+    found = samples(scrapes.scrape("").result(60).body.decode())
+    assert found["aqltelemetry_exporter_missed_files_total",] == 1
