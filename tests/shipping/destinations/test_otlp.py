@@ -141,6 +141,14 @@ async def test_samples_are_gauges_and_sums_with_the_names_of_the_conventions(
     assert attributes["process.pid"].int_value == 4001
 
 
+async def test_stalls_are_a_histogram_by_cause(tmp_path: Path, receiver: _Receiver) -> None:
+    rows = _rows((0, "0.5", "no CPU"), (70, "0.25", "no CPU"), (70, "2.0", "blocking I/O"))
+    await _ship(receiver.url, [publish(tmp_path, 1, rows, prefix="stall")], prefix="stall")
+    points = receiver.points("aqltelemetry.event_loop.stall")
+    counts = {(each.attributes[0].value.string_value, each.count, each.sum) for each in points}
+    assert counts == {("no CPU", 1, 0.5), ("no CPU", 2, 0.75), ("blocking I/O", 1, 2.0)}
+
+
 async def test_slow_requests_are_spans_which_are_the_same_each_time(
     tmp_path: Path, receiver: _Receiver
 ) -> None:

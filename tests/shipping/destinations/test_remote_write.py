@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cramjam
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
@@ -72,6 +73,18 @@ async def test_credentials_go_into_a_header_and_options_do_not_leave(
     assert headers["Authorization"] == f"Basic {base64.b64encode(b'me:secret').decode()}"
     await _ship(Target(store.url.replace("//", "//:token@")), file)
     assert store.requests[-1][1]["Authorization"] == "Bearer token"
+
+
+async def test_stalls_are_a_histogram_by_cause(tmp_path: Path, store: _Store) -> None:
+    rows = [(time.time_ns(), "2.0", "blocking I/O", 4001)]
+    files = [publish(tmp_path, 1, rows, prefix="stall")]
+    destination = make_destination(Target(store.url))
+    await destination.open()
+    assert (await destination.ship(shipment(files, "stall"))).rows == 1
+    await destination.close()
+    body = bytes(cramjam.snappy.decompress_raw(store.requests[-1][2]))
+    for text in (b"aqltelemetry_worker_stall_seconds_bucket", b"blocking I/O", b"30.0"):
+        assert text in body
 
 
 async def test_a_store_that_fails_for_now_gets_the_same_shipment_later(
