@@ -58,7 +58,7 @@ class _Progress:
     path: str
     rows: int = 0
     checksum: int = 0
-    is_begun: bool = field(default=False)
+    has_header: bool = field(default=False)
 
 
 class Unpacker:
@@ -128,7 +128,7 @@ class Unpacker:
             for code, rows in _by_file(part.rows, part.file_codes, is_wanted):
                 _append(files[code], rows, memory)
         for each in files.values():
-            if not each.is_begun:
+            if not each.has_header:
                 _write(each, [])
         return [*files.values()]
 
@@ -187,13 +187,13 @@ def _array(typecode: str, values: npt.NDArray[Any]) -> array[Any]:
 
 def _write(file: _Progress, pieces: Any) -> None:
     """Write text at the end of a file, which begins with a header."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if file.is_begun else os.O_TRUNC)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if file.has_header else os.O_TRUNC)
     fd = syscalls.open_file(file.path, flags, _MODE)
     try:
-        for piece in pieces if file.is_begun else (CSV_HEADER, *pieces):
+        for piece in pieces if file.has_header else (CSV_HEADER, *pieces):
             left = memoryview(piece)
             while left:
                 left = left[syscalls.write(fd, left) :]
     finally:
         syscalls.close(fd)
-    file.is_begun = True
+    file.has_header = True

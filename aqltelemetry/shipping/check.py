@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 
 from aqltelemetry.shipping.destination import Checkable, Destination, FileGone, ShippedFile
 from aqltelemetry.shipping.file_rows import RefusedFileError, count_rows
 from aqltelemetry.shipping.ledger_reader import LedgerReader
-from aqltelemetry.shipping.pending import list_present
+from aqltelemetry.shipping.pending import Present, list_present
+from aqltelemetry.sinks.archives import members_of
 
 _CHUNK = 1000
 
@@ -43,26 +46,51 @@ async def check(
     """
     present = list_present(directories)
     checked = Checked(has_counts=isinstance(destination, Checkable))
-    shipped = ledger.shipped(present.paths.keys())
     checked.waiting = len(present.paths) - len(ledger.known(present.paths.keys()))
     try:
         await destination.open()
-        names = sorted(shipped)
-        for start in range(0, len(names), _CHUNK):
-            await _check_chunk(names[start : start + _CHUNK], present.paths, destination, checked)
+        found = _shipped(present, ledger, checked)
+        while files := list(islice(found, _CHUNK)):
+            await _check_chunk(files, destination, checked)
     finally:
         await destination.close()
     return checked
 
 
-async def _check_chunk(
-    names: Sequence[str], paths: Mapping[str, str], destination: Destination, checked: Checked
-) -> None:
-    arrived = await destination.shipped(names)
-    rows = {}
-    for name in names:
+def _shipped(
+    present: Present, ledger: LedgerReader, checked: Checked
+) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Yield the files that were shipped, and a function that counts the rows of each."""
+    seen = ledger.shipped(present.paths.keys())
+    for name in sorted(seen):
+        yield name, partial(count_rows, ShippedFile(name, present.paths[name]))
+    done = ledger.done_archives(present.archives.keys())
+    for entry, path in sorted(present.archives.items()):
         try:
-            rows[name] = count_rows(ShippedFile(name, paths[name]))
+            members = {str(member.name): member.rows for member in members_of(path)}
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            checked.differences.append(f"{path} can't be read any more: {exc}")
+            continue
+        new = members.keys() - ledger.known(members.keys())
+        shipped = ledger.shipped(members.keys())
+        if entry in done:  # the ledger has forgotten those files
+            shipped |= new
+        else:
+            checked.waiting += len(new - present.paths.keys())
+        for name in sorted(shipped - seen):
+            yield name, partial(int, members[name])
+
+
+async def _check_chunk(
+    files: Sequence[tuple[str, Callable[[], int]]], destination: Destination, checked: Checked
+) -> None:
+    arrived = await destination.shipped([name for name, _ in files])
+    rows = {}
+    for name, count in files:
+        try:
+            rows[name] = count()
         except FileGone:  # retention has just removed it
             continue
         except RefusedFileError as exc:

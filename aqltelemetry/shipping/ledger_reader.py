@@ -84,6 +84,12 @@ class LedgerReader:
         return found
 
     @property
+    def planned(self) -> str:
+        """The identity of the shipment of which it is unknown whether it arrived, or ""."""
+        (is_planned,) = self._db.execute("SELECT count(*) FROM planned").fetchone()
+        return get(self._db, "plan") if is_planned else ""
+
+    @property
     def shipped_ns(self) -> int | None:
         """When a shipment arrived last, in nanoseconds since the epoch; None if none did."""
         text = get(self._db, "shipped_ns")

@@ -222,7 +222,7 @@ class Shipper:
         await self._without_gone(plan)
 
     async def _send(self, plan: Plan) -> tuple[Plan, Receipt]:
-        """Send a shipment; return it with the sizes of its files, and what became of it."""
+        """Send a shipment; return it with the sizes of its files, and the result."""
         paths, refused = await self._paths(plan)
         planned = [
             PlannedFile(name, size if name in self._present.paths else _size(paths.get(name)))

@@ -7,28 +7,35 @@ import errno
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from aqltelemetry.archive.compact import compact
+from aqltelemetry.errors import LedgerError
 from aqltelemetry.shipping.archived import Unpacker
 from aqltelemetry.shipping.destination import Receipt, Shipment, ShippedFile
 from aqltelemetry.shipping.file_rows import read_rows
 from aqltelemetry.shipping.ledger import Ledger, PlannedFile
 from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.pending import list_present, pending, remembered
+from aqltelemetry.shipping.run import Job
 from aqltelemetry.shipping.shipper import GaveUp, Shipper, Surroundings
 from aqltelemetry.shipping.status import behind
+from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import archives
 from aqltelemetry.sinks.archives import Member, read_members
 from aqltelemetry.system import syscalls
 from memory_destination import AWAY, MemoryDestination, ledger, publish
 from segments import BEGIN_NS, HOUR_NS, record
+from servers import wait_until
 
 
 @pytest.fixture
@@ -241,7 +248,7 @@ def test_what_is_behind_counts_files_in_archives_with_their_share(
 
 
 @pytest.mark.parametrize("how", ["footer", "rows", "checksum"])
-async def test_a_damaged_archive_is_told_and_stops_nothing(
+async def test_a_damaged_archive_is_reported_and_stops_nothing(
     directory: Path,
     book: Ledger,
     there: MemoryDestination,
@@ -311,3 +318,40 @@ def test_only_the_files_of_one_shipment_are_on_the_disk(tmp_path: Path, director
         assert there == wanted
     unpacker.clear()
     assert not left.parent.exists()
+
+
+@pytest.mark.system
+def test_nothing_is_lost_or_there_twice_after_kills_with_archiving_in_between(
+    directory: Path, tmp_path: Path
+) -> None:
+    """Of a real shipper, killed as soon as a shipment is planned, or the one after it."""
+    record(directory, processes=3, segments=20)
+    expected = sorted(row for rows in _published(directory).values() for row in rows)
+    url = f"file://{tmp_path / 'there'}"
+    path = Job([str(directory)], Target(url)).ledger_path
+    command = [sys.executable, "-m", "aqltelemetry", "ship", str(directory), "--to", url]
+    for number in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(partial(_has_planned, process, path, set(), 1 + number % 2), "a shipment")
+        process.kill()
+        process.wait()
+        archived_ns = BEGIN_NS + (number + 1) * 5 * 60 * 10**9
+        compact(str(directory), older_than_ns=0, now_ns=partial(int, archived_ns))
+    assert len([*directory.glob("*.parquet")]) > 4
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert sorted(_stored(tmp_path / "there")) == expected
+    assert not [*(directory / ".ship").glob("*.files")]
+
+
+def _has_planned(process: subprocess.Popen[bytes], path: str, seen: set[str], number: int) -> bool:
+    """Return whether so many shipments were planned, or the shipper has ended."""
+    with suppress(LedgerError), LedgerReader(path) as reader:
+        seen.add(reader.planned)
+    return len(seen - {""}) >= number or process.poll() is not None
+
+
+def _stored(root: Path) -> Iterator[tuple[str, str, str, str]]:
+    for path in root.rglob("*.parquet"):
+        for row in pq.ParquetFile(path).read().to_pylist():
+            value = row["value_ns"] / 1e9 if "value_ns" in row else row["value"]
+            yield str(row["at_ns"]), repr(value), row["label"], str(row["pid"])

@@ -3,10 +3,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aqltelemetry.archive.compact import compact
 from aqltelemetry.shipping.check import Checked, check
 from aqltelemetry.shipping.ledger_reader import LedgerReader
+from aqltelemetry.shipping.pending import list_present
 from aqltelemetry.shipping.shipper import Shipper, Surroundings
 from memory_destination import MemoryDestination, ledger, publish
+from segments import record
 
 
 class _Comparing(MemoryDestination):
@@ -69,3 +72,25 @@ async def test_a_shipped_file_that_is_damaged_now_is_found(directory: Path, tmp_
     (directory / name).write_text("damaged")
     (difference,) = (await _checked(directory, tmp_path, there)).differences
     assert difference.startswith(f"{name} was shipped, and can't be read any more")
+
+
+async def test_files_in_archives_are_compared_too(directory: Path, tmp_path: Path) -> None:
+    there = _Comparing()
+    record(directory, processes=1, segments=2)
+    compact(str(directory), older_than_ns=0)
+    with ledger(tmp_path) as book:
+        await Shipper([str(directory)], book, there, Surroundings()).ship()
+        archives = list_present([str(directory)]).archives.keys()
+        for forgets in (False, True):
+            if forgets:
+                book.forget(1 << 62, set(), archives)
+            checked = await _checked(directory, tmp_path, there)
+            assert (checked.files, checked.waiting, checked.differences) == (8, 0, [])
+            assert checked.rows == sum(text.count(b"\n") for text in there.rows.values())
+    lost = max(there.rows)
+    del there.rows[lost]
+    record(directory, processes=1, segments=3, seed=1)
+    compact(str(directory), older_than_ns=0)
+    checked = await _checked(directory, tmp_path, there)
+    assert (checked.files, checked.waiting) == (7, 12)
+    assert checked.differences == [f"{lost} is not there"]

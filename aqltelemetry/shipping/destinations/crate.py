@@ -1,8 +1,9 @@
 """Ships files to CrateDB, by its HTTP endpoint.
 
-CrateDB has no transactions. Each row has its file and its line there as the primary key, and is
-inserted unless it is there, so that sending it again changes nothing. A file is in the table of
-shipped files once all of its rows are there.
+CrateDB has no transactions. Each row has its file and its number there as the primary key, and is
+inserted unless it is there, so that sending it again changes nothing. Rows are numbered in sorted
+order, since a file that was archived meanwhile has its rows in another order. A file is in the
+table of shipped files once all of its rows are there.
 
 The endpoint is described at https://cratedb.com/docs/crate/reference/en/latest/interfaces/http.html
 """
@@ -204,6 +205,7 @@ def _parsed(file: ShippedFile, target: Target, prefix: str) -> list[_Row]:
     end = [prefix, name.writer, origin.host, origin.service, origin.instance]
     try:
         fields = list(csv.reader(read_rows(file).decode().splitlines(), strict=True))
+        fields.sort(key=_order)
         parts = _label_parts({label for _, _, label, _ in fields}, prefix)
         return [
             [day, file.name, line, int(at), _number(value), *parts[label], int(pid), *end]
@@ -211,6 +213,12 @@ def _parsed(file: ShippedFile, target: Target, prefix: str) -> list[_Row]:
         ]
     except (ValueError, csv.Error) as exc:
         raise RefusedFileError(str(exc)) from exc
+
+
+def _order(fields: Sequence[str]) -> tuple[Any, ...]:
+    at, value, label, pid = fields
+    number = float(value)
+    return label, int(at), math.isnan(number), 0.0 if math.isnan(number) else number, pid
 
 
 def _label_parts(found: set[str], prefix: str) -> dict[str, tuple[str, ...]]:
