@@ -197,7 +197,8 @@ class Ledger:
             self._store(arrived, SHIPPED, at_ns)
             self._store(refused, REFUSED, at_ns, receipt.refused)
             self._add(rows=receipt.rows, refused=len(refused))
-            self._set("shipped_ns", str(at_ns))
+            if arrived:
+                self._set("shipped_ns", str(at_ns))
             self._keep_notes(plan, receipt.notes)
 
     def _keep_notes(self, plan: Plan, notes: Mapping[str, str]) -> None:
@@ -243,7 +244,7 @@ class Ledger:
             self._add(refused=len(files))
 
     def retry_refused(self) -> int:
-        """Forget which files were refused, so that they are shipped again; return their number."""
+        """Forget which files were refused, so that they are sent again; return their number."""
         with self._transaction():
             return self._db.execute("DELETE FROM file WHERE state = ?", (REFUSED,)).rowcount
 

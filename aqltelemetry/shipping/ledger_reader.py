@@ -58,19 +58,24 @@ class LedgerReader:
     """
 
     def __init__(self, path: str) -> None:
+        if not os.path.exists(path):
+            raise LedgerError(path, "it does not exist: nothing was shipped yet")
+        self._path = path
         try:
             self._db = sqlite3.connect(
                 f"file:{quote(os.path.abspath(path))}?mode=ro", timeout=BUSY_S, uri=True
             )
-            check_version(self._db, path)
+            check_version(self._db, path, is_complete=True)
         except sqlite3.Error as exc:
             raise LedgerError(path, str(exc)) from exc
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         self._db.close()
+        if isinstance(exc, sqlite3.Error):
+            raise LedgerError(self._path, str(exc)) from exc
 
     @property
     def destination(self) -> str:
@@ -136,9 +141,12 @@ def ledgers_in(directory: str) -> Sequence[str]:
     return [os.path.join(directory, name) for name in names if name.endswith(".sqlite")]
 
 
-def check_version(db: sqlite3.Connection, path: str) -> None:
-    """Raise LedgerError if a ledger has other tables than these."""
+def check_version(db: sqlite3.Connection, path: str, *, is_complete: bool = False) -> None:
+    """Raise LedgerError if a ledger has other tables than these, or none if it is complete."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    if not version and is_complete:
+        db.close()
+        raise LedgerError(path, "another process is making it: nothing was shipped yet")
     if version not in (0, VERSION):
         db.close()
         raise LedgerError(path, f"it is of version {version}, and this version reads {VERSION}")

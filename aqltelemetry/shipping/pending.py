@@ -94,11 +94,13 @@ def list_present(directories: Sequence[str]) -> Present:
     paths: dict[str, str] = {}
     archived: dict[str, str] = {}
     unreadable: dict[str, str] = {}
-    for directory in directories:
+    for given in directories:
+        # Destinations may not resolve a path by the working directory.
+        directory = os.path.abspath(given)
         try:
             files = list_published(directory).files
         except OSError as exc:
-            unreadable[directory] = exc.strerror or str(exc)
+            unreadable[given] = exc.strerror or str(exc)
             continue
         for name, published in files.items():
             path = os.path.join(directory, name)

@@ -33,6 +33,7 @@ class Job:
             all files that are there now have been shipped.
         delete_after_s: The time after which shipped files are removed, in seconds; None to keep
             them.
+        retries_refused: Whether files that were refused are sent again.
     """
 
     directories: Sequence[str]
@@ -40,6 +41,7 @@ class Job:
     state: str | None = None
     interval_s: float | None = None
     delete_after_s: float | None = None
+    retries_refused: bool = False
 
     @property
     def ledger_path(self) -> str:
@@ -61,7 +63,10 @@ def run(job: Job, around: Surroundings) -> Progress:
         DestinationError: The destination can't be used as it is.
         GaveUp: The destination could not be reached.
     """
+    make_destination(job.target)  # before there is a ledger of it
     with Ledger(job.ledger_path, job.target.identity) as ledger:
+        if job.retries_refused:
+            ledger.retry_refused()
         target = replace(job.target, shipper=ledger.shipper)
         removal = None
         if job.delete_after_s is not None:

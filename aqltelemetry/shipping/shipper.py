@@ -7,6 +7,7 @@ reconnects, first settles the shipment of which it does not know whether it arri
 from __future__ import annotations
 
 import asyncio
+import os
 import random as random_numbers
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -122,7 +123,7 @@ class Shipper:
         self._was_reached = False
         self._present = Present({}, {}, {})
         self._unreadable: set[str] = set()
-        self._unpacker = Unpacker(f"{ledger.path}.files")
+        self._unpacker = Unpacker(os.path.abspath(f"{ledger.path}.files"))
         self._forgotten_ns = 0
 
     async def ship(self) -> None:
@@ -254,14 +255,14 @@ class Shipper:
 
     def _note(self, plan: Plan, receipt: Receipt) -> None:
         self._ledger.shipped(plan, receipt, self._around.now_ns())
-        size = sum(file.size_bytes for file in plan.files)
-        self.done.files += len(plan.files) - len(receipt.refused)
+        arrived = [file for file in plan.files if file.name not in receipt.refused]
+        self.done.files += len(arrived)
         self.done.rows += receipt.rows
-        self.done.bytes += size
+        self.done.bytes += sum(file.size_bytes for file in arrived)
         self.done.refused += len(receipt.refused)
         for name, reason in receipt.refused.items():
             self._around.report(f"refused: {name}: {reason}")
-        self._around.advance(size)
+        self._around.advance(sum(file.size_bytes for file in plan.files))
 
     async def _without_gone(self, plan: Plan) -> None:
         """Note what of a shipment is there, and what is gone; the rest is planned again."""
@@ -298,7 +299,7 @@ class Shipper:
                 ):
                     raise GaveUp(str(exc)) from exc
                 if self._backoff.failures == 1:
-                    self._around.report(f"the destination can't be reached: {exc}")
+                    self._around.report(f"the destination can't be reached: {exc}; trying again")
                 await self._wait(wait_s)
             else:
                 if not self._was_reached or self._backoff.failures:

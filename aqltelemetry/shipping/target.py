@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from aqltelemetry.errors import OptionError
+
 # The options of a URL that say where the rows go. All others, such as those of TLS, may change
 # while the destination stays the same.
 _PLACES = frozenset(
@@ -41,8 +43,16 @@ class Target:
 
     @property
     def parts(self) -> SplitResult:
-        """The parts of the URL."""
-        return urlsplit(self.url)
+        """The parts of the URL; raises OptionError if it has none."""
+        try:
+            parts = urlsplit(self.url)
+            _ = parts.port
+        except ValueError:  # whose text may contain a password
+            raise _wrong_url() from None
+        rest = f"{parts.path}{parts.query}{parts.fragment}"
+        if ":" in parts.netloc and "@" not in parts.netloc and "@" in rest:
+            raise _wrong_url()
+        return parts
 
     def __str__(self) -> str:
         """Return the URL without user, password and query, as it may be printed."""
@@ -63,3 +73,8 @@ class Target:
         return bool(self.parts.password) or any(
             secret in name for name in names for secret in _SECRETS
         )
+
+
+def _wrong_url() -> OptionError:
+    rule = "is not a URL; in a user and a password, write / as %2F, # as %23, ? as %3F, @ as %40"
+    return OptionError("to", "...", rule)

@@ -131,3 +131,17 @@ def test_a_damaged_ledger_is_an_error(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_an_error_that_names_the_option() -> None:
     with pytest.raises(LedgerError, match="--state"):
         Ledger("/proc/none/ledger.sqlite", IDENTITY)
+
+
+def test_a_ledger_that_is_being_made_or_is_in_use_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.touch()
+    with pytest.raises(LedgerError, match="is making it"):
+        LedgerReader(str(path))
+    with ledger(tmp_path):
+        pass
+    with pytest.raises(LedgerError, match="no such table"), LedgerReader(str(path)) as reader:
+        with sqlite3.connect(path) as db:
+            db.execute("DROP TABLE total")
+        db.close()
+        reader.totals()

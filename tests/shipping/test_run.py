@@ -59,5 +59,5 @@ def test_a_run_ships_connects_under_the_name_of_its_ledger_and_disconnects(
     job = Job([str(directory)], Target(_URL))
     assert run(job, Surroundings()).files == 1
     assert run(job, Surroundings()).files == 0
-    first, second = targets
+    first, second = targets[1::2]
     assert first.shipper == second.shipper != ""

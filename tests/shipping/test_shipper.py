@@ -81,7 +81,7 @@ async def test_a_shipment_is_sent_again_unchanged_after_failures(
     assert around.waits == [0.5, 1.0]
     assert there.opened == 3
     assert around.lines == [
-        "the destination can't be reached: away",
+        "the destination can't be reached: away; trying again",
         "the destination is reached again",
     ]
 

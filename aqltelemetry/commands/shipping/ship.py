@@ -157,6 +157,12 @@ def _complete(
     help="Remove files here this long after they were shipped, such as 1d.",
 )
 @click.option(
+    "--retry-refused",
+    "retries_refused",
+    is_flag=True,
+    help="Send the files again that the destination has refused.",
+)
+@click.option(
     "--check", "checks", is_flag=True, help="Compare the destination with the files; ship nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be shipped; connect to nothing.")
@@ -182,14 +188,18 @@ def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: An
       4  another process ships to the same destination already
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
+    if choice.checks and choice.dry_run:
+        raise click.UsageError("--check and --dry-run exclude each other")
     names = [str(each) for each in directories]
-    target = _target(context, choice)
+    with _errors("--to"):
+        target = _target(context, choice)
     job = Job(
         names,
         target,
         choice.state,
         None if choice.once else choice.interval_s,
         choice.delete_after_s,
+        choice.retries_refused,
     )
     if choice.dry_run:
         _end(context, output.dry_run_lines(job), 0)
@@ -209,14 +219,15 @@ def _end(context: click.Context, lines: Iterable[str], status: int) -> NoReturn:
 
 
 @contextmanager
-def _errors(target: Target) -> Iterator[None]:
+def _errors(target: object) -> Iterator[None]:
     """Convert errors of shipping into those of a command."""
     try:
         yield
     except LedgerBusyError as exc:
         raise _BusyError(str(exc)) from exc
     except (GaveUp, Unavailable) as exc:
-        raise IncompleteError(f"{target} can't be reached: {exc}") from exc
+        reason = str(exc).removeprefix(f"{target}: ")
+        raise IncompleteError(f"{target} can't be reached: {reason}") from exc
     except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -234,6 +245,7 @@ class _Choice(NamedTuple):
     instance: str
     retention_days: int | None
     delete_after_s: float | None
+    retries_refused: bool
     checks: bool
     dry_run: bool
 
@@ -248,6 +260,7 @@ def _target(context: click.Context, choice: _Choice) -> Target:
     host = socket.gethostname() if choice.host is None else choice.host
     origin = Origin(host, choice.service, choice.instance)
     target = Target(choice.url, origin, choice.retention_days)
+    _ = target.parts  # which raises an error if it is no URL
     is_visible = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if is_visible and target.has_secret:
         rule = f"other users can see a command line: use {_VARIABLE} or --credentials"

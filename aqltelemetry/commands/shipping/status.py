@@ -11,7 +11,7 @@ import click
 
 from aqltelemetry.commands.options import EXIT_INCOMPLETE, takes_directories
 from aqltelemetry.commands.shipping.output import some
-from aqltelemetry.errors import LedgerError
+from aqltelemetry.errors import TelemetryError
 from aqltelemetry.quantities import ago, counted, mebibytes
 from aqltelemetry.shipping.ledger_reader import NotedFile
 from aqltelemetry.shipping.status import Behind, Status, statuses, total
@@ -59,11 +59,11 @@ def status(
       0  no file is refused
       3  some are
     """  # noqa: D301 - click's mark for lines that are not to be filled
-    identity = None if url is None else Target(url).identity
     names = [str(each) for each in directories]
     try:
+        identity = None if url is None else Target(url).identity
         found = statuses(names, state, identity)
-    except LedgerError as exc:
+    except TelemetryError as exc:
         raise click.ClickException(str(exc)) from exc
     now_ns = epoch_ns()
     if as_json:

@@ -23,6 +23,7 @@ from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import DURATION
 from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.csv_frames import read_rows
+from aqltelemetry.reading.file_groups import GONE
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping import labels
 from aqltelemetry.shipping.destination import FileGone, Receipt, Shipment, ShippedFile, Unavailable
@@ -219,10 +220,12 @@ def _rows(shipment: Shipment) -> tuple[Rows, dict[str, str]]:
 
 
 def _read(files: Sequence[ShippedFile]) -> tuple[Rows, dict[str, str]]:
-    names = {file.path: file.name for file in files}
+    names = {os.path.abspath(file.path): file.name for file in files}
     refused: dict[str, str] = {}
 
     def leave_out(path: str, reason: str) -> None:
+        if reason == GONE:
+            raise FileGone(names[path])
         refused[names[path]] = reason
 
     rows = read_rows("/", names, leave_out=leave_out)

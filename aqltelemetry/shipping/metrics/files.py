@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from aqltelemetry.reading.csv_frames import read_rows
+from aqltelemetry.reading.file_groups import GONE
 from aqltelemetry.reading.rows import Rows
 from aqltelemetry.shipping.destination import FileGone, Shipment, ShippedFile, note_key
 from aqltelemetry.shipping.metrics.cumulative import Point, RecordingTotals, Steps
@@ -91,6 +92,8 @@ class ShipmentPoints:
         directory, name = os.path.split(file.path)
 
         def refuse(_name: str, reason: str) -> None:
+            if reason == GONE:
+                raise FileGone(file.name)
             self.refused[file.name] = reason
 
         rows = read_rows(directory, [name], leave_out=refuse)

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from aqltelemetry.archive.compact import compact
 from aqltelemetry.commands.cli import main
 from aqltelemetry.shipping import run
 from aqltelemetry.shipping.destination import Unavailable
 from aqltelemetry.shipping.ledger import Ledger
 from aqltelemetry.shipping.target import Origin, Target
 from memory_destination import AWAY, MemoryDestination, publish
+from segments import record
 
 _URL = "postgresql://db/there"
 
@@ -46,7 +48,7 @@ def test_files_are_shipped_and_summed_up(directory: Path, there: _There) -> None
     assert result.exit_code == 0
     assert result.output == f"shipped 2 files, 20 rows, 0.0 MiB to {_URL}\n"
     assert there.targets[0].origin == Origin("h", "shop", "")
-    assert len(there.targets[0].shipper) == 16
+    assert len(there.targets[-1].shipper) == 16
     assert (directory / ".ship").is_dir()
 
 
@@ -117,6 +119,64 @@ def test_a_destination_that_stays_away_is_given_up(
     result = _ship(directory, "--to", _URL)
     assert result.exit_code == 3
     assert f"{_URL} can't be reached: away" in result.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://[bad",
+        "postgresql://me:hunter2/x@db/there",
+        "postgresql://me:12/hunter2@db/there",
+        "postgresql://me:12#hunter2@db/there",
+        "postgresql://me:12?hunter2@db/there",
+    ],
+)
+def test_what_is_not_a_url_is_an_error_that_does_not_repeat_it(directory: Path, url: str) -> None:
+    directory.mkdir()
+    for options in ((), ("--dry-run",), ("--check",)):
+        result = _ship(directory, *options, AQLTELEMETRY_SHIP_TO=url)
+        assert result.exit_code == 1
+        assert "is not a URL; in a user and a password, write / as %2F" in result.output
+        assert "hunter2" not in result.output
+        assert isinstance(result.exception, SystemExit)
+    assert not (directory / ".ship").exists()
+
+
+def test_a_check_of_what_was_never_shipped_says_so(directory: Path, there: _There) -> None:
+    publish(directory)
+    result = _ship(directory, "--to", _URL, "--check")
+    assert result.exit_code == 1
+    assert "it does not exist: nothing was shipped yet" in result.output
+    assert _ship(directory, "--to", _URL, "--check", "--dry-run").exit_code == 2
+
+
+def test_a_destination_that_cannot_be_made_leaves_no_ledger(directory: Path) -> None:
+    publish(directory)
+    assert _ship(directory, "--to", "http://db/there").exit_code == 1
+    assert not (directory / ".ship").exists()
+
+
+def test_refused_files_are_sent_again_where_that_is_wanted(directory: Path, there: _There) -> None:
+    bad = publish(directory)
+    there.refused = {bad: "it is damaged"}
+    assert "0 files, 0 rows, 0.0 MiB" in _ship(directory, "--to", _URL).output
+    there.refused = {}
+    assert _ship(directory, "--to", _URL).output.startswith("shipped 0 files")
+    again = _ship(directory, "--to", _URL, "--retry-refused")
+    assert again.output == f"shipped 1 file, 10 rows, 0.0 MiB to {_URL}\n"
+
+
+def test_a_relative_directory_is_shipped_by_each_destination(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files in archives too."""
+    record(directory, processes=1, segments=2)
+    compact(str(directory), older_than_ns=0)
+    record(directory, processes=1, segments=1, seed=1)
+    monkeypatch.chdir(directory.parent)
+    result = _ship(Path(directory.name), "--to", f"file://{tmp_path / 'there'}")
+    assert result.output.startswith("shipped 12 files, ")
+    assert result.exit_code == 0
 
 
 def test_a_url_is_needed(directory: Path) -> None:
