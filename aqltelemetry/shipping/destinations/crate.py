@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import csv
 import math
-import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote
@@ -23,6 +22,7 @@ from aqltelemetry.observation import DURATION
 from aqltelemetry.shipping import labels
 from aqltelemetry.shipping.destination import Receipt, Shipment, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations import crate_tables as tables
+from aqltelemetry.shipping.destinations.http_options import tls_context
 from aqltelemetry.shipping.file_rows import RefusedFileError, read_rows
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import file_names
@@ -180,7 +180,7 @@ def _session(target: Target) -> aiohttp.ClientSession:
     parts = target.parts
     is_secure = parts.scheme == "crates"
     ca_file = parse_qs(parts.query).get("ca_file", [None])[0]
-    context = ssl.create_default_context(cafile=ca_file) if is_secure else True
+    context = tls_context(ca_file) if is_secure else True
     headers = {}
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

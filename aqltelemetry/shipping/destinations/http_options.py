@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,7 +22,7 @@ SETUP_ERRORS = frozenset(
     }
 )
 """Statuses of an endpoint that can't be used as it is, however often a request is repeated."""
-_OWN = frozenset({"buckets", "interval", "slow_spans"})
+_OWN = frozenset({"buckets", "ca_file", "interval", "slow_spans"})
 _MIN_S, _MAX_S = 1, 3600
 
 
@@ -37,9 +38,10 @@ class HttpOptions:
         headers: The header with the credentials, if there are any.
         own: The options in the query that are not sent.
         interval_ms: The interval of samples, in milliseconds.
+        ca_file: The file with the certificates that are trusted; None for those of the system.
 
     Raises:
-        OptionError: The interval is wrong.
+        OptionError: The interval is wrong, or `ca_file` can't be used.
     """
 
     def __init__(self, target: Target, interval: str) -> None:
@@ -47,6 +49,8 @@ class HttpOptions:
         query = dict(parse_qsl(parts.query))
         self.own: Mapping[str, str] = {name: query.pop(name) for name in _OWN & query.keys()}
         self.interval_ms = _interval_ms(self.own.get("interval", interval))
+        self.ca_file = self.own.get("ca_file")
+        tls_context(self.ca_file)
         self.headers: dict[str, str] = {}
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if user:
@@ -61,6 +65,19 @@ class HttpOptions:
             fragment="",
         )
         self.url = plain.geturl()
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that trusts these certificates, or those of the system if it is None.
+
+    Raises:
+        OptionError: The file can't be read, or contains no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:
+        rule = f"must be a file with certificates: {exc.strerror or exc}"
+        raise OptionError("ca_file", ca_file, rule) from exc
 
 
 def _interval_ms(text: str) -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import DURATION, FIRST_BYTE
@@ -41,6 +43,7 @@ _COPY_OPTIONS = {"format": "csv", "columns": ("at_ns", "value", "label", "pid")}
 _LABELS = re.compile(rb"^[^,]+,[^,]+,(.*),", re.MULTILINE)
 _REFUSALS = ("22", "23514")  # data exceptions; a row that is in no partition
 _UNAVAILABLE = ("08", "25P03", "40", "53", "55P03", "57")
+_TLS_FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 _SETTINGS = {
     # A server that does not hear of the end of a connection would keep its locks.
     "tcp_keepalives_idle": "15",
@@ -82,6 +85,7 @@ class PostgreSQL:
 
     async def open(self) -> None:
         """Connect, and make the schema if it is missing; raises as `Destination.open`."""
+        _check_files(self._target)
         name = f"aqltelemetry ship {self._target.shipper}".strip()
         with _failures(self._target):
             async with asyncio.timeout(_CALL_S):
@@ -323,6 +327,13 @@ async def _sent(
             yield piece
 
 
+def _check_files(target: Target) -> None:
+    """Raise DestinationError if a file that an option of TLS names can't be read."""
+    for option, path in parse_qsl(target.parts.query):
+        if option in _TLS_FILES and not os.access(path, os.R_OK):
+            raise DestinationError(str(target), f"{option}={path} can't be read")
+
+
 def _unquoted(field: bytes) -> str:
     text = field.decode(errors="replace")
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
@@ -354,6 +365,8 @@ def _failures(target: Target) -> Iterator[None]:
     except asyncpg.PostgresError as exc:
         if str(exc.sqlstate).startswith(_UNAVAILABLE):
             raise Unavailable(_one_line(exc)) from None
+        raise DestinationError(str(target), _one_line(exc)) from None
+    except asyncpg.ClientConfigurationError as exc:  # of the URL's options, or of files for TLS
         raise DestinationError(str(target), _one_line(exc)) from None
     except TimeoutError:
         raise Unavailable("it does not answer in time") from None

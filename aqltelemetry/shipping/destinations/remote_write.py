@@ -21,7 +21,7 @@ import numpy.typing as npt
 from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import ACCOUNT, DURATION
 from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
-from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions
+from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions, tls_context
 from aqltelemetry.shipping.destinations.prometheus_messages import (
     Sample,
     TimeSeries,
@@ -93,7 +93,8 @@ class RemoteWrite:
 
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            connector = aiohttp.TCPConnector(ssl=tls_context(self._options.ca_file))
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         await self._send([])
 
     async def shipped(self, names: Sequence[str]) -> frozenset[str]:
