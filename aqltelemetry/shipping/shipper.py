@@ -74,7 +74,7 @@ class Surroundings:
 
     Attributes:
         report: Called with a line for people.
-        advance: Called with the number of bytes after each shipment.
+        advance: Called with the number of bytes of each shipment after it has arrived.
         started: Called with this object on the event loop, once that runs.
         begin: Called with the number of bytes that are about to be shipped.
         now_ns: Returns the time in nanoseconds since the epoch.
@@ -219,6 +219,7 @@ class Shipper:
             else:
                 if sent is not None:
                     self._note(*sent)
+                    self._around.advance(sum(file.size_bytes for file in plan.files))
                 return
         await self._without_gone(plan)
 
@@ -262,7 +263,6 @@ class Shipper:
         self.done.refused += len(receipt.refused)
         for name, reason in receipt.refused.items():
             self._around.report(f"refused: {name}: {reason}")
-        self._around.advance(sum(file.size_bytes for file in plan.files))
 
     async def _without_gone(self, plan: Plan) -> None:
         """Note what of a shipment is there, and what is gone; the rest is planned again."""

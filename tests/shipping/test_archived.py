@@ -113,6 +113,20 @@ async def test_a_directory_of_archives_is_shipped_once_each_file_by_its_name(
     assert not [*tmp_path.glob("*.files")]
 
 
+async def test_progress_is_that_of_the_sizes_that_were_announced(
+    directory: Path, book: Ledger, there: MemoryDestination
+) -> None:
+    record(directory, processes=1, segments=2)
+    _archive(directory)
+    begun: list[int] = []
+    advanced: list[int] = []
+    around = Surroundings(begin=begun.append, advance=advanced.append)
+    shipper = Shipper([str(directory)], book, there, around)
+    await shipper.ship()
+    assert begun == [sum(advanced)]
+    assert shipper.done.bytes == book.totals().bytes != sum(advanced)
+
+
 async def test_files_of_a_writer_are_in_order_across_archives_and_csv_files(
     directory: Path, book: Ledger, there: MemoryDestination
 ) -> None:

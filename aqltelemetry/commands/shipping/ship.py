@@ -285,21 +285,35 @@ def _with_credentials(target: Target, path: Path) -> str:
 
 def _surroundings(stack: ExitStack, attempts: int | None) -> Surroundings:
     """Return surroundings that report on stderr, and show a bar if it is a terminal."""
-    bar: Any = None
-
-    def begin(size_bytes: int) -> None:
-        nonlocal bar
-        bar = stack.enter_context(
-            click.progressbar(length=size_bytes, label="bytes", file=sys.stderr)
-        )
-
-    def advance(size_bytes: int) -> None:
-        if bar is not None:
-            bar.update(size_bytes)
 
     def report(line: str) -> None:
         click.echo(line, err=True)
 
-    if sys.stderr.isatty():
-        return Surroundings(report=report, begin=begin, advance=advance, attempts=attempts)
-    return Surroundings(report=report, attempts=attempts)
+    if not sys.stderr.isatty():
+        return Surroundings(report=report, attempts=attempts)
+    bar = _Bar(stack, is_once=attempts is not None)
+    return Surroundings(report=report, begin=bar.begin, advance=bar.advance, attempts=attempts)
+
+
+class _Bar:
+    """A bar for what is there at first; a shipper that follows shows no other."""
+
+    def __init__(self, stack: ExitStack, *, is_once: bool) -> None:
+        self._stack = stack
+        self._is_once = is_once
+        self._bar: Any = None
+
+    def begin(self, size_bytes: int) -> None:
+        if self._bar is None:
+            bar = click.progressbar(length=size_bytes, label="shipping", file=sys.stderr)
+            self._bar = self._stack.enter_context(bar)
+        elif self._is_once:  # more files than are listed at a time
+            self._bar.length += size_bytes
+
+    def advance(self, size_bytes: int) -> None:
+        if self._bar is None:  # of a shipment that an earlier process has left
+            return
+        if self._is_once or not self._bar.finished:
+            self._bar.update(size_bytes)
+            if self._bar.finished and not self._is_once:
+                self._stack.close()
