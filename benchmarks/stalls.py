@@ -128,7 +128,7 @@ def _run_requests(names: Sequence[str], repetitions: int, evidence: str) -> None
 
 def as_evidence(given: Sequence[Any]) -> Evidence:
     """Return evidence that was written as JSON."""
-    suspicion, waits, looks, addresses, is_native = given
+    suspicion, waits, looks, addresses, is_native = given[:5]
     quiet_ns, begin_ns, end_ns, before, samples, *rest = suspicion
     return Evidence(
         Suspicion(

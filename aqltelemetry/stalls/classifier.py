@@ -95,14 +95,15 @@ def _verdict(
     starved = sum(shares.get(cause, 0) for cause in _OFF_CPU)
     if starved > _MOST and ran_ns is not None and ran_ns < _SHORT_RUN_NS:
         return max(_OFF_CPU, key=lambda cause: shares.get(cause, 0))
-    on_cpu = sum(shares.get(cause, 0) for cause in _ON_CPU)
-    longest_ns = max(_SHORT_RUN_NS, (length_ns if ran_ns is None else ran_ns) * _LONG_STEP_SHARE)
-    if len(steps) >= _FEW_STEPS and max(steps) < longest_ns and on_cpu > _MOST:
-        return causes.MANY_STEPS
     # Of a stall that is not one of starvation, the time without a processor explains nothing.
     others = {cause: share for cause, share in shares.items() if cause not in _OFF_CPU}
+    known = sum(others.values())
+    on_cpu = sum(shares.get(cause, 0) for cause in _ON_CPU)
+    longest_ns = max(_SHORT_RUN_NS, (length_ns if ran_ns is None else ran_ns) * _LONG_STEP_SHARE)
+    if len(steps) >= _FEW_STEPS and max(steps) < longest_ns and on_cpu > _MOST * known:
+        return causes.MANY_STEPS
     cause, share = max(others.items(), key=lambda item: item[1], default=(causes.UNKNOWN, 0))
-    return cause if share >= _LEAST_SHARE * sum(others.values()) else causes.UNKNOWN
+    return cause if share >= _LEAST_SHARE * known else causes.UNKNOWN
 
 
 def _moments(evidence: Evidence) -> Iterator[Moment]:

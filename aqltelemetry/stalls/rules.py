@@ -170,8 +170,8 @@ EPISODE_RULES: Mapping[str, str] = {
     "half of that time or more.",
     causes.STARVED: "The thread ran for less than 50 ms, and for more than half of the stall it "
     "was ready to run and had no processor.",
-    causes.MANY_STEPS: "The thread ran most of the time, four steps or more were seen, and the "
-    "longest took less than 40 % of the stall, or than 50 ms.",
+    causes.MANY_STEPS: "The thread ran for most of the time in which it had a processor, four or "
+    "more steps were seen, and the longest ran for less than 40 % of that time, or than 50 ms.",
     causes.UNKNOWN: "No cause has 40 % of the time.",
 }
 """What decides for a whole stall before the cause with most of the time does."""
