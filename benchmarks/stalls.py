@@ -146,7 +146,7 @@ def _store(folder: Path, name: str, kept: _Kept, plant: Plant, result: dict[str,
     if longest is not None:
         data = {"kind": plant.name, "right": sorted(plant.right), "evidence": longest}
         folder.mkdir(exist_ok=True)
-        text = json.dumps(data | {"result": result["result"]})
+        text = json.dumps(data | {"result": result["result"]}, default=dict)
         (folder / f"{name} {os.getpid()}.json").write_text(text)
 
 

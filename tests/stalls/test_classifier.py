@@ -149,7 +149,10 @@ def test_a_thread_that_has_just_woken_up_did_what_it_was_seen_in_before(
 def test_steps_of_which_none_is_long_are_many_small_ones() -> None:
     samples = [_sample(n) for n in range(1, 41)]
     assert classify(_evidence(samples, (), range(1, 41))).cause == causes.MANY_STEPS
-    half = [_sample(n, cpu_ns=max(n - 22, 0) * 5 * MS) for n in range(1, 41)]
+    half = [
+        _sample(n, cpu_ns=max(n - 22, 0) * 5 * MS, delay_ns=110 * MS * (n > 22))
+        for n in range(1, 41)
+    ]
     assert classify(_evidence(half, (), range(1, 41))).cause == causes.MANY_STEPS
     long = [1] * 30 + [2, 3, 4, 5]
     assert classify(_evidence(samples, (), long)).cause == causes.NATIVE
