@@ -3,11 +3,12 @@
     python benchmarks/stall_kills.py --kills 1000 --write
 
 Each process blocks its event loop again and again, by a sleep of a known length in a known line,
-and notes when in memory that survives it, and when it started. It is killed by SIGKILL at a random moment. What it left
-is read at once, from files and journal, and once more when it has been recovered. In every second
-round the file of details that it was writing is cut at a random byte before. A stall that is shown
-is *true* if its time overlaps one that was planted, and its length, cause, line and process are
-possible for that one; else it is *false*. What is shown again after the recovery must be the same.
+and notes when in memory that survives it, and when it started. It is killed by SIGKILL at a random
+moment. What it left is read at once, from files and journal, and once more when it has been
+recovered. In every second round the file of details that it was writing is cut at a random byte
+before. A stall that is shown is *true* if its time overlaps one that was planted, and its length,
+cause, line and process are possible for that one; else it is *false*. What is shown again after the
+recovery must be the same.
 """
 
 from __future__ import annotations
