@@ -250,6 +250,15 @@ def _blocked_loop(service: _Service) -> Fault:
     return Fault("slowest requests", 0, worker.end_s, None, worker.pid, "render export")
 
 
+def _blocked_line(service: _Service) -> Fault:
+    worker, route = _one(service)
+    length_s = _long(worker, route)
+    seconds = worker.end_s - worker.begin_s
+    for at_s in worker.begin_s + (np.arange(12) + service.rng.uniform(0.2, 0.4)) * seconds / 12:
+        worker.block(float(at_s), length_s, "native code holding the GIL", 12)
+    return Fault("event loop blocked", 0, worker.end_s, None, worker.pid, "orders/app.py:12")
+
+
 def _collector(service: _Service) -> Fault:
     worker, route = _one(service)
     length_s = _long(worker, route)
@@ -433,6 +442,7 @@ KINDS: dict[str, Callable[[_Service], Fault]] = {
     "held worker": _held_worker,
     "long tail": _long_tail,
     "blocked loop": _blocked_loop,
+    "blocked line": _blocked_line,
     "collector": _collector,
     "full processor": _full_processor,
     "slow block": _slow_block,

@@ -24,6 +24,7 @@ from aqltelemetry.observation import (
     CSV_HEADER,
     DURATION,
     RUNTIME,
+    STALL,
     Batch,
     Column,
     Dropped,
@@ -36,6 +37,7 @@ from aqltelemetry.sinks.account import AccountBuilder
 from aqltelemetry.sinks.csv_rows import Block, format_batch, joined
 from aqltelemetry.sinks.file_names import FileName, enclosing
 from fakes import EPOCH_NS
+from stalled import detail, write_details
 
 Floats: TypeAlias = npt.NDArray[Any]
 _NS = 1e9
@@ -119,6 +121,7 @@ class Worker:
         self.drops: dict[str, tuple[int, float]] = {}
         self.requests: list[Requests] = []
         self.samples: dict[str, tuple[Floats, Floats]] = {}
+        self.stalls: list[tuple[float, float, str, int]] = []
         self._rng = rng
         self._durations: dict[str, list[tuple[Floats, Floats]]] = defaultdict(list)
         self._more: dict[tuple[str, str], list[tuple[Floats, Floats]]] = defaultdict(list)
@@ -157,6 +160,14 @@ class Worker:
             self._durations[label].append((np.array([end_s]), np.array([length_s])))
         if sample:
             self.observe(RUNTIME, sample, [end_s], [length_s])
+
+    def block(
+        self, begin_s: float, length_s: float, cause: str, line: int, label: str = ""
+    ) -> None:
+        """Run something on the event loop, as `hold`, and record it as a stall at this line."""
+        self.hold(begin_s, length_s, label)
+        self.observe(STALL, cause, [begin_s + length_s], [length_s])
+        self.stalls.append((begin_s, length_s, cause, line))
 
     def observe(
         self, prefix: str, label: str, times_s: npt.ArrayLike, values: npt.ArrayLike
@@ -252,7 +263,24 @@ class Recording:
         directory.mkdir(parents=True, exist_ok=True)
         for worker in self.workers:
             self._write(directory, worker)
+            self._write_details(directory, worker)
         return directory
+
+    def _write_details(self, directory: Path, worker: Worker) -> None:
+        lines = [
+            detail(
+                length_s,
+                cause,
+                begin_ns=self.ns(begin_s),
+                end_ns=self.ns(begin_s + length_s),
+                pid=worker.pid,
+                writer=worker.writer,
+                user={"file": "/srv/orders/app.py", "line": line, "function": "view"},
+            )
+            for begin_s, length_s, cause, line in worker.stalls
+        ]
+        if lines:
+            write_details(directory, *lines, writer=worker.writer)
 
     def _write(self, directory: Path, worker: Worker) -> None:
         series = worker.columns()

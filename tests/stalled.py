@@ -36,8 +36,8 @@ def detail(length_s: float, cause: str, **changes: Any) -> str:
     return json.dumps(found | changes)
 
 
-def write_details(directory: Path, *lines: str, number: int = 1) -> None:
+def write_details(directory: Path, *lines: str, number: int = 1, writer: str = WRITER) -> None:
     """Publish a file with these lines."""
-    path = directory / stall_details.temporary(WRITER, number)
+    path = directory / stall_details.temporary(writer, number)
     path.write_text("".join(f"{line}\n" for line in lines))
     stall_details.recover(str(directory))

@@ -46,6 +46,7 @@ class Tables(RollUpTables):
 
     _basis: ReferenceType[Basis] | None = None
     _stalls: tuple[Rows, int, pd.DataFrame] | None = None
+    _lines: tuple[pd.DataFrame, ReferenceType[Basis], pd.DataFrame] | None = None
 
     @abstractmethod
     def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
@@ -231,9 +232,13 @@ class Tables(RollUpTables):
         Example:
             >>> db.stall_lines()[["cause", "line", "count", "total_s"]].head()
         """
-        found = self._joined_stalls()
-        cells = self.basis().cells if len(found) else Cells(join([]))
-        return stall_lines(found, cells, self.stalls_of_processes())
+        found, basis = self._joined_stalls(), self.basis()
+        known = self._lines
+        if known is None or known[0] is not found or known[1]() is not basis:
+            cells = basis.cells if len(found) else Cells(join([]))
+            lines = stall_lines(found, cells, self.stalls_of_processes())
+            self._lines = known = found, ref(basis), lines
+        return known[2].copy()
 
     def stalls_of_processes(self) -> Mapping[Process, Stalls]:
         """Return when the event loop of each process was blocked; `numbers` are rows of `stalls`.

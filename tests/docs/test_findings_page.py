@@ -34,7 +34,7 @@ def test_each_figure_of_a_finding_is_described(tmp_path: Path, kind: str) -> Non
 
 
 def test_each_limit_of_a_rule_has_a_reason() -> None:
-    for module in pkgutil.iter_modules(findings.__path__, f"{findings.__name__}."):
+    for module in pkgutil.walk_packages(findings.__path__, f"{findings.__name__}."):
         source = Path(importlib.import_module(module.name).__file__ or "").read_text()
         limits = re.findall(r"^(MIN_\w+|MAX_\w+) = .+\n(.?)", source, re.MULTILINE)
         assert {name for name, reason in limits if reason != '"'} == set(), module.name

@@ -17,6 +17,7 @@ from aqltelemetry.views.findings import (
     slow_worker,
     slowest,
 )
+from aqltelemetry.views.findings.event_loop import blocked
 from aqltelemetry.views.findings.finding import Finding, Severity
 from aqltelemetry.views.findings.recorded import Recorded
 from aqltelemetry.views.findings.rule import Rule
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     growth.PILE_RULE,
     errors.BURST_RULE,
     errors.ERRORS_RULE,
+    blocked.RULE,
     slowest.RULE,
     inner_block.RULE,
     slow_worker.RULE,

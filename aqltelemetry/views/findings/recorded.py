@@ -15,6 +15,7 @@ from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import OUTCOMES, roles
 from aqltelemetry.reading.rows import Process, Rows
 from aqltelemetry.reading.stalls.intervals import merged
+from aqltelemetry.reading.stalls.overlaps import Stalls, lines_of
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.selection import quantiles_of
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
@@ -65,6 +66,14 @@ class Gap(NamedTuple):
     begin_ns: int
     end_ns: int
     is_over: bool
+
+
+class StallPlace(NamedTuple):
+    """What blocked an event loop: the cause, `file:line`, and the function; "" if unknown."""
+
+    cause: str
+    line: str
+    function: str
 
 
 class Samples(NamedTuple):
@@ -230,6 +239,36 @@ class Recorded:
             for (pid, writer, reason), count in zip(found.index, found.to_numpy(), strict=True)
             if count
         }
+
+    def stalls_of(self, worker: Worker) -> Stalls | None:
+        """Return when the event loop of a worker was blocked; None if no stall was recorded."""
+        return self._stalls.get(worker.process)
+
+    @cached_property
+    def _stalls(self) -> Mapping[Process, Stalls]:
+        return self._db.stalls_of_processes()
+
+    @cached_property
+    def stall_places(self) -> Sequence[StallPlace]:
+        """The place of each stall, by its number."""
+        found = self._db.stalls()
+        return [
+            StallPlace(*each)
+            for each in zip(found["cause"], lines_of(found), found["function"], strict=True)
+        ]
+
+    def stalled_pids(self, place: StallPlace) -> list[int]:
+        """Return the processes whose event loop was blocked at a place, in ascending order."""
+        numbers = [at for at, each in enumerate(self.stall_places) if each == place]
+        return sorted({int(pid) for pid in self._db.stalls()["pid"].iloc[numbers]})
+
+    @cached_property
+    def stall_lines(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of `TelemetryDB.stall_lines`, those with the most time first."""
+        return [
+            {str(name): value for name, value in row.items()}
+            for row in self._db.stall_lines().to_dict("records")
+        ]
 
     @cached_property
     def _states(self) -> Mapping[Process, Mapping[str, int]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from aqltelemetry.reading.stalls.intervals import Intervals, merged
 from aqltelemetry.system.clock import NS_PER_S
-from aqltelemetry.views.findings import labels, wording
+from aqltelemetry.views.findings import wording
+from aqltelemetry.views.findings.event_loop.causes import Cause, causes
 from aqltelemetry.views.findings.finding import Finding, Severity
-from aqltelemetry.views.findings.holders import holder, lag_intervals
 from aqltelemetry.views.findings.recorded import Durations, Integers, Recorded, Worker
 from aqltelemetry.views.findings.rule import Rule
 
@@ -37,19 +36,6 @@ MAX_OTHER_SHARE = 1 / 3
 """The largest ratio of the share of the others that meet the cause, to that of the slowest."""
 MIN_EVENTS = 3
 """The least number of separate events: one pause is not yet a cause of slowness."""
-MIN_PAUSE_S = 0.001
-"""Shorter collections are not looked at."""
-FULL_PERCENT = 95.0
-"""A thread that uses a whole processor shows between 95 and 100 %, since clocks tick."""
-
-
-class _Cause(NamedTuple):
-    """A cause: its name, when it was there, the longest time, and the block that is it."""
-
-    name: str
-    intervals: Intervals
-    longest_s: float
-    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +62,7 @@ class Match(NamedTuple):
     """A cause of the slowest requests of a route in a worker."""
 
     slow: _Slow
-    cause: _Cause
+    cause: Cause
     share: float
     other_share: float
     events: int
@@ -88,9 +74,10 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     The slowest are 1 % of the route's requests in that worker, 20 at least; they must exceed
     the median by 10 ms and by the median itself, in the median. A cause explains a request if it
     overlaps at least half of the time by which the request exceeds the median. Causes are, in this
-    order, pauses of the collector of 1 ms or more; runs of the block or request that holds the
-    event loop, if there is one (see `holders`); lags of the event loop of 10 ms or more; and times
-    between samples of which the processor time was 95 % of one processor or more.
+    order, pauses of the collector of 1 ms or more; stalls of the event loop, if they were
+    recorded, at each line and then all; runs of the block or request that holds the event loop, if
+    there is one (see `holders`); lags of the event loop of 10 ms or more; and times between samples
+    of which the processor time was 95 % of one processor or more.
 
     A cause that explains half of the slowest, by three events or more, is a finding if the share
     of the other requests that it meets is at most a third of that. The first cause in this order
@@ -109,31 +96,13 @@ def matches(recorded: Recorded) -> list[Match]:
     """Return the causes of the slowest requests, at most one for each route and worker."""
     found = []
     for worker in recorded.workers:
-        causes = [cause for cause in _causes(recorded, worker) if len(cause.intervals.begins_ns)]
-        for route in recorded.routes if causes else ():
+        found_causes = [*causes(recorded, worker)]
+        for route in recorded.routes if found_causes else ():
             slow = _slowest(route, worker)
-            match = _best(slow, causes) if slow is not None else None
+            match = _best(slow, found_causes) if slow is not None else None
             if match is not None:
                 found.append(match)
     return found
-
-
-def _causes(recorded: Recorded, worker: Worker) -> Iterator[_Cause]:
-    times, pauses = recorded.samples_of(worker, labels.GC_PAUSE)
-    long = pauses >= MIN_PAUSE_S
-    ends, lengths = times[long], pauses[long]
-    begins = ends - (lengths * NS_PER_S).astype(np.int64)
-    yield _Cause(labels.GC_PAUSE, merged(begins, ends), float(lengths.max(initial=0)))
-    block = holder(recorded, worker)
-    if block is not None:
-        yield _Cause(block.label, block.intervals, block.longest_s, block.label)
-    lags, longest_s = lag_intervals(recorded, worker)
-    yield _Cause(labels.EVENT_LOOP_LAG, lags, longest_s)
-    times, percent = recorded.samples_of(worker, labels.CPU_PERCENT)
-    full = np.flatnonzero(percent[1:] >= FULL_PERCENT)
-    intervals = merged(times[full], times[full + 1])
-    longest_ns = (intervals.ends_ns - intervals.begins_ns).max(initial=0)
-    yield _Cause(labels.CPU_PERCENT, intervals, float(longest_ns) / NS_PER_S)
 
 
 def _slowest(route: Durations, worker: Worker) -> _Slow | None:
@@ -165,14 +134,14 @@ def _slowest(route: Durations, worker: Worker) -> _Slow | None:
     )
 
 
-def _best(slow: _Slow, causes: Sequence[_Cause]) -> Match | None:
+def _best(slow: _Slow, causes: Sequence[Cause]) -> Match | None:
     others = [cause for cause in causes if cause.block != slow.route.label]
     matches = [match for cause in others if (match := _match(slow, cause)) is not None]
     most = max((match.share for match in matches), default=0.0)
     return next((match for match in matches if match.share >= most - 0.1), None)
 
 
-def _match(slow: _Slow, cause: _Cause) -> Match | None:
+def _match(slow: _Slow, cause: Cause) -> Match | None:
     overlap_ns = cause.intervals.overlap_ns(slow.begins_ns, slow.ends_ns)
     explained = overlap_ns >= np.maximum(MIN_EXPLAINED * slow.excess_ns, 1)
     share = float(explained.mean())
@@ -190,7 +159,7 @@ def _finding(same: Sequence[Match]) -> Finding:
     part = "slowest 1 %" if slow.count > MIN_SLOW else f"{MIN_SLOW} slowest"
     text = (
         f"{wording.share(match.share)} of the {part} of {slow.route.label} in worker "
-        f"{worker.pid} overlap {_what(match.cause)}"
+        f"{worker.pid} overlap {match.cause.text}"
     )
     # A block overlaps whatever its request does.
     others = [each.slow.route.label for each in same[1:] if each.slow.route.is_request]
@@ -216,18 +185,6 @@ def _finding(same: Sequence[Match]) -> Finding:
         figures,
         weight=float(sum(each.slow.excess_ns.sum() for each in same)) / NS_PER_S,
     )
-
-
-def _what(cause: _Cause) -> str:
-    longest = wording.duration(cause.longest_s)
-    if cause.block:
-        return f"`{cause.block}`, which held its event loop for up to {longest}"
-    texts: Mapping[str, str] = {
-        labels.GC_PAUSE: f"pauses of the garbage collector of up to {longest}",
-        labels.EVENT_LOOP_LAG: f"times in which its event loop was held, for up to {longest}",
-        labels.CPU_PERCENT: "times in which the process used a whole processor",
-    }
-    return texts[cause.name]
 
 
 RULE = Rule(NAME, "Most of the slowest requests of a route have one cause.", _find)

@@ -12,6 +12,7 @@ from aqltelemetry.system.clock import NS_PER_S
 _MIB = 1 << 20
 _GIB = 1 << 30
 _LARGE = 100
+_PATH_PARTS = 2
 _LATIN_AND = " and "
 _UNITS_OF_TIME = ((7200, 3600, "hours"), (120, 60, "min"), (0, 1, "s"))
 
@@ -77,6 +78,18 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return _LATIN_AND.join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def place(line: str, function: str) -> str:
+    """Return a line of code: the end of its path, and the function: `orders/app.py:12 in `f``."""
+    path, _, number = line.rpartition(":")
+    text = "/".join(path.replace("\\", "/").split("/")[-_PATH_PARTS:]) + f":{number}"
+    return f"{text} in `{function}`" if function else text
+
+
+def stall(cause: str, line: str, function: str) -> str:
+    """Return what blocked an event loop: `blocking wait at orders/app.py:12 in `f``."""
+    return f"{cause} at {place(line, function)}" if line else cause
 
 
 def siblings(number: int) -> str:

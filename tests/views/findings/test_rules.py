@@ -13,6 +13,7 @@ from aqltelemetry import TelemetryDB
 from aqltelemetry.observation import DURATION, RUNTIME
 from aqltelemetry.views.findings.find import find
 from aqltelemetry.views.findings.finding import Finding
+from fakes import EPOCH_NS
 from recordings import Floats, Recording, Route, Worker
 
 _SECONDS = 120.0
@@ -40,6 +41,11 @@ def found(recording: Recording, tmp_path: Path) -> Callable[[], list[Finding]]:
     return lambda: find(TelemetryDB(recording.write(tmp_path)), zone=UTC)
 
 
+def recorded_ns(at_s: float) -> int:
+    """Return a time of a recording in nanoseconds since the epoch."""
+    return EPOCH_NS + round(at_s * 1e9)
+
+
 def _hold(worker: Worker, label: str = "", sample: str = "", length_s: float = 0.3) -> None:
     for at_s in np.arange(10.03, 110, 5):
         worker.hold(float(at_s), length_s, label, sample)
@@ -64,6 +70,7 @@ def test_a_lag_without_a_block_is_found_too(
     _hold(worker)
     (finding,) = found()
     assert "overlap times in which its event loop was held, for up to 2" in finding.text
+    assert finding.text.endswith("; the option `with_stalls` records the cause and the line.")
 
 
 def test_pauses_of_the_collector_come_before_the_lags_that_they_cause(
@@ -72,6 +79,67 @@ def test_pauses_of_the_collector_come_before_the_lags_that_they_cause(
     _hold(worker, sample="gc pause")
     (finding,) = found()
     assert "overlap pauses of the garbage collector of up to 300 ms" in finding.text
+
+
+def test_the_line_that_blocks_the_loop_is_found_and_explains_the_slowest_requests(
+    worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    for at_s in np.arange(10.03, 110, 5):
+        worker.block(float(at_s), 0.3, "native code holding the GIL", 12, "render export")
+    blocked, slowest = found()
+    place = "native code holding the GIL at orders/app.py:12 in `view`"
+    assert blocked.rule == "event loop blocked"
+    assert blocked.text.startswith(
+        "The event loop of worker 4000 was blocked 20 times from 22:13:30 to 22:15:05, for up to "
+        f"300 ms (6 s in all): {place}; "
+    )
+    assert blocked.text.endswith(" requests of /orders [GET] were delayed.")
+    assert (blocked.label, blocked.pid) == ("/orders [GET]", 4000)
+    assert slowest.rule == "slowest requests"
+    assert f"stalls of its event loop of up to 300 ms: {place}, within `render export`" in (
+        slowest.text
+    )
+
+
+def test_stalls_at_several_lines_explain_the_slowest_requests_together(
+    worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    for number, at_s in enumerate(np.arange(10.03, 110, 5)):
+        worker.block(float(at_s), 0.3, "blocking wait", number)
+    (finding,) = found()
+    assert "300 ms: blocking wait at orders/app.py:" in finding.text
+    assert finding.text.endswith(" in `view`, and 19 other places.")
+
+
+def test_the_line_is_named_where_the_collector_blocks_the_loop(
+    worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    for at_s in np.arange(10.03, 110, 5):
+        worker.block(float(at_s), 0.3, "garbage collection", 12)
+        worker.observe(RUNTIME, "gc pause", [at_s + 0.3], [0.3])
+    _, slowest = found()
+    assert "pauses of the garbage collector of up to 300 ms, by garbage collection at orders" in (
+        slowest.text
+    )
+
+
+def test_one_stall_is_found_if_it_is_long(
+    worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    worker.block(50, 0.8, "blocking wait", 3)
+    worker.block(70, 1.5, "blocking I/O", 4)
+    (finding,) = found()
+    assert finding.text.startswith("The event loop of worker 4000 was blocked for 1.50 s at 22:1")
+    assert (finding.begin_ns, finding.end_ns) == (recorded_ns(70), recorded_ns(71.5))
+
+
+def test_few_short_stalls_in_a_long_time_are_none(
+    recording: Recording, worker: Worker, found: Callable[[], list[Finding]]
+) -> None:
+    recording.add_worker(0, 4000).sample("user time", lambda at_s: at_s)
+    for at_s in (30, 50, 70):
+        worker.block(at_s, 0.06, "no CPU", 0)
+    assert found() == []
 
 
 def test_a_cause_of_one_event_is_none(worker: Worker, found: Callable[[], list[Finding]]) -> None:

@@ -1,0 +1,1 @@
+"""What held or blocked the event loops of workers."""
