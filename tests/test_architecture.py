@@ -42,7 +42,8 @@ SINGLE_HOMES = {
         *("reading.parsers", "reading.archives.encoding", "shipping.destinations.parquet"),
     },
     r"^ *(import|from) rich": {
-        *("views.layout", "views.report", "commands.report", "commands.recordings"),
+        *("views.layout", "views.report", "views.stalls.strip_text"),
+        *("commands.report", "commands.recordings"),
         "commands.diff",
         *("views.top.help", "views.top.panels", "views.top.table"),
     },

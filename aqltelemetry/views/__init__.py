@@ -1,4 +1,4 @@
 """What people look at: findings, tables, charts and pages of a recording.
 
-May import: shipping, reading, sinks, journal, system.
+May import: shipping, stalls, reading, sinks, journal, system.
 """

@@ -13,6 +13,7 @@ from aqltelemetry.quantities import mebibytes, milliseconds, number, rate
 Row: TypeAlias = Mapping[str, Any]
 """A row of a table: a value for each column's key; None where nothing is known."""
 _UNKNOWN = "-"
+_PATH_PARTS = 2
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -42,7 +43,7 @@ class Column(NamedTuple):
     @property
     def is_number(self) -> bool:
         """Whether values are numbers, which are aligned to the right."""
-        return self.form not in (str, printable, clock, local_time)
+        return self.form not in (str, printable, clock, local_time, code_line, _most)
 
     def text(self, row: Row) -> str:
         """Return a row's value as it is printed; `-` for None."""
@@ -70,6 +71,17 @@ def local_span(begin: str, end: str) -> str:
 def clock(text: str) -> str:
     """Return an ISO 8601 time as a local time of day, to the millisecond: `14:30:00.250`."""
     return f"{datetime.fromisoformat(text).astimezone():%H:%M:%S.%f}"[:-3]
+
+
+def code_line(line: str) -> str:
+    """Return a line of code with the end of its path: `orders/app.py:12`."""
+    return printable("/".join(line.replace("\\", "/").split("/")[-_PATH_PARTS:]))
+
+
+def _most(counts: Mapping[str, int]) -> str:
+    """Return the first of some labels, and how many there are more."""
+    names = [printable(label) for label in counts]
+    return names[0] + (f", {len(names) - 1} more" if len(names) > 1 else "") if names else ""
 
 
 def _count(value: float) -> str:
@@ -129,6 +141,36 @@ SLOWEST = (
     Column("pid", "PID", str, 3, "the process"),
     Column("writer", "writer", str, 6, "distinguishes processes with equal PIDs"),
     Column("outcome", "outcome", str, 4, "4xx, 5xx, disconnect or failed; empty if it succeeded"),
+    Column(
+        "stall_s",
+        "blocked",
+        milliseconds,
+        7,
+        "for how long its event loop was blocked meanwhile; empty without recorded stalls",
+        True,
+    ),
+    Column("stall_cause", "cause", printable, 9, "the cause of the longest stall meanwhile"),
+    Column("stall_line", "line", code_line, 8, "the line of that stall"),
+    Column("gc_s", "GC", milliseconds, 10, "for how long the garbage collector ran", True),
+)
+STALLS = (
+    Column("cause", "cause", printable, 0, "what blocked the event loop"),
+    Column("line", "line", code_line, 1, "the innermost line of your code; empty if none was seen"),
+    Column("function", "function", printable, 8, "the function of the line"),
+    Column("count", "count", _count, 2, "number of stalls"),
+    Column("total_s", "total ms", milliseconds, 3, "their lengths added up"),
+    Column("longest_s", "longest", milliseconds, 4, "the longest one"),
+    Column("first", "first", clock, 6, "when the first one began"),
+    Column("last", "last", clock, 7, "when the last one ended"),
+    Column("workers", "workers", _count, 10, "in how many processes"),
+    Column(
+        "delayed",
+        "delayed",
+        _count,
+        5,
+        "requests in progress during one of them, each counted once; blocks without requests",
+    ),
+    Column("routes", "routes", _most, 9, "their labels, those with the most first"),
 )
 WORKERS = (
     Column("pid", "PID", str, 0, "the process"),
@@ -184,6 +226,7 @@ VALUES = (
 TABLES: Mapping[str, Sequence[Column]] = {
     "durations": DURATIONS,
     "slowest": SLOWEST,
+    "stalls": STALLS,
     "workers": WORKERS,
     "values": VALUES,
 }
@@ -191,6 +234,7 @@ TABLES: Mapping[str, Sequence[Column]] = {
 TITLES = {
     "durations": "durations, in ms",
     "slowest": "slowest durations",
+    "stalls": "stalls of event loops, in ms",
     "workers": "workers, times in ms",
     "values": "other series",
 }
@@ -220,6 +264,6 @@ def _has_content(column: Column, rows: Sequence[Row]) -> bool:
     if column.key == "writer":
         pids = Counter(pid for pid, _ in {(row["pid"], row["writer"]) for row in rows})
         return any(count > 1 for count in pids.values())
-    values = {row[column.key] for row in rows}
-    nothing = {None, "", 0} if column.hides_zeros else {None, ""}
+    values = {str(value) if isinstance(value := row[column.key], dict) else value for row in rows}
+    nothing = {None, "", "{}", *((0,) if column.hides_zeros else ())}
     return not values <= nothing

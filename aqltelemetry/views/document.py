@@ -16,13 +16,17 @@ import numpy as np
 
 from aqltelemetry.errors import OptionError
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.system.later import pd
 from aqltelemetry.views.columns import TABLES, Column, Row
 from aqltelemetry.views.findings.find import find
 from aqltelemetry.views.findings.finding import Finding
+from aqltelemetry.views.stalls.bins import blocked_s
+from aqltelemetry.views.strips.cells import Span, grid
 
 VERSION = 1
 """The version of the document. It grows if a field is removed or changes its meaning."""
+_BINS = 160
 _SEPARATORS = re.compile(r"[\s_-]+")
 
 
@@ -91,6 +95,7 @@ def document(
     tables = {
         "durations": _with_labels(_rows(db.summary(), "durations"), options),
         "slowest": _slowest(db, options),
+        "stalls": _rows(db.stall_lines(), "stalls"),
         "workers": _rows(db.workers(), "workers"),
         "values": _with_labels(_rows(db.values(), "values"), options),
     }
@@ -106,6 +111,7 @@ def document(
         "recorded_s": _plain(db.recorded_s()),
         "findings": [each.as_dict() for each in found if options.has_place(each)],
         **shown,
+        "blocked": _blocked(db, begin, end),
         "left_out": {name: len(rows) - len(shown[name]) for name, rows in tables.items()},
         "dropped": {
             "count": round(dropped.sum()),
@@ -186,6 +192,23 @@ def _span(db: TelemetryDB, workers: Sequence[Row]) -> tuple[str | None, str | No
             begins.append(_plain(pd.Timestamp(times_ns.min())))
             ends.append(_plain(pd.Timestamp(times_ns.max())))
     return min(begins, default=None), max(ends, default=None)
+
+
+def _blocked(db: TelemetryDB, begin: str | None, end: str | None) -> dict[str, Any] | None:
+    """Return for how long event loops were blocked, over time; None if no stall was recorded."""
+    stalls = db.stalls()
+    if begin is None or end is None or stalls.empty:
+        return None
+    first = min(pd.Timestamp(begin.rstrip("Z")), stalls["begin"].min())
+    last = max(pd.Timestamp(end.rstrip("Z")), stalls["end"].max())
+    window = grid(Span(first.value, last.value + 1), _BINS)
+    by_cause = blocked_s(stalls, window.begin_ns, window.width_ns, window.bins)
+    return {
+        "begin": _plain(pd.Timestamp(window.begin_ns)),
+        "end": _plain(pd.Timestamp(window.end_ns)),
+        "bin_s": window.width_ns / NS_PER_S,
+        "causes": {cause: [round(s, 9) for s in each.tolist()] for cause, each in by_cause.items()},
+    }
 
 
 def _matches(label: str, pattern: str) -> bool:

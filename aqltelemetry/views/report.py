@@ -13,9 +13,16 @@ from rich.text import Text
 from aqltelemetry.quantities import counted
 from aqltelemetry.views.columns import TABLES, TITLES, Column, Row, headline, printable
 from aqltelemetry.views.layout import GAP, Layout, fit, shortened
+from aqltelemetry.views.stalls.strip_text import strip
 
 Document = Mapping[str, Any]
-_NOUNS = {"durations": "label", "slowest": "duration", "workers": "worker", "values": "label"}
+_NOUNS = {
+    "durations": "label",
+    "slowest": "duration",
+    "stalls": "line",
+    "workers": "worker",
+    "values": "label",
+}
 _ALARMING = ("errors_5xx", "failures", "dropped")
 _STATES = {"killed": "bold red", "running": "green"}
 _SEVERITIES = {"error": "bold red", "warning": "yellow"}
@@ -56,6 +63,7 @@ class _Printer:
         """Print all parts."""
         self._head(document)
         self._findings(document["findings"])
+        self._strip(document["blocked"])
         self.tables(document, TABLES)
         self._drops(document["dropped"])
         self.columns_left_out()
@@ -91,6 +99,13 @@ class _Printer:
             grid.add_column(overflow="fold")
             grid.add_row(mark, Text(printable(finding["text"])))
             self._console.print(grid)
+
+    def _strip(self, blocked: Document | None) -> None:
+        if blocked is not None:
+            self._line(Text())
+            self._line(Text("what blocked event loops, over time", style="bold"))
+            for line in strip(blocked, self._width):
+                self._line(line)
 
     def _table(self, table: str, rows: Sequence[Row], left_out: int) -> None:
         layout = fit(TABLES[table], rows, self._width)

@@ -23,8 +23,13 @@ def to_csv(document: Mapping[str, Any], table: str) -> str:
     output = io.StringIO()
     writer = csv.DictWriter(output, [each.key for each in TABLES[table]], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(document[table])
+    writer.writerows({key: _field(value) for key, value in row.items()} for row in document[table])
     return output.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """Return a value as a field of CSV: the labels of a mapping."""
+    return "; ".join(value) if isinstance(value, Mapping) else value
 
 
 def to_markdown(document: Mapping[str, Any], tables: Sequence[str]) -> str:

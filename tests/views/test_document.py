@@ -14,6 +14,7 @@ from aqltelemetry.views.document import Options, document, shortened
 from aqltelemetry.views.findings.finding import Finding, Severity
 from fakes import EPOCH_NS
 from pages import ROOT
+from published import PROCESSES, Row, publish
 
 _PAGE = ROOT / "docs" / "reference" / "report-json.md"
 
@@ -150,7 +151,13 @@ def test_findings_about_other_labels_are_left_out(
 def test_rows_beyond_the_limit_are_counted(db: TelemetryDB) -> None:
     made = document(db, Options(top=1))
     assert len(made["durations"]) == len(made["workers"]) == 1
-    assert made["left_out"] == {"durations": 1, "slowest": 0, "workers": 1, "values": 0}
+    assert made["left_out"] == {
+        "durations": 1,
+        "slowest": 0,
+        "stalls": 0,
+        "workers": 1,
+        "values": 0,
+    }
     assert document(db)["left_out"]["durations"] == 0
 
 
@@ -161,9 +168,12 @@ def test_rows_have_the_columns_of_their_table(db: TelemetryDB) -> None:
             assert list(row) == [column.key for column in columns]
 
 
+_OPEN = {"dropped.reasons", "findings[].figures", "stalls[].routes", "blocked.causes"}
+
+
 def _fields(value: Any, path: str = "") -> set[str]:
     """Return the names of all fields of a document, those of rows as `workers[].pid`."""
-    if isinstance(value, dict) and path not in {"dropped.reasons", "findings[].figures"}:
+    if isinstance(value, dict) and path not in _OPEN:
         found = {f"{path}.{key}".lstrip(".") for key in value}
         return found.union(
             *(_fields(each, f"{path}.{key}".lstrip(".")) for key, each in value.items())
@@ -173,12 +183,14 @@ def _fields(value: Any, path: str = "") -> set[str]:
     return set()
 
 
-def test_the_page_describes_each_field(db: TelemetryDB) -> None:
+def test_the_page_describes_each_field(db: TelemetryDB, tmp_path: Path) -> None:
     cells = re.findall(r"^\| `([^`]+)` \| (.+) \|$", _PAGE.read_text(), re.MULTILINE)
     described = dict(cells)
     assert len(described) == len(cells)
     columns = {f"{table}[].{each.key}": each.meaning for table in TABLES for each in TABLES[table]}
-    fields = _fields(document(db))
+    (tmp_path / "stalls").mkdir()
+    stalls = publish(tmp_path / "stalls", [Row(EPOCH_NS, 0.1, "no CPU", PROCESSES[0])], "stall")
+    fields = _fields(document(db)) | _fields(document(stalls))
     assert "findings[].text" in fields
     assert {name: described.get(name) for name in columns} == columns
     assert fields - set(described) == set()

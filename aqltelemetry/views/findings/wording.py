@@ -8,11 +8,11 @@ from datetime import UTC, datetime, tzinfo
 
 from aqltelemetry.quantities import counted
 from aqltelemetry.system.clock import NS_PER_S
+from aqltelemetry.views.columns import code_line
 
 _MIB = 1 << 20
 _GIB = 1 << 30
 _LARGE = 100
-_PATH_PARTS = 2
 _LATIN_AND = " and "
 _UNITS_OF_TIME = ((7200, 3600, "hours"), (120, 60, "min"), (0, 1, "s"))
 
@@ -82,9 +82,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 def place(line: str, function: str) -> str:
     """Return a line of code: the end of its path, and the function: `orders/app.py:12 in `f``."""
-    path, _, number = line.rpartition(":")
-    text = "/".join(path.replace("\\", "/").split("/")[-_PATH_PARTS:]) + f":{number}"
-    return f"{text} in `{function}`" if function else text
+    return f"{code_line(line)} in `{function}`" if function else code_line(line)
 
 
 def stall(cause: str, line: str, function: str) -> str:
