@@ -7,7 +7,7 @@ from itertools import combinations
 from aqltelemetry.stalls.causes import CAUSES
 from aqltelemetry.views.stalls.styles import styles
 
-_VISIBLE = 0.03
+_VISIBLE = 0.09
 
 
 def test_each_cause_has_its_own_letter_and_colours() -> None:
@@ -53,7 +53,7 @@ def test_colours_can_be_told_apart_without_green_cones() -> None:
         for one, other in combinations(colours, 2):
             first, second = (_as_deuteranope(colours[each]) for each in (one, other))
             distance = sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5
-            assert distance > _VISIBLE * 3, (one, other)
+            assert distance > _VISIBLE, (one, other)
 
 
 def test_colours_are_visible_on_the_ground_of_their_theme() -> None:
