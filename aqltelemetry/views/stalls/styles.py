@@ -34,7 +34,7 @@ _CHOSEN: Mapping[str, Style] = {
     causes.IO: Style("I", "#3b2a70", "#c4aeff"),
     causes.STARVED: Style("C", "#22272d", "#f2f5f8"),
     causes.PAGE_FAULTS: Style("F", "#57626f", "#8793a0"),
-    causes.SUSPENDED: Style("S", "#98a3ae", "#67748a"),
+    causes.SUSPENDED: Style("S", "#b4b484", "#8c6c3c"),
     causes.UNKNOWN: Style("U", "#bfc7cf", "#4a545f"),
 }
 _OTHER = "#8b96a3", "#8b96a3"

@@ -93,7 +93,7 @@ def test_the_line_that_blocks_the_loop_is_found_and_explains_the_slowest_request
         "The event loop of worker 4000 was blocked 20 times from 22:13:30 to 22:15:05, for up to "
         f"300 ms (6 s in all): {place}; "
     )
-    assert blocked.text.endswith(" requests of /orders [GET] were delayed.")
+    assert blocked.text.endswith(" requests of /orders [GET] were in progress.")
     assert (blocked.label, blocked.pid) == ("/orders [GET]", 4000)
     assert slowest.rule == "slowest requests"
     assert f"stalls of its event loop of up to 300 ms: {place}, within `render export`" in (

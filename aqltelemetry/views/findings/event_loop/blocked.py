@@ -86,7 +86,7 @@ def _delayed(line: Mapping[str, Any]) -> str:
         return ""
     noun = "request" if routes[0].endswith("]") else "block"
     verb = "was" if line["delayed"] == 1 else "were"
-    return f"; {counted(line['delayed'], noun)} of {wording.listed(routes)} {verb} delayed"
+    return f"; {counted(line['delayed'], noun)} of {wording.listed(routes)} {verb} in progress"
 
 
 RULE = Rule(NAME, "A line of code, or something else, blocks the event loop.", _find)
