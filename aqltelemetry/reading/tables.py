@@ -17,10 +17,8 @@ from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import with_outcomes
 from aqltelemetry.reading.rollups.tables import RollUpTables
 from aqltelemetry.reading.rows import Process, Rows, join
-from aqltelemetry.reading.stalls.details import Details, StallKey
-from aqltelemetry.reading.stalls.joined import stalls
-from aqltelemetry.reading.stalls.lines import stall_lines
-from aqltelemetry.reading.stalls.overlaps import Overlaps, Stalls, stalls_by_process
+from aqltelemetry.reading.stalls.overlaps import Overlaps
+from aqltelemetry.reading.stalls.tables import StallTables
 from aqltelemetry.reading.summaries import drops
 from aqltelemetry.reading.summaries.basis import Basis
 from aqltelemetry.reading.summaries.cells import Cells
@@ -32,7 +30,7 @@ from aqltelemetry.reading.summaries.workers import workers
 from aqltelemetry.system.later import pd
 
 
-class Tables(RollUpTables):
+class Tables(StallTables, RollUpTables):
     """Computes tables from the observations that a `TelemetryDB` has loaded.
 
     Percentiles are exact: each is `numpy.quantile` of all durations of a group, with linear
@@ -45,8 +43,6 @@ class Tables(RollUpTables):
     """
 
     _basis: ReferenceType[Basis] | None = None
-    _stalls: tuple[Rows, int, pd.DataFrame] | None = None
-    _lines: tuple[pd.DataFrame, ReferenceType[Basis], pd.DataFrame] | None = None
 
     @abstractmethod
     def rows(self, file_prefix: str, *, missing_ok: bool = False) -> Rows:
@@ -59,10 +55,6 @@ class Tables(RollUpTables):
     @abstractmethod
     def prefixes(self) -> list[str]:
         """Return the prefixes that there are."""
-
-    @abstractmethod
-    def details_of_stalls(self) -> tuple[int, Callable[[], Mapping[StallKey, Sequence[Details]]]]:
-        """Return the version of the details of stalls, and a function that returns them."""
 
     @property
     @abstractmethod
@@ -157,8 +149,9 @@ class Tables(RollUpTables):
             in that time:
 
             - `gc_s`: the seconds in which the garbage collector ran; NaN if it was not sampled.
-            - `stall_s`: the seconds in which its event loop was blocked (see `stalls`); NaN if
-              no stall of the process was loaded, as without `with_stalls`.
+            - `stall_s`: the seconds in which its event loop was blocked, or the request itself on
+              its thread (see `stalls`); NaN if no stall of the process was loaded, as without
+              `with_stalls`. A stall on a thread is that of a request if they have 90 % in common.
             - `stall_cause`, `stall_line`: the cause and the line, as `file:line`, of the stall
               that takes the largest part of it; "" if there is none or no line was seen.
 
@@ -172,81 +165,6 @@ class Tables(RollUpTables):
         overlaps = Overlaps(basis.runtime, self._joined_stalls, basis.names)
         labels = None if label is None else _chosen(label, basis.cells.labels)
         return slowest(basis.cells, n, overlaps, labels)
-
-    def stalls(self) -> pd.DataFrame:
-        """Return the stalls of event loops, which the option `with_stalls` records.
-
-        Returns:
-            A DataFrame with a row for each stall, in order of time, and the columns
-
-            - `begin`, `end` (datetime64[ns], UTC without a time zone), `length_s`: when the event
-              loop was asked to answer, when it did, and the seconds between; the stall may have
-              begun up to 25 ms earlier.
-            - `cause`: what blocked it, one of docs/guides/stalls.md.
-            - `pid`, `writer`: the process; see `Process`.
-            - `file`, `line`, `function`: the innermost line of the user's own code, "" and 0 if
-              none was seen; `is_exact` is False if an earlier line of the function may be meant;
-              `votes`: the part of the time in which this line was seen; `looks`: how often the
-              thread was looked at; `innermost`: the line of any code that was seen most.
-            - `waits_for`: what the thread waited for, such as `sleep` or `socket`; `thread`: the
-              other thread that held the GIL; `task`, `coroutine`: the names of the task that ran.
-            - `cpu_s`, `run_delay_s`: the seconds in which the thread ran, and those in which it
-              waited for a processor; NaN where unknown.
-            - `shares`: the part of the time of each cause; `steps`: how many callbacks and steps
-              of tasks were seen; `callbacks`: the functions of those seen most, and how often.
-
-            A stall whose details were lost has its length, cause and process only.
-
-        Example:
-            >>> db.stalls()[["begin", "length_s", "cause", "file", "line"]]
-        """
-        return self._joined_stalls().copy()
-
-    def _joined_stalls(self) -> pd.DataFrame:
-        """Return the stalls, which must not be changed; they are joined again if some are new."""
-        rows = self.rows(STALL, missing_ok=True)
-        version, details = self.details_of_stalls() if len(rows) else (0, dict)
-        if self._stalls is None or self._stalls[0] is not rows or self._stalls[1] != version:
-            self._stalls = rows, version, stalls(rows, details())
-        return self._stalls[2]
-
-    def stall_lines(self) -> pd.DataFrame:
-        """Summarize the stalls of event loops by their cause and their line.
-
-        Returns:
-            A DataFrame with a row for each cause and line, those with the most time first, and
-            the columns
-
-            - `cause`; `line`: `file:line` of the user's own code, "" if none was seen;
-              `function`.
-            - `count`, `total_s`, `longest_s`: how many stalls, and the sum of their lengths and
-              the longest one in seconds.
-            - `first`, `last`: the begin of the first and the end of the last one
-              (datetime64[ns], UTC without a time zone).
-            - `workers`: in how many processes.
-            - `delayed`: how many requests of the same process were in progress during one of
-              them, each counted once; durations of blocks if no request was recorded. They are
-              counted for the 100 lines with the most time, and 0 for the others.
-            - `routes`: a dict of their labels, with the number of each, the largest first.
-
-        Example:
-            >>> db.stall_lines()[["cause", "line", "count", "total_s"]].head()
-        """
-        found, basis = self._joined_stalls(), self.basis()
-        known = self._lines
-        if known is None or known[0] is not found or known[1]() is not basis:
-            cells = basis.cells if len(found) else Cells(join([]))
-            lines = stall_lines(found, cells, self.stalls_of_processes())
-            self._lines = known = found, ref(basis), lines
-        return known[2].copy()
-
-    def stalls_of_processes(self) -> Mapping[Process, Stalls]:
-        """Return when the event loop of each process was blocked; `numbers` are rows of `stalls`.
-
-        A forked child with several writers is one process, as in `basis`.
-        """
-        found = self._joined_stalls()
-        return stalls_by_process(found, self.basis().names) if len(found) else {}
 
     def workers(self) -> pd.DataFrame:
         """Summarize each recorded process.

@@ -50,6 +50,8 @@ class Details(NamedTuple):
     steps: int = 0
     waits_for: str = ""
     thread: str = ""
+    request: str = ""
+    in_thread: str = ""
     task: str = ""
     coroutine: str = ""
     cpu_s: float = _NAN
@@ -132,6 +134,8 @@ def _details(line: _Json) -> Details:
         steps=int(line.get("steps") or 0),
         waits_for=_text(line, "waits_for"),
         thread=_text(line, "thread"),
+        request=_text(line, "request"),
+        in_thread=_text(line, "in_thread") or ("?" if line.get("request") else ""),
         task=_text(line, "task"),
         coroutine=_text(line, "coroutine"),
         cpu_s=_number(line, "cpu_s"),

@@ -12,7 +12,10 @@ from aqltelemetry.reading.stalls.details import Details, StallKey
 from aqltelemetry.reading.summaries.recorded_time import lengths_ns
 from aqltelemetry.system.later import pd
 
-_TEXTS = ("file", "function", "innermost", "waits_for", "thread", "task", "coroutine")
+_TEXTS = (
+    *("file", "function", "innermost", "waits_for", "thread", "task", "coroutine"),
+    *("request", "in_thread"),
+)
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("line", "looks", "steps"), np.int64),
     **dict.fromkeys(("votes", "cpu_s", "run_delay_s"), np.float64),

@@ -27,7 +27,8 @@ def stall_lines(
     stalls: pd.DataFrame, cells: Cells, of_process: Mapping[Process, Stalls]
 ) -> pd.DataFrame:
     """Return a row for each cause and line; see `Tables.stall_lines`."""
-    places = [*zip(stalls["cause"], lines_of(stalls), stalls["function"], strict=True)]
+    of_request = stalls["in_thread"] != ""
+    places = [*zip(stalls["cause"], lines_of(stalls), stalls["function"], of_request, strict=True)]
     numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
     codes = np.array([numbers[place] for place in places], np.int64)
     grouped = stalls.groupby(codes)
@@ -40,8 +41,9 @@ def stall_lines(
     found = pd.DataFrame(
         {
             "cause": texts([cause for cause, *_ in numbers]),
-            "line": texts([line for _, line, _ in numbers]),
-            "function": texts([function for *_, function in numbers]),
+            "line": texts([line for _, line, *_ in numbers]),
+            "function": texts([function for *_, function, _ in numbers]),
+            "of_requests": np.array([is_of for *_, is_of in numbers], bool),
             "count": np.bincount(codes, minlength=len(numbers)),
             "total_s": total_s,
             "longest_s": grouped["length_s"].max().to_numpy(np.float64),

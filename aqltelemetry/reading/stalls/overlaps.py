@@ -20,6 +20,8 @@ from aqltelemetry.reading.summaries.recorded_time import lengths_ns
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.system.later import pd
 
+SAME = 0.9
+"""Which part of a request and of a stall on a thread they have in common, if they are the same."""
 GC_PAUSE = "gc pause"
 """The label of the pauses of the garbage collector, in the prefix `runtime`."""
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -67,13 +69,20 @@ class Stalls(NamedTuple):
         return int(self.numbers[first + at]) if lengths[at] > 0 else -1
 
 
-def stalls_by_process(stalls: pd.DataFrame, writers: Mapping[str, str]) -> Mapping[Process, Stalls]:
-    """Return the stalls of each process; `writers` replaces those of forked children."""
+def stalls_by_process(
+    stalls: pd.DataFrame, writers: Mapping[str, str], *, of_requests: bool = False
+) -> Mapping[Process, Stalls]:
+    """Return the stalls of each process; `writers` replaces those of forked children.
+
+    Those of event loops, or, with `of_requests`, those of requests on threads.
+    """
+    is_wanted = (stalls["in_thread"] != "").to_numpy() == of_requests
     begins_ns = stalls["begin"].to_numpy("datetime64[ns]").view(np.int64)
     ends_ns = stalls["end"].to_numpy("datetime64[ns]").view(np.int64)
     rows: dict[Process, list[int]] = {}
     for number, process in enumerate(zip(stalls["pid"], stalls["writer"], strict=True)):
-        rows.setdefault(Process(*process).named(writers), []).append(number)
+        if is_wanted[number]:
+            rows.setdefault(Process(*process).named(writers), []).append(number)
     found = {}
     for process, of in rows.items():
         numbers = np.array(of, np.int64)
@@ -104,6 +113,21 @@ class Overlaps:
         return stalls_by_process(self._stalls(), self._writers)
 
     @cached_property
+    def _of_requests(self) -> Mapping[Process, Stalls]:
+        return stalls_by_process(self._stalls(), self._writers, of_requests=True)
+
+    def _own(self, stalls: Stalls, begin_ns: int, end_ns: int) -> tuple[float, int]:
+        """Return the seconds and the number of the stall of a request itself; -1 for none."""
+        number = stalls.longest(begin_ns, end_ns)
+        if number < 0:
+            return 0.0, -1
+        found = self._stalls().iloc[number]
+        bounds = found["begin"].value, found["end"].value
+        overlap_ns = min(end_ns, bounds[1]) - max(begin_ns, bounds[0])
+        is_own = overlap_ns >= SAME * max(end_ns - begin_ns, bounds[1] - bounds[0])
+        return (float(overlap_ns) / NS_PER_S, number) if is_own else (0.0, -1)
+
+    @cached_property
     def _pauses(self) -> Mapping[Process, Intervals]:
         """The collector's pauses of each process that was sampled."""
         rows = self._runtime.of_label(GC_PAUSE)
@@ -132,6 +156,12 @@ class Overlaps:
             if stalls is not None:
                 stall_s[own] = _seconds(stalls.intervals.overlap_ns(*spans))
                 longest[own] = [stalls.longest(*span) for span in zip(*spans, strict=True)]
+            requests = self._of_requests.get(process)
+            if requests is not None:
+                found = [self._own(requests, *span) for span in zip(*spans, strict=True)]
+                stall_s[own] = np.fmax(stall_s[own], [seconds for seconds, _ in found])
+                numbers = np.array([number for _, number in found])
+                longest[own] = np.where(numbers < 0, longest[own], numbers)
         return {"gc_s": gc_s, "stall_s": stall_s, **self._named(longest)}
 
     def _named(self, numbers: Integers) -> dict[str, Any]:

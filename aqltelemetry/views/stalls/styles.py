@@ -33,6 +33,7 @@ _CHOSEN: Mapping[str, Style] = {
     causes.WAIT: Style("W", "#7a5bb5", "#8f6fd6"),
     causes.IO: Style("I", "#3b2a70", "#c4aeff"),
     causes.STARVED: Style("C", "#22272d", "#f2f5f8"),
+    causes.THROTTLED: Style("L", "#2d2dff", "#3d4dff"),
     causes.PAGE_FAULTS: Style("F", "#57626f", "#8793a0"),
     causes.SUSPENDED: Style("S", "#b4b484", "#8c6c3c"),
     causes.UNKNOWN: Style("U", "#bfc7cf", "#4a545f"),

@@ -66,6 +66,18 @@ def test_what_another_process_did_does_not_count(tmp_path: Path) -> None:
     assert (of[_B[1]]["stall_s"], of[_B[1]]["stall_cause"]) == (0.5, "no CPU")
 
 
+def test_a_stall_on_a_thread_is_that_of_its_request_only(tmp_path: Path) -> None:
+    spans = {"/own [GET]": 1.02, "/other [GET]": 0.5, "/longer [GET]": 2.0}
+    publish(tmp_path, [Row(EPOCH_NS + _S, spans[label], label, _A) for label in spans])
+    line = detail(1.0, "blocking wait", end_ns=EPOCH_NS + _S, in_thread="w-1", request="GET /own")
+    write_details(tmp_path, line)
+    publish(tmp_path, [Row(EPOCH_NS + _S, 1.0, "blocking wait", _A)], "stall")
+    of = {str(each["label"]): each["stall_cause"] for each in _slowest(tmp_path)}
+    assert of == {"/own [GET]": "blocking wait", "/other [GET]": "", "/longer [GET]": ""}
+    (found,) = TelemetryDB(tmp_path).stall_lines().to_dict("records")
+    assert (found["of_requests"], found["delayed"]) == (True, 0)
+
+
 def test_without_samples_nothing_is_known_of_the_collector(tmp_path: Path) -> None:
     table = publish(tmp_path, [Row(EPOCH_NS, 1.0, "x", _A)]).slowest()
     assert table[["gc_s", "stall_s"]].isna().all(axis=None)

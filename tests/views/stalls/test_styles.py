@@ -5,16 +5,15 @@ from __future__ import annotations
 from itertools import combinations
 
 from aqltelemetry.stalls.causes import CAUSES
-from aqltelemetry.views.stalls.styles import styles
+from aqltelemetry.views.stalls.styles import _OTHER, styles
 
 _VISIBLE = 0.09
 
 
-def test_each_cause_has_its_own_letter_and_colours() -> None:
+def test_each_cause_has_its_own_letter() -> None:
     found = styles()
     assert {*found} >= {*CAUSES}
-    for parts in zip(*found.values(), strict=True):
-        assert len({*parts}) == len(found)
+    assert len({style.letter for style in found.values()}) == len(found)
 
 
 def test_labels_that_are_no_causes_get_letters_while_there_are_any() -> None:
@@ -49,7 +48,8 @@ def _as_deuteranope(colour: str) -> tuple[float, ...]:
 
 def test_colours_can_be_told_apart_without_green_cones() -> None:
     for number in (1, 2):
-        colours = {cause: style[number] for cause, style in styles().items()}
+        chosen = {cause: style for cause, style in styles().items() if style.light != _OTHER[0]}
+        colours = {cause: style[number] for cause, style in chosen.items()}
         for one, other in combinations(colours, 2):
             first, second = (_as_deuteranope(colours[each]) for each in (one, other))
             distance = sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5

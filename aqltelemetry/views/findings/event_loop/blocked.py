@@ -33,8 +33,11 @@ def _find(recorded: Recorded) -> Iterator[Finding]:
     lines = [
         line
         for line in recorded.stall_lines
-        if (line["count"] >= MIN_COUNT and line["total_s"] >= least_s)
-        or line["longest_s"] >= MIN_LONGEST_S
+        if not line["of_requests"]
+        and (
+            (line["count"] >= MIN_COUNT and line["total_s"] >= least_s)
+            or line["longest_s"] >= MIN_LONGEST_S
+        )
     ]
     for line in lines[:MAX_LINES]:
         yield _finding(recorded, line)
