@@ -18,8 +18,10 @@ from typing import Any
 import jinja2
 
 from aqltelemetry.reading.database import TelemetryDB
+from aqltelemetry.stalls.causes import CAUSES
 from aqltelemetry.views.columns import TABLES, Column
 from aqltelemetry.views.document import Options, document
+from aqltelemetry.views.stalls.styles import css, styles
 from aqltelemetry.views.strips import Strips, strips
 
 SLOWEST = 50
@@ -139,7 +141,12 @@ def content_security_policy(*, live: bool) -> str:
 
 
 def _page(title: str, data: Mapping[str, str], *, live: bool = False) -> str:
-    page = {"live": live, "columns": {name: _columns(of) for name, of in TABLES.items()}}
+    page = {
+        "live": live,
+        "columns": {name: _columns(of) for name, of in TABLES.items()},
+        "causes": {cause: style.letter for cause, style in styles().items()},
+        "meanings": dict(CAUSES),
+    }
     return _template().render(
         title=title,
         policy=content_security_policy(live=live),
@@ -172,7 +179,7 @@ def _text(name: str) -> str:
 
 @cache
 def _style() -> str:
-    return _text("vendor/uPlot.min.css") + _text("page.css")
+    return _text("vendor/uPlot.min.css") + _text("page.css") + css()
 
 
 @cache

@@ -65,18 +65,30 @@ function durationLines(strips) {
   ];
 }
 
+/** The colour of a cause of stalls. */
+const causeColour = (cause) => (page.causes[cause] ? `--cause-${page.causes[cause]}` : "--muted");
+
+/** Lines of which each is drawn on top of the ones before. */
+function stacked(series, token) {
+  const lines = [];
+  let below = new Array(state.shown.bins).fill(0);
+  for (const [name, values] of series) {
+    below = below.map((total, bin) => total + values[bin]);
+    lines.unshift({ name, values: below.slice(), shown: values, colour: () => colour(token(name)), bars: true });
+  }
+  return lines;
+}
+
 /** Errors by kind, each on top of the ones before. */
 function errorLines(strips) {
   const route = findRoute(strips, state.route);
-  const lines = [];
-  let below = new Array(strips.bins).fill(0);
-  for (const kind of Object.keys(KIND_COLOURS)) {
-    const counts = route.errors_by_kind[kind];
-    if (!counts) continue;
-    below = below.map((total, bin) => total + counts[bin]);
-    lines.unshift({ name: kind, values: below.slice(), shown: counts, colour: () => colour(KIND_COLOURS[kind]), bars: true });
-  }
-  return lines;
+  const kinds = Object.keys(KIND_COLOURS).filter((kind) => route.errors_by_kind[kind]);
+  return stacked(kinds.map((kind) => [kind, route.errors_by_kind[kind]]), (kind) => KIND_COLOURS[kind]);
+}
+
+/** What blocked event loops, by cause. */
+function stallLines(strips) {
+  return strips.stalls ? stacked(Object.entries(strips.stalls.causes), causeColour) : [];
 }
 
 const SPECS = [
@@ -88,6 +100,11 @@ const SPECS = [
   {
     id: "errors", title: "Errors", unit: "", of: "route", format: (v) => significant(v, 3), lines: errorLines, whole: true,
     empty: "no errors", unitOf: (strips) => `per ${duration(strips.bin_ms / 1000)}`,
+  },
+  {
+    id: "stalls", title: "Blocked", of: "route", format: duration, lines: stallLines, about: "event loops, by cause",
+    empty: "nothing blocked an event loop", isHidden: (strips) => !strips.stalls,
+    unitOf: (strips) => `event loops of all workers, per ${duration(strips.bin_ms / 1000)}`,
   },
   {
     id: "worker-rate", title: "Rate", unit: "per second, by worker", of: "worker", format: (v) => `${significant(v, 3)} /s`,
@@ -137,6 +154,7 @@ class Strip {
     const unit = this.spec.unitOf ? this.spec.unitOf(strips) : this.spec.unit;
     this.unit.textContent = isKnown || this.spec.empty ? unit : `${unit ? `${unit}: ` : ""}not recorded`;
     this.root.classList.toggle("is-empty", !isKnown);
+    this.root.hidden = Boolean(this.spec.isHidden && this.spec.isHidden(strips));
     this.describe(isKnown);
     if (!isKnown) {
       this.destroy();
@@ -266,7 +284,7 @@ class Strip {
   /** Say in words what the chart shows, for those who do not see it. */
   describe(isKnown) {
     const [first, last] = binsOf(state.shown, range());
-    const of = this.spec.of === "route" ? ` of ${findRoute(state.shown, state.route).label}` : " of the chosen workers";
+    const of = this.spec.about ? `: ${this.spec.about},` : this.spec.of === "route" ? ` of ${findRoute(state.shown, state.route).label}` : " of the chosen workers";
     const most = this.lines.map((line) => largest(line.values.map((v) => (v === undefined ? null : v)), first, last))
       .filter((value) => value !== null);
     const text = isKnown && most.length ? `highest value ${this.spec.format(Math.max(...most))}` : this.spec.empty || "not recorded";

@@ -21,6 +21,7 @@ function drawRange() {
   drawStrips();
   drawLives();
   drawDurations();
+  drawStalls();
   drawFindings();
 }
 

@@ -13,6 +13,7 @@ const state = {
   place: null, // the time of the chosen finding: {begin, end} in ms
   worker: null, // the PID that the finding is about
   cursor: null, // index of a bin
+  stallPlace: null, // the cause, line and function whose stalls are listed
   allFindings: false, // whether all of many findings are shown
 };
 

@@ -17,7 +17,7 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-const TIMES = new Set(["begin", "end"]);
+const TIMES = new Set(["begin", "end", "first", "last"]);
 const SECONDS = new Set(["sum_s", "cpu_s"]);
 const SIGNIFICANT = new Set(["min", "median", "max", "last"]);
 
@@ -175,6 +175,27 @@ function sparkline(values) {
     svg("path", { class: "line", d: `M${points.join(" L")}` }));
 }
 
+/** A cause of stalls with its colour. */
+function causeName(cause) {
+  const swatch = element("i", { className: "cause" });
+  swatch.style.setProperty("--swatch", `var(${causeColour(cause)})`);
+  return element("span", { className: "cause-name", title: page.meanings[cause] || "" }, swatch, cause);
+}
+
+/** The largest of numbers by name: python code 80 %, no CPU 20 %. */
+function largestOf(numbers, form, most = 3) {
+  const entries = Object.entries(numbers).sort((a, b) => b[1] - a[1]);
+  const more = entries.length > most ? ` and ${entries.length - most} more` : "";
+  return entries.slice(0, most).map(([name, value]) => `${name} ${form(value)}`).join(", ") + more;
+}
+
+/** A line of code with the end of its path. */
+const shortLine = (line) => line.split(/[\\/]/).slice(-2).join("/");
+
+const codeLine = (line, unknown) => (line ? element("code", { title: line, textContent: shortLine(line) }) : unknown);
+
+const isSamePlace = (a, b) => a && b && a.cause === b.cause && a.line === b.line && a.function === b.function;
+
 const page = {};
 const tables = {};
 
@@ -217,9 +238,31 @@ function makeTables() {
   tables.slowest = new Table("slowest-table", {
     first: FIRST_SLOWEST, name: "Slowest durations", nothing: "No durations were recorded.",
     columns: (rows) => withContent(page.columns.slowest, rows),
-    cell: (column, row) => (column.key === "begin" && row.begin
-      ? linkButton(timeText(Date.parse(row.begin)), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid))
-      : null),
+    cell: (column, row) => {
+      if (column.key === "stall_cause") return row.stall_cause ? causeName(row.stall_cause) : "";
+      if (column.key === "stall_line") return codeLine(row.stall_line, "");
+      if (column.key !== "begin" || !row.begin) return null;
+      return linkButton(timeText(Date.parse(row.begin)), `slow ${row.begin} ${row.label}`, () => showPlace(Date.parse(row.begin), Date.parse(row.end), row.label, row.pid));
+    },
+  });
+  tables.stalls = new Table("stalls-table", {
+    name: "Stalls by line", nothing: "No stall was recorded.",
+    columns: (rows) => withContent(page.columns.stalls, rows),
+    chosen: (row) => isSamePlace(row, state.stallPlace),
+    cell: (column, row) => {
+      if (column.key === "cause") {
+        const button = linkButton("", `stall ${row.cause} ${row.line} ${row.function}`, () => showStalls(isSamePlace(row, state.stallPlace) ? null : row));
+        button.append(causeName(row.cause));
+        return button;
+      }
+      if (column.key === "line") return codeLine(row.line, UNKNOWN);
+      if (column.key === "routes") return largestOf(row.routes, (n) => `× ${count(n)}`, 2);
+      return null;
+    },
+  });
+  tables.stallList = new Table("stall-list", {
+    first: FIRST_SLOWEST, name: "Stalls", nothing: "None of the longest stalls in this range.", columns: (rows) => withContent(STALL_COLUMNS, rows),
+    cell: stallCell,
   });
   tables.values = new Table("values-table", { name: "Values", nothing: "No other values were recorded.", columns: (rows) => withContent(page.columns.values, rows) });
   const columns = [
@@ -230,6 +273,61 @@ function makeTables() {
     name: "Events", nothing: "Nothing happened.", columns: () => columns,
     cell: (column, row) => (column.key === "at_ms" ? linkButton(timeText(row.at_ms), `event ${row.at_ms} ${row.text}`, () => showPlace(row.at_ms, row.at_ms, null, row.pid)) : null),
   });
+}
+
+const STALL_COLUMNS = [
+  ["begin_ms", "begin", "when it began"],
+  ["length_s", "length", "how long it took", true],
+  ["cause", "cause", "what took most of it"],
+  ["line", "line", "the innermost line of your code, and in which part of the looks it was seen"],
+  ["shares", "shares", "the part of its time of each cause"],
+  ["pid", "PID", "the process"],
+  ["task", "task", "the task that ran, and its coroutine"],
+  ["request", "request", "the request on a thread that was blocked"],
+  ["waits_for", "waits for", "what the thread waited for"],
+  ["thread", "thread", "the thread that held the GIL or collected"],
+  ["cpu_s", "on CPU", "for how long the thread ran", true],
+  ["run_delay_s", "no CPU", "for how long it waited for a processor", true],
+  ["callbacks", "callbacks", "the functions of the steps that were seen most, and how often"],
+  ["looks", "looks", "how often its frames were looked at", true],
+  ["innermost", "innermost", "the line of any code that was seen most"],
+].map(([key, head, meaning, isNumber = false]) => ({ key, head, meaning, is_number: isNumber, hides_zeros: false }));
+
+function stallCell(column, row) {
+  const { key } = column;
+  if (key === "begin_ms") return linkButton(timeText(row.begin_ms), `one stall ${row.begin_ms} ${row.pid}`, () => showPlace(row.begin_ms, row.end_ms, null, row.pid));
+  if (key === "cause") return causeName(row.cause);
+  if (key === "line") {
+    if (!row.line) return UNKNOWN;
+    const seen = row.votes === null ? "" : ` (${significant(row.votes * 100, 2)} %)`;
+    return element("span", { title: row.line }, element("code", { textContent: `${row.is_exact ? "" : "≤ "}${shortLine(row.line)}` }), ` ${row.function}${seen}`);
+  }
+  if (key === "shares") return largestOf(row.shares, (share) => `${significant(share * 100, 2)} %`);
+  if (key === "callbacks") return largestOf(row.callbacks, (n) => `× ${count(n)}`);
+  if (key === "task") return [row.task, row.coroutine].filter(Boolean).join(": ");
+  if (key === "innermost") return shortLine(row.innermost);
+  if (key === "looks") return count(row.looks);
+  return null;
+}
+
+/** Show the single stalls of a cause and line; null for those of all. */
+function showStalls(place) {
+  state.stallPlace = place;
+  drawStalls();
+}
+
+function drawStalls() {
+  const found = state.shown.stalls;
+  byId("stalls-section").hidden = !state.document.stalls.length && !found;
+  tables.stalls.show(state.document.stalls);
+  const listed = found ? found.listed : [];
+  const place = state.stallPlace;
+  const hasDetails = listed.map((row) => ({ ...row, shares: Object.keys(row.shares).length ? row.shares : "", callbacks: Object.keys(row.callbacks).length ? row.callbacks : "" }));
+  const rows = hasDetails.filter((row) => !place || isSamePlace(row, place));
+  const of = place ? `Those of ${place.cause}${place.line ? ` at ${shortLine(place.line)}` : ""}` : "All causes and lines; choose a cause above for those of one";
+  const left = found && found.left_out ? `; of the ${count(listed.length)} longest, ${count(found.left_out)} are left out` : "";
+  byId("stall-list-note").textContent = `${of}${left}.`;
+  tables.stallList.show(rows);
 }
 
 const isDrawn = (label) => routes(state.overview).some((route) => route.label === label);
@@ -250,6 +348,7 @@ function drawTables() {
   drawDurations();
   tables.workers.show(report.workers);
   tables.slowest.show(report.slowest);
+  drawStalls();
   tables.values.show(report.values);
   tables.events.show(state.overview.marks);
   byId("values-section").hidden = !report.values.length;

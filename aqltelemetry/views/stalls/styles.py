@@ -41,6 +41,15 @@ _CHOSEN: Mapping[str, Style] = {
 _OTHER = "#8b96a3", "#8b96a3"
 
 
+def css() -> str:
+    """Return the colours as variables of a style sheet: `--cause-P`, in both themes."""
+    light, dark = (
+        "".join(f"--cause-{style.letter}:{style[number]};" for style in styles().values())
+        for number in (1, 2)
+    )
+    return f':root{{{light}}}:root[data-theme="dark"]{{{dark}}}'
+
+
 def styles(others: Iterator[str] | None = None) -> Mapping[str, Style]:
     """Return the style of each cause, and of `others` too: labels that a recording has.
 

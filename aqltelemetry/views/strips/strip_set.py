@@ -17,6 +17,7 @@ from aqltelemetry.views.strips.lives import Life, Recorded, recorded
 from aqltelemetry.views.strips.marks import Mark, marks
 from aqltelemetry.views.strips.routes import Routes, RouteStrip
 from aqltelemetry.views.strips.rows import binned
+from aqltelemetry.views.strips.stalls import StallStrip, stall_strip
 from aqltelemetry.views.strips.workers import WorkerStrip, worker_strips
 
 MAX_BINS = 400
@@ -53,6 +54,8 @@ class Strips:
     """How many processes have no strip."""
     marks: Sequence[Mark]
     """Starts, ends and kills of processes, drops, clock steps, switches; by time."""
+    stalls: StallStrip | None
+    """What blocked event loops; None if no stall was recorded."""
     sparklines: Mapping[str, Integers]
     """By label, also of those without a strip: observations over time, at 40 points at most."""
 
@@ -76,6 +79,7 @@ class Strips:
             "workers": [_worker(worker) for worker in self.workers],
             "workers_left_out": self.workers_left_out,
             "marks": [_mark(mark) for mark in self.marks],
+            "stalls": None if self.stalls is None else _stalls(self.stalls),
             "sparklines": {label: line.tolist() for label, line in self.sparklines.items()},
         }
 
@@ -136,6 +140,7 @@ def strips(  # noqa: PLR0913 - each has a default
         worker_strips(shown, cells.count[of_workers], cells.p99_s[of_workers], samples, window),
         len(lives) - len(shown),
         marks(db, lives, span),
+        stall_strip(db, window, span),
         by_route.sparklines(by_route.busiest(_MAX_SPARKLINES)),
     )
 
@@ -192,6 +197,19 @@ def _worker(worker: WorkerStrip) -> dict[str, Any]:
         "rss_bytes": _floats(worker.rss_bytes, 15),
         "in_flight": _floats(worker.in_flight, 15),
     }
+
+
+def _stalls(found: StallStrip) -> dict[str, Any]:
+    return {
+        "causes": {cause: _floats(seconds) for cause, seconds in found.blocked_s.items()},
+        "listed": [_stall(each) for each in found.listed],
+        "left_out": found.left_out,
+    }
+
+
+def _stall(stall: Mapping[str, Any]) -> dict[str, Any]:
+    times = {f"{name}_ms": stall[f"{name}_ns"] / _NS_PER_MS for name in ("begin", "end")}
+    return times | {name: value for name, value in stall.items() if not name.endswith("_ns")}
 
 
 def _mark(mark: Mark) -> dict[str, Any]:
