@@ -55,7 +55,7 @@ class _Printer:
         self._console = console
         self._width = None if is_plain else console.width
         is_unicode = console.encoding.startswith("utf")
-        self._mark, self._rule = ("…", "─") if is_unicode else ("...", "-")
+        self._mark, self._rule, self._free = ("…", "─", "·") if is_unicode else ("...", "-", ".")
         self._left_out: list[str] = []
         self._has_begun = False
 
@@ -104,7 +104,7 @@ class _Printer:
         if blocked is not None:
             self._line(Text())
             self._line(Text("what blocked event loops, over time", style="bold"))
-            for line in strip(blocked, self._width):
+            for line in strip(blocked, self._width, self._free):
                 self._line(line)
 
     def _table(self, table: str, rows: Sequence[Row], left_out: int) -> None:

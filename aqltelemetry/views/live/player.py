@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from aqltelemetry.observation import STALL
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.sources import Past, Running
+from aqltelemetry.views.live.stalls import LatestStalls
 from aqltelemetry.views.live.window import LiveWindow, Snapshot
 
 LIVE, REPLAY, ENDED = "live", "replay", "ended"
@@ -58,6 +60,7 @@ class Player:
         self._from_ns = self._now_ns = clock() if begin_ns is None else begin_ns
         self._since_ns = clock()
         self._window = LiveWindow(self._now_ns)
+        self._stalls = LatestStalls()
         self._end_ns: int | None = None
         if isinstance(source, Past):
             first_ns, last_ns = source.span_ns or (self._now_ns, self._now_ns)
@@ -82,7 +85,10 @@ class Player:
         self._now_ns = now_ns if self._end_ns is None else min(now_ns, self._end_ns)
         self._window.move_to(self._now_ns)
         for prefix, batch in self._source.read(self._now_ns):
-            self._window.add(prefix, batch)
+            if prefix == STALL:
+                self._stalls.add(batch)
+            else:
+                self._window.add(prefix, batch)
 
     def pause(self, *, is_paused: bool) -> None:
         """Stop, or go on: with the present if it is recorded now, else from where it stopped."""
@@ -101,7 +107,7 @@ class Player:
             return
         at_ns = max(min(at_ns, self._end_ns), self._first_ns)
         if at_ns < self._now_ns or not self._window.workers:
-            self._window = LiveWindow(at_ns)
+            self._window, self._stalls = LiveWindow(at_ns), LatestStalls()
             self._source.rewind()
         self._from_ns, self._since_ns = at_ns, self._clock()
         self._move_to(at_ns)
@@ -121,4 +127,8 @@ class Player:
     def snapshot(self, window_s: int | None, *, bins: int = 20) -> Snapshot:
         """Return the figures of a window that ends now; None for all until now."""
         states = self._source.states(self._window.workers, self._now_ns)
-        return self._window.snapshot(window_s, states, bins=bins)
+        found = self._window.snapshot(window_s, states, bins=bins)
+        if not len(self._stalls):
+            return found
+        known = self._source.details_of_stalls()
+        return found._replace(stalls=self._stalls.rows(found.begin_ns, self._now_ns, known))

@@ -7,16 +7,19 @@ from typing import Protocol
 
 import numpy as np
 
-from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
+from aqltelemetry.reading.csv_frames import Wanted
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.listing import summary
 from aqltelemetry.reading.rows import Rows
+from aqltelemetry.reading.stalls.details import StallDetails
 from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker, joined
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.live.seconds import KEPT_S
+from aqltelemetry.views.live.stalls import KnownDetails
 
 _OLDER_FILES = 20
 
@@ -48,7 +51,9 @@ class Running:
     ) -> None:
         self.reads_older = False
         since_ns = now_ns - KEPT_S * NS_PER_S
-        prefixes = (DURATION, RUNTIME, ACCOUNT)
+        prefixes = (DURATION, RUNTIME, STALL, ACCOUNT)
+        self._wanted = Wanted(since_ns=since_ns)
+        self._details = StallDetails(directories)
         self._new = NewRows(directories, prefixes, since_ns=since_ns, journal_dir=journal_dir)
         self._ends: dict[str, str] = {}
 
@@ -65,7 +70,7 @@ class Running:
     def read(self, until_ns: int) -> Iterator[tuple[str, Batch]]:
         """Yield what is new; `until_ns` is not needed. Raises OSError without the directory."""
         del until_ns
-        new: dict[str, list[Batch]] = {DURATION: [], RUNTIME: []}
+        new: dict[str, list[Batch]] = {DURATION: [], RUNTIME: [], STALL: []}
         for prefix, rows in self._rows():
             if prefix == ACCOUNT:
                 self._note_ends(rows)
@@ -79,6 +84,11 @@ class Running:
         yield from self._new.read()
         if self.reads_older:
             yield from self._new.read_older(_OLDER_FILES)
+
+    def details_of_stalls(self) -> KnownDetails:
+        """Return the details of the stalls of the last minutes; raises OSError as `read`."""
+        self._details.refresh(self._wanted)
+        return self._details.by_key()
 
     def _note_ends(self, rows: Rows) -> None:
         ends = rows.of_label(END)
@@ -108,7 +118,9 @@ class Past:
     """
 
     def __init__(self, db: TelemetryDB) -> None:
-        by_prefix = {prefix: _batch_of_rows(db.rows(prefix)) for prefix in (DURATION, RUNTIME)}
+        shown = DURATION, RUNTIME, STALL
+        by_prefix = {prefix: _batch_of_rows(db.rows(prefix)) for prefix in shown}
+        self._details = db.details_of_stalls()[1]()
         self._batches = {
             prefix: batch.chosen(np.argsort(batch.times_ns, kind="stable"))
             for prefix, batch in by_prefix.items()
@@ -135,6 +147,10 @@ class Past:
         if not times:
             return None
         return min(int(each[0]) for each in times), max(int(each[-1]) for each in times)
+
+    def details_of_stalls(self) -> KnownDetails:
+        """Return the details of all stalls."""
+        return self._details
 
     def rewind(self) -> None:
         """Read from the beginning again."""

@@ -31,7 +31,7 @@ _SERVER_ERROR = OUTCOMES.index("5xx")
 class Snapshot(NamedTuple):
     """The figures of a window; times are in nanoseconds since the epoch.
 
-    `routes`, `workers` and `slowest` are rows: dicts with the keys of the report's document and
+    `routes`, `workers`, `slowest` and `stalls` are rows: dicts with the keys of the report's document and
     some more: `trend` is the number of durations in each bin of the window.
     """
 
@@ -42,6 +42,7 @@ class Snapshot(NamedTuple):
     workers: list[dict[str, Any]]
     slowest: list[dict[str, Any]]
     totals: Totals
+    stalls: Sequence[Mapping[str, Any]] = ()
 
 
 class LiveWindow:

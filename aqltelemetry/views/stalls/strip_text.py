@@ -16,12 +16,13 @@ _LITTLE = 0.05
 _MINUTE_S = 60.0
 
 
-def strip(blocked: Mapping[str, Any], width: int | None) -> Iterator[Text]:
+def strip(blocked: Mapping[str, Any], width: int | None, free: str = "·") -> Iterator[Text]:
     """Yield the lines of a strip.
 
     Args:
         blocked: The field `blocked` of the report's document.
         width: The width of the terminal, for a strip with colours; None for plain text.
+        free: The character for time in which nothing was blocked.
     """
     by_cause: Mapping[str, list[float]] = blocked["causes"]
     looks = styles(iter(by_cause))
@@ -31,26 +32,23 @@ def strip(blocked: Mapping[str, Any], width: int | None) -> Iterator[Text]:
     for at in range(0, bins, merged):
         taken = {cause: sum(seconds[at : at + merged]) for cause, seconds in by_cause.items()}
         cause = max(taken, key=lambda each: taken[each])
-        line.append_text(_cell(looks[cause], taken[cause], sum(taken.values()), blocked, merged))
+        share = sum(taken.values()) / (blocked["bin_s"] * merged)
+        line.append_text(_cell(looks[cause], share) if share else Text(free, style="dim"))
     yield line
     yield Text(_axis(blocked, len(line), blocked["bin_s"] * merged), style="dim")
     for cause, seconds in by_cause.items():
-        name = Text("  ").append_text(_letter(looks[cause]))
+        name = Text("  ").append_text(letter(looks[cause]))
         yield name.append(f" {printable(cause)}: {milliseconds(sum(seconds), 1)} ms")
 
 
-def _cell(
-    look: Style, seconds: float, all_s: float, blocked: Mapping[str, Any], merged: int
-) -> Text:
+def _cell(look: Style, share: float) -> Text:
     """Return one character: the cause with the most time; in lower case for little of it."""
-    if not seconds:
-        return Text("·", style="dim")
-    is_little = all_s < _LITTLE * blocked["bin_s"] * merged
-    return _letter(look, look.letter.lower() if is_little else look.letter)
+    return letter(look, look.letter.lower() if share < _LITTLE else look.letter)
 
 
-def _letter(look: Style, letter: str = "") -> Text:
-    return Text(letter or look.letter, style=f"bold {_ink(look.light)} on {look.light}")
+def letter(look: Style, shown: str = "") -> Text:
+    """Return a letter in the colours of a cause: its own one, or another one."""
+    return Text(shown or look.letter, style=f"bold {_ink(look.light)} on {look.light}")
 
 
 def _ink(colour: str) -> str:
@@ -63,5 +61,5 @@ def _ink(colour: str) -> str:
 def _axis(blocked: Mapping[str, Any], width: int, bin_s: float) -> str:
     begin, end = local_time(blocked["begin"])[11:], local_time(blocked["end"])[11:]
     each = f"{bin_s:g} s" if bin_s < _MINUTE_S else f"{bin_s / _MINUTE_S:g} min"
-    text = f"{begin}, each character {each}"
+    text = f"{begin}, each character {each}, a small letter less than 5 % of it"
     return text + end.rjust(max(width - len(text), len(end) + 2))

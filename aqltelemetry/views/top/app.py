@@ -103,6 +103,7 @@ class TopApp(App[None]):
         yield panels.Line(id="title")
         yield panels.Line(id="overview")
         yield panels.Line(id="findings-panel")
+        yield panels.Line(id="stalls-panel")
         yield panels.Line(id="choices")
         yield Static(id="message")
         with Vertical(id="tables"):
@@ -174,6 +175,9 @@ class TopApp(App[None]):
         panel = self._line("findings-panel")
         panel.display = bool(sentences) and self.view != "findings"
         panel.put(panels.findings(sentences, lines, width))
+        stalled = self._line("stalls-panel")
+        stalled.display = bool(snapshot.stalls)
+        stalled.put(panels.stalls(snapshot.stalls, lines, width))
         room = width - _BESIDES_FINDING
         rows = {**snapshot._asdict(), "findings": panels.wrapped(findings, room)}
         for view in VIEWS:

@@ -9,11 +9,14 @@ from rich.text import Text
 from textual.widgets import Static
 
 from aqltelemetry.quantities import counted
-from aqltelemetry.views.columns import Row
+from aqltelemetry.views.columns import Row, code_line, printable
+from aqltelemetry.views.findings.wording import duration
 from aqltelemetry.views.live.player import ENDED, LIVE, Progress
 from aqltelemetry.views.live.totals import Totals
 from aqltelemetry.views.live.trend import resampled
 from aqltelemetry.views.live.window import WINDOWS
+from aqltelemetry.views.stalls.strip_text import letter
+from aqltelemetry.views.stalls.styles import styles
 from aqltelemetry.views.top.columns import VIEWS
 from aqltelemetry.views.top.forms import age, clock, cut, date_and_clock, mib, short, sparkline
 
@@ -102,6 +105,26 @@ def choices(view: str, window: str, pattern: str, width: int) -> Text:
 
 def _link(text: str, style: str, action: str) -> Text:
     return Text(text, style).on(click=action)
+
+
+def stalls(rows: Sequence[Row], lines: int, width: int) -> Text:
+    """Return some lines with the latest stalls of event loops."""
+    looks = styles(iter([row["cause"] for row in rows]))
+    text = Text()
+    shown = rows if len(rows) <= lines else rows[: lines - 1]
+    for row in shown:
+        look = looks[row["cause"]]
+        text.append(" ")
+        text.append_text(letter(look))
+        of = f" in {row['function']}" if row["function"] else ""
+        place = f" at {code_line(row['line'])}{of}" if row["line"] else ""
+        sentence = f" {clock(row['end_ns'])} blocked for {duration(row['length_s'])}: "
+        sentence += f"{printable(row['cause'])}{printable(place)}, worker {row['pid']}"
+        text.append(cut(sentence, width - 3) + "\n")
+    if len(rows) > len(shown):
+        text.append(f"   {counted(len(rows) - len(shown), 'earlier stall')}\n", "dim")
+    text.rstrip()
+    return text
 
 
 def with_not_read(rows: Sequence[Row], progress: Progress) -> Sequence[Row]:

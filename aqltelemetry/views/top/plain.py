@@ -14,6 +14,7 @@ from aqltelemetry.views.top.forms import BLOCKS
 from aqltelemetry.views.top.layout import GAP, Widths, cell, head
 from aqltelemetry.views.top.options import Options, matching
 
+_STALLS = 6
 _PLAIN = str.maketrans(BLOCKS + "●■▶‖▲▼…", "._-:=+*#*#>|^v~")
 
 
@@ -46,6 +47,8 @@ def screen(  # noqa: PLR0913 - by name
     ]
     for row in () if options.view == "findings" else findings:
         lines += textwrap.wrap(row["text"], width, initial_indent=" ▲ ", subsequent_indent="   ")
+    if snapshot.stalls:
+        lines += panels.stalls(snapshot.stalls, _STALLS, width).plain.split("\n")
     shown = ("routes", "workers") if options.view in {"routes", "workers"} else (options.view,)
     rows = {**snapshot._asdict(), "findings": panels.wrapped(findings, width - 14)}
     for view in shown:

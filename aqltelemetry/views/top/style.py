@@ -5,6 +5,7 @@ Screen { background: $background; }
 #title { height: 1; background: $panel; color: $foreground; }
 #overview { height: 1; background: $surface; }
 #findings-panel { height: auto; max-height: 6; background: $surface; }
+#stalls-panel { height: auto; max-height: 6; background: $surface; display: none; }
 #choices, #findings-panel {
     link-style: none; link-color: $text-muted; link-background-hover: $primary 40%;
     link-color-hover: $foreground; link-style-hover: none;

@@ -19,7 +19,7 @@ MIN_PAUSE_S = 0.001
 """Shorter collections are not looked at."""
 FULL_PERCENT = 95.0
 """A thread that uses a whole processor shows between 95 and 100 %, since clocks tick."""
-MAX_LINES = 20
+MAX_LINES = 8
 """How many lines are looked at, those with the most time: others block for a small part of it."""
 MIN_IN_BLOCK = 0.5
 """Which part of the time of a stall a block must take to be named with it."""
