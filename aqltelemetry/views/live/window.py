@@ -31,8 +31,8 @@ _SERVER_ERROR = OUTCOMES.index("5xx")
 class Snapshot(NamedTuple):
     """The figures of a window; times are in nanoseconds since the epoch.
 
-    `routes`, `workers`, `slowest` and `stalls` are rows: dicts with the keys of the report's document and
-    some more: `trend` is the number of durations in each bin of the window.
+    `routes`, `workers`, `slowest` and `stalls` are rows: dicts with the keys of the report's
+    document and some more: `trend` is the number of durations in each bin of the window.
     """
 
     begin_ns: int | None
