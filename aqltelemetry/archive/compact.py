@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from aqltelemetry.archive.archive_file import synchronise, write_archive
 from aqltelemetry.archive.csv_file import Content, UnfitError, read_csv_file
+from aqltelemetry.archive.details import copy_details
 from aqltelemetry.archive.links import link, renew
 from aqltelemetry.archive.plan import Ready, groups
 from aqltelemetry.archive.rollup import RolledUp, RollUps, roll_up
@@ -104,6 +105,8 @@ def compact(  # noqa: PLR0913 - by name, except for the first
         for group in _ready(found, unshipped(directory, target, files.values()), done):
             _archive(directory, target, group, done)
             progress(sum(each.size_bytes for each in group))
+        if target != directory:
+            copy_details(directory, target, now_ns() - older_than_ns)
         if rollups is not None:
             done.rolled_up = roll_up(directory, target, rollups, now_ns())
     return done

@@ -20,6 +20,7 @@ from aqltelemetry.commands.options import (
 )
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.quantities import counted
+from aqltelemetry.sinks import stall_details
 from aqltelemetry.system.clock import utc
 
 
@@ -65,7 +66,8 @@ def verify(
     if not verdicts:
         click.echo(f"{', '.join(map(str, directories))}: nothing is recorded there")
         return
-    for line in [*_verdict_lines(verdicts, quiet=quiet), *_roll_up_lines(sums)]:
+    lines = [*_verdict_lines(verdicts, quiet=quiet), *_roll_up_lines(sums)]
+    for line in [*lines, *_detail_lines(directories)]:
         click.echo(line)
     problems = sum(len(verdict.problems) for verdict in verdicts) + len(sums.problems)
     if problems:
@@ -88,6 +90,13 @@ def _roll_up_lines(sums: RolledUp) -> Iterable[str]:
         yield f"{counted(sums.files, 'roll-up')}: {rows} of {files}, each once"
     for problem in sums.problems:
         yield f"  NOT EXPLAINED: {problem}"
+
+
+def _detail_lines(directories: Sequence[Path]) -> Iterable[str]:
+    found = stall_details.read(map(str, directories), with_unpublished=True)
+    number = sum(1 for _ in found)
+    if number:
+        yield f"details of {counted(number, 'stall')}"
 
 
 def _roots(directories: Sequence[Path], journal_dir: str | None) -> list[Path]:

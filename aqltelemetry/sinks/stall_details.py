@@ -80,12 +80,16 @@ def publish(directory: str, path: str) -> bool:
 def read(directories: Iterable[str], *, with_unpublished: bool) -> Iterator[dict[str, Any]]:
     """Yield the details in some directories, those of files that are being written too if asked.
 
-    A file that vanishes or can't be read is left out: its stalls are without details.
+    A file that vanishes or can't be read is left out: its stalls are without details. One that has
+    a copy in another of the directories is read once.
     """
+    seen: set[str] = set()
     for directory in directories:
         for name in syscalls.list_directory(directory):
             is_unpublished = name.startswith(PREFIX + ".") and file_names.is_temporary(name)
-            if parse(name) or (with_unpublished and is_unpublished):
+            is_new = parse(name) is not None and name not in seen
+            if is_new or (with_unpublished and is_unpublished):
+                seen.add(name)
                 with suppress(OSError), open(os.path.join(directory, name), "rb") as file:
                     yield from parse_lines(file.read())
 

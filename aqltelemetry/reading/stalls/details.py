@@ -11,7 +11,7 @@ from sys import intern
 from typing import Any, NamedTuple, TypeAlias
 
 from aqltelemetry.reading.csv_frames import Wanted
-from aqltelemetry.sinks import stall_details
+from aqltelemetry.sinks import file_names, stall_details
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S
 
@@ -97,12 +97,14 @@ class StallDetails:
 
     def _present(self, wanted: Wanted) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of files, and the sizes of those that are being written."""
+        seen: set[str] = set()  # archives in another directory have copies there
         for directory in self._directories:
             names = [each for each in syscalls.list_directory(directory) if _is_of_details(each)]
-            published = [name for name in names if stall_details.parse(name)]
+            published = [name for name in names if name not in seen and stall_details.parse(name)]
+            seen.update(published)
             for name in wanted.files(published):
                 yield os.path.join(directory, name), None
-            for name in set(names).difference(published):
+            for name in filter(file_names.is_temporary, names):
                 path = os.path.join(directory, name)
                 with suppress(OSError):
                     yield path, os.stat(path).st_size

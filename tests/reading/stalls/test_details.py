@@ -52,6 +52,17 @@ def test_details_outside_of_the_loaded_time_are_not_read(tmp_path: Path) -> None
     assert details() == {}
 
 
+def test_details_with_a_copy_in_another_directory_are_read_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_details(tmp_path / name, detail(0.25, "no CPU"))
+    rows = [Row(EPOCH_NS + at, 0.25, "no CPU", PROCESSES[0]) for at in range(2)]
+    publish(tmp_path / "a", rows, "stall")
+    database = TelemetryDB([tmp_path / "a", tmp_path / "b"])
+    assert database.stalls()["line"].tolist() == [7, 0]
+    assert len(list(database.stall_details())) == 1
+
+
 def test_a_line_of_another_version_is_left_out(tmp_path: Path) -> None:
     wrong = detail(0.25, "no CPU", user="a text")
     write_details(tmp_path, wrong, detail(0.5, "no CPU"))
