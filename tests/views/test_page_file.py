@@ -15,6 +15,7 @@ from aqltelemetry.views.document import document
 from aqltelemetry.views.strips import strips
 from browser import PHONE, WIDE, Chromium, Visit
 from page_data import EVIL, write_recording, write_rows
+from recordings import Recording, Route
 
 pytestmark = pytest.mark.system
 SMALL = (360, 800)
@@ -304,6 +305,30 @@ def test_a_label_with_markup_is_shown_as_text(chromium: Chromium, tmp_path: Path
         assert visit.page.locator("#route option").all_inner_texts() == [f"{EVIL} [GET]"]
         assert visit.page.locator("img").count() == 0
         assert visit.problems() == dialogs == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_cause_leads_to_its_stalls_and_a_stall_to_its_place(
+    chromium: Chromium, tmp_path: Path, scheme: str
+) -> None:
+    recording = Recording(30)
+    worker = recording.add_worker()
+    worker.serve(Route("/orders [GET]"))
+    for at_s in (5, 15):
+        worker.block(at_s, 0.5, "blocking wait", 12)
+    worker.block(20, 0.2, "python code", 30)
+    html.write_html(TelemetryDB(recording.write(tmp_path)), tmp_path / "report.html")
+    with chromium.open((tmp_path / "report.html").as_uri(), color_scheme=scheme) as visit:
+        lines = visit.page.locator("#stall-list tbody tr")
+        assert _column(visit, "stalls", "line") == ["orders/app.py:12", "orders/app.py:30"]
+        assert lines.count() == 3
+        assert visit.axe() == []
+        visit.page.locator("#stalls-table tbody button").last.click()
+        assert lines.count() == 1
+        assert "orders/app.py:30 view (100 %)" in lines.first.inner_text()
+        visit.page.locator("#stall-list tbody button").click()
+        assert visit.evaluate("document.querySelector('#whole').disabled") is False
+        assert visit.problems() == []
 
 
 def test_an_empty_recording_has_a_page_without_errors(chromium: Chromium, tmp_path: Path) -> None:
