@@ -1,4 +1,6 @@
-"""Runs the benchmarks and writes their results: README.md, results.json, results.svg.
+"""Runs the benchmarks and writes their results.
+
+These are README.md, results.json, results.svg, and the tables of docs/scale.md.
 
 Every file here without a leading underscore is a benchmark, except those that look for losses.
 What a benchmark shows by `_table.show` becomes a table of the report, and what it prints
@@ -17,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from _fleet_arithmetic import write_page
 from _table import KEPT_IN
 
 HERE = Path(__file__).parent
@@ -164,6 +167,7 @@ def main() -> int:
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         (HERE / "README.md").write_text(render(results))
         draw(results, HERE / "results.svg")
+        write_page(results)
     if failed:
         print(f"failed: {', '.join(failed)}; their earlier results are kept", file=sys.stderr)
     return len(failed)

@@ -1,12 +1,14 @@
 """What the size of an observation means for a fleet: the arithmetic of docs/scale.md.
 
-A test computes the tables of the page again.
+`make bench` writes the tables of the page from the results of `sizes` and `shipping`. A test
+compares the page with the results, and computes its tables again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from _document import put, table
 
@@ -37,11 +39,17 @@ def _line(form: str, row_bytes: float) -> list[str]:
     bytes_per_s = ROWS_PER_S * row_bytes
     return [
         form,
-        f"{bytes_per_s / 1e6:.2f}",
-        f"{bytes_per_s * 8 / 1e6:.1f}",
-        f"{bytes_per_s * DAY_S / 1e9:.0f}",
-        f"{bytes_per_s * DAY_S * HOSTS / 1e12:.0f}",
+        _figure(bytes_per_s / 1e6, 2),
+        _figure(bytes_per_s * 8 / 1e6, 1),
+        _figure(bytes_per_s * DAY_S / 1e9, 0),
+        _figure(bytes_per_s * DAY_S * HOSTS / 1e12, 0),
     ]
+
+
+def _figure(value: float, decimals: int) -> str:
+    """Return a number with some decimals, or with two digits if these would be fewer."""
+    has_two_digits = value * 10**decimals >= 10
+    return f"{value:.{decimals}f}" if has_two_digits else f"{value:.2g}"
 
 
 def rates_table(csv_bytes: float, rows_per_core_s: Mapping[str, float]) -> str:
@@ -77,8 +85,25 @@ def rates_of(page: str) -> str:
     return rates_table(float(cells(between(page, "sizes"))["CSV"][0]), rates)
 
 
-def put_rates() -> None:
-    """Compute the table of rates of the page again, after one of the others was measured."""
+def tables_of(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tables of the page by their names, of results as in `_collect`."""
+    sizes, throughput = measured(results["sizes"]), measured(results["shipping"])
+    bytes_per_row = {form: float(row[0]) for form, row in cells(sizes).items()}
+    return {"sizes": sizes, "fleet": fleet_table(bytes_per_row), "throughput": throughput}
+
+
+def measured(result: Mapping[str, Any]) -> str:
+    """Return the first table of a benchmark, below the machine that it ran on, as Markdown."""
+    first = result["tables"][0]
+    return f"{'; '.join(result['machine'])}.\n\n{table(first['columns'], first['cells'])}"
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """Write the tables of the page that follow from the results, if there are all of them."""
+    if not {"sizes", "shipping"} <= results.keys():
+        return
+    for name, text in tables_of(results).items():
+        put(SCALE, name, text)
     put(SCALE, "rates", rates_of(SCALE.read_text()))
 
 

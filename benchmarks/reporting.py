@@ -5,6 +5,7 @@ of 100 labels, and the samples and accounts that are published with them. The co
 turns, each in a process of its own:
 
 - `aqltelemetry report`: the command as a user runs it, with its findings and all of its tables;
+- `aqltelemetry report --html`: the same as a page with charts, written into a file;
 - `TelemetryDB`: the figures of each label and of each worker, which are a part of the report;
 - duckdb: count, median, 90th, 95th, 99th and 99.9th percentile and maximum of each label, by
   `quantile_cont` over the same CSV files, whose types it is given;
@@ -25,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -156,13 +157,15 @@ PACKAGES: dict[str, Callable[[str], Figures]] = {
     "pandas": with_pandas,
 }
 COMMAND, QUERY = "aqltelemetry report, the command", "duckdb, quantile_cont over read_csv"
+PAGE = "aqltelemetry report --html, the command"
 CONTENDERS: dict[str, str] = {
     COMMAND: "",
+    PAGE: "--html",
     "aqltelemetry, TelemetryDB: its figures": "aqltelemetry.reading.database",
     QUERY: "duckdb",
     "pandas, read_csv per file and groupby": "pandas",
 }
-"""The contenders, and the package that each of those imports that are not a command."""
+"""The contenders, and the package that each of those imports that are not a command; else its option."""
 SLOW = {"pandas, read_csv per file and groupby"}
 
 
@@ -195,8 +198,20 @@ def child(package: str, directory: str) -> None:
 
 
 def run(package: str, directory: str) -> tuple[Figures | None, Cost]:
-    """Run a contender; the command's text has no exact figures."""
+    """Run a contender; the command's text and page have no exact figures."""
+    if package == "--html":
+        with tempfile.TemporaryDirectory() as place:
+            program = ("-m", "aqltelemetry", "report", "--html", f"{place}/page.html")
+            return None, _cost(program, directory)[1]
     program = (__file__, package) if package else ("-m", "aqltelemetry", "report")
+    text, cost = _cost(program, directory)
+    if not package:
+        return None, cost
+    figures, alone_s = json.loads(text)
+    return figures, cost._replace(alone_s=alone_s)
+
+
+def _cost(program: Sequence[str], directory: str) -> tuple[bytes, Cost]:
     command = (sys.executable, *program, directory)
     started = perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -206,9 +221,7 @@ def run(package: str, directory: str) -> tuple[Figures | None, Cost]:
         wall_s = perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, command
-    figures, alone_s = json.loads(text) if package else (None, None)
-    cost = Cost(wall_s, alone_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
-    return figures, cost
+    return text, Cost(wall_s, None, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def reported(directory: str) -> Figures:

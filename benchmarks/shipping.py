@@ -8,8 +8,7 @@ that say which file a row is from; "four columns" is the same into a table of th
 the files. For Parquet there is no such import: pyarrow reads the CSV files and writes them as
 Parquet with its defaults. Contenders take turns; a figure is the median of the rounds.
 
-Rows per second of a core are rows per second of processor time of all threads. `--write` puts the
-table into docs/scale.md.
+Rows per second of a core are rows per second of processor time of all threads.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ from typing import Any
 
 import clickhouse_connect
 import numpy as np
-from _document import put
-from _document import table as as_markdown
-from _fleet_arithmetic import SCALE, put_rates
 from _machine import describe
 from _recorded_minutes import write
 from _table import show
@@ -133,7 +129,7 @@ def measure(contenders: dict[str, Callable[[], int]], rows: int) -> list[list[st
 
 def main() -> None:
     """Print the table."""
-    machine = describe("chdb-core", "clickhouse-connect", "pyarrow")
+    describe("chdb-core", "clickhouse-connect", "pyarrow")
     chance = np.random.default_rng(1)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as root:  # so that no disk is measured
         directory = Path(root) / "monitoring"
@@ -150,10 +146,6 @@ def main() -> None:
         "x its own, per core": ".2f",
     }
     show(f"Shipping {rows:,} rows in {WORKERS} files", columns, table, drawn="x its own, per core")
-    if "--write" in sys.argv:
-        lines = [[str(name), *(f"{figure:.2f}" for figure in rest)] for name, *rest in table]
-        put(SCALE, "throughput", f"{'; '.join(machine)}.\n\n{as_markdown([*columns], lines)}")
-        put_rates()
 
 
 if __name__ == "__main__":
