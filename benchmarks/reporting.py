@@ -158,6 +158,7 @@ PACKAGES: dict[str, Callable[[str], Figures]] = {
 }
 COMMAND, QUERY = "aqltelemetry report, the command", "duckdb, quantile_cont over read_csv"
 PAGE = "aqltelemetry report --html, the command"
+REPORT = ("aqltelemetry", "report")
 CONTENDERS: dict[str, str] = {
     COMMAND: "",
     PAGE: "--html",
@@ -165,7 +166,7 @@ CONTENDERS: dict[str, str] = {
     QUERY: "duckdb",
     "pandas, read_csv per file and groupby": "pandas",
 }
-"""The contenders, and the package that each of those imports that are not a command; else its option."""
+"""The contenders, and the package that each of those imports that are not a command."""
 SLOW = {"pandas, read_csv per file and groupby"}
 
 
@@ -201,10 +202,8 @@ def run(package: str, directory: str) -> tuple[Figures | None, Cost]:
     """Run a contender; the command's text and page have no exact figures."""
     if package == "--html":
         with tempfile.TemporaryDirectory() as place:
-            program = ("-m", "aqltelemetry", "report", "--html", f"{place}/page.html")
-            return None, _cost(program, directory)[1]
-    program = (__file__, package) if package else ("-m", "aqltelemetry", "report")
-    text, cost = _cost(program, directory)
+            return None, _cost(("-m", *REPORT, "--html", f"{place}/page.html"), directory)[1]
+    text, cost = _cost((__file__, package) if package else ("-m", *REPORT), directory)
     if not package:
         return None, cost
     figures, alone_s = json.loads(text)
