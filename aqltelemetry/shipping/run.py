@@ -19,6 +19,8 @@ from aqltelemetry.shipping.target import Target
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """The signals after which a shipper ends."""
+EXIT_S = 5.0
+"""The longest time from a signal to the end of the process, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,17 @@ def compare(job: Job) -> Checked:
         return asyncio.run(check(job.directories, ledger, make_destination(job.target)))
 
 
+def _end(loop: asyncio.AbstractEventLoop, around: Surroundings) -> None:
+    around.stop.set()
+    # A client may wait on a thread for an answer, and nothing can interrupt that. Ending the
+    # process is what a kill does, after which the same shipment is sent again.
+    loop.call_later(EXIT_S, os._exit, 0)
+
+
 async def _run(shipper: Shipper, job: Job, around: Surroundings) -> Progress:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, around.stop.set)
+        loop.add_signal_handler(number, _end, loop, around)
     around.started(around)
     try:
         if job.interval_s is None:

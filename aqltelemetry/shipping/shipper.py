@@ -41,7 +41,7 @@ from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
-STOP_S = 5.0
+STOP_S = 4.0
 """How long a shipment that is being sent may go on after a stop, in seconds."""
 _ASK_FILES = 1000
 _RELISTS = 3

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +65,32 @@ def test_a_run_ships_connects_under_the_name_of_its_ledger_and_disconnects(
     assert run(job, Surroundings()).files == 0
     first, second = targets[1::2]
     assert first.shipper == second.shipper != ""
+
+
+_STOPPED = """
+import sys
+from aqltelemetry.commands.cli import main
+from aqltelemetry.shipping import run, shipper
+shipper.STOP_S, run.EXIT_S = 0.1, 0.2
+main(["ship", sys.argv[1], "--to", sys.argv[2]])
+"""
+
+
+@pytest.mark.system
+def test_a_signal_ends_a_shipper_whose_client_waits_for_an_answer_on_a_thread(
+    directory: Path,
+) -> None:
+    publish(directory)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"clickhouse://127.0.0.1:{silent.getsockname()[1]}/there"
+        command = [sys.executable, "-c", _STOPPED, str(directory), url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as shipper:
+            try:
+                silent.settimeout(60)
+                connection, _ = silent.accept()
+                with connection:
+                    shipper.send_signal(signal.SIGTERM)
+                    _, errors = shipper.communicate(timeout=60)
+            finally:
+                shipper.kill()
+    assert shipper.returncode == 0, errors
