@@ -72,7 +72,7 @@ PUBLISH_S = 0.05
 STEP_NS = 15 * 60 * 10**9
 LONGEST_LIFE_S = 1.5
 MOMENT_S = 0.01
-MOST_COMMITS = 4
+MOST_EVENTS = 4
 MOST_PIECES = 60
 START, WORK, PLANNED, STORED = "start", "work", "planned", "stored"
 AIMS = (*(BEFORE, BEFORE, COMMIT, COMMIT, COMMIT, ANSWER, ANSWER), CARRIED, PLANNED, WORK, START)
@@ -181,9 +181,11 @@ class Aim:
     answered meanwhile does not reach the shipper.
     """
 
-    def __init__(self, chance: random.Random, kinds: Sequence[str]) -> None:
+    def __init__(self, chance: random.Random, kinds: Sequence[str], *, is_by_file: bool) -> None:
         self.kind = chance.choice(kinds)
-        most = MOST_PIECES if self.kind == CARRIED else MOST_COMMITS
+        # By remote write, each file of a shipment is a request.
+        is_piece = self.kind == CARRIED or (is_by_file and self.kind in {BEFORE, COMMIT, ANSWER})
+        most = MOST_PIECES if is_piece else MOST_EVENTS
         self.number = chance.randrange(1, most + 1)
         self.delay_s = chance.choice((0.0, chance.random() * MOMENT_S))
         self.share = chance.random()
@@ -240,7 +242,8 @@ class Storm:
 
     def kill_one(self) -> None:
         """Start a shipper, kill it, and note what it was doing."""
-        aim = Aim(self._chance, self._aims)
+        is_by_file = isinstance(self._store, _ship_samples.VictoriaMetrics)
+        aim = Aim(self._chance, self._aims, is_by_file=is_by_file)
         if self._network is not None:
             self._network.seen = aim.saw
         life = self._starter.start(str(self._directory), "--follow", "--interval", "0.05s")

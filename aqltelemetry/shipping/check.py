@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-from aqltelemetry.shipping.destination import Checkable, Destination, FileGone, ShippedFile
+from aqltelemetry.shipping.destination import (
+    CannotBeAsked,
+    Checkable,
+    ChecksTotals,
+    Destination,
+    FileGone,
+    ShippedFile,
+)
 from aqltelemetry.shipping.file_rows import RefusedFileError, count_rows
 from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.pending import Present, list_present
@@ -25,6 +32,9 @@ class Checked:
         rows: The number of their rows.
         waiting: The number of files that are here, and not yet shipped.
         has_counts: Whether the destination can compare numbers of rows.
+        totals: The number of recordings of which totals were compared; None if the destination
+            has rows.
+        reason: Why nothing could be compared; an empty text if something was.
         differences: What is not as it must be, in words.
     """
 
@@ -32,6 +42,8 @@ class Checked:
     rows: int = 0
     waiting: int = 0
     has_counts: bool = False
+    totals: int | None = None
+    reason: str = ""
     differences: list[str] = field(default_factory=list)
 
 
@@ -49,9 +61,16 @@ async def check(
     checked.waiting = len(present.paths) - len(ledger.known(present.paths.keys()))
     try:
         await destination.open()
-        found = _shipped(present, ledger, checked)
-        while files := list(islice(found, _CHUNK)):
-            await _check_chunk(files, destination, checked)
+        if isinstance(destination, ChecksTotals):
+            notes = ledger.notes()
+            checked.differences += await destination.check_totals(notes)
+            checked.totals = len(notes)
+        else:
+            found = _shipped(present, ledger, checked)
+            while files := list(islice(found, _CHUNK)):
+                await _check_chunk(files, destination, checked)
+    except CannotBeAsked as exc:
+        checked.reason = str(exc)
     finally:
         await destination.close()
     return checked

@@ -28,6 +28,16 @@ def note_key(prefix: str, writer: str) -> str:
     return f"{prefix} {writer}"
 
 
+def prefix_of(key: str) -> str:
+    """Return the prefix in the key of a note."""
+    return key.rpartition(" ")[0]
+
+
+def writer_of(key: str) -> str:
+    """Return the writer in the key of a note."""
+    return key.rpartition(" ")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Shipment:
     """Files that are sent together.
@@ -70,6 +80,10 @@ class Unavailable(Exception):  # noqa: N818 - a state, which is not an error of 
 
 class FileGone(Exception):  # noqa: N818 - as above
     """Raised if a file of a shipment has been removed; nothing of the shipment has arrived."""
+
+
+class CannotBeAsked(Exception):  # noqa: N818 - as above
+    """Raised by a check if the store can't be asked what it has; the text is the reason."""
 
 
 class Destination(Protocol):
@@ -129,5 +143,22 @@ class Checkable(Protocol):
 
         Raises:
             Unavailable: The store can't be reached now.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksTotals(Protocol):
+    """A destination without rows that can compare the totals of recordings."""
+
+    async def check_totals(self, notes: Mapping[str, str]) -> Sequence[str]:
+        """Return the differences between the store and what it has asked to keep, in words.
+
+        Args:
+            notes: The notes of the last shipment of each recording, by `note_key`.
+
+        Raises:
+            Unavailable: The store can't be reached now.
+            CannotBeAsked: It can't be asked.
         """
         ...

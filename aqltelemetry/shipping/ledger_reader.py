@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
@@ -117,6 +117,10 @@ class LedgerReader:
     def gone(self) -> Sequence[NotedFile]:
         """Return the files that were removed before they were shipped, in the last 30 days."""
         return noted(self._db, GONE)
+
+    def notes(self) -> Mapping[str, str]:
+        """Return all notes of the destination, by their keys."""
+        return dict(self._db.execute("SELECT key, value FROM note"))
 
     def known(self, names: Collection[str]) -> set[str]:
         """Return which of these files need not be shipped."""

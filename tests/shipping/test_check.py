@@ -5,10 +5,11 @@ from pathlib import Path
 
 from aqltelemetry.archive.compact import compact
 from aqltelemetry.shipping.check import Checked, check
+from aqltelemetry.shipping.destination import CannotBeAsked
 from aqltelemetry.shipping.ledger_reader import LedgerReader
 from aqltelemetry.shipping.pending import list_present
 from aqltelemetry.shipping.shipper import Shipper, Surroundings
-from memory_destination import MemoryDestination, ledger, publish
+from memory_destination import WRITER, MemoryDestination, ledger, publish
 from segments import record
 
 
@@ -94,3 +95,32 @@ async def test_files_in_archives_are_compared_too(directory: Path, tmp_path: Pat
     checked = await _checked(directory, tmp_path, there)
     assert (checked.files, checked.waiting) == (7, 12)
     assert checked.differences == [f"{lost} is not there"]
+
+
+class _Totals(MemoryDestination):
+    """A destination that compares totals, or can't be asked."""
+
+    reason = ""
+
+    async def check_totals(self, notes: Mapping[str, str]) -> Sequence[str]:
+        if self.reason:
+            raise CannotBeAsked(self.reason)
+        return [f"{key} differs from {note}" for key, note in notes.items()]
+
+
+async def test_a_destination_without_rows_compares_the_notes_of_recordings(
+    directory: Path, tmp_path: Path
+) -> None:
+    there = _Totals()
+    await _ship(directory, tmp_path, there)
+    checked = await _checked(directory, tmp_path, there)
+    assert checked.differences == [f"duration {WRITER} differs from {there.shipments[0].id}"]
+    assert (checked.files, checked.totals, checked.reason) == (0, 1, "")
+
+
+async def test_a_destination_that_cannot_be_asked_says_why(directory: Path, tmp_path: Path) -> None:
+    there = _Totals()
+    there.reason = "it is mute"
+    await _ship(directory, tmp_path, there)
+    checked = await _checked(directory, tmp_path, there)
+    assert (checked.totals, checked.reason, checked.differences) == (None, "it is mute", [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aqltelemetry.commands.options import EXIT_INCOMPLETE
 from aqltelemetry.errors import LedgerError
 from aqltelemetry.quantities import counted, mebibytes
 from aqltelemetry.shipping.check import Checked
@@ -30,17 +31,21 @@ def summary(done: Progress, target: Target) -> str:
     return text + "".join(f"; {number:,} {what}" for number, what in others if number)
 
 
-def check_lines(checked: Checked) -> tuple[list[str], bool]:
-    """Return what a check has found, and whether all is equal."""
+def check_lines(checked: Checked) -> tuple[list[str], int]:
+    """Return what a check has found, and the exit status."""
+    if checked.reason:
+        return [f"nothing was compared: {checked.reason}"], EXIT_INCOMPLETE
     what = f"{counted(checked.files, 'file')} with {counted(checked.rows, 'row')}"
+    if checked.totals is not None:
+        what = f"the totals of {counted(checked.totals, 'recording')}"
     lines = some(checked.differences)
-    if not checked.has_counts:
+    if not checked.has_counts and checked.totals is None:
         lines.append("this destination can't compare numbers of rows")
     if checked.waiting:
         lines.append(f"not yet shipped: {counted(checked.waiting, 'file')}")
     is_equal = not checked.differences
     found = "all is there" if is_equal else counted(len(checked.differences), "difference")
-    return [*lines, f"compared {what}: {found}"], is_equal
+    return [*lines, f"compared {what}: {found}"], 0 if is_equal else 1
 
 
 def dry_run_lines(job: Job) -> list[str]:

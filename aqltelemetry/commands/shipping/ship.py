@@ -184,7 +184,8 @@ def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: An
       0  all files that were there are shipped, or it ended by a signal
       1  the destination or the ledger can't be used as it is, or --check
          has found a difference
-      3  the destination could not be reached, or has refused files
+      3  the destination could not be reached, or has refused files, or could
+         not be asked by --check
       4  another process ships to the same destination already
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
@@ -205,8 +206,8 @@ def ship(context: click.Context, /, *, directories: Sequence[Path], **chosen: An
         _end(context, output.dry_run_lines(job), 0)
     with _errors(target):
         if choice.checks:
-            lines, is_equal = output.check_lines(compare(job))
-            _end(context, lines, 0 if is_equal else 1)
+            lines, status = output.check_lines(compare(job))
+            _end(context, lines, status)
         with ExitStack() as stack:
             done = run(job, _surroundings(stack, _ATTEMPTS if choice.once else None))
     _end(context, [output.summary(done, target)], EXIT_INCOMPLETE if done.refused else 0)

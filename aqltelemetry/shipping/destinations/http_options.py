@@ -22,7 +22,7 @@ SETUP_ERRORS = frozenset(
     }
 )
 """Statuses of an endpoint that can't be used as it is, however often a request is repeated."""
-_OWN = frozenset({"buckets", "ca_file", "interval", "slow_spans"})
+_OWN = frozenset({"buckets", "ca_file", "interval", "query_url", "slow_spans"})
 _MIN_S, _MAX_S = 1, 3600
 
 

@@ -11,7 +11,7 @@ The options in the query of the URL: `interval`, 1 min by default, and `slow_spa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from aqltelemetry.errors import DestinationError, MissingExtraError, OptionError
 from aqltelemetry.observation import ACCOUNT, DURATION
 from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.reading.rollups.buckets import bucket_numbers
-from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
+from aqltelemetry.shipping.destination import CannotBeAsked, Receipt, Shipment, Unavailable
 from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions
 from aqltelemetry.shipping.metrics.cumulative import Steps
 from aqltelemetry.shipping.metrics.files import FilePoints, ShipmentPoints
@@ -85,6 +85,11 @@ class Otlp:
         if shipment.prefix == ACCOUNT:
             return Receipt(0)
         return await asyncio.to_thread(self._ship, shipment)
+
+    async def check_totals(self, notes: Mapping[str, str]) -> Sequence[str]:
+        """Raise CannotBeAsked."""
+        del notes
+        raise CannotBeAsked("OTLP has no way to ask a receiver what it has")
 
     async def close(self) -> None:
         """Close the connections."""

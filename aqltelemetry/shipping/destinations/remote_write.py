@@ -5,13 +5,15 @@ added up in intervals: a time series for each recording (its `writer`), metric, 
 The samples of a file are the same each time that it is sent, and each request is stored as a
 whole or not at all, so sending it again does no harm.
 
-The options in the query of the URL: `interval`, 10 s by default, and `buckets`, the bounds of the
-histograms of durations in seconds. All other ones are sent to the store.
+The options in the query of the URL: `interval`, 10 s by default, `buckets`, the bounds of the
+histograms of durations in seconds, and `query_url`, the URL of Prometheus's instant queries for
+`--check`. All other ones are sent to the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,13 +22,21 @@ import numpy.typing as npt
 
 from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import ACCOUNT, DURATION
-from aqltelemetry.shipping.destination import Receipt, Shipment, Unavailable
+from aqltelemetry.shipping.destination import (
+    CannotBeAsked,
+    Receipt,
+    Shipment,
+    Unavailable,
+    prefix_of,
+    writer_of,
+)
 from aqltelemetry.shipping.destinations.http_options import SETUP_ERRORS, HttpOptions, tls_context
 from aqltelemetry.shipping.destinations.prometheus_messages import (
     Sample,
     TimeSeries,
     write_request,
 )
+from aqltelemetry.shipping.destinations.remote_write_check import differences, query_url
 from aqltelemetry.shipping.metrics.buckets import (
     DEFAULT_BOUNDS,
     Bounds,
@@ -34,7 +44,7 @@ from aqltelemetry.shipping.metrics.buckets import (
     bucket_numbers,
     parse_bounds,
 )
-from aqltelemetry.shipping.metrics.cumulative import Point, Steps, Total
+from aqltelemetry.shipping.metrics.cumulative import Point, RecordingTotals, Steps, Total
 from aqltelemetry.shipping.metrics.durations import duration_series
 from aqltelemetry.shipping.metrics.files import FilePoints, ShipmentPoints
 from aqltelemetry.shipping.metrics.metric import MetricSeries, MetricType
@@ -49,6 +59,8 @@ _MAX_FILES = 50
 _MAX_BYTES = 16 << 20
 _MAX_SERIES = 2_000
 _TIMEOUT_S = 60.0
+# A store shows new samples after a moment; VictoriaMetrics keeps the answer that it has none.
+_VISIBLE_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 _HEADERS: Mapping[str, str] = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -118,11 +130,41 @@ class RemoteWrite:
         rows = sum(len(file.rows) for file in files if file.file.name not in refused)
         return Receipt(rows, refused, reading.notes())
 
+    async def check_totals(self, notes: Mapping[str, str]) -> Sequence[str]:
+        """Compare the last sample of each time series of the recordings in the notes."""
+        url = query_url(self._options.url, self._options.own.get("query_url"))
+        ask = partial(self._ask, url)
+        found: dict[str, list[str]] = {key: [] for key in notes}
+        for wait_s in (0.0, *_VISIBLE_S):
+            await asyncio.sleep(wait_s)
+            for key in found:
+                series = self._last_of(key, notes[key])
+                found[key] = await differences(writer_of(key), series, ask)
+            found = {key: lines for key, lines in found.items() if lines}
+            if not found:
+                break
+        return [line for lines in found.values() for line in lines]
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _last_of(self, key: str, note: str) -> Iterator[TimeSeries]:
+        """Yield the time series of a recording, each with its last sample alone."""
+        prefix, own = prefix_of(key), {"writer": writer_of(key)}
+        latest = RecordingTotals.from_note(note).latest
+        for label, point in latest.items():
+            series = self._of_label(prefix, label, latest.keys())
+            if series is not None:
+                yield from _time_series(series, own, [point], self._bounds(prefix))
+
+    @staticmethod
+    def _of_label(prefix: str, label: str, known: Collection[str]) -> MetricSeries | None:
+        if prefix == DURATION:
+            return duration_series(label, known)
+        return sample_series(prefix, label)
 
     def _steps(self, prefix: str) -> Steps:
         bounds = self._bounds(prefix)
@@ -148,10 +190,7 @@ class RemoteWrite:
         own = {**self._labels, "pid": str(file.pid), "writer": file.writer}
         bounds = self._bounds(prefix)
         for label, points in file.points.items():
-            if prefix == DURATION:
-                series: MetricSeries | None = duration_series(label, file.known)
-            else:
-                series = sample_series(prefix, label)
+            series = self._of_label(prefix, label, file.known)
             if series is not None:
                 yield from _time_series(series, own, points, bounds)
 
@@ -188,6 +227,23 @@ class RemoteWrite:
         if status >= _SERVER_ERROR or status == _TOO_MANY:
             raise Unavailable(f"{self._target}: it answers {status}: {text}")
         return text or f"it answers {status}"
+
+    async def _ask(self, url: str, parameters: Mapping[str, str]) -> str:
+        """Return the answer to a query."""
+        import aiohttp  # noqa: PLC0415 - an extra
+
+        assert self._session is not None  # noqa: S101 - for the type checker: `open` makes it
+        try:
+            async with self._session.get(
+                url, params=parameters, headers=self._options.headers
+            ) as response:
+                text = (await response.text(errors="replace")).strip()
+                status = response.status
+        except (aiohttp.ClientError, OSError) as exc:
+            raise Unavailable(f"{self._target}: {str(exc) or type(exc).__name__}") from exc
+        if status >= _BAD_REQUEST:
+            raise CannotBeAsked(f"its queries answer {status}: {text[:_REASON_CHARACTERS]}")
+        return text
 
     def _post(self, session: aiohttp.ClientSession, body: bytes) -> _RequestContextManager:
         headers = {**_HEADERS, **self._options.headers}

@@ -100,6 +100,11 @@ class RecordingTotals:
         """The labels that occurred."""
         return {*self._latest}
 
+    @property
+    def latest(self) -> Mapping[str, Point]:
+        """The last point of each label."""
+        return self._latest
+
     def add(self, rows: Rows, steps: Steps) -> dict[str, list[Point]]:
         """Add the observations of the next file; return its points by label, in order of time."""
         found: dict[str, list[Point]] = {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 from aqltelemetry.archive.compact import compact
 from aqltelemetry.commands.cli import main
 from aqltelemetry.shipping import run
-from aqltelemetry.shipping.destination import Unavailable
+from aqltelemetry.shipping.destination import CannotBeAsked, Unavailable
 from aqltelemetry.shipping.ledger import Ledger
 from aqltelemetry.shipping.target import Origin, Target
 from memory_destination import AWAY, MemoryDestination, publish
@@ -225,6 +226,20 @@ def test_a_check_of_a_destination_that_is_away_is_incomplete(
 
     monkeypatch.setattr(there, "open", away)
     assert _ship(directory, "--to", _URL, "--check").exit_code == 3
+
+
+def test_a_destination_that_cannot_be_asked_has_a_status_of_its_own(
+    directory: Path, there: _There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(directory, 1)
+    _ship(directory, "--to", _URL)
+
+    async def mute(_notes: Mapping[str, str]) -> list[str]:
+        raise CannotBeAsked("it is mute")
+
+    monkeypatch.setattr(there, "check_totals", mute, raising=False)
+    result = _ship(directory, "--to", _URL, "--check")
+    assert (result.exit_code, result.output) == (3, "nothing was compared: it is mute\n")
 
 
 @pytest.mark.parametrize("text", ["0", "soon", "-1s"])

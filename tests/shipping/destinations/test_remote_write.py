@@ -18,6 +18,7 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from aqltelemetry.errors import DestinationError, OptionError
 from aqltelemetry.shipping.built_in import make_destination
 from aqltelemetry.shipping.destination import FileGone, Receipt, ShippedFile, Unavailable
+from aqltelemetry.shipping.destinations.remote_write import RemoteWrite
 from aqltelemetry.shipping.metrics.buckets import DEFAULT_BOUNDS
 from aqltelemetry.shipping.target import Origin, Target
 from aqltelemetry.sinks.file_names import FileName, enclosing
@@ -225,7 +226,7 @@ def _file(
     "engine", ["victoria-metrics", "prometheus", "prometheus in order"], indirect=True
 )
 async def test_the_store_has_the_totals_of_the_files_however_often_they_are_sent(
-    tmp_path: Path, engine: Engine
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose = random.Random(7)
     files = _published(tmp_path, choose)
@@ -241,10 +242,16 @@ async def test_the_store_has_the_totals_of_the_files_however_often_they_are_sent
         )
         assert len({str(each.notes) for each in receipts}) == 1
         notes |= receipts[-1].notes
-    await destination.close()
     rows = rows_of(files)
     count = Counter(label for _, _, label, _, _ in rows)
     await asyncio.to_thread(_check, engine, rows, count)
+    assert isinstance(destination, RemoteWrite)
+    assert await destination.check_totals(notes) == []
+    monkeypatch.setattr("aqltelemetry.shipping.destinations.remote_write._VISIBLE_S", ())
+    (note, *_) = notes.values()
+    (difference, *_) = await destination.check_totals({"duration other": note})
+    assert difference.endswith(" here, and not there")
+    await destination.close()
 
 
 def _check(
