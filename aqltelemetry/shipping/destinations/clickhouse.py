@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import DURATION
 from aqltelemetry.shipping.destination import Receipt, Shipment, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations import clickhouse_tables as tables
-from aqltelemetry.shipping.file_rows import RefusedFileError, check_header, read_rows
+from aqltelemetry.shipping.file_rows import RefusedFileError, check_header, count_rows, read_rows
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import file_names
 
@@ -48,6 +48,8 @@ _SETUP_ERRORS = {
 }
 # The client may take an answer that ends in its head for one with an empty result.
 _CUT_OFF = "its answer was cut off"
+# How often an INSERT may be confirmed without its rows: with the same token, and at all.
+_SAME_TOKEN_TIMES, _CONFIRMED_TIMES = 2, 5
 _T = TypeVar("_T")
 
 
@@ -70,6 +72,7 @@ class ClickHouse:
         self._target = target
         self._is_embedded = target.parts.scheme == _CHDB
         self._client: Any = None
+        self._unconfirmed = ("", 0)
 
     async def open(self) -> None:
         """Connect, and create the tables that are missing."""
@@ -161,17 +164,46 @@ class ClickHouse:
         if left:
             refused |= self._insert(table, shipment, left)
             present = self._rows_of(table, names)
+            refused |= self._missing(table, shipment, {*present, *refused})
         return Receipt(sum(present.values()), refused)
+
+    def _missing(self, table: str, shipment: Shipment, found: Collection[str]) -> dict[str, str]:
+        """Return the files that are not there although their INSERTs were confirmed, and why.
+
+        A server that crashes after it has logged a token, and before the part is there, drops all
+        INSERTs with that token from then on, and confirms them. So at first this raises
+        Unavailable; the shipment is sent again, after some time with another token.
+        """
+        missing = [each for each in shipment.files if each.name not in found and count_rows(each)]
+        if missing:
+            definition = self._client.query(f"SHOW CREATE TABLE {table}").result_rows
+            kept = tables.kept(str(definition), (each.name for each in missing))
+            missing = [each for each in missing if each.name in kept]
+        if not missing:
+            return {}
+        shipment_id, failures = self._unconfirmed
+        failures = failures + 1 if shipment_id == shipment.id else 1
+        self._unconfirmed = shipment.id, failures
+        if failures < _CONFIRMED_TIMES:
+            raise Unavailable(f"{self._target}: it has confirmed rows, and does not have them")
+        reason = "the server has confirmed its rows again and again, and does not have them"
+        return {each.name: reason for each in missing}
+
+    def _token(self, shipment_id: str) -> str:
+        last, failures = self._unconfirmed
+        is_other = last == shipment_id and failures >= _SAME_TOKEN_TIMES
+        return f"{shipment_id}/{failures}" if is_other else shipment_id
 
     def _insert(
         self, table: str, shipment: Shipment, files: Sequence[ShippedFile]
     ) -> dict[str, str]:
         """Insert files, all at once if none is refused; return the refused ones and why."""
         whole, refused = _readable(files)
-        if not whole or self._why_refused(table, whole, shipment.id) is None:
+        token = self._token(shipment.id)
+        if not whole or self._why_refused(table, whole, token) is None:
             return refused
         for file in whole:
-            reason = self._why_refused(table, [file], f"{shipment.id}/{file.name}")
+            reason = self._why_refused(table, [file], f"{token}/{file.name}")
             if reason is not None:
                 refused[file.name] = reason
         return refused

@@ -6,6 +6,7 @@ equal values. `day` is that of the file, so that no file is in two partitions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME, UNMATCH
 from aqltelemetry.shipping.destination import ShippedFile
 from aqltelemetry.shipping.target import Origin
 from aqltelemetry.sinks import file_names
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 TABLES = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
 """The tables; all prefixes of samplers share the table for user-defined values."""
@@ -59,8 +61,31 @@ class FileKey(NamedTuple):
     part: int
 
 
+_ENGINE = "ENGINE = MergeTree"
+_TTL = re.compile(r"TTL day \+ toIntervalDay\((\d+)\)")
+_NS_PER_DAY = 86_400 * NS_PER_S
 END = FileKey("", "", 0, 0)
 """The key of a row that shows that a result is not just empty."""
+
+
+def kept(definition: str, names: Iterable[str]) -> set[str]:
+    """Return the files whose rows a table must have once their INSERT is confirmed.
+
+    Not those that its TTL may remove at once; none if the table is replicated, since another
+    replica may have them, or if it is defined in another way than `definition` does it.
+    """
+    ttl = _TTL.search(definition)
+    if _ENGINE not in definition or ("TTL" in definition and ttl is None):
+        return set()
+    # The server's day may be another one.
+    oldest = 0 if ttl is None else epoch_ns() // _NS_PER_DAY - int(ttl[1]) + 2
+    return {name for name in names if _day_of(name) >= oldest}
+
+
+def _day_of(name: str) -> int:
+    """Return the day of a file, since the epoch, from its published name."""
+    found = file_names.parse(name)
+    return 0 if found is None else found.from_ns // _NS_PER_DAY
 
 
 def table_of(prefix: str) -> str:
@@ -106,7 +131,7 @@ def definition(table: str, retention_days: int | None) -> str:
     PROJECTION files (
         SELECT prefix, writer, segment, part, count() GROUP BY prefix, writer, segment, part
     )
-) ENGINE = MergeTree
+) {_ENGINE}
 PARTITION BY day
 ORDER BY (label, intDiv(at_ns, 60000000000), writer, at_ns){ttl}
 SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1"""

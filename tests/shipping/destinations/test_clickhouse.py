@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aqltelemetry.errors import DestinationError
+from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.shipping import labels
 from aqltelemetry.shipping.destination import Receipt, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations.clickhouse import ClickHouse, destination
@@ -247,9 +248,43 @@ def test_the_token_removes_a_repetition_that_the_tables_do_not_show_yet(
     sent = shipment([publish(tmp_path, 0)])
     asyncio.run(store.ship(sent))
     with monkeypatch.context() as patch:
-        patch.setattr(ClickHouse, "_rows_of", lambda *_: {})
+        answers = [{}, {file.name: 100 for file in sent.files}]
+        patch.setattr(ClickHouse, "_rows_of", lambda *_: answers.pop(0))
         asyncio.run(store.ship(sent))
     assert _query(store, "SELECT count() FROM duration") == [(100,)]
+
+
+def test_an_insert_that_is_confirmed_and_dropped_is_repeated_with_another_token(
+    store: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does that crashed between the log of a token and the part of its rows."""
+    sent = shipment([publish(tmp_path, 0), publish(tmp_path, 1)])
+    insert = store._insert_once
+
+    def drop(table: str, files: Sequence[ShippedFile], token: str) -> None:
+        if token not in dropped:
+            insert(table, files, token)
+
+    monkeypatch.setattr(store, "_insert_once", drop)
+    dropped = {sent.id}
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="it has confirmed rows"):
+            asyncio.run(store.ship(sent))
+    receipt = asyncio.run(store.ship(sent))
+    assert (receipt.rows, receipt.refused) == (200, {})
+    assert _query(store, "SELECT count() FROM duration") == [(200,)]
+
+
+def test_a_file_whose_rows_are_confirmed_and_never_there_is_set_aside(
+    store: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = shipment([publish(tmp_path, 0), publish(tmp_path, 1)])
+    Path(sent.files[1].path).write_bytes(CSV_HEADER)
+    monkeypatch.setattr(store, "_insert_once", lambda *_: None)
+    for _ in range(4):
+        with pytest.raises(Unavailable):
+            asyncio.run(store.ship(sent))
+    assert [*asyncio.run(store.ship(sent)).refused] == [sent.files[0].name]
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_its_error_has_no_secret() -> None:
