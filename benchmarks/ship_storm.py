@@ -69,10 +69,11 @@ WRITERS = 3
 LABELS = ("/orders/{id} [GET]", "/orders/{id} [GET] 5xx", "query", 'a "quoted", label')
 MOST_ROWS = 100
 PUBLISH_S = 0.05
+PUBLISH_WITHOUT_ROWS_S = 0.2  # by remote write, each file of a shipment is a request
 STEP_NS = 15 * 60 * 10**9
 LONGEST_LIFE_S = 1.5
 MOMENT_S = 0.01
-MOST_EVENTS = 4
+MOST_EVENTS = 6
 MOST_PIECES = 60
 START, WORK, PLANNED, STORED = "start", "work", "planned", "stored"
 AIMS = (*(BEFORE, BEFORE, COMMIT, COMMIT, COMMIT, ANSWER, ANSWER), CARRIED, PLANNED, WORK, START)
@@ -113,8 +114,9 @@ class Result:
 class Publisher(threading.Thread):
     """Publishes files as recordings do, of times that advance by minutes."""
 
-    def __init__(self, directory: Path, seed: int | None) -> None:
+    def __init__(self, directory: Path, seed: int | None, every_s: float = PUBLISH_S) -> None:
         super().__init__(daemon=True)
+        self._every_s = every_s
         self.ended = threading.Event()
         self.files = 0
         self._directory = directory
@@ -124,7 +126,7 @@ class Publisher(threading.Thread):
 
     def run(self) -> None:
         """Publish a file at an interval, until the end."""
-        while not self.ended.wait(PUBLISH_S):
+        while not self.ended.wait(self._every_s):
             self.publish()
 
     def publish(self) -> None:
@@ -181,11 +183,9 @@ class Aim:
     answered meanwhile does not reach the shipper.
     """
 
-    def __init__(self, chance: random.Random, kinds: Sequence[str], *, is_by_file: bool) -> None:
+    def __init__(self, chance: random.Random, kinds: Sequence[str]) -> None:
         self.kind = chance.choice(kinds)
-        # By remote write, each file of a shipment is a request.
-        is_piece = self.kind == CARRIED or (is_by_file and self.kind in {BEFORE, COMMIT, ANSWER})
-        most = MOST_PIECES if is_piece else MOST_EVENTS
+        most = MOST_PIECES if self.kind == CARRIED else MOST_EVENTS
         self.number = chance.randrange(1, most + 1)
         self.delay_s = chance.choice((0.0, chance.random() * MOMENT_S))
         self.share = chance.random()
@@ -242,8 +242,7 @@ class Storm:
 
     def kill_one(self) -> None:
         """Start a shipper, kill it, and note what it was doing."""
-        is_by_file = isinstance(self._store, _ship_samples.VictoriaMetrics)
-        aim = Aim(self._chance, self._aims, is_by_file=is_by_file)
+        aim = Aim(self._chance, self._aims)
         if self._network is not None:
             self._network.seen = aim.saw
         life = self._starter.start(str(self._directory), "--follow", "--interval", "0.05s")
@@ -329,7 +328,9 @@ def storm(name: str, options: Options) -> Result:
         directory, log = Path(path) / "files", Path(path) / "log"
         directory.mkdir()
         url = store.url(None if network is None else network.port)
-        publisher = Publisher(directory, options.seed)
+        has_rows = not isinstance(store, _ship_samples.VictoriaMetrics)
+        every_s = PUBLISH_S if has_rows else PUBLISH_WITHOUT_ROWS_S
+        publisher = Publisher(directory, options.seed, every_s)
         with lives(url, log, options.plant) as starter:
             made = Storm(directory, store, network, starter, options)
             result = made.result
