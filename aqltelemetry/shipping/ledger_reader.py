@@ -62,10 +62,7 @@ class LedgerReader:
             raise LedgerError(path, "it does not exist: nothing was shipped yet")
         self._path = path
         try:
-            self._db = sqlite3.connect(
-                f"file:{quote(os.path.abspath(path))}?mode=ro", timeout=BUSY_S, uri=True
-            )
-            check_version(self._db, path, is_complete=True)
+            self._db = _connected(path)
         except sqlite3.Error as exc:
             raise LedgerError(path, str(exc)) from exc
 
@@ -134,6 +131,19 @@ class LedgerReader:
         """Return which of these files were shipped."""
         query = f"SELECT name FROM file WHERE state = '{SHIPPED}' AND name IN"  # noqa: S608
         return set(matching(self._db, names, query))
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    """Connect without writing, except for what a killed shipper has left to be rolled back."""
+    place = f"file:{quote(os.path.abspath(path))}"
+    db = sqlite3.connect(f"{place}?mode=ro", timeout=BUSY_S, uri=True)
+    try:
+        check_version(db, path, is_complete=True)
+    except sqlite3.OperationalError:
+        db.close()
+        db = sqlite3.connect(f"{place}?mode=rw", timeout=BUSY_S, uri=True)
+        check_version(db, path, is_complete=True)
+    return db
 
 
 def ledgers_in(directory: str) -> Sequence[str]:
