@@ -91,7 +91,7 @@ class Result:
 
     store: str
     kills: int = 0
-    kills_amid_a_shipment: int = 0
+    kills_during_a_shipment: int = 0
     shipments_sent_again: int = 0
     of_which_had_arrived: int | None = None
     crashes_of_the_store: int = 0
@@ -290,7 +290,7 @@ class Storm:
         noted = self.noted()
         if noted is None or not noted.names:
             return
-        self.result.kills_amid_a_shipment += 1
+        self.result.kills_during_a_shipment += 1
         self._sent_again.add(noted.shipment)
         self.result.shipments_sent_again = len(self._sent_again)
         has = self._store.has(noted.shipment, noted.prefix, noted.names)
