@@ -18,7 +18,7 @@ from aqltelemetry.shipping.destinations.remote_write_check import differences, q
         ("http://v:8428/prometheus/api/v1/write", "http://v:8428/prometheus/api/v1/query"),
     ],
 )
-def test_the_url_of_queries_is_beside_that_of_writing(write: str, query: str) -> None:
+def test_the_url_of_queries_is_next_to_that_of_writing(write: str, query: str) -> None:
     assert query_url(write, None) == query
     assert query_url(write, "http://other/q") == "http://other/q"
 
