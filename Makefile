@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FACTS := pyproject.toml setup.cfg $(shell find aqltelemetry -name "*.pyx" -o -name "*.pxd")
 # The tier of a test is its marker, see CONTRIBUTING.md. Tests run in JOBS processes.
 JOBS ?= 2
+# Tests with servers and other processes wait for these most of the time.
+SYSTEM_JOBS ?= 4
 # Of a test that fails and then passes, both are printed.
 AGAIN := $(if $(RERUNS),--reruns $(RERUNS) --rerun-show-tracebacks)
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) $(AGAIN)
@@ -39,7 +41,7 @@ test: $(VENV)/test ## run the quick tests; ARGS="tests/runtime/test_monitor.py -
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(PYTEST) --dist worksteal --durations 10 -m $(QUICK))
 
 test-system: $(VENV)/test ## run the tests with servers, several processes, kills and mounts
-	$(PYTEST) --dist worksteal -m system $(call MARKED,system)
+	$(PYTEST) -n $(SYSTEM_JOBS) --dist worksteal -m system $(call MARKED,system)
 
 test-packaging: $(VENV)/test ## run the tests of the built package and of the README's installation
 	$(PYTEST) --dist loadfile -m packaging $(call MARKED,packaging)
@@ -50,7 +52,8 @@ test-pure: $(VENV)/test ## run the quick tests of modules with extensions, in pu
 test-pythons: $(VENV)/pythons ## run the quick tests of the core on each other Python that is found
 	$(BIN)/nox --no-install -- -n $(JOBS) $(AGAIN) --dist worksteal -m $(QUICK) $(or $(ARGS),$(CORE))
 
-test-all: test test-pure test-system test-packaging test-pythons ## run all tests
+test-all: test test-pure test-system ## run all tests
+	+$(MAKE) --jobs=2 --output-sync=target test-packaging test-pythons
 
 # While coverage traces, tracebacks have more frames of compiled functions: tests of that are left out.
 coverage: $(VENV)/test ## measure which lines and branches the tests reach
