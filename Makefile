@@ -125,7 +125,7 @@ stalls-false: $(VENV)/bench ## count stalls of services that have none; MINUTES=
 stalls-kills: $(VENV)/bench ## kill processes in stalls; KILLS=1000 for docs/reliability.md
 	$(BIN)/python benchmarks/stall_kills.py $(if $(KILLS),--kills $(KILLS) --write)
 
-stalls-peers: $(VENV)/bench ## plant stalls beside other tools, for docs/reliability.md
+stalls-peers: $(VENV)/bench ## plant stalls under other tools too, for docs/reliability.md
 	$(BIN)/python benchmarks/stall_peers.py --write
 
 everything: $(VENV)/everything ## install at once what the other targets need
@@ -170,12 +170,6 @@ $(VENV)/pythons: $(VENV)/test $(FACTS)
 	$(BIN)/nox --install-only
 	@touch $@
 
-$(VENV)/stalls-false: $(VENV)/bench ## count stalls of services that have none; MINUTES=10 for docs/reliability.md
-	$(BIN)/python benchmarks/false_stalls.py $(if $(MINUTES),--minutes $(MINUTES) --write)
-
-stalls-peers: $(VENV)/bench ## plant stalls beside other tools, for docs/reliability.md
-	$(BIN)/python benchmarks/stall_peers.py --write
-
-everything: $(VENV)/made $(FACTS)
+$(VENV)/everything: $(VENV)/made $(FACTS)
 	$(PIP) install --editable '.[all,bench,docs,lint,test]'
 	@touch $(addprefix $(VENV)/,bench demo docs everything lint test)
