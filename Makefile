@@ -28,7 +28,7 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-live storm-ship matrix stalls stalls-false stalls-kills stalls-peers services docs pictures map way\
+	hooks dist bench compare storm storm-archive storm-live storm-ship matrix stalls stalls-false stalls-kills stalls-peers services docs pictures map way\
 	everything pythons clean
 
 help: ## list the targets
@@ -99,6 +99,9 @@ storm-live: $(VENV)/bench ## read live while processes are killed and recovered;
 
 storm-ship: $(VENV)/bench ## kill the shipper while its store and the network fail; KILLS=300 TO=postgresql for docs/reliability.md
 	$(BIN)/python benchmarks/ship_storm.py $(if $(KILLS),--kills $(KILLS) --write) $(if $(TO),--to $(TO))
+
+storm-archive: $(VENV)/bench ## kill recording, shipping, archiving and rotation before its calls; EVERY=3 for docs/reliability.md
+	$(BIN)/python benchmarks/together.py $(if $(EVERY),--every $(EVERY) --write,--every 10)
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)

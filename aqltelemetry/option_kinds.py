@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aqltelemetry.conditions import CONDITIONS_FORM, parse_conditions
 from aqltelemetry.errors import OptionError
@@ -25,6 +25,12 @@ from aqltelemetry.quantities import (
 ENVIRONMENT_PREFIX = "AQLTELEMETRY_"
 """How the names of the environment variables of options begin."""
 _NONE = "none"
+Switch: TypeAlias = bool | str
+"""Whether something is on: True, False, or a text such as "yes" or "off"."""
+Seconds: TypeAlias = float | str | timedelta
+"""A time: a number of seconds, a timedelta, or a text such as "90s", "1h30m" or "7d"."""
+Bytes: TypeAlias = int | str
+"""A size: a number of bytes, or a text such as "64m" or "2 GiB"."""
 
 
 class Kind(NamedTuple):
@@ -129,6 +135,12 @@ def seconds(
         seconds_text,
     )
     return {"kind": kind, "help": help_text}
+
+
+def seconds_or_none(help_text: str, least: float) -> dict[str, Any]:
+    """Return the metadata of a field that is 0, or a time of at least so many seconds."""
+    rule = f"0, or a number of seconds, at least {least}"
+    return seconds(help_text, rule, lambda s: s == 0 or s >= least)
 
 
 def size(help_text: str, rule: str, holds: Callable[[int], bool]) -> dict[str, Any]:

@@ -16,21 +16,14 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypedDict
 
 from aqltelemetry import option_kinds as kinds
 from aqltelemetry.errors import OptionError
 from aqltelemetry.observation import is_sampler_prefix
-from aqltelemetry.option_kinds import ENVIRONMENT_PREFIX, Option
+from aqltelemetry.option_kinds import ENVIRONMENT_PREFIX, Bytes, Option, Seconds, Switch
 from aqltelemetry.protocols import Sampler, Sink
 
-Switch: TypeAlias = bool | str
-"""Whether something is on: True, False, or a text such as "yes" or "off"."""
-Seconds: TypeAlias = float | str | timedelta
-"""A time: a number of seconds, a timedelta, or a text such as "90s", "1h30m" or "7d"."""
-Bytes: TypeAlias = int | str
-"""A size: a number of bytes, or a text such as "64m" or "2 GiB"."""
 DEFAULT_DIRECTORY = "_monitoring"
 TEMPLATE_VARIABLE = "AQLTELEMETRY_TEMPLATE"
 """The variable that names the function of the hosts' option `template`, as module:function."""
@@ -106,19 +99,16 @@ class Settings:
     )
     stall_threshold_s: float = field(
         default=0.05,
-        metadata=kinds.seconds(
+        metadata=kinds.seconds_or_none(
             "Shortest time in seconds without an answer of the event loop that is recorded as a "
             "stall; 0 records none.",
-            f"0, or a number of seconds, at least {_MIN_STALL_S}",
-            lambda s: s == 0 or s >= _MIN_STALL_S,
+            _MIN_STALL_S,
         ),
     )
     stalled_request_s: float = field(
         default=1.0,
-        metadata=kinds.seconds(
-            "Shortest request on a thread that is a stall; 0: none.",
-            f"0, or a number of seconds, at least {_MIN_REQUEST_S}",
-            lambda s: s == 0 or s >= _MIN_REQUEST_S,
+        metadata=kinds.seconds_or_none(
+            "Shortest request on a thread that is a stall; 0: none.", _MIN_REQUEST_S
         ),
     )
     flush_interval_s: float = field(
@@ -177,12 +167,16 @@ class Settings:
             lambda s: s >= 0,
         ),
     )
+    compact_after_s: float = field(
+        default=0.0,
+        metadata=kinds.seconds_or_none(
+            "Age in seconds from which files are archived; 0 for none.", 60
+        ),
+    )
     ship_to: str = field(
         default="",
         repr=False,  # it may contain a password
-        metadata=kinds.url(
-            "Store that a process next to the recorded ones ships the published files to."
-        ),
+        metadata=kinds.url("Store that a process of its own ships published files to."),
     )
     with_dump: str = field(
         default="",
@@ -237,6 +231,7 @@ class Options(TypedDict, total=False):
     journal_dir: str | os.PathLike[str]
     journal_bytes: Bytes
     stop_timeout_s: Seconds
+    compact_after_s: Seconds
     ship_to: str
     with_dump: str
     keep_dump_bytes: Bytes

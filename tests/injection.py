@@ -10,7 +10,7 @@ import mmap
 import os
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ class Kill(Fault):
 
 
 @contextlib.contextmanager
-def injected(fault: Fault) -> Iterator[Fault]:
-    """Inject a fault into the calls of this process."""
+def injected(fault: Fault, more: Sequence[tuple[Any, str]] = ()) -> Iterator[Fault]:
+    """Inject a fault into the calls of this process, and into more calls, by owner and name."""
 
     def meeting(real: Any, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -76,7 +76,7 @@ def injected(fault: Fault) -> Iterator[Fault]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for place, name in CALLS:
+        for place, name in (*CALLS, *more):
             patch.setattr(place, name, meeting(getattr(place, name), name))
         place, name = _WRITES
         patch.setattr(place, name, meeting(getattr(place, name), "write"))

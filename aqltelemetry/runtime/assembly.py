@@ -110,6 +110,15 @@ def _prepare(settings: Settings, resources: ExitStack) -> None:
         process = dump_process(settings)
         process.start()
         resources.callback(process.end)
+    if settings.compact_after_s:
+        from aqltelemetry.runtime.shipping_process import (  # noqa: PLC0415 - as above
+            archiving_process,
+        )
+
+        archiving = archiving_process(settings.directory, settings.compact_after_s)
+        if archiving is not None:
+            archiving.start()
+            resources.callback(archiving.end)
 
 
 def _releaser(thread: WorkerThread, pool: SegmentPool, recovery: Recovery) -> Release:

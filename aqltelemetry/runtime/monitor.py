@@ -126,8 +126,8 @@ class Monitor:
         - `journal_bytes`: Size of a process's journal above which new observations are dropped and
           counted. Default: 64 MiB.
         - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
-        - `ship_to`: Store that a process next to the recorded ones ships the published files to.
-          Default: none.
+        - `compact_after_s`: Age in seconds from which files are archived; 0 for none. Default: 0 s.
+        - `ship_to`: Store that a process of its own ships published files to. Default: none.
         - `with_dump`: When a process next to the recorded ones copies the last minute of the
           recording aside. Default: none.
         - `keep_dump_bytes`: Size of all dumps above which the oldest are removed. Default: 256 MiB.

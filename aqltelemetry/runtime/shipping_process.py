@@ -1,12 +1,14 @@
-"""The process that ships the files of a recording to a destination."""
+"""The processes that ship the files of a recording, and that archive them."""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from aqltelemetry.runtime.helper_process import HelperProcess, Work
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, is_locked, ledger_path
 from aqltelemetry.shipping.target import Target
+from aqltelemetry.system.logs import log
 
 _VARIABLES = ("AQLTELEMETRY_SHIP_HOST", "AQLTELEMETRY_SHIP_SERVICE", "AQLTELEMETRY_SHIP_INSTANCE")
 
@@ -19,3 +21,18 @@ def shipping_process(directory: str, url: str) -> HelperProcess:
     environ = {**given, "AQLTELEMETRY_SHIP_TO": url}
     work = Work("ship", "aqltelemetry.shipping.child", environ, lambda: is_locked(ledger))
     return HelperProcess(directory, work)
+
+
+def archiving_process(directory: str, after_s: float) -> HelperProcess | None:
+    """Return the process that archives files which are older than some seconds.
+
+    None, and a line in the log, if the extra for it is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        log.warning("files are not archived: that needs `pip install aqltelemetry[pyarrow]`")
+        return None
+    environ = {"AQLTELEMETRY_COMPACT_AFTER_S": repr(after_s)}
+    lock = os.path.join(directory, ".archive-child")
+    return HelperProcess(
+        directory, Work("archive", "aqltelemetry.archive.child", environ, lambda: is_locked(lock))
+    )
