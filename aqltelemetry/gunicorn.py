@@ -32,6 +32,7 @@ worker serves unrecorded.
 from __future__ import annotations
 
 from aqltelemetry.hosts.gunicorn import (
+    child_exit,
     extend,
     post_request,
     post_worker_init,
@@ -39,4 +40,4 @@ from aqltelemetry.hosts.gunicorn import (
     worker_exit,
 )
 
-__all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
+__all__ = ("child_exit", "extend", "post_request", "post_worker_init", "pre_request", "worker_exit")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aqltelemetry.autopsy.publication import publish_autopsy
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.dead_writers import DeadWriter, lock_dead_writers
 from aqltelemetry.journal.sealed import SealedSegment
@@ -24,13 +25,14 @@ from aqltelemetry.system.threads import WorkerThread
 class Recovered:
     """The number of observations, segments and writers that were published.
 
-    `damaged` segments were read as far as possible, and set aside.
+    `damaged` segments were read as far as possible, and set aside. `autopsies` were published.
     """
 
     observations: int = 0
     segments: int = 0
     writers: int = 0
     damaged: int = 0
+    autopsies: int = 0
 
 
 async def recover(
@@ -68,6 +70,10 @@ async def recover(
                     progress(1)
                     busy_s = (monotonic_ns() - started_ns) / NS_PER_S
                     await asyncio.sleep(busy_s * (1 / share - 1))
+                if not dead.segments and dead.has_evidence:
+                    done.autopsies += await asyncio.get_running_loop().run_in_executor(
+                        thread, publish_autopsy, settings.directory, dead
+                    )
             finally:
                 dead.close()
     finally:

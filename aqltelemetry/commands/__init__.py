@@ -1,5 +1,5 @@
 """The command `aqltelemetry`: one module for each of its commands.
 
 May import: views, archive, dumps, shipping, audit, reading, runtime, sinks, journal, system, demo,
-autostart.
+autostart, autopsy.
 """

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "doctor",
     "verify": "verify",
     "recover": "recover",
+    "autopsy": "store.autopsy",
     "ship": "shipping.ship",
     "compact": "store.compact",
     "dump": "store.dump",

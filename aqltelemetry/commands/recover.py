@@ -75,10 +75,14 @@ def recover(
             more = _recover(chosen, roots, 0)
             done.observations += more.observations
             done.damaged += more.damaged
+            done.autopsies += more.autopsies
             pause(_WAIT_S if wait else 0)
     except OSError as exc:
         raise IncompleteError(f"not everything is recovered: {exc}") from exc
     click.echo(f"recovered {counted(done.observations, 'observation')}")
+    if done.autopsies:
+        autopsies = counted(done.autopsies, "autopsy", "autopsies")
+        click.echo(f"published {autopsies}: see aqltelemetry autopsy")
     if done.damaged:
         damaged = counted(done.damaged, "damaged segment")
         raise IncompleteError(f"{damaged} set aside, as *{BAD_SUFFIX} in the journal")

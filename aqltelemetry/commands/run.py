@@ -16,6 +16,7 @@ from aqltelemetry.audit.recover import recover
 from aqltelemetry.commands import launch
 from aqltelemetry.commands.descendants import Descendants, unrecorded, with_notes
 from aqltelemetry.errors import CommandError, OptionError, TelemetryError
+from aqltelemetry.journal.exit_note import note_exit
 from aqltelemetry.journal.inventory import take_inventory
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.quantities import bytes_text, counted, processes, seconds_text
@@ -108,7 +109,18 @@ def run(
     if ControlFiles(chosen.directory).is_off():
         _say(f"recordings there are switched off: aqltelemetry on {_shown(chosen)}")
     notes, below = launch.Notes(), Descendants("AQLTELEMETRY_RUN")
-    code = _launch(context, command, {**environ, **notes.variables}, chosen, below.look)
+    child = 0
+
+    def look(pid: int) -> None:
+        nonlocal child
+        child = pid
+        below.look(pid)
+
+    code = _launch(context, command, {**environ, **notes.variables}, chosen, look)
+    if code:
+        with suppress(OSError):
+            roots = all_roots(chosen.directory, chosen.journal_dir)
+            note_exit(roots, child, code, "aqltelemetry run")
     _settle(chosen)
     found = _Found(chosen, notes, below)
     _say(found.summary(code))

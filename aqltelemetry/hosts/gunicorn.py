@@ -9,19 +9,32 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from aqltelemetry.errors import NotRunningError, StateError
 from aqltelemetry.hosts.lifecycle import log_failed_start, log_failed_stop
+from aqltelemetry.journal.evidence import ABORTED
+from aqltelemetry.journal.exit_note import note_exit
+from aqltelemetry.journal.location import all_roots
+from aqltelemetry.recording import last_words
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import settings
 from aqltelemetry.system.threads import no_greenlet_goes_on
 
-__all__ = ("extend", "post_request", "post_worker_init", "pre_request", "worker_exit")
+__all__ = (
+    "child_exit",
+    "extend",
+    "post_request",
+    "post_worker_init",
+    "pre_request",
+    "worker_exit",
+)
 
 _PREFIX = "aqltelemetry_"
 # Gunicorn's name of the module of a configuration file.
@@ -44,7 +57,7 @@ def extend(namespace: MutableMapping[str, Any]) -> None:
             Gunicorn before it serves.
     """
     _check(_options_in(namespace))
-    for hook in (post_worker_init, worker_exit):
+    for hook in (post_worker_init, worker_exit, child_exit):
         present = namespace.get(hook.__name__)
         if isinstance(present, str):  # Gunicorn accepts the name of a hook too
             present = pkgutil.resolve_name(present)
@@ -66,6 +79,9 @@ def post_worker_init(worker: Any) -> None:
     _check(options)
     with log_failed_start("worker"):
         _wrap(worker, options)
+    with suppress(Exception):  # another version of Gunicorn
+        # It calls this in a worker that did not answer in time, before it ends.
+        worker.cfg.set("worker_abort", _in_turn(_worker_abort, worker.cfg.worker_abort))
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -86,6 +102,40 @@ def worker_exit(server: object, worker: object) -> None:
     # Greenlets of gevent's workers may still handle requests where a quick stop was requested.
     with log_failed_stop(), suppress(NotRunningError), no_greenlet_goes_on():
         background.stop()
+
+
+def child_exit(server: object, worker: Any) -> None:
+    """Note how a worker ended, for its autopsy; Gunicorn calls it in the master process."""
+    del server
+    with suppress(Exception):  # the master process must go on
+        options = _options(worker)
+        directory = options.get("monitoring_dir")
+        given: Any = {name: options[name] for name in ("journal_dir",) if name in options}
+        chosen = settings(directory, given)
+        status = _wait_status(sys._getframe(1))  # noqa: SLF001 - the hook is not given it
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        timeout_s = float(worker.cfg.timeout) if getattr(worker, "aborted", False) else None
+        if code != 0 or timeout_s is not None:
+            note_exit(
+                all_roots(chosen.directory, chosen.journal_dir),
+                worker.pid,
+                code,
+                "Gunicorn",
+                timeout_s,
+            )
+
+
+def _wait_status(frame: FrameType | None) -> int | None:
+    """Return the status of the child that Gunicorn reaps in a frame around this one."""
+    while frame is not None and frame.f_code.co_name != "reap_workers":
+        frame = frame.f_back
+    status = None if frame is None else frame.f_locals.get("status")
+    return status if isinstance(status, int) else None
+
+
+def _worker_abort(worker: object) -> None:
+    del worker
+    last_words.say(ABORTED)
 
 
 def _in_turn(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:

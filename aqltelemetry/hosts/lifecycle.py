@@ -7,11 +7,12 @@ can't be started or stopped: it logs the reason in one line.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from aqltelemetry.errors import AlreadyRunningError, TelemetryError
 from aqltelemetry.hosts.request_record import InFlight
+from aqltelemetry.recording.in_flight import note_routes
 from aqltelemetry.runtime.monitor import Monitor
 from aqltelemetry.settings import Options, settings
 from aqltelemetry.stalls.sampler import watch_running_loop
@@ -62,6 +63,8 @@ class HostRecording:
         # Wrong environment variables are logged now rather than at the first request.
         settings(monitoring_dir, given)
         self.in_flight = InFlight()
+        self.routes: Callable[[], Iterable[str]] = tuple
+        """Returns the templates of the application's routes, known once it serves."""
         self._directory = monitoring_dir
         self._options: Options = {
             **given,
@@ -80,6 +83,7 @@ class HostRecording:
             await self._monitor.start()
         # The recording may run on another event loop.
         watch_running_loop()
+        self._note_routes()
 
     async def stop(self) -> None:
         """Stop if `start` has started it."""
@@ -95,7 +99,14 @@ class HostRecording:
         with log_failed_start():
             background.start(self._directory, **self._options)
             is_started = True
-        return is_started  # noqa: RET504 - what is raised is logged
+        self._note_routes()
+        return is_started
+
+    def _note_routes(self) -> None:
+        try:
+            note_routes(self.routes())
+        except Exception as exc:  # noqa: BLE001 - an unknown version of a framework
+            log.debug("the routes of an application can't be listed: %r", exc)
 
     def stop_on_thread(self) -> None:
         """Stop what `start_on_thread` has started."""

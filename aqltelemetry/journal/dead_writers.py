@@ -15,12 +15,12 @@ from pathlib import Path
 
 from aqltelemetry.errors import SegmentError
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, lock, remove_empty
+from aqltelemetry.journal.evidence import EXIT_NAME, NAMES, OF_A_DEATH, remove_evidence
 from aqltelemetry.journal.files import read_file, segment_number
 from aqltelemetry.journal.format import ANCHORS_AT, MAGIC, RECORD_BYTES, RECORDS_AT, unpack_header
-from aqltelemetry.journal.in_flight import FILE_NAME
 from aqltelemetry.journal.labels import NO_LABELS, TABLE_NAME, TableLabels, read_table
 from aqltelemetry.journal.sealed import SealedSegment
-from aqltelemetry.journal.writer import remove_in_flight, remove_table
+from aqltelemetry.journal.writer import remove_table
 from aqltelemetry.observation import SegmentId
 from aqltelemetry.system import syscalls
 
@@ -32,13 +32,18 @@ _SET_ASIDE = re.compile(r"([0-9a-f]{16})-([0-9]+)\.bad")
 
 
 class DeadWriter:
-    """A dead writer's segments, locked; `close` leaves those not yet discarded to others."""
+    """A dead writer's segments, locked; `close` leaves those not yet discarded to others.
+
+    `has_evidence` says that its process ended without a stop: once its segments are discarded,
+    the owner of the lock makes an autopsy, and calls `finish`. `has_exit` says that its parent
+    noted how. `path` is its directory.
+    """
 
     def __init__(self, path: Path, lock_fd: int) -> None:
-        self._path = path
+        self.path = path
         self._lock_fd = lock_fd
         self._has_table = False
-        self.has_in_flight = False
+        self.has_evidence = self.has_exit = False
         self._labels: TableLabels | None = None
         self.segments: list[SealedSegment] = []
         try:
@@ -51,18 +56,23 @@ class DeadWriter:
         paths = dict(self._find())
         last, pid = _last_entered(paths), _pid(paths)
         for number in sorted(paths):
-            sealed = SealedSegment(SegmentId(self._path.name, number), paths[number])
+            sealed = SealedSegment(SegmentId(self.path.name, number), paths[number])
             sealed.is_last, sealed.pid = number == last, pid
             sealed.labels = self._read_labels
             self.segments.append(sealed)
 
     def discard(self, sealed: SealedSegment) -> None:
-        """Remove a published segment, and the writer's directory with the last one."""
+        """Remove a published segment, and with the last one a directory without evidence."""
         with suppress(OSError):  # it is published again then, to no effect
             sealed.discard()
         self.segments.remove(sealed)
-        if not self.segments:
+        if not self.segments and not self.has_evidence:
             self.close()
+
+    def finish(self) -> None:
+        """Remove what was left for an autopsy, and release the lock."""
+        self.has_evidence = False
+        self.close()
 
     def set_aside(self, sealed: SealedSegment) -> None:
         """Rename a damaged segment so that it is kept for inspection and not read again."""
@@ -71,9 +81,9 @@ class DeadWriter:
         self.discard(sealed)
 
     def _put_aside(self, path: Path) -> None:
-        root = self._path.parent
+        root = self.path.parent
         with suppress(OSError):
-            syscalls.rename(path, root / f"{self._path.name}-{path.stem}{BAD_SUFFIX}")
+            syscalls.rename(path, root / f"{self.path.name}-{path.stem}{BAD_SUFFIX}")
             aside = [name for name in syscalls.list_directory(root) if name.endswith(BAD_SUFFIX)]
             for name in aside[:-_MAX_SET_ASIDE]:
                 syscalls.unlink(root / name)
@@ -82,10 +92,10 @@ class DeadWriter:
         """Release the lock; remove the directory if nothing is left in it."""
         if self._lock_fd >= 0:
             if self._has_table and not self.segments:
-                remove_table(self._path)
-            if self.has_in_flight and not self.segments:
-                remove_in_flight(self._path)
-            remove_empty(self._path)
+                remove_table(self.path)
+            if not self.segments and not self.has_evidence:
+                remove_evidence(self.path)
+            remove_empty(self.path)
             self._unlock()
 
     def _unlock(self) -> None:
@@ -96,18 +106,18 @@ class DeadWriter:
     def _read_labels(self) -> TableLabels:
         """Return the labels of the writer's table, read once, by the thread that reads segments."""
         if self._labels is None:
-            self._labels = read_table(self._path) if self._has_table else NO_LABELS
+            self._labels = read_table(self.path) if self._has_table else NO_LABELS
         return self._labels
 
     def _find(self) -> Iterator[tuple[int, Path]]:
-        for name in syscalls.list_directory(self._path):
-            path = self._path / name
+        for name in syscalls.list_directory(self.path):
+            path = self.path / name
             is_table, number = name == TABLE_NAME, segment_number(name)
-            is_in_flight = name == FILE_NAME
-            if is_table or is_in_flight or number is not None:
+            if is_table or name in NAMES or number is not None:
                 if stat.S_ISREG(syscalls.look_at(path).st_mode):
                     self._has_table = self._has_table or is_table
-                    self.has_in_flight = self.has_in_flight or is_in_flight
+                    self.has_evidence = self.has_evidence or name in OF_A_DEATH
+                    self.has_exit = self.has_exit or name == EXIT_NAME
                     if number is not None:
                         yield number, path
                 else:  # a directory, a pipe or a link, which no writer makes
@@ -119,7 +129,7 @@ class DeadWriter:
 
 
 def lock_dead_writers(root: Path) -> Iterator[DeadWriter]:
-    """Lock one dead writer after the other; remove the directories of those without segments.
+    """Lock one dead writer after the other; remove the directories of those that left nothing.
 
     If one can't be locked, raises its OSError after all others were yielded.
     """
@@ -141,7 +151,7 @@ def _claim(path: Path) -> DeadWriter | None:
     if lock_fd is None:
         return None
     dead = DeadWriter(path, lock_fd)
-    if dead.segments:
+    if dead.segments or dead.has_evidence:
         return dead
     dead.close()
     return None

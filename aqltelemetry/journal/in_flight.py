@@ -8,7 +8,8 @@ that what a process was in can still be read after it was killed.
 | 0-511 | header: magic, writer, PID, slots, clocks, boot, CRC-32 |
 | 512-519 | how many requests are in flight without a slot, since all were taken |
 | 520-535 | the last sign of life: a monotonic time in ns, and the epoch's offset at that time |
-| 536-543 | kills by the kernel for lack of memory, counted at that time; -1 if unknown |
+| 536-543 | kills by the kernel for lack of memory, counted at about that time; -1 if unknown |
+| 544-1023 | the path of the file of the kernel that counts them, padded with zeros |
 | 1024-end | slots of 256 bytes |
 
 A slot is a control word, a begin (int64, monotonic ns), the thread (uint32, as the kernel numbers
@@ -20,6 +21,7 @@ last, and zeroed to free the slot, by one store each. So a slot is free or whole
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from mmap import mmap
@@ -35,6 +37,7 @@ MAGIC = b"AQLFLY01"
 NO_SLOT_AT = 512
 ALIVE_AT = 520
 OOM_KILLS_AT = 536
+OOM_SOURCE_AT = 544
 SLOTS_AT = 1024
 SLOT_BYTES = 256
 TEXT_AT = 32
@@ -109,6 +112,7 @@ class InFlight(NamedTuple):
         alive_ns: The last sign of life, by the monotonic clock.
         alive_offset_ns: What the epoch was ahead of that clock then.
         oom_kills: Kills by the kernel for lack of memory until then; `UNKNOWN` if not known.
+        oom_source: The path of the file that counts them.
     """
 
     header: InFlightHeader
@@ -118,6 +122,7 @@ class InFlight(NamedTuple):
     alive_ns: int
     alive_offset_ns: int
     oom_kills: int
+    oom_source: str
 
 
 def pack_alive(at_ns: int, offset_ns: int) -> bytes:
@@ -128,6 +133,12 @@ def pack_alive(at_ns: int, offset_ns: int) -> bytes:
 def pack_count(count: int) -> bytes:
     """Return the bytes at `NO_SLOT_AT` or `OOM_KILLS_AT`."""
     return _COUNT.pack(count)
+
+
+def pack_source(path: str) -> bytes:
+    """Return the bytes at `OOM_SOURCE_AT`; of a path that is too long, none."""
+    source = os.fsencode(path)
+    return source if len(source) <= SLOTS_AT - OOM_SOURCE_AT else b""
 
 
 def pack_slot(position: int, kind: int, begin_ns: int, thread: int, text: bytes) -> bytes:
@@ -169,8 +180,16 @@ def read_in_flight(data: bytes | memoryview) -> InFlight:
     alive_ns, alive_offset_ns = _ALIVE.unpack_from(data, ALIVE_AT)
     (without_slot,) = _COUNT.unpack_from(data, NO_SLOT_AT)
     (oom_kills,) = _COUNT.unpack_from(data, OOM_KILLS_AT)
+    source = bytes(data[OOM_SOURCE_AT:SLOTS_AT]).rstrip(b"\0").decode(errors="replace")
     return InFlight(
-        header, sorted(requests), without_slot, damaged, alive_ns, alive_offset_ns, oom_kills
+        header,
+        sorted(requests),
+        without_slot,
+        damaged,
+        alive_ns,
+        alive_offset_ns,
+        oom_kills,
+        source,
     )
 
 

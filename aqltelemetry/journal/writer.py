@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
+from aqltelemetry.journal.evidence import has_last_words, remove_evidence
 from aqltelemetry.journal.files import SEGMENT_SUFFIX, segment_name
 from aqltelemetry.journal.in_flight import FILE_BYTES, FILE_NAME, InFlightHeader
 from aqltelemetry.journal.labels import (
@@ -203,7 +204,8 @@ class Writer:
             if self._may_have_table:
                 remove_table(self.path)
                 self.table = None
-            remove_in_flight(self.path)
+            if not has_last_words(self.path):  # else the stop is a part of the end
+                remove_evidence(self.path)
             remove_empty(self.path)
             with suppress(OSError):
                 syscalls.close(lock_fd)
@@ -265,12 +267,6 @@ def remove_table(directory: Path) -> None:
     with suppress(OSError):
         if not any(name.endswith(SEGMENT_SUFFIX) for name in syscalls.list_directory(directory)):
             syscalls.unlink(directory / TABLE_NAME)
-
-
-def remove_in_flight(directory: Path) -> None:
-    """Remove the requests in flight of a writer that has ended."""
-    with suppress(OSError):
-        syscalls.unlink(directory / FILE_NAME)
 
 
 def _check_room(fd: int, size_bytes: int) -> None:

@@ -6,7 +6,7 @@ all other modules import their functions from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from aqltelemetry.errors import SegmentError
@@ -20,6 +20,7 @@ else:
 
 NO_HANDLE = slots.NO_HANDLE
 """The handle of a request that begins while there are no slots."""
+_MOST_ROUTES = 5000
 install = slots.install
 installed = slots.installed
 claim = slots.claim
@@ -44,3 +45,25 @@ def current_requests() -> Sequence[Request]:
             if request is not None:
                 found.append(request)
     return sorted(found)
+
+
+_routes: dict[str, None] = {}
+_store: Callable[[Sequence[str]], None] | None = None
+
+
+def note_routes(templates: Iterable[str]) -> None:
+    """Keep the templates of an application's routes, by which requests in flight are named."""
+    known = len(_routes)
+    for template in templates:
+        if len(_routes) < _MOST_ROUTES:
+            _routes[template] = None
+    if _store is not None and len(_routes) > known:
+        _store([*_routes])
+
+
+def store_routes_by(store: Callable[[Sequence[str]], None] | None) -> None:
+    """Call a function with all routes, now and whenever there are more; None to stop that."""
+    global _store  # noqa: PLW0603 - there is one recording in a process
+    _store = store
+    if store is not None and _routes:
+        store([*_routes])

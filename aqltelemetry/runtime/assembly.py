@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from mmap import mmap
 from pathlib import Path
 
+from aqltelemetry.autopsy.publication import publish_autopsy
 from aqltelemetry.errors import MonitoringDirectoryError
+from aqltelemetry.journal.dead_writers import DeadWriter
 from aqltelemetry.journal.format import has_room_for
-from aqltelemetry.journal.in_flight import ALIVE_AT, OOM_KILLS_AT, pack_alive, pack_count
+from aqltelemetry.journal.in_flight import (
+    ALIVE_AT,
+    OOM_KILLS_AT,
+    OOM_SOURCE_AT,
+    pack_alive,
+    pack_count,
+    pack_source,
+)
 from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.sealed import SealedSegment
@@ -34,7 +43,7 @@ from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.stalls.built_in import stall_samplers
 from aqltelemetry.system.clock import Anchor, epoch_ns, read_anchor
 from aqltelemetry.system.descriptors import reserve_standard_descriptors
-from aqltelemetry.system.kernel import boot_id, oom_kills
+from aqltelemetry.system.kernel import boot_id, find_oom_counter, read_oom_kills
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import WorkerThread
 
@@ -60,7 +69,7 @@ def assemble(
     sinks = (*built_in_sinks(settings, sink_thread, retention), *settings.sinks)
     queue = SegmentQueue(loop, sinks)
     journal = _open_journal(settings, queue, journal_thread, resources)
-    recovery = Recovery(roots := all_roots(settings.directory, settings.journal_dir), queue.put)
+    recovery = _recovery(settings, roots := _roots(settings), queue, sink_thread)
     resources.callback(recovery.close)
     files = ControlFiles(settings.directory)
     control = ControlTask(files, journal.writer.name, journal.recording, new_profiler)
@@ -119,6 +128,20 @@ def _prepare(settings: Settings, resources: ExitStack) -> None:
         if archiving is not None:
             archiving.start()
             resources.callback(archiving.end)
+
+
+def _roots(settings: Settings) -> Sequence[Path]:
+    return all_roots(settings.directory, settings.journal_dir)
+
+
+def _recovery(
+    settings: Settings, roots: Sequence[Path], queue: SegmentQueue, sink_thread: WorkerThread
+) -> Recovery:
+    def examine(dead: DeadWriter) -> None:
+        # Not on the journal's thread, which makes segments.
+        sink_thread.post(partial(publish_autopsy, settings.directory, dead))
+
+    return Recovery(roots, queue.put, examine=examine)
 
 
 def _releaser(thread: WorkerThread, pool: SegmentPool, recovery: Recovery) -> Release:
@@ -196,5 +219,7 @@ def _make_in_flight(writer: Writer, anchor: Anchor) -> mmap | None:
         log.warning("the requests in flight are not stored: %s", exc)
         return None
     mapped[ALIVE_AT : ALIVE_AT + 16] = pack_alive(*anchor)
-    mapped[OOM_KILLS_AT : OOM_KILLS_AT + 8] = pack_count(oom_kills())
+    source = pack_source(counter := find_oom_counter())
+    mapped[OOM_SOURCE_AT : OOM_SOURCE_AT + len(source)] = source
+    mapped[OOM_KILLS_AT : OOM_KILLS_AT + 8] = pack_count(read_oom_kills(counter))
     return mapped

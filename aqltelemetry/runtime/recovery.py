@@ -15,6 +15,7 @@ from aqltelemetry.system.logs import log
 
 _MAX_CLAIMED = 64
 _PAUSE = 9
+_WITNESS_NS = 2_000_000_000
 
 
 class Recovery:
@@ -23,7 +24,8 @@ class Recovery:
     About 64 segments are claimed at a time, and after those there is a pause of nine times
     as long as they took. So thousands of segments found at a start neither take much memory
     nor delay what is being recorded. `records` counts recovered records, `damaged` the
-    segments set aside.
+    segments set aside. `examine` gets each dead writer that has nothing left to publish and
+    evidence of its death; it releases the writer, on any thread.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Recovery:
         roots: Sequence[Path],
         hand_on: Callable[[SealedSegment], None],
         now_ns: Callable[[], int] = monotonic_ns,
+        examine: Callable[[DeadWriter], None] = DeadWriter.finish,
     ) -> None:
         self.records = 0
         self.damaged = 0
         self._roots = roots
         self._hand_on = hand_on
+        self._examine = examine
         self._now_ns = now_ns
         self._claims: dict[SealedSegment, DeadWriter] = {}
         self._claimed_ns = 0
@@ -44,6 +48,7 @@ class Recovery:
         self._logged: set[tuple[Path, int | None]] = set()
         self._is_last = False
         self._seen: set[SegmentId] = set()
+        self._evidence_ns: dict[str, int] = {}
 
     def scan(self) -> None:
         """Claim dead writers and hand their segments on, except during a pause."""
@@ -80,6 +85,8 @@ class Recovery:
             dead.set_aside(sealed)
         else:
             dead.discard(sealed)
+        if not dead.segments and dead.has_evidence:
+            self._conclude(dead)
         if not self._claims:
             now_ns = self._now_ns()
             if self._is_last:  # `scan_last` is called again
@@ -87,6 +94,15 @@ class Recovery:
             if self._is_full:
                 self._resume_ns = now_ns + _PAUSE * (now_ns - self._claimed_ns)
             self.scan()
+
+    def _conclude(self, dead: DeadWriter) -> None:
+        """Have a writer examined; not at once, since its parent may still say how it ended."""
+        now_ns = self._now_ns()
+        first_ns = self._evidence_ns.setdefault(dead.path.name, now_ns)
+        if dead.has_exit or self._is_last or now_ns - first_ns >= _WITNESS_NS:
+            self._examine(dead)
+        else:
+            dead.close()
 
     def close(self) -> None:
         """Give up what is claimed, so that other processes can recover it."""
@@ -100,6 +116,9 @@ class Recovery:
         for dead in lock_dead_writers(root):
             if not self._claims:
                 self._claimed_ns, self._is_full = self._now_ns(), False
+            if not dead.segments:
+                self._conclude(dead)
+                continue
             for sealed in dead.segments:
                 self._claims[sealed] = dead
             for sealed in tuple(dead.segments):

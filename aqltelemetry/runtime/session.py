@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from aqltelemetry.errors import DeliveryError, StateError
-from aqltelemetry.journal.in_flight import ALIVE_AT, pack_alive
+from aqltelemetry.journal.evidence import ROUTES_NAME, write_evidence
+from aqltelemetry.journal.in_flight import ALIVE_AT, OOM_KILLS_AT, pack_alive, pack_count
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Attached, Sampler, Sink
-from aqltelemetry.recording import in_flight, recorder
+from aqltelemetry.recording import in_flight, last_words, recorder
 from aqltelemetry.recording.forked_child import ChildSegments
 from aqltelemetry.recording.recorder import Recording
 from aqltelemetry.recording.segment_pool import SegmentPool
@@ -29,6 +30,7 @@ from aqltelemetry.runtime.schedule import Schedule, cancel, within
 from aqltelemetry.settings import Settings
 from aqltelemetry.sinks.retention import Retention
 from aqltelemetry.system.clock import CLOCK_STEP_NS, NS_PER_S, Anchor, follow, read_anchor
+from aqltelemetry.system.kernel import find_oom_counter, read_oom_kills
 from aqltelemetry.system.logs import log
 from aqltelemetry.system.threads import NativeFuture, WorkerThread
 
@@ -109,6 +111,7 @@ class Session:
         self._delivery = parts.delivery
         self._recovery = parts.recovery
         self._loop = asyncio.get_running_loop()
+        self._oom_counter = find_oom_counter()
         self._attached: list[Attached] = []
         self._tasks: list[asyncio.Task[None]] = []
         undo.callback(self._switch_off)
@@ -203,6 +206,8 @@ class Session:
             recorder.install(self._recording)
         if in_flight.installed() is not self._parts.journal.in_flight:
             in_flight.install(self._parts.journal.in_flight)
+            last_words.keep_in(self._parts.journal.writer.path)
+            in_flight.store_routes_by(self._store_routes)
 
     def abandon(self) -> None:
         """Leave everything to recovery, because the event loop is gone."""
@@ -257,10 +262,17 @@ class Session:
         if mapped is not None:
             mapped[ALIVE_AT : ALIVE_AT + 16] = pack_alive(*anchor)
 
+    def _note_oom_kills(self) -> None:
+        mapped = self._parts.journal.in_flight
+        if mapped is not None:
+            kills = pack_count(read_oom_kills(self._oom_counter))
+            mapped[OOM_KILLS_AT : OOM_KILLS_AT + 8] = kills
+
     async def _seal_and_recover(self) -> None:
         """Recover what dead writers left, and seal the current segment, at each interval."""
         while True:
             self.journal_thread.post(self._recovery.scan)
+            self.journal_thread.post(self._note_oom_kills)
             await asyncio.sleep(self._parts.settings.flush_interval_s)
             self.journal_thread.post(partial(self._pool.seal, self._delivery.quiet_s))
 
@@ -295,6 +307,13 @@ class Session:
     def _drop_in_flight(self) -> None:
         if in_flight.installed() is self._parts.journal.in_flight:
             in_flight.install(None)
+            in_flight.store_routes_by(None)
+            last_words.keep_in(None)
+
+    def _store_routes(self, templates: Sequence[str]) -> None:
+        path = self._parts.journal.writer.path
+        if path is not None:
+            self.journal_thread.post(partial(_write_routes, path, templates))
 
     def _detach(self) -> None:
         for sampler in self._attached:
@@ -327,3 +346,8 @@ class Session:
 
     def _start(self, work: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
         return self._loop.create_task(work, name="aqltelemetry")
+
+
+def _write_routes(path: Path, templates: Sequence[str]) -> None:
+    with suppress(OSError):  # the journal was removed
+        write_evidence(path, ROUTES_NAME, templates)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from aqltelemetry.observation import ACCOUNT
-from aqltelemetry.sinks import archives, file_names, stall_details
+from aqltelemetry.sinks import archives, autopsies, file_names, stall_details
 from aqltelemetry.sinks.account import read_accepted
 from aqltelemetry.sinks.archives import read_members, read_writers
 from aqltelemetry.sinks.file_names import FileName
@@ -33,6 +33,8 @@ _SWEEP_NS = 60 * NS_PER_S
 # Much longer than a file is being written; a writer that is alive would write it again.
 _STALE_TMP_NS = 600 * NS_PER_S
 _BREATH_FILES = 64
+_WITHOUT_ACCOUNT = (stall_details.PREFIX, autopsies.PREFIX)
+"""The prefixes of files that hold no observations."""
 
 
 class _Published(NamedTuple):
@@ -46,7 +48,7 @@ class _Published(NamedTuple):
 
 
 def _parse(name: str) -> FileName | None:
-    return file_names.parse(name) or stall_details.parse(name)
+    return file_names.parse(name) or stall_details.parse(name) or autopsies.parse(name)
 
 
 def _on_a_thread(job: Callable[[], None]) -> None:
@@ -149,9 +151,9 @@ class Retention:
                 total -= file.size_bytes
         self._swept_bytes = total
         self._stuck.intersection_update(file.path for file in chosen)
-        accounted = [file for file in chosen if file.name.prefix != stall_details.PREFIX]
+        accounted = [file for file in chosen if file.name.prefix not in _WITHOUT_ACCOUNT]
         for file in chosen:
-            if file.name.prefix == stall_details.PREFIX:  # it has no observations
+            if file.name.prefix in _WITHOUT_ACCOUNT:
                 self._unlink(file)
         if accounted:
             self._removals.forget(self._writers(files), now_ns)

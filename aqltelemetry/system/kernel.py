@@ -19,22 +19,29 @@ def boot_id(proc: Path = _PROC) -> str:
         return ""
 
 
-def oom_kills(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Return how many processes were killed for lack of memory, in the control group or at all.
+def find_oom_counter(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> str:
+    """Return the path of the file that counts kills for lack of memory; empty if there is none.
 
     That of the control group of this process, as described in the kernel's
     admin-guide/cgroup-v2 (`memory.events`) and cgroup-v1 (`memory.oom_control`), where there is
-    one; else that of the machine, in proc_vmstat(5). UNKNOWN if there is neither.
+    one; else that of the machine, in proc_vmstat(5).
     """
     for path in (*_group_files(proc, cgroups), proc / "vmstat"):
-        try:
-            lines = path.read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, number = line.partition(" ")
-            if name == _OOM_KILL and number.isdigit():
-                return int(number)
+        if read_oom_kills(str(path)) != UNKNOWN:
+            return str(path)
+    return ""
+
+
+def read_oom_kills(path: str) -> int:
+    """Return the count in such a file; UNKNOWN if there is none."""
+    try:
+        lines = Path(path).read_text().splitlines() if path else []
+    except OSError:
+        return UNKNOWN
+    for line in lines:
+        name, _, number = line.partition(" ")
+        if name == _OOM_KILL and number.isdigit():
+            return int(number)
     return UNKNOWN
 
 

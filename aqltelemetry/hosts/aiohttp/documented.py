@@ -19,6 +19,7 @@ from aqltelemetry.hosts.aiohttp.labels import RouteLabels
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.recording.in_flight import claim, release
+from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -108,6 +109,7 @@ class _DocumentedRequestRecord(RequestRecord):
 
     def fail(self, exc: BaseException) -> None:
         """Note an exception; aiohttp sends an error if the client is still there."""
+        say_exit(exc)
         transport = self._request.transport
         is_gone = transport is None or transport.is_closing()
         if isinstance(exc, asyncio.CancelledError) or (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from aiohttp import web
@@ -58,6 +58,16 @@ def route_template(request: web.Request) -> str | None:
         return None
     apps = getattr(match_info, "apps", ())
     return (_domain(apps) if len(apps) > 1 else "") + resource.canonical
+
+
+def route_templates(app: web.Application) -> Iterator[str]:
+    """Yield the templates of an application's routes, and of those below it."""
+    for resource in app.router.resources():
+        inner = resource.get_info().get("app")
+        if isinstance(inner, web.Application):
+            yield from route_templates(inner)
+        else:
+            yield resource.canonical
 
 
 def _domain(apps: tuple[web.Application, ...]) -> str:

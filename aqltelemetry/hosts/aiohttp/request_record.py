@@ -20,6 +20,7 @@ from aqltelemetry.hosts.aiohttp.labels import RouteLabels
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.recording.in_flight import NO_HANDLE, claim, release
+from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -164,6 +165,7 @@ class AiohttpRequestRecord(RequestRecord):
 
     def fail(self, exc: BaseException, *, disconnected: bool) -> None:
         """End by an exception; aiohttp sends an error if the client is still there."""
+        say_exit(exc)
         if isinstance(exc, CancelledError) or (disconnected and isinstance(exc, ConnectionError)):
             self.disconnected = True
         else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TypeAlias, Unpack
 
 from aiohttp import web
 
 from aqltelemetry.errors import AlreadySetUpError, StateError
+from aqltelemetry.hosts.aiohttp.labels import route_templates
 from aqltelemetry.hosts.aiohttp.request_record import time_requests
 from aqltelemetry.hosts.kinds import require_aiohttp
 from aqltelemetry.hosts.lifecycle import HostRecording
@@ -83,6 +85,7 @@ def setup(
         raise StateError(msg)
     chosen = chosen_template(template)
     app[_RECORDING] = recording
+    recording.routes = partial(route_templates, app)
     # The first context, so that what the other contexts do is recorded too.
     app.cleanup_ctx.insert(0, _record)
     time_requests(app, recording.in_flight, with_ttfb=with_ttfb, template=chosen)

@@ -11,6 +11,8 @@ from aqltelemetry.system.async_backend import coroutine_marks, is_cancellation
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO
 from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
+from aqltelemetry.recording.last_words import say_exit
+
 from aqltelemetry.hosts._request_record cimport Awaited, RequestRecord, Gauge, am_send_awaited, get, iterator_of
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
 from aqltelemetry.recording._in_flight_slots cimport claim_slot, release_slot
@@ -177,6 +179,7 @@ cdef class AsgiRequestRecord(RequestRecord):
 
     def fail(self, exc):
         """Note an exception of the application."""
+        say_exit(exc)
         # A server cancels a request whose client has gone, and sends an error for others.
         if is_cancellation(exc):
             self.disconnected = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from aqltelemetry.errors import OptionError
@@ -22,6 +23,7 @@ from aqltelemetry.hosts.asgi.request_record import (
     Send,
     Template,
 )
+from aqltelemetry.hosts.asgi.routes import route_templates
 from aqltelemetry.hosts.kinds import ASGI, check_kind
 from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
@@ -111,6 +113,7 @@ class TelemetryMiddleware:
         self._app = app
         observe(app)
         self._requests = AsgiRequests(ScopeLabels(template), recording.in_flight, with_ttfb)
+        recording.routes = partial(route_templates, app)
         self._lifecycle = Lifecycle(recording, refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,6 +25,7 @@ from aqltelemetry.hosts.labels import (
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.routes import django_template
 from aqltelemetry.recording.in_flight import claim, release
+from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.async_backend import is_cancellation
 from aqltelemetry.system.clock import monotonic_ns
@@ -181,6 +182,7 @@ class AsgiRequestRecord(RequestRecord):
 
     def fail(self, exc: BaseException) -> None:
         """Note an exception of the application."""
+        say_exit(exc)
         # A server cancels a request whose client has gone, and sends an error for others.
         if is_cancellation(exc):
             self.disconnected = True

@@ -9,7 +9,7 @@ way of the routers.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 _FULL = 2
@@ -63,6 +63,13 @@ class RouteTree:
             self._places.clear()
             self._read(self.router, _Prefix(), ())
         return self._places.get(id(key))
+
+    def templates(self) -> Iterator[str]:
+        """Yield the templates of all places."""
+        self.place_of(self)  # reads the tree
+        for place in self._places.values():
+            if place is not None:
+                yield place.template + (_REST if place.app is not None else "")
 
     def _read(self, router: Any, prefix: _Prefix, above: tuple[object, ...]) -> None:
         # A router that is mounted in itself, or very often, has its routes matched each time.
@@ -181,6 +188,14 @@ def _router_in(app: Any) -> tuple[Any, str]:
             return router, getattr(app, "root_path", "")
         app = getattr(app, "app", None)
     return None, ""
+
+
+def templates_below(app: Any) -> Iterator[str]:
+    """Yield the templates of the routes of a Starlette or FastAPI application."""
+    if "starlette.routing" in sys.modules:
+        router, _ = _router_in(app)
+        if router is not None:
+            yield from RouteTree(router).templates()
 
 
 def _matching(routes: Iterable[Any], scope: MutableMapping[str, Any]) -> Any:

@@ -7,12 +7,19 @@ than the application has routes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aqltelemetry.hosts.asgi.route_tree import Place, RouteTree, deciding, is_router, is_static
+from aqltelemetry.hosts.asgi.route_tree import (
+    Place,
+    RouteTree,
+    deciding,
+    is_router,
+    is_static,
+    templates_below,
+)
 from aqltelemetry.hosts.labels import TEMPLATE
-from aqltelemetry.hosts.routes import django_template
+from aqltelemetry.hosts.routes import braced, django_template
 
 IN_DJANGO = "aqltelemetry.in_django"
 """Key in the scope of a request that Django handles."""
@@ -70,6 +77,17 @@ class AsgiRoutes:
             if len(self._trees) < _MOST_TREES:
                 self._trees[id(router)] = tree
         return tree
+
+
+def route_templates(app: object) -> Iterator[str]:
+    """Yield the templates of an application's routes, where its framework lists them."""
+    yield from templates_below(app)
+    for route in getattr(app, "routes", ()):  # of Litestar
+        if isinstance(path := getattr(route, "path_format", None), str):
+            yield path
+    url_map = getattr(app, "url_map", None)  # of Quart
+    if url_map is not None:
+        yield from (braced(rule.rule) for rule in url_map.iter_rules())
 
 
 def django_path(scope: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from aqltelemetry.hosts.labels import (
     CURRENT_ASGI_SCOPE, EVENTS, PLACE, RECORDED_BY, RequestLabels, route_reporter
 )
 
+from aqltelemetry.recording.last_words import say_exit
+
 from aqltelemetry.hosts._request_record cimport Gauge, RequestRecord, get, taken
 from aqltelemetry.recording._hot_path cimport is_recording, monotonic_ns
 from aqltelemetry.recording._in_flight_slots cimport claim_slot, release_slot
@@ -174,6 +176,7 @@ cdef class WsgiRequestRecord(RequestRecord):
 
     def fail(self):
         """End by an exception; the server sends an error."""
+        say_exit(sys.exc_info()[1])
         self.status = 500
         self.done()
 

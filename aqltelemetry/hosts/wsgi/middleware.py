@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
@@ -11,7 +12,7 @@ from aqltelemetry.hosts.labels import WSGI_MIDDLEWARE_EXISTS, safe_template
 from aqltelemetry.hosts.lifecycle import HostRecording, log_failed_start
 from aqltelemetry.hosts.templates import chosen_template, with_fallback
 from aqltelemetry.hosts.wsgi.request_record import Application, Template
-from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
+from aqltelemetry.hosts.wsgi.routes import WsgiRoutes, route_templates
 from aqltelemetry.runtime import background
 from aqltelemetry.settings import Options
 from aqltelemetry.stalls.sampler import watch_threads
@@ -90,6 +91,7 @@ class TelemetryMiddleware(RecordedApplication):
             by_rule=chosen is None,
         )
         self.routes = routes
+        self._recording.routes = partial(route_templates, routes)
         if not WSGI_MIDDLEWARE_EXISTS:
             WSGI_MIDDLEWARE_EXISTS.append(TelemetryMiddleware)
         _MIDDLEWARES.add(self)

@@ -21,6 +21,7 @@ from aqltelemetry.hosts.labels import (
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
 from aqltelemetry.recording.in_flight import claim, release
+from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.system.clock import monotonic_ns
 
@@ -183,6 +184,7 @@ class WsgiRequestRecord(RequestRecord):
 
     def fail(self) -> None:
         """End by an exception; the server sends an error."""
+        say_exit(sys.exc_info()[1])
         self.status = _FAILED
         self.done()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +48,17 @@ class WsgiRoutes(MountTree):
     def template(self, environ: dict[str, Any]) -> str | None:
         """Return the template of a request, or None where no route matched."""
         return wsgi_template(environ, self)
+
+
+def route_templates(tree: MountTree) -> Iterator[str]:
+    """Yield the templates of the routes of Flask applications, and of the routes of Bottle."""
+    for app in tree.applications():
+        url_map = getattr(app, "url_map", None)
+        if url_map is not None:
+            yield from (braced(rule.rule) for rule in url_map.iter_rules())
+        for route in getattr(app, "routes", None) or ():
+            if isinstance(rule := getattr(route, "rule", None), str):
+                yield bottle_template(rule)
 
 
 def observe(tree: MountTree) -> None:

@@ -1,0 +1,54 @@
+"""Notes how a process ended, where its parent sees it; see `journal.evidence`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from aqltelemetry.journal.dead_writers import find_writers
+from aqltelemetry.journal.dir_lock import is_alive
+from aqltelemetry.journal.evidence import EXIT_NAME, read_evidence, write_evidence
+from aqltelemetry.system.clock import epoch_ns
+
+
+def note_exit(
+    roots: Iterable[Path],
+    pid: int,
+    code: int | None,
+    witness: str,
+    timeout_s: float | None = None,
+) -> bool:
+    """Note how a child process ended, for its autopsy; return whether it had left anything.
+
+    Args:
+        roots: Where its journal may be.
+        pid: The process.
+        code: Its exit status, or the negative number of the signal that ended it; None if unknown.
+        witness: Who says so: `Gunicorn` or `aqltelemetry run`.
+        timeout_s: The timeout in seconds for which it was ended; None if it was not.
+    """
+    content = {
+        "pid": pid,
+        "at_ns": epoch_ns(),
+        "code": code if code is not None and code >= 0 else None,
+        "signal": -code if code is not None and code < 0 else None,
+        "witness": witness,
+        "timeout_s": timeout_s,
+    }
+    is_found = False
+    for root in roots:
+        for directory in find_writers(root):
+            if _pid_of(directory) == pid and not is_alive(directory):
+                with suppress(OSError):
+                    write_evidence(directory, EXIT_NAME, content)
+                    is_found = True
+    return is_found
+
+
+def _pid_of(directory: Path) -> int:
+    """Return the PID of the writer in a directory, by its requests in flight; 0 if unknown."""
+    evidence = read_evidence(directory)
+    if evidence.in_flight is not None:
+        return evidence.in_flight.header.pid
+    return int(evidence.last_words.get("pid", 0))
