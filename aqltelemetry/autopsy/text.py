@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ _MOST_REQUESTS = 20
 _MOST_FRAMES = 12
 _WIDTH = 17
 _MIB = 1 << 20
+_INSTALLED = re.compile(r"^.*/(?:site|dist)-packages/")
 _NO_WITNESS = (
     "killed or crashed: no parent process said how, so neither signal nor exit status is known"
 )
@@ -112,7 +114,7 @@ def _stacks(stacks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for stack in stacks:
         yield f"{stack['name']} ({stack['thread']}), the innermost frame first:"
         for frame in stack["frames"][:_MOST_FRAMES]:
-            yield f"  {frame}"
+            yield f"  {_INSTALLED.sub('', frame)}"
 
 
 def _stalls(stalls: Iterable[Mapping[str, Any]]) -> Iterator[str]:

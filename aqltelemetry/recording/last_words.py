@@ -19,6 +19,9 @@ from aqltelemetry.system.clock import epoch_ns, monotonic_ns
 
 _SERVERS = ("gunicorn", "uvicorn", "uvicorn_worker", "aqltelemetry")
 _MOST_FRAMES = 30
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_SIGNAL_HANDLER = "handle_abort"
+"""The name of Gunicorn's."""
 _WORDS_S = 2.0
 _directory: Path | None = None
 
@@ -78,7 +81,7 @@ def _stacks() -> Sequence[dict[str, object]]:
         if thread is None or not thread.name.startswith("aqltelemetry"):
             found.append(
                 {
-                    "thread": getattr(thread, "native_id", None),
+                    "thread": _number(thread),
                     "name": getattr(thread, "name", ""),
                     "frames": _frames(frame),
                 }
@@ -86,12 +89,20 @@ def _stacks() -> Sequence[dict[str, object]]:
     return found
 
 
+def _number(thread: threading.Thread | None) -> int | None:
+    # A forked child keeps the number of its parent's main thread, up to Python 3.12.
+    if thread is threading.main_thread():
+        return os.getpid()
+    return getattr(thread, "native_id", None)
+
+
 def _frames(frame: FrameType | None) -> Sequence[str]:
-    """Return the frames of a thread, the innermost first, without those of this module."""
+    """Return the frames of a thread, the innermost first, without those that say the words."""
     found: list[str] = []
     while frame is not None and len(found) < _MOST_FRAMES:
         code = frame.f_code
-        if code.co_filename != __file__:
+        is_own = code.co_filename.startswith(_PACKAGE) or code.co_name == _SIGNAL_HANDLER
+        if found or not is_own:
             found.append(f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}")
         frame = frame.f_back
     return found
