@@ -80,6 +80,7 @@ class HostRecording:
     async def start(self) -> None:
         """Start on the running event loop of asyncio."""
         with log_failed_start():
+            self._note_routes()
             await self._monitor.start()
         # The recording may run on another event loop.
         watch_running_loop()
@@ -96,11 +97,11 @@ class HostRecording:
         from aqltelemetry.runtime import background  # noqa: PLC0415 - only some hosts need it
 
         is_started = False
+        self._note_routes()
         with log_failed_start():
             background.start(self._directory, **self._options)
             is_started = True
-        self._note_routes()
-        return is_started
+        return is_started  # noqa: RET504 - what is raised is logged
 
     def _note_routes(self) -> None:
         try:

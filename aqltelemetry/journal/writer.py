@@ -11,14 +11,19 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dir_lock import NEW_SUFFIX, is_locked_by, make_locked, remove_empty
-from aqltelemetry.journal.evidence import has_last_words, remove_evidence
+from aqltelemetry.journal.evidence import (
+    ROUTES_NAME,
+    has_last_words,
+    remove_evidence,
+    write_evidence,
+)
 from aqltelemetry.journal.files import SEGMENT_SUFFIX, segment_name
 from aqltelemetry.journal.in_flight import FILE_BYTES, FILE_NAME, InFlightHeader
 from aqltelemetry.journal.labels import (
@@ -162,6 +167,12 @@ class Writer:
             mapped = self._file(self.path / FILE_NAME, FILE_BYTES, header, yield_gil)
         _touch(mapped, len(header), FILE_BYTES, yield_gil)
         return mapped
+
+    def store_routes(self, templates: Sequence[str]) -> None:
+        """Store the templates of the application's routes for an autopsy; raises nothing."""
+        if self.path is not None and templates:
+            with suppress(OSError):
+                write_evidence(self.path, ROUTES_NAME, templates)
 
     def _mapped(
         self, header: fmt.Header, path: Path, labels: LabelLimit, yield_gil: Callable[[], None]

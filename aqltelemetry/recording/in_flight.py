@@ -62,8 +62,11 @@ def note_routes(templates: Iterable[str]) -> None:
 
 
 def store_routes_by(store: Callable[[Sequence[str]], None] | None) -> None:
-    """Call a function with all routes, now and whenever there are more; None to stop that."""
+    """Call a function with all routes whenever there are more; None to stop that."""
     global _store  # noqa: PLW0603 - there is one recording in a process
     _store = store
-    if store is not None and _routes:
-        store([*_routes])
+
+
+def known_routes() -> Sequence[str]:
+    """Return the templates of the routes that are known."""
+    return [*_routes]

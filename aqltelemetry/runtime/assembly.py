@@ -29,6 +29,7 @@ from aqltelemetry.journal.labels import LabelLimit
 from aqltelemetry.journal.location import all_roots, journal_root
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Writer, WriterOptions
+from aqltelemetry.recording.in_flight import known_routes
 from aqltelemetry.recording.segment_pool import SegmentPool
 from aqltelemetry.recording.stats import Stats
 from aqltelemetry.runtime.control_files import ControlFiles
@@ -200,6 +201,7 @@ def _open_journal(
             anchor = read_anchor()
             recording = pool.open(writer.new_segment(), anchor)
             in_flight = _make_in_flight(writer, anchor)
+            writer.store_routes(known_routes())
             resources.push(undo.pop_all())
         return Journal(new_writer, writer, pool, recording, in_flight)
 

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from aqltelemetry.errors import DeliveryError, StateError
-from aqltelemetry.journal.evidence import ROUTES_NAME, write_evidence
 from aqltelemetry.journal.in_flight import ALIVE_AT, OOM_KILLS_AT, pack_alive, pack_count
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.protocols import Attached, Sampler, Sink
@@ -311,9 +310,7 @@ class Session:
             last_words.keep_in(None)
 
     def _store_routes(self, templates: Sequence[str]) -> None:
-        path = self._parts.journal.writer.path
-        if path is not None:
-            self.journal_thread.post(partial(_write_routes, path, templates))
+        self.journal_thread.post(partial(self._parts.journal.writer.store_routes, templates))
 
     def _detach(self) -> None:
         for sampler in self._attached:
@@ -346,8 +343,3 @@ class Session:
 
     def _start(self, work: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
         return self._loop.create_task(work, name="aqltelemetry")
-
-
-def _write_routes(path: Path, templates: Sequence[str]) -> None:
-    with suppress(OSError):  # the journal was removed
-        write_evidence(path, ROUTES_NAME, templates)
