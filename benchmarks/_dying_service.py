@@ -19,6 +19,13 @@ def _forever() -> None:
         pass
 
 
+def _hold_gil() -> None:
+    # No signal ends this wait, unlike that of `sleep`.
+    lock, mutex = ctypes.PyDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+    lock(mutex)
+    lock(mutex)
+
+
 def _allocate() -> None:
     kept = []
     while True:
@@ -32,7 +39,7 @@ def _raise_memory_error() -> None:
 DEATHS: dict[str, Callable[[], object]] = {
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGSEGV": lambda: ctypes.string_at(0),
-    "timeout, GIL held": lambda: ctypes.PyDLL(None).sleep(600),
+    "timeout, GIL held": _hold_gil,
     "timeout, Python code": _forever,
     "sys.exit": lambda: sys.exit(5),
     "os._exit": lambda: os._exit(7),

@@ -29,6 +29,7 @@ _ENDS = ("", " 4xx", " ttfb")
 _RECORDED = {
     "README.md": _REQUESTS,
     "docs/guides/archive.md": None,
+    "docs/guides/autopsy.md": [],
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
     "docs/guides/asgi.md": _REQUESTS,
     "docs/guides/compare.md": None,
