@@ -13,7 +13,7 @@ from contextlib import suppress
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from aqltelemetry.observation import DURATION, RUNTIME
+from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME
 from aqltelemetry.sinks import file_names, stall_details
 from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.system import syscalls
@@ -26,6 +26,7 @@ LAST_STALLS = 5
 _MAX_BYTES = 4 << 20
 _MOST_FILES = 40
 _ROWS_A_PIECE = 256
+_NS_PER_US = 1000
 _RSS = "rss"
 _PAUSES = tuple(f"gc pause gen{generation}" for generation in range(3))
 
@@ -74,7 +75,8 @@ def read_published(directory: str, writer: str) -> Published:
     late = [name for name in names if name.to_ns >= since_ns]
     durations = _newest(directory, [name for name in late if name.prefix == DURATION])
     samples = list(_rows(directory, [name for name in late if name.prefix == RUNTIME]))
-    last_ns = max((row.at_ns for row in (*samples, *durations)), default=0)
+    # A name encloses the times in its file, to a microsecond.
+    last_ns = max((name.to_ns - _NS_PER_US for name in names if name.prefix != ACCOUNT), default=0)
     memory = [row for row in samples if row.label == _RSS and row.at_ns >= since_ns]
     pauses = [row for row in samples if row.label in _PAUSES]
     return Published(
