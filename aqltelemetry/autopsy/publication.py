@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,22 @@ def autopsy_of(directory: str, path: Path) -> dict[str, Any]:
     return examine(evidence, read_published(directory, path.name), labels, _machine(evidence))
 
 
+def is_notable(found: Mapping[str, Any]) -> bool:
+    """Return whether a process ended in an unusual way, as far as is known.
+
+    One that ends by `os._exit` with nothing in flight, as forked children do, has not.
+    """
+    cause = found["cause"]
+    requests = len(found["in_flight"]) + found["in_flight_without_slot"]
+    return bool(requests or cause["oom_kills"] or cause["said"] or cause["witness"])
+
+
 def _publish(directory: str, path: Path) -> str:
     if path.name in autopsies.writers(directory):
         return ""
     found = autopsy_of(directory, path)
+    if not is_notable(found):
+        return ""
     written = autopsies.publish(directory, found, text(found))
     log.warning("process %d ended: %s; see %s", found["pid"], headline(found), written)
     return written

@@ -86,15 +86,21 @@ def test_a_slot_of_no_kind_or_too_long_is_damaged() -> None:
             fmt.read_slot(bytes(data), 0)
 
 
-def test_a_dead_writer_without_segments_is_removed_with_its_file(root: Path) -> None:
+def test_a_dead_writer_without_segments_is_locked_for_its_autopsy(root: Path) -> None:
     writer = Writer.in_journal(root, writer_options())
     writer.make_in_flight(3, 4, "")
     assert list(lock_dead_writers(root)) == []
     assert writer.path is not None
     assert writer.path.exists()
     writer.abandon_in_child()  # closes the lock, as the end of a process does
-    assert list(lock_dead_writers(root)) == []
+    (dead,) = lock_dead_writers(root)
+    assert (dead.path, dead.segments, dead.has_evidence) == (writer.path, [], True)
+    dead.close()
+    assert writer.path.exists()
+    (dead,) = lock_dead_writers(root)
+    dead.finish()
     assert not writer.path.exists()
+    assert list(lock_dead_writers(root)) == []
 
 
 _KILLED = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from aqltelemetry.autopsy.publication import autopsy_of
+from aqltelemetry.autopsy.publication import autopsy_of, is_notable
 from aqltelemetry.autopsy.text import summary, text
 from aqltelemetry.commands.options import (
     journal_roots,
@@ -72,7 +72,9 @@ def _all(directory: Path, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in find_writers(root):
             is_of_a_death = any((path / name).exists() for name in OF_A_DEATH)
             if path.name not in known and is_of_a_death and not is_alive(path):
-                yield autopsy_of(str(directory), path)
+                found = autopsy_of(str(directory), path)
+                if is_notable(found):
+                    yield found
 
 
 def _end(found: dict[str, Any]) -> int:
