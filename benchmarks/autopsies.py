@@ -87,6 +87,10 @@ class Service:
         finally:
             connection.close()
 
+    def booted(self) -> int:
+        """Return how many workers were started so far."""
+        return self.log.read_text().count("Booting worker")
+
     def autopsies(self) -> dict[str, dict[str, Any]]:
         """Return the autopsies in the directory, by their writers."""
         found = {}
@@ -134,10 +138,11 @@ def running(kind: str, scratch: Path, threads: int = 1) -> Iterator[Service]:
 def examine(service: Service, how: str) -> Outcome:
     """Let a request end its worker, and judge the autopsy."""
     before = set(service.autopsies())
+    booted = service.booted()
     status = service.get(f"/die/{quote(how)}", timeout_s=_PATIENCE_S)
-    # A server that answers may end nevertheless.
-    if status and not _has_new(service, before, seconds=8):
-        return Outcome(status >= 500, f"goes on, {status}")
+    # A server that answers may end nevertheless, and one that does not may go on.
+    if not _has_new(service, before, seconds=8) and service.booted() == booted:
+        return Outcome(not 0 < status < 500, f"goes on, {status or 'no response'}")
     if not _has_new(service, before, seconds=_PATIENCE_S):
         return Outcome(False, "no autopsy")
     (found,) = (each for name, each in service.autopsies().items() if name not in before)

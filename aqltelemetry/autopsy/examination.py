@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from aqltelemetry.autopsy.cause import Machine, cause
 from aqltelemetry.autopsy.published import Published, Row
 from aqltelemetry.autopsy.templates import Templates
-from aqltelemetry.journal.evidence import Evidence
+from aqltelemetry.journal.evidence import EXITED, Evidence
 from aqltelemetry.system.clock import NS_PER_S
 
 VERSION = 1
@@ -84,7 +84,8 @@ def examine(
 def _without_outlived_words(evidence: Evidence, published: Published) -> Evidence:
     """Leave out last words after which the process went on, since its server caught the exit."""
     said_ns = int(evidence.last_words.get("at_ns", 0))
-    if max(_signs(evidence, published)) - said_ns > _WORDS_NS:
+    is_exit = evidence.last_words.get("reason") == EXITED
+    if is_exit and max(_signs(evidence, published)) - said_ns > _WORDS_NS:
         return evidence._replace(last_words={})
     return evidence
 

@@ -84,7 +84,6 @@ class HostRecording:
             await self._monitor.start()
         # The recording may run on another event loop.
         watch_running_loop()
-        self._note_routes()
 
     async def stop(self) -> None:
         """Stop if `start` has started it."""
