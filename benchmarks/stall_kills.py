@@ -178,9 +178,15 @@ def _kill_once(root: Path, number: int) -> Counter[str]:
         if not is_true(each, planted, pid):
             counts["false"] += 1
             sys.stdout.write(f"false: {each}\n")
-    keys = [[(each["begin"], each["length_s"], each["cause"], each["line"]) for each in found]
-            for found in (before, after)]  # fmt: skip
-    counts["changed by recovery"] += keys[0] != keys[1]
+    keys = [
+        [(str(each["begin"]), each["length_s"], each["cause"], each["line"]) for each in found]
+        for found in (before, after)
+    ]
+    if keys[0] != keys[1]:
+        counts["changed by recovery"] += 1
+        is_cut = bool(counts["details cut"])
+        sys.stdout.write(f"changed, {is_cut=}, {len(keys[0])} and {len(keys[1])} stalls: ")
+        sys.stdout.write(f"{sorted({*keys[0]} ^ {*keys[1]})}\n")
     shutil.rmtree(folder)
     shutil.rmtree(journal, ignore_errors=True)
     return counts
