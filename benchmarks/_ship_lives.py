@@ -103,7 +103,7 @@ def lives(url: str, log: Path, plant: str | None) -> Iterator[Lives]:
 
 
 def _serve(scheme: str, plant: str) -> None:
-    """Start a child for each line of the standard input; tell its end, and its exit status."""
+    """Start a child for each line of the standard input; report its end, and its exit status."""
     for name in _CLIENTS[scheme]:
         import_module(name)
     import_module("aqltelemetry.commands.shipping.ship")

@@ -107,7 +107,7 @@ def compare(wanted: Samples, found: Samples) -> Compared:
 
 
 def _version() -> str:
-    """Return the version of the package; the program does not tell it."""
+    """Return the version of the package; the program does not print it."""
     command = ["dpkg-query", "--show", "--showformat=${Version}", "victoria-metrics"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     found = re.match(r"[\d.]+\d", done.stdout)

@@ -302,7 +302,7 @@ class Storm:
     def noted(self) -> Noted | None:
         """Return what the ledger says, from a copy of it; None if there is none yet."""
         with tempfile.TemporaryDirectory(prefix="ship-ledger-") as path:
-            # A killed shipper may have left a journal, which whoever opens the ledger rolls back.
+            # A killed shipper may have left a journal, which the next one that opens it rolls back.
             for file in self._ledger.parent.glob(f"{self._ledger.name}*"):
                 Path(path, file.name).write_bytes(file.read_bytes())
             copy = Path(path, self._ledger.name)

@@ -22,7 +22,7 @@ _ACCURACY = 1e-9
 
 
 def query_url(write_url: str, given: str | None) -> str:
-    """Return the URL for queries of a store: the given one, or one beside that for writing.
+    """Return the URL for queries of a store: the given one, or one next to that for writing.
 
     Raises CannotBeAsked if there is none that is known.
     """
