@@ -1,7 +1,7 @@
 """Whether autopsies name the request that a worker died in: each kind of worker, each death.
 
 For each kind of Gunicorn's workers a service of two workers is started. One request after the other
-ends the worker that handles it, while other requests go on. The autopsy must appear beside the
+ends the worker that handles it, while other requests go on. The autopsy must appear next to the
 files, name the route of that request, and say how the worker ended. A worker that goes on after the
 request, since its server catches the exception, must have no autopsy.
 
@@ -62,7 +62,7 @@ aqltelemetry_journal_dir = {journal!r}
 
 
 class Outcome(NamedTuple):
-    """What became of a request and of its worker."""
+    """The result of a request, and the state of its worker."""
 
     is_right: bool
     text: str

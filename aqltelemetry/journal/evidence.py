@@ -1,4 +1,4 @@
-"""What a process leaves beside its segments for the case that it dies: see `autopsy`.
+"""What a process leaves next to its segments for the case that it dies: see `autopsy`.
 
 Next to the requests in flight, a writer's directory may have the templates of the application's
 routes, what the process itself said just before its end, and how it ended, said by its parent.
