@@ -1,4 +1,4 @@
-"""Plants the same stalls beside other tools, and counts which of them each tool names.
+"""Plants the same stalls under several tools, and counts which of them each tool names.
 
     python benchmarks/stall_peers.py --repetitions 5 --write
 
@@ -54,7 +54,7 @@ _REST_S = 0.25
 _STEPS = 200_000
 _ROUNDS = 5
 _FILE = str(Path(__file__).with_name("_planted_stalls.py"))
-_NOT_BESIDE = ("throttled", "stopped by a signal", "starved by others")
+_NOT_PLANTED = ("throttled", "stopped by a signal", "starved by others")
 _CPU = {causes.PYTHON, causes.NATIVE, causes.LOCK_HELD, causes.GARBAGE}
 _WAITS = {causes.WAIT, causes.IO, causes.BLOCKS_WITH_LOCK, causes.PAGE_FAULTS}
 
@@ -290,7 +290,7 @@ def _on_loop(loop: str, work: Any) -> Any:
 
 
 def _measure_all(arguments: argparse.Namespace) -> list[list[str]]:
-    names = arguments.kinds or [each for each in PLANTS if each not in _NOT_BESIDE]
+    names = arguments.kinds or [each for each in PLANTS if each not in _NOT_PLANTED]
     rows = []
     for loop in arguments.loops or _LOOPS:
         for contender in arguments.contenders or _CONTENDERS:

@@ -1,4 +1,4 @@
-"""Causes can be told apart by their letters and by their colours."""
+"""Causes are distinct by their letters and by their colours."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _as_deuteranope(colour: str) -> tuple[float, ...]:
     )
 
 
-def test_colours_can_be_told_apart_without_green_cones() -> None:
+def test_colours_are_distinct_without_green_cones() -> None:
     for number in (1, 2):
         chosen = {cause: style for cause, style in styles().items() if style.light != _OTHER[0]}
         colours = {cause: style[number] for cause, style in chosen.items()}
