@@ -55,7 +55,7 @@ def _balanced(stats: Stats) -> bool:
     return stats.recorded == stats.published + stats.in_journal + sum(stats.dropped.values())
 
 
-@pytest.mark.parametrize("documented", [Monitor, Monitor.start, sync.start])
+@pytest.mark.parametrize("documented", [Monitor.start, sync.start])
 def test_the_help_of_a_start_describes_each_option(documented: Any) -> None:
     text = " ".join(str(documented.__doc__).split())
     for name, option in OPTIONS.items():
