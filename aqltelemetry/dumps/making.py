@@ -28,7 +28,7 @@ from aqltelemetry.journal.labels import TABLE_BYTES, TABLE_NAME
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.runtime.dump_process import DUMPS
 from aqltelemetry.settings import Settings, settings
-from aqltelemetry.sinks import file_names, stall_details
+from aqltelemetry.sinks import autopsies, file_names, stall_details
 from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns, utc
@@ -162,7 +162,8 @@ def _link(source: str, target: str) -> None:
 
 def _published(directory: str) -> Iterator[str]:
     for name in os.listdir(directory):
-        if file_names.is_published(name) or is_archive(name) or stall_details.parse(name):
+        is_other = stall_details.parse(name) or autopsies.parse(name)
+        if file_names.is_published(name) or is_archive(name) or is_other:
             yield name
 
 

@@ -19,7 +19,7 @@ from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME
 from aqltelemetry.reading.archives.contained import contained
 from aqltelemetry.reading.compression import read_text
-from aqltelemetry.sinks import file_names, stall_details
+from aqltelemetry.sinks import autopsies, file_names, stall_details
 from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.system import syscalls
 
@@ -66,7 +66,7 @@ def list_published(directory: str, names: Sequence[str] | None = None) -> Listin
     groups: dict[str, list[str]] = {}
     others = []
     for name in names:
-        if name not in files and not name.startswith(_NOT_ROWS):
+        if name not in files and not name.startswith(_NOT_ROWS) and not autopsies.parse(name):
             published = _published(name)
             if published is None:
                 others.append(name)

@@ -128,3 +128,14 @@ def test_the_summary_is_one_line() -> None:
     assert summary(lost) == "3 files not read, such as 0.csv.bz2: why"
     assert summary(copies) == "left out: a (copy).csv: it is a copy of a.csv"
     assert summary([*copies, *lost]) == f"{summary(lost)}; {summary(copies)}"
+
+
+def test_details_of_stalls_and_autopsies_are_no_files_of_rows(tmp_path: Path) -> None:
+    identity = _NAME.removeprefix("duration.").removesuffix(".csv")
+    others = (
+        f"stall-details.{identity}.jsonl",
+        f"autopsy.{identity}.json",
+        f"autopsy.{identity}.txt",
+    )
+    _write(tmp_path, _NAME, *others)
+    assert _list(tmp_path) == ([_NAME], {})
