@@ -8,7 +8,8 @@ import os
 import pwd
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,12 +59,30 @@ async def _open(url: str) -> Destination:
     return destination
 
 
-# The event loop ends before the server has closed the transport of a failed handshake.
+# The event loop ends before the server has closed all transports.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("scheme", ["crates", "remote-write+https"])
-async def test_only_a_certificate_in_the_given_file_is_trusted(
+def test_only_a_certificate_in_the_given_file_is_trusted(
     scheme: str, certificate: _Certificate
 ) -> None:
+    async def check() -> None:
+        async with _serving(certificate) as port:
+            url = f"{scheme}://localhost:{port}/x"
+            with pytest.raises(Unavailable, match="certificate verify failed"):
+                await _open(url)
+            await _open(f"{url}?ca_file={certificate.path}")
+            by_address = url.replace("localhost", "127.0.0.1")
+            with pytest.raises(Unavailable, match="IP address mismatch"):
+                await _open(f"{by_address}?ca_file={certificate.path}")
+
+    asyncio.run(check())
+    gc.collect()
+
+
+@asynccontextmanager
+async def _serving(certificate: _Certificate) -> AsyncIterator[int]:
+    """Run a server that takes everything; yield its port."""
+
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"results": [], "rows": []})
 
@@ -73,17 +92,11 @@ async def test_only_a_certificate_in_the_given_file_is_trusted(
     context.load_cert_chain(*certificate)
     server = TestServer(app, scheme="https", host="localhost")
     await server.start_server(ssl=context)
+    assert server.port is not None
     try:
-        url = f"{scheme}://localhost:{server.port}/x"
-        with pytest.raises(Unavailable, match="certificate verify failed"):
-            await _open(url)
-        await _open(f"{url}?ca_file={certificate.path}")
-        by_address = url.replace("localhost", "127.0.0.1")
-        with pytest.raises(Unavailable, match="IP address mismatch"):
-            await _open(f"{by_address}?ca_file={certificate.path}")
+        yield server.port
     finally:
         await server.close()
-    gc.collect()
 
 
 @pytest.mark.parametrize("scheme", ["crates", "remote-write+https", "otlp+https"])
@@ -94,20 +107,15 @@ async def test_a_file_without_certificates_is_an_error(scheme: str, tmp_path: Pa
             await _open(f"{scheme}://localhost:1/x?ca_file={tmp_path / name}")
 
 
-async def test_the_official_exporter_trusts_the_given_file(certificate: _Certificate) -> None:
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response()
+# As above.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_the_official_exporter_trusts_the_given_file(certificate: _Certificate) -> None:
+    async def check() -> None:
+        async with _serving(certificate) as port:
+            await _open(f"otlp+https://localhost:{port}?ca_file={certificate.path}")
 
-    app = web.Application()
-    app.router.add_post("/v1/metrics", answer)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    server = TestServer(app, scheme="https", host="localhost")
-    await server.start_server(ssl=context)
-    try:
-        await _open(f"otlp+https://localhost:{server.port}?ca_file={certificate.path}")
-    finally:
-        await server.close()
+    asyncio.run(check())
+    gc.collect()
 
 
 # asyncpg leaves the socket of a failed handshake to the garbage collector.
