@@ -10,7 +10,6 @@ from importlib import import_module
 from types import ModuleType
 
 import pytest
-from aiohttp import web
 
 from aqltelemetry.journal.reader import read_segment
 from aqltelemetry.journal.writer import Writer
@@ -18,12 +17,20 @@ from aqltelemetry.recording import in_flight, recorder
 from aqltelemetry.system.extensions import VARIABLE, have_extensions
 from fakes import memory_segments, recording, writer_options
 
+
+def _forbidden() -> BaseException:
+    # Tests of the core run without it.
+    from aiohttp import web
+
+    return web.HTTPForbidden(text="no")
+
+
 RAISED: dict[str, Callable[[], BaseException]] = {
     "bug": lambda: ValueError("bug"),
     "gone": lambda: ConnectionResetError("gone"),
     "cancelled": asyncio.CancelledError,
     "exit": SystemExit,
-    "forbidden": lambda: web.HTTPForbidden(text="no"),
+    "forbidden": _forbidden,
 }
 """Exceptions to raise during a request, by name."""
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from aqltelemetry.audit.archived import archived_files
 from aqltelemetry.errors import CompressedFileError, MissingExtraError
 from aqltelemetry.observation import ACCOUNT
 from aqltelemetry.reading.compression import read_text
@@ -87,11 +86,18 @@ def _count_archived(found: Published, accounts: _Accounts, files: _Files, wanted
         else:
             _add(found, member.name, member.rows)
     for path in of_accounts:
-        with suppress(OSError, MissingExtraError):
-            for file in archived_files(path):
-                if file.name.writer in writers:
-                    with suppress(KeyError):
-                        accounts.add(file.name, account_of(file.name, file.account))
+        with suppress(OSError, ImportError, MissingExtraError):
+            _add_accounts(accounts, path, writers)
+
+
+def _add_accounts(accounts: _Accounts, path: str, writers: Collection[str]) -> None:
+    """Add the accounts of some writers in an archive; raises ImportError without the extra."""
+    from aqltelemetry.audit.archived import archived_files  # noqa: PLC0415 - an extra
+
+    for file in archived_files(path):
+        if file.name.writer in writers:
+            with suppress(KeyError):
+                accounts.add(file.name, account_of(file.name, file.account))
 
 
 class _Accounts:
