@@ -12,15 +12,13 @@ import sys
 from pathlib import Path
 
 from aqltelemetry.conditions import parse_conditions
-from aqltelemetry.dumps.watch import Job, Watch
+from aqltelemetry.dumps.watch import INTERVAL_S, Job, Watch
 from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.runtime.dump_process import DUMPS
 from aqltelemetry.settings import settings
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import pause
 
-INTERVAL_S = 1.0
-"""The time between two looks at the recording, in seconds."""
 _LAST_LOOKS = 2
 _NICENESS = 10
 _MODE = 0o750

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from aqltelemetry.runtime.dump_process import DUMPS
+from aqltelemetry.settings import OPTIONS
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 UNFINISHED = ".new"
 """The suffix of a dump that is being made."""
 KEPT = 10
 """How many dumps are kept, by default."""
-KEPT_BYTES = 256 << 20
+KEPT_BYTES: int = OPTIONS["keep_dump_bytes"].default
 """How large all dumps may be together, by default; the newest one is kept all the same."""
 _NAME = re.compile(r"(?P<at>\d{8}T\d{6}Z)-[A-Za-z0-9._-]+", re.ASCII)
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -42,7 +43,8 @@ def name_of(at_ns: int, reason: str) -> str:
 def find(directory: str) -> Sequence[Dump]:
     """Return the dumps of a monitoring directory, oldest first."""
     folder = os.path.join(directory, DUMPS)
-    found = ((name, _NAME.fullmatch(name)) for name in _names(folder))
+    names = (name for name in _names(folder) if not name.endswith(UNFINISHED))
+    found = ((name, _NAME.fullmatch(name)) for name in names)
     return [Dump(os.path.join(folder, name), _at_ns(match["at"])) for name, match in found if match]
 
 

@@ -14,6 +14,8 @@ from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 from aqltelemetry.views.live.player import Player
 from aqltelemetry.views.live.sources import Running
 
+INTERVAL_S = 1.0
+"""The time between two calls of `Watch.step`, in seconds."""
 APART_S = 60.0
 """The shortest time between two dumps that one condition asks for, in seconds."""
 _APART_NS = int(APART_S * NS_PER_S)
@@ -37,7 +39,7 @@ class Job(NamedTuple):
 
 
 class Watch:
-    """Watches a recording; `step` is called about once a second.
+    """Watches a recording; `step` is called every `INTERVAL_S`.
 
     Args:
         job: What to watch.

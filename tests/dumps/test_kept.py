@@ -36,6 +36,8 @@ def test_dumps_are_found_oldest_first_with_their_times(directory: Path) -> None:
     assert not kept.find(str(directory))
     later, earlier = _make(directory, 5), _make(directory, 1)
     (directory / "dumps" / "of somebody else").mkdir()
+    being_made = _make(directory, 9)
+    being_made.rename(f"{being_made}.77{kept.UNFINISHED}")
     found = kept.find(str(directory))
     assert [each.path for each in found] == [str(earlier), str(later)]
     assert found[1].at_ns - found[0].at_ns == 4 * NS_PER_S
