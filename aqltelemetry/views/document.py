@@ -92,6 +92,7 @@ def document(
     Example:
         >>> [(row["label"], row["p99_s"]) for row in document(db)["durations"]]
     """
+    _kept = db.basis()  # so that the tables and findings compute what they share once
     tables = {
         "durations": _with_labels(_rows(db.summary(), "durations"), options),
         "slowest": _slowest(db, options),

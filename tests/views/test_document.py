@@ -9,6 +9,9 @@ import pytest
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.errors import OptionError
+from aqltelemetry.reading.rows import Rows
+from aqltelemetry.reading.summaries import basis
+from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.views.columns import TABLES
 from aqltelemetry.views.document import Options, document, shortened
 from aqltelemetry.views.findings.finding import Finding, Severity
@@ -66,6 +69,20 @@ def test_slowest_durations_and_their_outcomes_are_listed(tmp_path: Path) -> None
     (only,) = document(TelemetryDB(tmp_path), Options(labels=["/a*"]))["slowest"]
     assert only == second
     assert document(TelemetryDB(tmp_path), Options(slowest=1))["slowest"] == [first]
+
+
+def test_durations_are_sorted_once_for_all_tables_and_findings(
+    db: TelemetryDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorted_rows: list[int] = []
+
+    def cells(rows: Rows) -> Cells:
+        sorted_rows.append(len(rows))
+        return Cells(rows)
+
+    monkeypatch.setattr(basis, "Cells", cells)
+    document(db)
+    assert sorted_rows == [len(db.rows("duration"))]
 
 
 def test_errors_are_columns(tmp_path: Path) -> None:
