@@ -16,9 +16,10 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
 import duckdb
@@ -84,6 +85,9 @@ class Engine(Store, Protocol):
     def durations(self) -> tuple[int, int]:
         """Return the number of durations that it has, and their sum in nanoseconds."""
         ...
+
+
+_Started = TypeVar("_Started", bound=Store)
 
 
 class PostgreSQL:
@@ -294,35 +298,21 @@ class Parquet:
 
 
 @contextmanager
-def clickhouse() -> Iterator[Engine]:
-    """Run ClickHouse's engine behind HTTP."""
-    with tempfile.TemporaryDirectory(prefix="ship-clickhouse-") as path:
-        engine = ClickHouse(Path(path) / "engine")
-        engine.restart()
+def in_new_directory(make: Callable[[Path], _Started]) -> Iterator[_Started]:
+    """Start a store in a new directory; end it and remove that in the end."""
+    with tempfile.TemporaryDirectory(prefix="ship-store-") as path:
+        store = make(Path(path) / "data")
+        store.restart()
         try:
-            yield engine
+            yield store
         finally:
-            engine.crash()
-
-
-@contextmanager
-def chdb() -> Iterator[Engine]:
-    """Make a directory for ClickHouse's engine."""
-    with tempfile.TemporaryDirectory(prefix="ship-chdb-") as path:
-        yield ChDB(Path(path) / "engine")
-
-
-@contextmanager
-def parquet() -> Iterator[Engine]:
-    """Make a directory for Parquet."""
-    with tempfile.TemporaryDirectory(prefix="ship-parquet-") as path:
-        yield Parquet(Path(path) / "store")
+            store.crash()
 
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
-    "chdb": chdb,
-    "clickhouse": clickhouse,
-    "parquet": parquet,
+    "chdb": partial(in_new_directory, ChDB),
+    "clickhouse": partial(in_new_directory, ClickHouse),
+    "parquet": partial(in_new_directory, Parquet),
     "postgresql": postgresql,
 }
 """Each makes an engine and removes it in the end, by the name that `--to` gives."""

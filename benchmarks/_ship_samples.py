@@ -6,15 +6,13 @@ import json
 import math
 import re
 import subprocess
-import tempfile
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from _ship_engines import free_port
+from _ship_engines import free_port, in_new_directory
 
 from monitoring import victoria_metrics
 
@@ -82,16 +80,9 @@ class VictoriaMetrics:
             return bytes(response.read())
 
 
-@contextmanager
-def running() -> Iterator[VictoriaMetrics]:
+def running() -> AbstractContextManager[VictoriaMetrics]:
     """Run VictoriaMetrics in a new directory."""
-    with tempfile.TemporaryDirectory(prefix="ship-victoria-") as path:
-        made = VictoriaMetrics(Path(path) / "data")
-        made.restart()
-        try:
-            yield made
-        finally:
-            made.crash()
+    return in_new_directory(VictoriaMetrics)
 
 
 def compare(wanted: Samples, found: Samples) -> Compared:

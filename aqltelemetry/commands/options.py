@@ -13,11 +13,40 @@ from click.shell_completion import CompletionItem
 
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.journal.location import all_roots
+from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.settings import Settings, default_directory, settings
 
 _Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 EXIT_INCOMPLETE = 3
 """Exit status of a command whose result is incomplete."""
+_MAX_S = 1e9
+
+
+class Time(click.ParamType[float]):
+    """A length of time in seconds: a number, or a text such as `90s`, `1h` or `7d`.
+
+    Args:
+        allows_zero: Whether it may be 0.
+    """
+
+    name = "time"
+
+    def __init__(self, *, allows_zero: bool = False) -> None:
+        self._rule = "a time" if allows_zero else "a time above 0"
+        self._allows_zero = allows_zero
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds that a text stands for; a wrong one ends the command."""
+        try:
+            seconds = parse_seconds(str(value))
+        except ValueError:
+            seconds = -1.0
+        if not (0 < seconds < _MAX_S or (self._allows_zero and seconds == 0)):
+            text = f"{value!r} is not {self._rule}, such as 90s, 30m, 1h or 7d"
+            self.fail(text, param, ctx)
+        return seconds
 
 
 def complete_directory(

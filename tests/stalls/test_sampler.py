@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import uvloop
 from aqltelemetry.stalls import watchdog
 from aqltelemetry.stalls.loop_internals import queue_of, selector_of
 from aqltelemetry.stalls.sampler import StallSampler
-from aqltelemetry.system.threads import start_thread
+from loops import call_on_own_loop
 from twinned import compiled_twin
 
 _NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -108,22 +107,14 @@ def test_a_child_is_not_watched_and_the_parent_still_is(
 
 def test_the_event_loop_of_the_recordings_own_thread_is_not_watched() -> None:
     watched: list[int] = []
-    ended = threading.Event()
 
-    async def main() -> None:
+    def attach() -> None:
         sampler = StallSampler(0.05)
         sampler.attach(lambda _cause, _length_s: None)
         watched.append(len(sampler.watches))
         sampler.detach()
 
-    def run() -> None:
-        try:
-            asyncio.run(main())
-        finally:
-            ended.set()
-
-    start_thread(run, "aqltelemetry-test-loop")
-    assert ended.wait(_LIMIT_S)
+    call_on_own_loop(attach)
     assert watched == [0]
 
 

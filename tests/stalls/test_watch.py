@@ -6,7 +6,7 @@ import asyncio
 import mmap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from aqltelemetry.stalls import sampler as sampler_module
 from aqltelemetry.stalls import watchdog
 from aqltelemetry.stalls.sampler import StallSampler, watch_running_loop, watch_threads
 from aqltelemetry.system.clock import monotonic_ns
-from aqltelemetry.system.threads import start_thread
+from loops import call_on_own_loop
 from twinned import compiled_twin
 
 _SHORT_S = 0.001
@@ -61,25 +61,9 @@ def attached(kept: _Kept) -> Iterator[StallSampler]:
     found = StallSampler(
         _THRESHOLD_S, kept, twin=lambda _: compiled, request_threshold_s=_THRESHOLD_S
     )
-    _on_own_thread(lambda: found.attach(lambda _cause, _length_s: None))
+    call_on_own_loop(lambda: found.attach(lambda _cause, _length_s: None))
     yield found
     found.detach()
-
-
-def _on_own_thread(work: Callable[[], None]) -> None:
-    ended = threading.Event()
-
-    async def main() -> None:
-        work()
-
-    def run() -> None:
-        try:
-            asyncio.run(main())
-        finally:
-            ended.set()
-
-    start_thread(run, "aqltelemetry-test-loop")
-    assert ended.wait(_LIMIT_S)
 
 
 def _handle(path: str, length_s: float) -> None:
@@ -159,7 +143,7 @@ def test_requests_are_not_watched_by_the_watchdog_in_python_nor_without_a_thresh
             twin=lambda _, twin=twin: twin,  # type: ignore[misc]
             request_threshold_s=threshold_s,
         )
-        _on_own_thread(lambda found=found: found.attach(lambda *_: None))  # type: ignore[misc]
+        call_on_own_loop(lambda found=found: found.attach(lambda *_: None))  # type: ignore[misc]
         found.add_requests()
         assert found.watches == []
         found.detach()

@@ -18,13 +18,13 @@ from click.shell_completion import CompletionItem
 from aqltelemetry.commands.options import (
     EXIT_INCOMPLETE,
     IncompleteError,
+    Time,
     complete_directory,
     takes_directories,
 )
 from aqltelemetry.commands.shipping import output
 from aqltelemetry.commands.shipping.status import status
 from aqltelemetry.errors import LedgerBusyError, TelemetryError
-from aqltelemetry.quantities import parse_seconds
 from aqltelemetry.shipping.destination import Unavailable
 from aqltelemetry.shipping.run import Job, compare, run
 from aqltelemetry.shipping.shipper import GaveUp, Surroundings
@@ -35,23 +35,6 @@ EXIT_BUSY = 4
 _ATTEMPTS = 8
 _VARIABLE = "AQLTELEMETRY_SHIP_TO"
 _STATUS = "status"
-
-
-class _Seconds(click.ParamType[float]):
-    """A time in seconds, as a number or such as `30m`."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            seconds = parse_seconds(value)
-        except ValueError:
-            seconds = 0.0
-        if not seconds > 0:
-            self.fail(f"{value!r} is not a time above 0, such as 5s, 30m or 1d", param, ctx)
-        return seconds
 
 
 class _WithStatus(click.Command):
@@ -111,7 +94,7 @@ def _complete(
 @click.option(
     "--interval",
     "interval_s",
-    type=_Seconds(),
+    type=Time(),
     default="5s",
     show_default=True,
     metavar="TIME",
@@ -152,7 +135,7 @@ def _complete(
 @click.option(
     "--delete-after",
     "delete_after_s",
-    type=_Seconds(),
+    type=Time(),
     metavar="TIME",
     help="Remove files here this long after they were shipped, such as 1d.",
 )

@@ -12,46 +12,29 @@ import click
 
 from aqltelemetry.commands.options import (
     IncompleteError,
+    Time,
     complete_directory,
     missing_extra,
     takes_existing_directory,
 )
 from aqltelemetry.errors import ArchiveBusyError, LedgerError
-from aqltelemetry.quantities import counted, parse_seconds
+from aqltelemetry.quantities import counted
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 if TYPE_CHECKING:
     from aqltelemetry.archive.compact import Compacted
     from aqltelemetry.archive.rollup import RollUps
 
-_MAX_S = 1e9
-_MIN_INTERVAL_NS, _MAX_INTERVAL_NS = NS_PER_S // 100, 86_400 * NS_PER_S
+_MIN_INTERVAL_S, _MAX_INTERVAL_S = 0.01, 86_400
 _EXTRA = "pyarrow"
-
-
-class _Age(click.ParamType[int]):
-    """A length of time such as `90s`, `1h` or `7d`, as nanoseconds."""
-
-    name = "age"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        try:
-            seconds = parse_seconds(str(value))
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < _MAX_S:
-            self.fail(f"{value!r} is not a length of time, such as 90s, 30m, 1h or 7d", param, ctx)
-        return int(seconds * NS_PER_S)
 
 
 @click.command()
 @takes_existing_directory
 @click.option(
     "--older-than",
-    "older_than_ns",
-    type=_Age(),
+    "older_than_s",
+    type=Time(allows_zero=True),
     default="1h",
     show_default=True,
     metavar="AGE",
@@ -67,16 +50,16 @@ class _Age(click.ParamType[int]):
 )
 @click.option(
     "--rollup",
-    "interval_ns",
-    type=_Age(),
+    "interval_s",
+    type=Time(allows_zero=True),
     metavar="INTERVAL",
     help="Also make roll-ups of the archives: for each label and INTERVAL, such as 1s, "
     "count, sum, min, max and a histogram. They remain when retention removes archives.",
 )
 @click.option(
     "--rollup-keep",
-    "keep_ns",
-    type=_Age(),
+    "keep_s",
+    type=Time(allows_zero=True),
     default="400d",
     show_default=True,
     metavar="AGE",
@@ -86,10 +69,10 @@ class _Age(click.ParamType[int]):
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def compact(  # noqa: PLR0913 - one argument for each option
     directory: Path,
-    older_than_ns: int,
+    older_than_s: float,
     to: str | None,
-    interval_ns: int | None,
-    keep_ns: int,
+    interval_s: float | None,
+    keep_s: float,
     *,
     dry_run: bool,
     as_json: bool,
@@ -109,7 +92,8 @@ def compact(  # noqa: PLR0913 - one argument for each option
          damaged and stays as it is
     """  # noqa: D301 - click's mark for lines that are not to be filled
     try:
-        rollups = _rollups(interval_ns, keep_ns)
+        rollups = _rollups(interval_s, keep_s)
+        older_than_ns = int(older_than_s * NS_PER_S)
         done = _compact(str(directory), to, older_than_ns, rollups, dry_run=dry_run)
     except ImportError as exc:
         raise missing_extra(_EXTRA, exc) from exc
@@ -128,14 +112,14 @@ def compact(  # noqa: PLR0913 - one argument for each option
         )
 
 
-def _rollups(interval_ns: int | None, keep_ns: int) -> RollUps | None:
+def _rollups(interval_s: float | None, keep_s: float) -> RollUps | None:
     from aqltelemetry.archive.rollup import RollUps  # noqa: PLC0415 - an extra
 
-    if interval_ns is None:
+    if interval_s is None:
         return None
-    if not _MIN_INTERVAL_NS <= interval_ns <= _MAX_INTERVAL_NS:
+    if not _MIN_INTERVAL_S <= interval_s <= _MAX_INTERVAL_S:
         raise click.BadParameter("must be from 10ms to 1d", param_hint="--rollup")
-    return RollUps(interval_ns, keep_ns)
+    return RollUps(int(interval_s * NS_PER_S), int(keep_s * NS_PER_S))
 
 
 def _compact(
