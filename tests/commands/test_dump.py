@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.dumps import kept
+from aqltelemetry.dumps.watch import Job
 from controlled_service import run_command
 
 
@@ -54,3 +56,32 @@ async def test_a_dump_that_cannot_be_made_is_an_error_in_a_line(
     result = run_command("dump", str(five_requests))
     assert result.exit_code == 1
     assert result.output == "Error: no dump can be made: [Errno 13] Permission denied\n"
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [("1m", False), ("64m", True)])
+async def test_how_much_is_kept_of_older_dumps_comes_from_the_environment(
+    five_requests: Path, monkeypatch: pytest.MonkeyPatch, size: str, *, is_kept: bool
+) -> None:
+    older = five_requests / "dumps" / "20260101T000000Z-older"
+    older.mkdir(parents=True)
+    (older / "file").write_bytes(bytes(2 << 20))
+    monkeypatch.setenv("AQLTELEMETRY_KEEP_DUMP_BYTES", size)
+    result = await asyncio.to_thread(run_command, "dump", str(five_requests))
+    assert result.exit_code == 0
+    assert len(kept.find(str(five_requests))) == 1 + is_kept
+    assert older.exists() == is_kept
+
+
+async def test_a_command_that_watches_keeps_as_much_as_the_environment_says(
+    five_requests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    def stop(job: Job) -> None:
+        jobs.append(job)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("aqltelemetry.dumps.watch.Watch", stop)
+    monkeypatch.setenv("AQLTELEMETRY_KEEP_DUMP_BYTES", "3m")
+    run_command("dump", str(five_requests), "--when", "killed")
+    assert [job.keep_bytes for job in jobs] == [3 << 20]

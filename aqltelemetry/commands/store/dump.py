@@ -17,6 +17,7 @@ from aqltelemetry.commands.options import (
 from aqltelemetry.conditions import CONDITIONS_FORM, Condition, parse_conditions
 from aqltelemetry.errors import TelemetryError
 from aqltelemetry.quantities import parse_seconds
+from aqltelemetry.settings import Settings
 from aqltelemetry.system.clock import pause
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def dump(
 
     A dump is a directory DIR/dumps/<time>-<reason> that all commands read like a
     recording. What is not published yet is in it too. Retention does not remove it;
-    the 10 newest dumps are kept, of at most 256 MiB.
+    the 10 newest dumps are kept, of at most AQLTELEMETRY_KEEP_DUMP_BYTES, 256 MiB by
+    default.
 
     \b
     Conditions, separated by ";", are about the last minute of each process or label:
@@ -67,29 +69,38 @@ def dump(
     conditions = None if when is None else _conditions(when)
     try:
         if conditions is None:
-            _dump(directory, chosen.journal_dir, last_s, reason)
+            _dump(directory, chosen, last_s, reason)
         else:
-            _watch(directory, chosen.journal_dir, conditions)
+            _watch(directory, chosen, conditions)
     except ImportError as exc:
         raise missing_extra(_EXTRA, exc) from exc
     except (OSError, TelemetryError) as exc:
         raise click.ClickException(f"no dump can be made: {exc}") from exc
 
 
-def _dump(directory: Path, journal_dir: str, last_s: float, reason: str) -> None:
+def _dump(directory: Path, chosen: Settings, last_s: float, reason: str) -> None:
     from aqltelemetry.dumps import kept  # noqa: PLC0415 - it needs an extra
     from aqltelemetry.dumps.making import Order, make  # noqa: PLC0415 - it needs an extra
 
-    path = make(Order(str(directory), reason, last_s, journal_dir=journal_dir))
-    kept.remove_oldest(str(directory))
+    most_bytes = chosen.keep_dump_bytes
+    path = make(
+        Order(
+            str(directory),
+            reason,
+            last_s,
+            journal_dir=chosen.journal_dir,
+            most_bytes=most_bytes,
+        )
+    )
+    kept.remove_oldest(str(directory), keep_bytes=most_bytes)
     click.echo(f"made {path}")
     click.echo(f"aqltelemetry report {path}")
 
 
-def _watch(directory: Path, journal_dir: str, conditions: Sequence[Condition]) -> None:
+def _watch(directory: Path, chosen: Settings, conditions: Sequence[Condition]) -> None:
     from aqltelemetry.dumps.watch import Job, Watch  # noqa: PLC0415 - it needs an extra
 
-    watch = Watch(Job(str(directory), conditions, journal_dir=journal_dir))
+    watch = Watch(Job(str(directory), conditions, chosen.keep_dump_bytes, chosen.journal_dir))
     click.echo(f"watching {directory} for {'; '.join(each.text for each in conditions)}")
     try:
         _follow(watch)
