@@ -7,7 +7,9 @@ them with what is there at the next call. What it costs depends on what is new.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from operator import is_
 from zlib import crc32
 
 import numpy as np
@@ -23,9 +25,12 @@ from aqltelemetry.sinks import file_names
 from aqltelemetry.sinks.archives import is_archive
 from aqltelemetry.sinks.file_names import FileName
 
+_Key = tuple[str, str]
+"""A directory, and the name under which a file in it was published."""
 _Mask = npt.NDArray[np.bool_]
 _Keys = npt.NDArray[np.uint64]
 _MIXERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+_GONE = 10_000
 
 
 class NewRows:
@@ -60,7 +65,8 @@ class NewRows:
         self._prefixes = None if prefixes is None else frozenset(prefixes)
         self._since = "" if since_ns is None else file_names.stamp(since_ns)
         self._seen: dict[tuple[str, SegmentId], UnpublishedSegment] = {}
-        self._listed: set[tuple[str, str]] = set()
+        self._listed = Listed()
+        self._examined: Sequence[Mapping[str, str]] = ()
         self._older: list[tuple[str, str, str]] = []
         self._has_read = False
 
@@ -74,7 +80,7 @@ class NewRows:
         self.sources.refresh()
         for prefix in self._unpublished_prefixes():
             yield from self._unpublished(prefix)
-        new = sorted(self._new_files())
+        new = self._changed_files()
         self._has_read = True
         for directory, name, published in new:
             if self._prefixes is None or published.split(".", 1)[0] in self._prefixes:
@@ -119,12 +125,22 @@ class NewRows:
         """Yield the directory, present name and published name of each new file."""
         for directory, files in self.sources.files.items():
             for name, published in files.items():
-                if (directory, published) not in self._listed:
-                    self._listed.add((directory, published))
+                if self._listed.add((directory, published)):
                     if is_archive(name):
                         yield from self._new_of_archive(directory, name)
                     else:
                         yield directory, name, published
+
+    def _changed_files(self) -> Sequence[tuple[str, str, str]]:
+        """Return the new files, as `_new_files`; forget those that have long been gone."""
+        files = [*self.sources.files.values()]
+        if len(files) == len(self._examined) and all(map(is_, files, self._examined)):
+            return ()
+        new = sorted(self._new_files())
+        every = self.sources.files.items()
+        self._listed.keep({(place, name) for place, names in every for name in names.values()})
+        self._examined = files
+        return new
 
     def _new_of_archive(self, directory: str, name: str) -> Iterator[tuple[str, str, str]]:
         """Yield an archive; one of which a part may be known, file by file."""
@@ -133,7 +149,7 @@ class NewRows:
             yield directory, name, name
             return
         files = files_in(os.path.join(directory, name))
-        listed = {published for _, published in self._listed}
+        listed = self._listed.names()
         new = [each for each in files if str(each) not in listed]
         if len(new) == len(files) and not any(map(self._seen_of, files)):
             yield directory, name, name
@@ -161,6 +177,46 @@ class NewRows:
         numbers = range(name.first, name.last + 1)
         keys = ((name.prefix, SegmentId(name.writer, number)) for number in numbers)
         return [self._seen[key] for key in keys if key in self._seen]
+
+
+class Listed:
+    """The files that were found before.
+
+    Those that are gone are remembered for some time: a directory that can't be read for a while, or
+    a copy that is put back, must not make their rows new. At most `gone` of them are, or as many as
+    were gone at once.
+    """
+
+    def __init__(self, gone: int = _GONE) -> None:
+        self._most = gone
+        self._here: set[_Key] = set()
+        self._gone: dict[_Key, None] = {}
+
+    def __len__(self) -> int:
+        """Return how many files are remembered."""
+        return len(self._here) + len(self._gone)
+
+    def add(self, key: _Key) -> bool:
+        """Remember a file; return whether it is new."""
+        if key in self._here:
+            return False
+        is_back = key in self._gone
+        self._gone.pop(key, None)
+        self._here.add(key)
+        return not is_back
+
+    def names(self) -> set[str]:
+        """Return the names under which the files were published."""
+        return {published for keys in (self._here, self._gone) for _, published in keys}
+
+    def keep(self, present: AbstractSet[_Key]) -> None:
+        """Note which files are there; forget those that have been gone for longest."""
+        gone = self._here - present
+        if gone:
+            self._here -= gone
+            self._gone.update(dict.fromkeys(gone))
+            for key in [*self._gone][: -max(self._most, len(gone))]:
+                del self._gone[key]
 
 
 def _are_final(contents: Sequence[UnpublishedSegment]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import Monitor, record
-from aqltelemetry.views.live.new_rows import NewRows
+from aqltelemetry.views.live.new_rows import Listed, NewRows
 from interleaving import Process, check_interleaved
 
 
@@ -83,3 +83,43 @@ async def test_files_from_before_a_time_are_read_when_they_are_asked_for(
     ((prefix, rows),) = new.read_older(5)
     assert (prefix, rows.measurements.tolist()) == ("custom", [1.0])
     assert new.older == 0
+
+
+def test_files_that_have_long_been_gone_are_forgotten() -> None:
+    listed = Listed(gone=3)
+    for number in range(100):
+        assert listed.add(("there", f"{number}"))
+        listed.keep({("there", f"{number}")})
+        assert len(listed) <= 4
+    assert listed.names() == {"99", "98", "97", "96"}
+    assert not listed.add(("there", "97"))
+    assert listed.add(("there", "5"))
+
+
+def test_files_that_are_gone_all_at_once_are_remembered_until_they_are_back() -> None:
+    listed = Listed(gone=3)
+    every = {("there", f"{number}") for number in range(100)}
+    assert all(map(listed.add, sorted(every)))
+    listed.keep(set())
+    listed.keep(set())
+    assert len(listed) == 100
+    assert not any(map(listed.add, sorted(every)))
+    listed.keep(every)
+    assert len(listed) == 100
+
+
+async def test_rows_of_files_that_are_gone_for_a_while_are_returned_once(
+    monitor: Monitor, directory: Path
+) -> None:
+    reader = _Reader(directory, directory.parent / "journal")
+    record("own", 7)
+    await monitor.flush()
+    assert reader.read() == [7]
+    away = directory.parent / "away"
+    away.mkdir()
+    moved = [path.rename(away / path.name) for path in directory.glob("*.csv")]
+    assert moved
+    assert reader.read() == []
+    for path in moved:
+        path.rename(directory / path.name)
+    assert reader.read() == []
