@@ -28,7 +28,8 @@ CORE := $(addprefix tests/,journal samplers sinks recording\
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-packaging test-pure test-pythons test-all coverage lint format\
-	hooks dist bench compare storm storm-archive storm-live storm-ship matrix stalls stalls-false stalls-kills stalls-peers services docs pictures map way\
+	hooks dist bench compare storm storm-archive storm-live storm-ship matrix stalls stalls-false stalls-kills stalls-peers\
+	autopsies services docs pictures map way\
 	everything pythons clean
 
 help: ## list the targets
@@ -130,6 +131,9 @@ stalls-kills: $(VENV)/bench ## kill processes in stalls; KILLS=1000 for docs/rel
 
 stalls-peers: $(VENV)/bench ## plant stalls under other tools too, for docs/reliability.md
 	$(BIN)/python benchmarks/stall_peers.py --write
+
+autopsies: $(VENV)/bench ## end each kind of worker in each way, and read the autopsies, for docs/reliability.md
+	$(BIN)/python benchmarks/autopsies.py --write
 
 everything: $(VENV)/everything ## install at once what the other targets need
 

@@ -1,6 +1,7 @@
 """Services that end in the way that a request asks for: WSGI (Flask), ASGI (Starlette), aiohttp.
 
-Gunicorn loads one of `wsgi`, `asgi` and `web`. `GET /die/{how}` ends the worker.
+A server loads one of `wsgi`, `asgi` and `web`; as a program, this serves `web` on the port that it
+is given. `GET /die/{how}` ends the worker.
 """
 
 from __future__ import annotations
@@ -90,3 +91,9 @@ else:
     web = http.Application()
     web.router.add_get("/ok", _http_ok)
     web.router.add_get(PATH, _http_die)
+    if "recorded" in os.environ.get("DYING_SERVICE", ""):
+        from aqltelemetry.aiohttp import setup
+
+        setup(web)
+    if __name__ == "__main__":
+        http.run_app(web, host="127.0.0.1", port=int(sys.argv[1]), print=None)

@@ -1,77 +1,140 @@
 """Whether autopsies name the request that a worker died in: each kind of worker, each death.
 
-For each kind of Gunicorn's workers a service of two workers is started. One request after the other
-ends the worker that handles it, while other requests go on. The autopsy must appear next to the
-files, name the route of that request, and say how the worker ended. A worker that goes on after the
-request, since its server catches the exception, must have no autopsy.
+    python benchmarks/autopsies.py [KIND]... [--write]
 
-`python benchmarks/autopsies.py [KIND]...`; the exit status is 1 if a cell is wrong.
+For each kind of worker a service is started. One request after the other ends the worker that
+handles it, while other requests go on. The autopsy must appear next to the files, name the route
+of that request, and say how the worker ended, as far as a parent process saw it. A worker that goes
+on after the request, since its server catches the exception, must have no autopsy. The exit status
+is 1 if a cell is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from socket import socket
+from time import gmtime, strftime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from _document import RELIABILITY, put, table
+from _machine import describe
+from _memory_limit import memory_limit
+
 HERE = Path(__file__).parent
 ROUTE = "/die/{how} [GET]"
-WORKERS = {
-    "sync": ("flask", "sync", "wsgi"),
-    "gthread": ("flask", "gthread", "wsgi"),
-    "gevent": ("flask", "gevent", "wsgi"),
-    "Gunicorn's asgi": ("starlette", "asgi", "asgi"),
-    "uvicorn": ("starlette", "uvicorn_worker.UvicornWorker", "asgi"),
-    "aiohttp": ("aiohttp", "aiohttp.GunicornWebWorker", "web"),
-}
-"""Kinds of workers: the framework, Gunicorn's name of the class, the application."""
-EXPECTED = {
-    "SIGKILL": {"killed", "out of memory"},
-    "SIGSEGV": {"crashed"},
-    "timeout, GIL held": {"timeout"},
-    "timeout, Python code": {"timeout"},
-    "sys.exit": {"exited"},
-    "os._exit": {"exited"},
-    "MemoryError": set[str](),
-}
-"""Deaths, and which causes are right."""
 TIMEOUT_S = 4
+"""After which a server ends a worker that does not answer."""
+DEATHS: Mapping[str, frozenset[str]] = {
+    "SIGKILL": frozenset({"killed"}),
+    "out of memory": frozenset({"out of memory"}),
+    "SIGSEGV": frozenset({"crashed"}),
+    "timeout, GIL held": frozenset({"timeout"}),
+    "timeout, Python code": frozenset({"timeout"}),
+    "sys.exit": frozenset({"exited"}),
+    "os._exit": frozenset({"exited"}),
+    "MemoryError": frozenset(),
+}
+"""Deaths, and which causes are right where a parent process sees them; none if servers go on."""
+_UNSEEN = frozenset({"SIGKILL", "out of memory", "SIGSEGV", "os._exit"})
+_CAUGHT = frozenset({"sys.exit", "MemoryError"})
+_TIMEOUTS = frozenset({"timeout, GIL held", "timeout, Python code"})
+_LIMIT_BYTES = 500 << 20
 _PATIENCE_S = 60.0
+_AT_ONCE = 4
 _CONFIGURATION = """
 from aqltelemetry.gunicorn import child_exit, post_worker_init, worker_exit
-workers = 2
-threads = {threads}
-timeout = {timeout}
-graceful_timeout = 1
-bind = "127.0.0.1:{port}"
-control_socket_disable = True
 aqltelemetry_dir = {directory!r}
 aqltelemetry_journal_dir = {journal!r}
 """
+_GUNICORN = (
+    *("gunicorn", "--workers", "2", "--timeout", str(TIMEOUT_S), "--graceful-timeout", "1"),
+    *("--no-control-socket", "--bind", "127.0.0.1:{port}"),
+)
+_UVICORN = (
+    *("uvicorn", "_dying_service:asgi", "--port", "{port}", "--workers", "2"),
+    *("--timeout-worker-healthcheck", str(TIMEOUT_S)),
+)
+_PROGRAM = ("_dying_service.py", "{port}")
+_RUN = ("-m", "aqltelemetry", "run", "--", sys.executable)
+
+
+class Kind(NamedTuple):
+    """A way to serve.
+
+    Attributes:
+        framework: The framework of the application.
+        arguments: What Python gets; `{port}` and `{configuration}` are filled in.
+        has_sibling: Whether another worker goes on, and publishes the autopsy.
+        is_seen: Whether a parent process sees how a worker ends.
+        without_timeout: The requests after which no server ends the worker.
+    """
+
+    framework: str
+    arguments: Sequence[str]
+    has_sibling: bool = True
+    is_seen: bool = True
+    without_timeout: frozenset[str] = frozenset()
+
+
+def _gunicorn(framework: str, worker: str, application: str, *more: str) -> Kind:
+    hooks = ("--config", "{configuration}", "-k", worker, *more)
+    return Kind(framework, ("-m", *_GUNICORN, *hooks, f"_dying_service:{application}"))
+
+
+_PYTHON_CODE = frozenset({"timeout, Python code"})
+KINDS: Mapping[str, Kind] = {
+    "Gunicorn, sync": _gunicorn("flask", "sync", "wsgi"),
+    "Gunicorn, gthread": _gunicorn("flask", "gthread", "wsgi", "--threads", "2")._replace(
+        without_timeout=_PYTHON_CODE
+    ),
+    "Gunicorn, gevent": _gunicorn("flask", "gevent", "wsgi"),
+    "Gunicorn, asgi": _gunicorn("starlette", "asgi", "asgi"),
+    "Gunicorn, UvicornWorker": _gunicorn("starlette", "uvicorn_worker.UvicornWorker", "asgi"),
+    "Gunicorn, GunicornWebWorker": _gunicorn("aiohttp", "aiohttp.GunicornWebWorker", "web"),
+    "Gunicorn, GunicornUVLoopWebWorker": _gunicorn(
+        "aiohttp", "aiohttp.GunicornUVLoopWebWorker", "web"
+    ),
+    "`run -- gunicorn`, gthread": Kind(
+        "flask",
+        (*_RUN, "-m", *_GUNICORN, "-k", "gthread", "--threads", "2", "_dying_service:wsgi"),
+        without_timeout=_PYTHON_CODE,
+    ),
+    "`run -- uvicorn --workers`": Kind(
+        "starlette", (*_RUN, "-m", *_UVICORN), without_timeout=_PYTHON_CODE
+    ),
+    "`run -- python`": Kind("aiohttp", (*_RUN, *_PROGRAM), False, True, _TIMEOUTS),
+    "`python`": Kind("aiohttp, recorded", _PROGRAM, False, False, _TIMEOUTS),
+}
+"""Ways to serve, by name."""
 
 
 class Outcome(NamedTuple):
-    """The result of a request, and the state of its worker."""
+    """Whether a cell is right, and its text."""
 
     is_right: bool
     text: str
 
 
 class Service:
-    """A running service, by its port and the directory that it records into."""
+    """A running service, by its process, its port, and the directory that it records into."""
 
-    def __init__(self, port: int, directory: Path, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, directory: Path, log: Path
+    ) -> None:
+        self.process = process
         self.port = port
         self.directory = directory
         self.log = log
@@ -87,9 +150,11 @@ class Service:
         finally:
             connection.close()
 
-    def booted(self) -> int:
-        """Return how many workers were started so far."""
-        return self.log.read_text().count("Booting worker")
+    def starts(self) -> int:
+        """Return how many workers were started so far, and the end of the service as one more."""
+        text = self.log.read_text()
+        started = text.count("Booting worker") + text.count("Started server process")
+        return started + (self.process.poll() is not None)
 
     def autopsies(self) -> dict[str, dict[str, Any]]:
         """Return the autopsies in the directory, by their writers."""
@@ -102,67 +167,102 @@ class Service:
 
 
 @contextmanager
-def running(kind: str, scratch: Path, threads: int = 1) -> Iterator[Service]:
-    """Run a service with a kind of workers, until the block ends."""
-    framework, worker_class, application = WORKERS[kind]
-    with socket.socket() as free:
+def running(kind: Kind, scratch: Path, group: Path | None = None) -> Iterator[Service]:
+    """Run a service until the block ends, in a control group if its `cgroup.procs` is given."""
+    with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    directory, log = scratch / "monitoring", scratch / "log.txt"
+    directory, journal, log = scratch / "monitoring", scratch / "journal", scratch / "log.txt"
     configuration = scratch / "configuration.py"
-    values = {"port": port, "directory": str(directory), "journal": str(scratch / "journal")}
-    configuration.write_text(_CONFIGURATION.format(timeout=TIMEOUT_S, threads=threads, **values))
-    command = [sys.executable, "-m", "gunicorn", "-c", str(configuration), "-k", worker_class]
+    configuration.write_text(_CONFIGURATION.format(directory=str(directory), journal=str(journal)))
+    values = {"port": port, "configuration": configuration}
+    command = [sys.executable, *(each.format(**values) for each in kind.arguments)]
+    if group is not None:
+        enter = 'echo $$ > "$0"; exec "$@"'
+        command = ["sh", "-c", enter, str(group), *command]
+    environ = {name: text for name, text in os.environ.items() if "AQLTELEMETRY" not in name}
+    environ |= {"DYING_SERVICE": kind.framework, "AQLTELEMETRY_DIR": str(directory)}
+    environ |= {"AQLTELEMETRY_JOURNAL_DIR": str(journal), "AQLTELEMETRY_FLUSH_INTERVAL_S": "0.5"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, f"_dying_service:{application}"],
-            cwd=HERE,
-            env={**os.environ, "DYING_SERVICE": framework},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            command, cwd=HERE, env=environ, stdout=output, stderr=output, start_new_session=True
         )
-    service = Service(port, directory, log)
+    service = Service(process, port, directory, log)
     try:
         _wait_for(lambda: service.get("/ok") == 200, service)
         yield service
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _end(process)
 
 
-def examine(service: Service, how: str) -> Outcome:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a service; workers that do not end by themselves are killed with it."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def examine(service: Service, kind: Kind, how: str) -> Outcome:
     """Let a request end its worker, and judge the autopsy."""
-    before = set(service.autopsies())
-    booted = service.booted()
+    before, starts = set(service.autopsies()), service.starts()
     status = service.get(f"/die/{quote(how)}", timeout_s=_PATIENCE_S)
     # A server that answers may end nevertheless, and one that does not may go on.
-    if not _has_new(service, before, seconds=8) and service.booted() == booted:
-        return Outcome(not 0 < status < 500, f"goes on, {status or 'no response'}")
-    if not _has_new(service, before, seconds=_PATIENCE_S):
+    _has_new(service, kind, before, 5.0, lambda: service.starts() > starts)
+    if service.starts() == starts and not set(service.autopsies()) - before:
+        is_caught = how in _CAUGHT and not 0 < status < 500
+        return Outcome(is_caught, f"goes on, {status or 'no response'}")
+    if not kind.has_sibling:
+        _publish(service, kind)
+    if not _has_new(service, kind, before, _PATIENCE_S):
         return Outcome(False, "no autopsy")
     (found,) = (each for name, each in service.autopsies().items() if name not in before)
+    return _judged(found, kind, how)
+
+
+def _judged(found: Mapping[str, Any], kind: Kind, how: str) -> Outcome:
     routes, cause = [each["route"] for each in found["in_flight"]], found["cause"]
-    is_right = ROUTE in routes and cause["kind"] in EXPECTED[how]
-    by = cause["signal"] or f"status {cause['exit_status']}"
-    return Outcome(is_right, f"{cause['kind']} ({by})" if is_right else f"{cause}: {routes}")
+    wanted = DEATHS[how] if kind.is_seen or how not in _UNSEEN else {"unknown"}
+    if ROUTE not in routes or cause["kind"] not in wanted:
+        return Outcome(False, f"{cause}: {routes}")
+    by = [cause["signal"]] if cause["signal"] else []
+    by += [] if cause["exit_status"] is None else [f"status {cause['exit_status']}"]
+    if how == "out of memory":
+        by.append(f"{cause['oom_kills']} killed by the kernel")
+    return Outcome(True, f"{cause['kind']} ({', '.join(by)})" if by else cause["kind"])
 
 
-def _has_new(service: Service, before: set[str], seconds: float) -> bool:
+def _publish(service: Service, kind: Kind) -> None:
+    """Wait for the end of a service, and publish what it left, unless its parent does so."""
+    service.process.wait(_PATIENCE_S)
+    if not kind.is_seen:
+        command = [sys.executable, "-m", "aqltelemetry", "recover", str(service.directory)]
+        journal = str(service.directory.with_name("journal"))
+        environ = {**os.environ, "AQLTELEMETRY_JOURNAL_DIR": journal}
+        subprocess.run(command, env=environ, check=True, capture_output=True)
+
+
+def _has_new(
+    service: Service,
+    kind: Kind,
+    before: set[str],
+    seconds: float,
+    is_enough: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Wait for a new autopsy, or until it is enough; return whether there is one."""
     deadline = time.monotonic() + seconds
     while not set(service.autopsies()) - before:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or is_enough():
             return False
-        service.get("/ok", timeout_s=2)  # a recording of WSGI begins with a worker's first request
+        if kind.has_sibling:  # a recording of WSGI begins with a worker's first request
+            service.get("/ok", timeout_s=2)
         time.sleep(0.1)
     return True
 
 
-def _wait_for(condition: Any, service: Service) -> None:
+def _wait_for(condition: Callable[[], bool], service: Service) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
@@ -170,27 +270,47 @@ def _wait_for(condition: Any, service: Service) -> None:
         time.sleep(0.1)
 
 
-def main(kinds: list[str]) -> int:
+def cell(kind: Kind, how: str, scratch: Path) -> Outcome:
+    """Start a service, let one of its workers end, and return the outcome."""
+    if how in kind.without_timeout:
+        return Outcome(True, "goes on: no timeout")
+    with ExitStack() as stack:
+        group = None
+        if how == "out of memory":
+            try:
+                group = stack.enter_context(memory_limit(_LIMIT_BYTES))
+            except OSError:
+                return Outcome(True, "memory can't be limited here")
+        service = stack.enter_context(running(kind, scratch, group))
+        return examine(service, kind, how)
+
+
+def main() -> int:
     """Print the table of all deaths of some kinds of workers; return the exit status."""
-    print("| worker |", " | ".join(EXPECTED), "|", flush=True)
-    print("|---|", "---|" * len(EXPECTED), sep="", flush=True)
-    is_right = True
-    for kind in kinds or WORKERS:
-        cells = []
-        with tempfile.TemporaryDirectory() as scratch:
-            for how in EXPECTED:
-                if kind == "gthread" and how == "timeout, Python code":
-                    cells.append("goes on: no timeout")
-                    continue
-                place = Path(scratch) / str(len(cells))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of: {', '.join(KINDS)}")
+    parser.add_argument("--write", action="store_true", help="write the table into the docs")
+    arguments = parser.parse_args()
+    rows, is_right = [], True
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(_AT_ONCE) as pool:
+        for name in arguments.kinds or KINDS:
+            places = [Path(scratch, f"{len(rows)}-{at}") for at in range(len(DEATHS))]
+            for place in places:
                 place.mkdir()
-                with running(kind, place) as service:
-                    outcome = examine(service, how)
-                is_right = is_right and outcome.is_right
-                cells.append(outcome.text if outcome.is_right else f"WRONG: {outcome.text}")
-        print("|", kind, "|", " | ".join(cells), "|", flush=True)
+            kinds = [KINDS[name]] * len(DEATHS)
+            outcomes = list(pool.map(cell, kinds, DEATHS, places))
+            is_right = is_right and all(each.is_right for each in outcomes)
+            texts = [each.text if each.is_right else f"WRONG: {each.text}" for each in outcomes]
+            rows.append([name, *texts])
+            print(*rows[-1], sep=" | ", flush=True)
+    made = table(["worker", *DEATHS], rows)
+    print(made)
+    if arguments.write and is_right and not arguments.kinds:
+        when = f"{'; '.join(describe('gunicorn', 'uvicorn', 'aiohttp', 'gevent'))}"
+        when += f"; {strftime('%-d %B %Y', gmtime())}."
+        put(RELIABILITY, "autopsies", f"{when}\n\n{made}")
     return 0 if is_right else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -34,6 +34,7 @@ HOSTS = {
     "falcon.app": ("WSGI", "App"),
     "falcon.asgi.app": ("ASGI", "App"),
     "flask.app": ("WSGI", "Flask"),
+    "gunicorn.arbiter": ("Gunicorn's master", "Arbiter"),
     "gunicorn.workers.base": ("Gunicorn", "Worker"),
     "gunicorn.workers.gasgi": ("Gunicorn", "ASGIWorker"),
     "litestar.app": ("ASGI", "Litestar"),
@@ -42,6 +43,7 @@ HOSTS = {
     "sanic.app": ("ASGI", "Sanic"),
     "starlette.applications": ("ASGI", "Starlette"),
     "uvicorn.config": ("Uvicorn", "Config"),
+    "uvicorn.supervisors.multiprocess": ("Uvicorn's parent", "Process"),
     "werkzeug.middleware.dispatcher": ("WSGI", "DispatcherMiddleware"),
 }
 """Modules that `aqltelemetry.hosts.autopatch` patches: the kind of host, and the class."""

@@ -203,11 +203,27 @@ def _patch_gunicorn(module: ModuleType, name: str) -> None:
     worker_class.load_wsgi = load_wrapped
 
 
+def _patch_gunicorn_master(module: ModuleType, name: str) -> None:
+    from aqltelemetry.hosts.parents import patch_gunicorn  # noqa: PLC0415 - as above
+
+    patch_gunicorn(getattr(module, name))
+
+
+def _patch_uvicorn_parent(module: ModuleType, name: str) -> None:
+    process_class = getattr(module, name, None)
+    if process_class is not None:  # versions before 0.30 have another one
+        from aqltelemetry.hosts.parents import patch_uvicorn  # noqa: PLC0415 - as above
+
+        patch_uvicorn(process_class)
+
+
 PATCHES: Mapping[str, Callable[[ModuleType, str], None]] = {
     "aiohttp": _patch_aiohttp,
     "ASGI": _patch_asgi,
     "WSGI": _patch_wsgi,
     "Gunicorn": _patch_gunicorn,
+    "Gunicorn's master": _patch_gunicorn_master,
     "Uvicorn": _patch_uvicorn,
+    "Uvicorn's parent": _patch_uvicorn_parent,
 }
 """The function that patches a class of a module, by the kind of host."""

@@ -125,6 +125,12 @@ def child_exit(server: object, worker: Any) -> None:
             )
 
 
+def add_child_exit(cfg: Any) -> None:
+    """Add `child_exit` to the hooks of a configuration that has been loaded."""
+    if cfg.child_exit is not child_exit:
+        cfg.set("child_exit", _in_turn(cfg.child_exit, child_exit))
+
+
 def _wait_status(frame: FrameType | None) -> int | None:
     """Return the status of the child that Gunicorn reaps in a frame around this one."""
     while frame is not None and frame.f_code.co_name != "reap_workers":

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from aqltelemetry.hosts.labels import Labels
 from aqltelemetry.journal.segment import AtomicCounter
 from aqltelemetry.observation import RUNTIME, Measurement
+from aqltelemetry.recording import in_flight
 from aqltelemetry.recording.recorder import append_duration
 from aqltelemetry.system.clock import monotonic_ns
 from aqltelemetry.system.extensions import choose
@@ -45,8 +46,9 @@ class InFlight:
         self.begin, self.end = self.gauge.begin, self.gauge.end
 
     async def sample(self) -> Sequence[Measurement]:
-        """Return the number of requests in progress."""
-        return (Measurement(IN_FLIGHT, self.gauge.value),)
+        """Return the number of requests in progress, by the journal's slots if there are any."""
+        has_slots = in_flight.installed() is not None
+        return (Measurement(IN_FLIGHT, in_flight.count() if has_slots else self.gauge.value),)
 
 
 class RequestRecord:

@@ -54,6 +54,7 @@ _PADDING = tuple(bytes(-length % 8) for length in range(TEXT_BYTES + 1))
 _COUNT = struct.Struct("<q")
 _ALIVE = struct.Struct("<qq")
 _ALIGNED = 8
+_NEVER_USED = bytes(TEXT_AT)
 
 
 class InFlightHeader(NamedTuple):
@@ -170,6 +171,9 @@ def read_in_flight(data: bytes | memoryview) -> InFlight:
     header = _read_header(data)
     requests, damaged = [], 0
     for slot in range((len(data) - SLOTS_AT) // SLOT_BYTES):
+        at = SLOTS_AT + slot * SLOT_BYTES
+        if bytes(data[at : at + TEXT_AT]) == _NEVER_USED:
+            break  # and so were those behind it, since a slot that was used is taken first
         try:
             request = read_slot(data, slot)
         except SegmentError:

@@ -25,6 +25,7 @@ from aqltelemetry.journal import format as fmt
 from aqltelemetry.journal.dead_writers import find_writers
 from aqltelemetry.journal.dir_lock import lock
 from aqltelemetry.journal.files import read_file, segment_name, segment_number
+from aqltelemetry.journal.in_flight import FILE_BYTES, FILE_NAME, InFlight, read_in_flight
 from aqltelemetry.journal.labels import NO_LABELS, TableLabels, read_table
 from aqltelemetry.journal.reader import Reading
 from aqltelemetry.journal.salvage import UNKNOWN_PID, as_last, read_recovered
@@ -104,6 +105,15 @@ class Journals:
         self.running = {path.name for path, each in self._writers.items() if not each.is_dead}
         return found
 
+    def requests(self) -> Mapping[str, InFlight]:
+        """Return what running writers handle now, by their names; without what can't be read."""
+        found = {}
+        for path, each in self._writers.items():
+            if not each.is_dead:
+                with suppress(OSError, SegmentError):
+                    found[path.name] = each.requests()
+        return found
+
     def has(self, segment: SegmentId) -> bool:
         """Return whether the file of a segment exists now, in a journal that can be read."""
         name = segment_name(segment.sequence)
@@ -168,6 +178,10 @@ class _WriterReader:
             with suppress(FileNotFoundError):  # it was published meanwhile
                 self._segments[number] = self._read(number, name, before)
         return tuple(self._segments[number] for number in sorted(self._segments))
+
+    def requests(self) -> InFlight:
+        """Return the requests in flight; raises OSError or SegmentError if there are none."""
+        return read_in_flight(read_file(self._path / FILE_NAME, FILE_BYTES, self._uid))
 
     def _find_pid(self, names: Iterable[str]) -> int:
         """Return the PID in the first intact header."""

@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 
+from aqltelemetry.journal.in_flight import InFlight
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.observation import ACCOUNT, SegmentId
 from aqltelemetry.reading.archives.contained import archived_elsewhere, moved
@@ -92,6 +93,10 @@ class Sources:
             *(NotRead(path, problems[path], path not in hidden) for path in problems),
             *self._left_out,
         ]
+
+    def requests(self) -> Mapping[str, InFlight]:
+        """Return what running writers handle now, by their names; nothing if not `live`."""
+        return self._journals.requests()
 
     def detach(self) -> None:
         """Share nothing that changes with the sources that these are a copy of."""

@@ -104,6 +104,11 @@ def used():
     return 0 if _table is None else _table._used
 
 
+def count():
+    """Return how many requests are in flight, with and without a slot."""
+    return 0 if _table is None else MOST_SLOTS - _table._free + _table._without_slot
+
+
 cdef inline const char* _bytes(object text, Py_ssize_t* size) noexcept:
     """Return the bytes of a text, or none where it has none."""
     cdef const char* found

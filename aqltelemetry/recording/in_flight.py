@@ -26,6 +26,7 @@ installed = slots.installed
 claim = slots.claim
 release = slots.release
 used = slots.used
+count = slots.count
 
 
 def current_requests() -> Sequence[Request]:

@@ -98,6 +98,12 @@ def used() -> int:
     return 0 if table is None else table.used
 
 
+def count() -> int:
+    """Return how many requests are in flight, with and without a slot."""
+    table = _table
+    return 0 if table is None else fmt.SLOTS - len(table.free) + table.without_slot
+
+
 def _text(method: object, path: object) -> bytes:
     try:
         return f"{method:.16} {path:.1000}".partition("?")[0].encode("latin-1")

@@ -60,8 +60,7 @@ def publish(directory: str, path: str) -> bool:
         data = file.read(_MAX_BYTES)
     lines = parse_lines(data)
     if lines:
-        if not data.endswith(b"\n"):
-            syscalls.truncate(path, data.rfind(b"\n") + 1)
+        _end_last_line(path, data)
         number = int(path.split(".")[-2])
         span = file_names.enclosing(
             min(line["begin_ns"] for line in lines), max(line["end_ns"] for line in lines)
@@ -75,6 +74,19 @@ def publish(directory: str, path: str) -> bool:
     with suppress(FileNotFoundError):
         syscalls.unlink(path)
     return bool(lines)
+
+
+def _end_last_line(path: str, data: bytes) -> None:
+    """Leave no part of a line in a file; a line that lacks only its end is whole, and gets it."""
+    end = data.rfind(b"\n") + 1
+    if parse_lines(data[end:]):
+        fd = syscalls.open_file(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            syscalls.write(fd, b"\n")
+        finally:
+            syscalls.close(fd)
+    elif end < len(data):
+        syscalls.truncate(path, end)
 
 
 def read(directories: Iterable[str], *, with_unpublished: bool) -> Iterator[dict[str, Any]]:

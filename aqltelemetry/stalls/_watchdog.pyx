@@ -223,7 +223,10 @@ cdef class Watchdog:
         STORE_INT(self._watch.selector_fd, selector_fd)
 
     def know_slots(self, mapped):
-        """Set the slots of the requests in flight; raises OSError."""
+        """Set the slots of the requests in flight, and where to note that the process lives.
+
+        Raises OSError.
+        """
         cdef char[::1] slots = mapped
         error = watch_map_slots(self._watch, &slots[0], slots.shape[0])
         if error:

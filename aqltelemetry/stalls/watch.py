@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -80,10 +81,17 @@ class Watch:
 
 
 def watch_loop(module: ModuleType, threshold_ns: int, conclude: Conclude) -> Watch:
-    """Watch the running event loop; `module` has the watchdog, `threshold_ns` is of its stalls."""
+    """Watch the running event loop; `module` has the watchdog, `threshold_ns` is of its stalls.
+
+    While the loop is blocked, a native watchdog stores in the journal that the process lives.
+    """
     loop = asyncio.get_running_loop()
     late_ns = min(LATE_NS, threshold_ns)
     watchdog = module.Watchdog(loop, TICK_NS, late_ns, PERIOD_NS, threshold_ns)
+    slots = in_flight.installed()
+    if slots is not None and hasattr(watchdog, "know_slots"):
+        with suppress(OSError):  # slots in memory are of no use for an autopsy
+            watchdog.know_slots(slots)
     return Watch(watchdog, loop, conclude)
 
 

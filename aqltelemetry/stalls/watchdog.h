@@ -40,10 +40,12 @@ is shared with one object of Python: whoever lets go last frees it. */
 enum { WATCHING, SUSPECTING, ENDED };
 enum { MAX_SAMPLES = 1024, MAX_THREADS = 256, STACK_BYTES = 256 << 10 };
 enum { NO_CALL = -1, RUNNING = -2, UNKNOWN_CALL = -3 };
-enum { SLOTS_AT = 1024, SLOT_BYTES = 256, TEXT_AT = 32, TEXT_BYTES = 224, MAX_LOOPS = 16 };
+enum { ALIVE_AT = 520, SLOTS_AT = 1024, SLOT_BYTES = 256, TEXT_AT = 32, TEXT_BYTES = 224 };
+enum { MAX_LOOPS = 16 };
 #define SUSPENDED_NS 50000000
 #define LONGEST_LOOK_NS 10000000000
 #define LOOK_FOR_END_NS 25000000
+#define NO_SIGN_NS 2000000000
 
 typedef struct {
     int64_t at_ns;
@@ -80,7 +82,7 @@ typedef struct {
     int64_t quiet_ns, begin_ns, end_ns;
     int count, other_tid;
     int64_t throttled_ns;
-    /* of requests: the slots, and threads that have event loops */
+    /* the file that journal/in_flight.py describes, and threads that have event loops */
     char *slots;
     size_t slots_bytes;
     int loop_tids[MAX_LOOPS];
@@ -141,13 +143,22 @@ static void watch_close_thread(Watch *w) {
     watch_close_fd(&w->syscall_fd);
 }
 
-/* Map the slots of requests once more, so that the watchdog's own mapping stays until its end. */
+/* Map the requests in flight once more, so that the watchdog's own mapping stays until its end. */
 static int watch_map_slots(Watch *w, void *slots, size_t bytes) {
     void *mapped = mremap(slots, 0, bytes, MREMAP_MAYMOVE);
     if (mapped == MAP_FAILED) return errno;
     w->slots = mapped;
     w->slots_bytes = bytes;
     return 0;
+}
+
+/* Note that the process lives, if its event loop has not done so for some time.
+
+The store may wait for the disk, so callers look at the clock after it. */
+static void watch_stamp(Watch *w) {
+    int64_t *alive_ns = w->slots == NULL ? NULL : (int64_t *)(w->slots + ALIVE_AT);
+    int64_t now_ns = watch_now_ns();
+    if (alive_ns != NULL && now_ns - LOAD(*alive_ns) > NO_SIGN_NS) STORE(*alive_ns, now_ns);
 }
 
 /* Return NULL if there is no memory or no descriptor. `loop_tid` is 0 to watch requests. */
@@ -364,6 +375,7 @@ static int watch_stall(Watch *w, int64_t quiet_ns, int64_t due_ns, int64_t *own_
         } else {
             period_ns = w->tick_ns;
         }
+        watch_stamp(w);
         due_ns = watch_now_ns() + period_ns;
         if (watch_wait(w->stop_fd, due_ns) || LOAD(w->is_stopping)) return 1;
     }
@@ -401,6 +413,7 @@ static void *watch_run(void *given) {
     w->own_tid = (int)syscall(SYS_gettid);
     w->own_schedstat_fd = watch_open("/proc/self/task/%d/schedstat", w->own_tid);
     for (;;) {
+        watch_stamp(w);
         watch_schedstat(w->own_schedstat_fd, &cpu_ns, &own_delay_ns);
         due_ns = watch_now_ns() + w->tick_ns;
         if (watch_wait(w->stop_fd, due_ns) || LOAD(w->is_stopping)) break;
@@ -492,7 +505,7 @@ static int watch_find(Watch *w, int64_t now_ns, Handled *found) {
 
 /* Sample the thread of a request until it ends; return whether the watchdog is to stop. */
 static int watch_request(Watch *w, const Handled *handled, int64_t due_ns, int64_t *own_delay_ns) {
-    int64_t period_ns = w->period_ns, sampled_ns;
+    int64_t period_ns = w->period_ns;
     w->text_bytes = (int)(handled->control & 0xffff);
     if (w->text_bytes > TEXT_BYTES) w->text_bytes = TEXT_BYTES;
     memcpy(w->text, handled->slot + TEXT_AT, w->text_bytes);
@@ -501,7 +514,7 @@ static int watch_request(Watch *w, const Handled *handled, int64_t due_ns, int64
     watch_open_thread(w, handled->tid);
     w->quiet_ns = w->begin_ns = handled->begin_ns;
     watch_sample(w, &w->before, due_ns, own_delay_ns);
-    sampled_ns = due_ns = w->before.at_ns;
+    due_ns = w->before.at_ns;
     w->count = 0;
     STORE(w->other_tid, 0);
     STORE(w->phase, SUSPECTING);
@@ -521,8 +534,8 @@ static int watch_request(Watch *w, const Handled *handled, int64_t due_ns, int64
             }
             watch_sample(w, &w->samples[w->count], due_ns, own_delay_ns);
             w->count++;
-            sampled_ns = now_ns;
-            due_ns = sampled_ns + period_ns;
+            watch_stamp(w);
+            due_ns = watch_now_ns() + period_ns;
         }
         wait_ns = due_ns - now_ns < LOOK_FOR_END_NS ? due_ns : now_ns + LOOK_FOR_END_NS;
         if (watch_wait(w->stop_fd, wait_ns) || LOAD(w->is_stopping)) return 1;
@@ -536,6 +549,7 @@ static void *watch_run_requests(void *given) {
     w->own_tid = (int)syscall(SYS_gettid);
     w->own_schedstat_fd = watch_open("/proc/self/task/%d/schedstat", w->own_tid);
     for (;;) {
+        watch_stamp(w);
         watch_schedstat(w->own_schedstat_fd, &cpu_ns, &own_delay_ns);
         due_ns = watch_now_ns() + w->tick_ns;
         if (watch_wait(w->stop_fd, due_ns) || LOAD(w->is_stopping)) break;
@@ -560,8 +574,7 @@ static int watch_start(Watch *w) {
     __atomic_add_fetch(&w->owners, 1, __ATOMIC_ACQ_REL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    error = pthread_create(&thread, &attributes, w->slots == NULL ? watch_run : watch_run_requests,
-                           w);
+    error = pthread_create(&thread, &attributes, w->loop_tid ? watch_run : watch_run_requests, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (error) __atomic_sub_fetch(&w->owners, 1, __ATOMIC_ACQ_REL);

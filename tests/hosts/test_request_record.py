@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from aqltelemetry.hosts import request_record
 from aqltelemetry.hosts.labels import EVENTS, RequestLabels
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
+from aqltelemetry.journal.in_flight import FILE_BYTES
 from aqltelemetry.journal.reader import read_segment
-from aqltelemetry.recording import recorder
+from aqltelemetry.recording import in_flight, recorder
 from fakes import FakeClock, memory_segments, recording
 
 Recorded = Callable[[], dict[str, float]]
@@ -112,7 +114,23 @@ def test_a_request_ends_once(clock: FakeClock, recorded: Recorded) -> None:
     assert recorded() == {"/x [GET]": 0}
 
 
-async def test_requests_in_flight_are_those_that_have_not_ended() -> None:
+async def test_requests_in_flight_are_counted_from_the_slots_that_an_autopsy_reads() -> None:
+    before = in_flight.installed()
+    in_flight.install(mmap.mmap(-1, FILE_BYTES))
+    try:
+        for path in ("/a", "/b", "/c"):
+            handle = in_flight.claim("GET", path, 1)
+        in_flight.release(handle)
+        ((_, value),) = await InFlight().sample()
+    finally:
+        in_flight.install(before)
+    assert value == 2
+
+
+async def test_without_slots_requests_in_flight_are_those_that_have_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flight, "installed", lambda: None)
     requests = InFlight()
     for _ in range(3):
         requests.begin()

@@ -19,6 +19,7 @@ from aqltelemetry.journal.segment import Segment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.observation import ACCOUNT, SegmentId
 from aqltelemetry.reading.journals import Journals, Place, UnpublishedSegment
+from aqltelemetry.recording import in_flight
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import Anchor
 from fakes import EPOCH_NS, writer_options
@@ -386,3 +387,26 @@ def _state(root: Path) -> dict[Path, tuple[bytes, int, int]]:
         path: (path.read_bytes() if path.is_file() else b"", state.st_mtime_ns, state.st_mode)
         for path, state in states.items()
     }
+
+
+def test_the_requests_that_a_running_process_handles_are_read_from_its_slots(
+    recorded: Recorded, journals: Journals
+) -> None:
+    name, before = recorded.writer.name, in_flight.installed()
+    journals.read()
+    assert journals.requests() == {}  # one that has no slots
+    in_flight.install(recorded.writer.make_in_flight(5, EPOCH_NS, ""))
+    try:
+        in_flight.claim("GET", "/slow", 7)
+        handle = in_flight.claim("GET", "/fast", 8)
+        assert [each.text for each in journals.requests()[name].requests] == [
+            "GET /slow",
+            "GET /fast",
+        ]
+        in_flight.release(handle)
+        assert len(journals.requests()[name].requests) == 1
+    finally:
+        in_flight.install(before)
+    recorded.die()
+    journals.read()
+    assert journals.requests() == {}

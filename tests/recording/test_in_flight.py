@@ -88,10 +88,12 @@ def test_requests_beyond_the_slots_are_counted(slots: ModuleType) -> None:
     found = _read(mapped)
     assert (len(found.requests), found.without_slot) == (fmt.SLOTS, 3)
     assert slots.used() == fmt.SLOTS
+    assert slots.count() == fmt.SLOTS + 3
     for handle in handles:
         slots.release(handle)
     found = _read(mapped)
     assert (len(found.requests), found.without_slot) == (0, 0)
+    assert slots.count() == 0
 
 
 def test_a_handle_of_an_earlier_recording_frees_nothing(slots: ModuleType) -> None:
@@ -104,6 +106,7 @@ def test_a_handle_of_an_earlier_recording_frees_nothing(slots: ModuleType) -> No
     slots.install(None)
     slots.release(old)
     assert slots.claim("GET", "/", 3) == slots.NO_HANDLE == 0
+    assert slots.count() == 0
     slots.release(0)
 
 

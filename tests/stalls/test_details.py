@@ -69,6 +69,19 @@ def test_what_a_killed_process_left_is_published_without_its_torn_line(tmp_path:
     assert len(_read(tmp_path)) == 1
 
 
+def test_a_last_line_that_lacks_only_its_end_is_shown_before_and_after_its_publication(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / stall_details.temporary(_WRITER, 1)
+    whole = json.dumps({**_detail(NS_PER_S), "writer": _WRITER}) + "\n"
+    left.write_text((whole + whole)[:-1])
+    before = list(stall_details.read([str(tmp_path)], with_unpublished=True))
+    assert stall_details.recover(str(tmp_path)) == 1
+    (path,) = tmp_path.iterdir()
+    assert path.read_text() == whole + whole
+    assert _read(tmp_path) == before
+
+
 def test_a_file_without_a_whole_line_is_removed(tmp_path: Path) -> None:
     (tmp_path / stall_details.temporary(_WRITER, 1)).write_text('{"version":1,"be')
     assert stall_details.recover(str(tmp_path)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aqltelemetry.journal.in_flight import FILE_BYTES
+from aqltelemetry.journal.in_flight import ALIVE_AT, FILE_BYTES, pack_alive
 from aqltelemetry.recording import in_flight
 from aqltelemetry.stalls import sampler as sampler_module
 from aqltelemetry.stalls import watchdog
@@ -167,3 +168,28 @@ def test_a_failure_to_watch_is_logged(
         patched.setattr(StallSampler, "add_requests", fail)
         watch_threads()
     assert "stalls can't be watched here" in caplog.text
+
+
+@pytest.mark.usefixtures("slots")
+def test_a_blocked_process_is_known_to_live_until_its_end(attached: StallSampler) -> None:
+    mapped = in_flight.installed()
+    assert mapped is not None
+    before_ns = monotonic_ns()
+    mapped[ALIVE_AT : ALIVE_AT + 16] = pack_alive(before_ns - 10**10, 7)
+
+    async def main() -> None:
+        watch_running_loop()
+        until_s = time.monotonic() + _LIMIT_S
+        while _alive(mapped)[0] < before_ns and time.monotonic() < until_s:
+            time.sleep(_SHORT_S)
+
+    asyncio.run(main())
+    alive_ns, offset_ns = _alive(mapped)
+    assert before_ns <= alive_ns <= monotonic_ns()
+    assert offset_ns == 7
+    assert attached.watches
+
+
+def _alive(mapped: mmap.mmap) -> tuple[int, int]:
+    found: tuple[int, int] = struct.unpack_from("<qq", mapped, ALIVE_AT)
+    return found

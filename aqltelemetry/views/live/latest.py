@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,16 @@ from aqltelemetry.views.live.seconds import Span
 
 _RSS, _IN_FLIGHT, _DROPPED = "rss", "requests in flight", "telemetry dropped "
 _MIN_RECORDED_S = 1.0
+
+
+class Requests(NamedTuple):
+    """How many requests a worker handles, and when the oldest began, in ns since the epoch."""
+
+    count: int
+    oldest_ns: int | None
+
+
+NO_REQUESTS: Mapping[str, Requests] = MappingProxyType({})
 
 
 class Life(NamedTuple):

@@ -127,7 +127,8 @@ class Player:
     def snapshot(self, window_s: int | None, *, bins: int = 20) -> Snapshot:
         """Return the figures of a window that ends now; None for all until now."""
         states = self._source.states(self._window.workers, self._now_ns)
-        found = self._window.snapshot(window_s, states, bins=bins)
+        requests = self._source.requests()
+        found = self._window.snapshot(window_s, states, requests, bins=bins)
         if not len(self._stalls):
             return found
         known = self._source.details_of_stalls()

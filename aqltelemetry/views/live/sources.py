@@ -17,6 +17,7 @@ from aqltelemetry.reading.writers import KILLED, RUNNING, STOPPED, UNKNOWN
 from aqltelemetry.sinks.account import END
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker, joined
+from aqltelemetry.views.live.latest import Requests
 from aqltelemetry.views.live.new_rows import NewRows
 from aqltelemetry.views.live.seconds import KEPT_S
 from aqltelemetry.views.live.stalls import KnownDetails
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def states(self, workers: Collection[Worker], now_ns: int) -> Mapping[Worker, str]:
         """Return the states of workers at a time."""
+
+    def requests(self) -> Mapping[str, Requests]:
+        """Return what workers handle now, by their writers, where it can be read."""
 
 
 class Running:
@@ -102,6 +106,16 @@ class Running:
         in_journal = {segment.writer for segment in sources.segments}
         return {worker: self._state(worker[1], sources.running, in_journal) for worker in workers}
 
+    def requests(self) -> Mapping[str, Requests]:
+        """Return what running workers handle now, by the slots in their journals."""
+        return {
+            writer: Requests(
+                len(found.requests) + max(found.without_slot, 0),
+                found.requests[0].begin_ns + found.alive_offset_ns if found.requests else None,
+            )
+            for writer, found in self._new.sources.requests().items()
+        }
+
     def _state(self, writer: str, running: Collection[str], in_journal: Collection[str]) -> str:
         if writer in self._ends:
             return self._ends[writer]
@@ -151,6 +165,10 @@ class Past:
     def details_of_stalls(self) -> KnownDetails:
         """Return the details of all stalls."""
         return self._details
+
+    def requests(self) -> Mapping[str, Requests]:
+        """Return nothing: of the past, only samples are known."""
+        return {}
 
     def rewind(self) -> None:
         """Read from the beginning again."""

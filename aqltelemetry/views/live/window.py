@@ -16,7 +16,7 @@ from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker
 from aqltelemetry.views.live.buckets import Integers
 from aqltelemetry.views.live.groups import pieces_of
-from aqltelemetry.views.live.latest import recorded_s
+from aqltelemetry.views.live.latest import NO_REQUESTS, Requests, recorded_s
 from aqltelemetry.views.live.routes import Routes
 from aqltelemetry.views.live.seconds import AHEAD_S, KEPT_S, MAX_SPAN_S, Span
 from aqltelemetry.views.live.slowest import Slow, Slowest
@@ -133,13 +133,19 @@ class LiveWindow:
         self._workers.add_server_errors(pieces, workers[is_error])
 
     def snapshot(
-        self, window_s: int | None, states: Mapping[Worker, str], *, bins: int = 20
+        self,
+        window_s: int | None,
+        states: Mapping[Worker, str],
+        requests: Mapping[str, Requests] = NO_REQUESTS,
+        *,
+        bins: int = 20,
     ) -> Snapshot:
         """Return the figures of a window.
 
         Args:
             window_s: Its length in seconds, at most 300; None for everything.
             states: The states of workers.
+            requests: What they handle now, by their writers, where that is known.
             bins: The largest number of bins of a trend.
         """
         end_s = self._end_s
@@ -147,7 +153,7 @@ class LiveWindow:
         lives = self._workers.lives(states, self._now_ns)
         recorded = recorded_s(lives, span) or 1.0
         routes = self._routes.table(span, end_s, recorded, bins)
-        workers = self._workers.table(span, lives, self._now_ns, bins)
+        workers = self._workers.table(span, lives, requests, self._now_ns, bins)
         return Snapshot(
             begin_ns=None if span is None else span.begin_s * NS_PER_S,
             end_ns=self._now_ns if span is None else end_s * NS_PER_S,

@@ -12,7 +12,7 @@ from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch, Worker
 from aqltelemetry.views.live.buckets import Floats, Integers
 from aqltelemetry.views.live.groups import Groups, Pieces, pieces_of
-from aqltelemetry.views.live.latest import Latest, Life, is_latest, recorded_s
+from aqltelemetry.views.live.latest import Latest, Life, Requests, is_latest, recorded_s
 from aqltelemetry.views.live.routes import known, numbers
 from aqltelemetry.views.live.seconds import Ring, Span
 
@@ -94,7 +94,12 @@ class Workers:
         ]
 
     def table(
-        self, span: Span | None, lives: Sequence[Life], now_ns: int, bins: int
+        self,
+        span: Span | None,
+        lives: Sequence[Life],
+        requests: Mapping[str, Requests],
+        now_ns: int,
+        bins: int,
     ) -> list[dict[str, Any]]:
         """Return a row for each worker that recorded in a span, or ever, as a dict."""
         rows = [row for row, life in enumerate(lives) if recorded_s([life], span) is not None]
@@ -105,7 +110,7 @@ class Workers:
         sampled = self._sampled_figures(span, recorded)
         return [
             {
-                **self._identity(row, lives[row], now_ns),
+                **self._identity(row, lives[row], requests, now_ns),
                 **numbers(durations, row, recorded[row]),
                 **sampled[row],
                 "errors_5xx": int(errors[row]),
@@ -115,17 +120,24 @@ class Workers:
             for row in rows
         ]
 
-    def _identity(self, row: int, life: Life, now_ns: int) -> Mapping[str, Any]:
+    def _identity(
+        self, row: int, life: Life, requests: Mapping[str, Requests], now_ns: int
+    ) -> Mapping[str, Any]:
         latest, (pid, writer) = self._latest[row], self.keys[row]
         in_flight = latest.in_flight if life.may_run else None
+        since_ns: int | None = latest.in_flight_since_ns
+        served = requests.get(writer)
+        # A worker that is stuck takes no samples; one that serves nothing never takes any.
+        if life.may_run and served is not None and (served.count or in_flight is not None):
+            in_flight, since_ns = float(served.count), served.oldest_ns
         return {
             "pid": pid,
             "writer": writer,
             **life._asdict(),
             "in_flight": in_flight,
             "in_flight_s": None
-            if in_flight is None
-            else max(now_ns - latest.in_flight_since_ns, 0) / NS_PER_S,
+            if in_flight is None or since_ns is None
+            else max(now_ns - since_ns, 0) / NS_PER_S,
             "age_s": max(now_ns - life.begin_ns, 0) / NS_PER_S,
             "rss_bytes": latest.rss_bytes,
             "dropped": latest.dropped,

@@ -45,8 +45,21 @@ WORKERS = (
         "blocks ran; those in progress count when they end. With asyncio, many run at once: "
         "CPU % shows how much of the processor it uses",
     ),
-    Column("in_flight", "in flight", whole, 4, "requests in progress at its last sample"),
-    Column("in_flight_s", "for", age, 8, "since when it is that number, by its samples"),
+    Column(
+        "in_flight",
+        "in flight",
+        whole,
+        4,
+        "requests in progress now, by the slots in its journal; in a replay, at its last sample",
+    ),
+    Column(
+        "in_flight_s",
+        "for",
+        age,
+        8,
+        "how long the oldest of them has been in progress; in a replay, since when it is that "
+        "number, by its samples",
+    ),
     Column(
         "cpu_percent",
         "CPU %",

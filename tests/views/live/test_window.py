@@ -11,6 +11,7 @@ from aqltelemetry.observation import RUNTIME
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.views.live.batch import Batch
 from aqltelemetry.views.live.buckets import MAX_ERROR
+from aqltelemetry.views.live.latest import Requests
 from aqltelemetry.views.live.player import Player
 from aqltelemetry.views.live.sources import Past
 from aqltelemetry.views.live.window import LiveWindow, Snapshot
@@ -202,6 +203,23 @@ def test_the_requests_in_flight_are_that_many_since_the_first_equal_sample(cut: 
     batches = [_sampled("requests in flight", *part) for part in parts]
     (row,) = _window(9.0, *batches, prefix=RUNTIME).snapshot(60, {(7, "0" * 16): "running"}).workers
     assert (row["in_flight"], row["in_flight_s"]) == (3.0, pytest.approx(6.0))
+
+
+@pytest.mark.parametrize(
+    ("requests", "shown"),
+    [
+        (Requests(2, (_T + 4) * NS_PER_S), (2.0, 5.0)),
+        (Requests(0, None), (0.0, None)),
+    ],
+)
+def test_the_requests_of_a_running_worker_are_those_in_its_journal_though_it_is_stuck(
+    requests: Requests, shown: tuple[float, float | None]
+) -> None:
+    window = _window(9.0, _sampled("requests in flight", (3.0, 1.0)), prefix=RUNTIME)
+    worker = (7, "0" * 16)
+    for state, wanted in (("running", shown), ("killed", (None, None))):
+        (row,) = window.snapshot(60, {worker: state}, {worker[1]: requests}).workers
+        assert (row["in_flight"], row["in_flight_s"]) == wanted
 
 
 def test_a_replay_goes_back_and_ahead(recorded: tuple[Recording, Path]) -> None:

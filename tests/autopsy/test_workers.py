@@ -1,0 +1,24 @@
+"""Some cells of `benchmarks/autopsies.py`: the autopsy of a worker names the request it died in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from autopsies import KINDS, cell
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "cause"),
+    [
+        ("Gunicorn, UvicornWorker", "SIGKILL", "killed (SIGKILL)"),
+        ("Gunicorn, sync", "timeout, Python code", "timeout (status 0)"),
+        ("`run -- gunicorn`, gthread", "SIGSEGV", "crashed (SIGSEGV)"),
+    ],
+)
+def test_the_autopsy_of_a_worker_names_its_request_and_how_it_ended(
+    tmp_path: Path, kind: str, how: str, cause: str
+) -> None:
+    assert cell(KINDS[kind], how, tmp_path) == (True, cause)
