@@ -210,7 +210,8 @@ def examine(service: Service, kind: Kind, how: str) -> Outcome:
     before, starts = set(service.autopsies()), service.starts()
     status = service.get(f"/die/{quote(how)}", timeout_s=_PATIENCE_S)
     # A server that answers may end nevertheless, and one that does not may go on.
-    _has_new(service, kind, before, 5.0, lambda: service.starts() > starts)
+    patience_s = 5.0 if status else _PATIENCE_S / 2
+    _has_new(service, kind, before, patience_s, lambda: service.starts() > starts)
     if service.starts() == starts and not set(service.autopsies()) - before:
         is_caught = how in _CAUGHT and not 0 < status < 500
         return Outcome(is_caught, f"goes on, {status or 'no response'}")
@@ -218,8 +219,9 @@ def examine(service: Service, kind: Kind, how: str) -> Outcome:
         _publish(service, kind)
     if not _has_new(service, kind, before, _PATIENCE_S):
         return Outcome(False, "no autopsy")
-    (found,) = (each for name, each in service.autopsies().items() if name not in before)
-    return _judged(found, kind, how)
+    new = [each for name, each in service.autopsies().items() if name not in before]
+    # A busy machine may end another worker, by the timeout.
+    return max((_judged(each, kind, how) for each in new), key=lambda each: each.is_right)
 
 
 def _judged(found: Mapping[str, Any], kind: Kind, how: str) -> Outcome:
@@ -291,7 +293,8 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of: {', '.join(KINDS)}")
     parser.add_argument("--write", action="store_true", help="write the table into the docs")
     arguments = parser.parse_args()
-    rows, is_right = [], True
+    rows: list[list[str]] = []
+    is_right = True
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(_AT_ONCE) as pool:
         for name in arguments.kinds or KINDS:
             places = [Path(scratch, f"{len(rows)}-{at}") for at in range(len(DEATHS))]

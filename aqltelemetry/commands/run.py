@@ -193,10 +193,11 @@ def _limits(chosen: Settings) -> str:
 
 
 def _settle(chosen: Settings) -> None:
-    """Publish what killed processes left, since there may be no other process to do it."""
+    """Publish what ended processes left, since there may be no other process to do it."""
     roots = all_roots(chosen.directory, chosen.journal_dir)
     try:
-        if take_inventory(roots).dead:
+        # One that published all it recorded may have left what an autopsy needs.
+        if any(not each.is_alive for each in take_inventory(roots).writers):
             asyncio.run(recover(chosen, roots))
     except (TelemetryError, OSError) as exc:
         _say(f"what killed processes left could not be published: {exc}")

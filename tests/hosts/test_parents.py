@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
 
 from aqltelemetry.hosts import gunicorn, parents
 from aqltelemetry.journal.evidence import read_evidence
@@ -75,8 +76,6 @@ def test_uvicorns_parent_notes_how_a_worker_ended(
 
 
 def test_gunicorns_master_notes_how_a_worker_ended_with_each_configuration() -> None:
-    from gunicorn.config import Config
-
     calls = []
     own = Config()
     own.set("child_exit", lambda server, worker: calls.append((server, worker)))

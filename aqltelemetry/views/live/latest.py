@@ -21,7 +21,7 @@ _MIN_RECORDED_S = 1.0
 class Requests(NamedTuple):
     """How many requests a worker handles, and when the oldest began, in ns since the epoch."""
 
-    count: int
+    number: int
     oldest_ns: int | None
 
 

@@ -128,8 +128,8 @@ class Workers:
         since_ns: int | None = latest.in_flight_since_ns
         served = requests.get(writer)
         # A worker that is stuck takes no samples; one that serves nothing never takes any.
-        if life.may_run and served is not None and (served.count or in_flight is not None):
-            in_flight, since_ns = float(served.count), served.oldest_ns
+        if life.may_run and served is not None and (served.number or in_flight is not None):
+            in_flight, since_ns = float(served.number), served.oldest_ns
         return {
             "pid": pid,
             "writer": writer,
