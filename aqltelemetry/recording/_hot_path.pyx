@@ -65,6 +65,105 @@ cdef object _slow = None
 cdef object _decorate = None
 
 
+cdef extern from *:
+    """
+    /* A block that was entered while open blocks are followed, in a list of all of them. */
+    typedef struct OpenBlock {
+        struct OpenBlock *before, *after;
+        PyObject *block;
+        unsigned long thread;
+        void *owner;
+    } OpenBlock;
+
+    enum { MOST_OPEN_BLOCKS = 10000 };
+    static OpenBlock *newest_block;
+    static int open_block_count, are_blocks_followed;
+    static PyObject *running_tasks; /* of asyncio: the running task of each event loop */
+    static PyObject *current_task;
+
+    /* Return the running task of asyncio, or the context of the thread outside of tasks. */
+    static void *block_owner(void) {
+        PyObject *loop, *task = NULL;
+        Py_ssize_t at = 0, running = running_tasks == NULL ? -1 : PyDict_GET_SIZE(running_tasks);
+        if (running == 1) {
+            if (PyDict_Next(running_tasks, &at, &loop, &task)) return task;
+        } else if (running != 0) {
+            task = PyObject_CallNoArgs(current_task);
+            if (task == NULL)
+                PyErr_Clear(); /* no event loop runs on this thread */
+            else
+                Py_DECREF(task);
+            if (task != NULL && task != Py_None) return task;
+        }
+        return PyThreadState_Get()->context;
+    }
+
+    static void open_block(OpenBlock *opened, PyObject *block) {
+        if (open_block_count >= MOST_OPEN_BLOCKS) return;
+        void *owner = block_owner();
+        open_block_count++;
+        Py_INCREF(block);
+        opened->block = block;
+        opened->thread = PyThread_get_thread_ident();
+        opened->owner = owner;
+        opened->after = NULL;
+        opened->before = newest_block;
+        if (newest_block != NULL) newest_block->after = opened;
+        newest_block = opened;
+    }
+
+    static void close_block(OpenBlock *closed) {
+        PyObject *block = closed->block;
+        if (closed->before != NULL) closed->before->after = closed->after;
+        if (closed->after != NULL)
+            closed->after->before = closed->before;
+        else
+            newest_block = closed->before;
+        closed->block = NULL;
+        open_block_count--;
+        Py_DECREF(block);
+    }
+
+    /* Return the context of a thread. */
+    static void *context_of(unsigned long thread) {
+        PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+        while (state != NULL && state->thread_id != thread) state = PyThreadState_Next(state);
+        return state == NULL ? NULL : state->context;
+    }
+    """
+    ctypedef struct OpenBlock:
+        OpenBlock* before
+        PyObject* block
+        unsigned long thread
+        void* owner
+    OpenBlock* newest_block
+    bint are_blocks_followed
+    PyObject* running_tasks
+    PyObject* current_task
+    void open_block(OpenBlock* opened, PyObject* block)
+    void close_block(OpenBlock* closed)
+    void* context_of(unsigned long thread)
+
+
+cdef dict _running_tasks = None
+cdef object _current_task = None
+
+
+def follow_blocks(bint is_wanted, /):
+    """Keep from now on which blocks are open, for `open_blocks`, or stop it."""
+    global _running_tasks, _current_task, are_blocks_followed, running_tasks, current_task
+    if is_wanted and _current_task is None:
+        import asyncio
+        found = getattr(asyncio.tasks, "_current_tasks", None)
+        _running_tasks = found if type(found) is dict else None
+        _current_task = asyncio.current_task
+        running_tasks = NULL if _running_tasks is None else <PyObject*>_running_tasks
+        current_task = <PyObject*>_current_task
+    are_blocks_followed = is_wanted
+    while not is_wanted and newest_block is not NULL:
+        close_block(newest_block)
+
+
 def set_slow_path(slow):
     """Set the function that records what the hot path can't."""
     global _slow
@@ -275,6 +374,7 @@ cdef class time_block:
     cdef object _entries
     cdef int64_t _start_ns
     cdef int _state
+    cdef OpenBlock _open
 
     def __init__(self, label):
         self._label = label
@@ -311,6 +411,7 @@ cdef class time_block:
         if self._state != INSIDE:
             return None
         self._state = OUTSIDE
+        self._close()
         return self._start_ns
 
     cdef inline int _enter(self) except -1:
@@ -318,9 +419,15 @@ cdef class time_block:
         if self._state == OUTSIDE:
             self._start_ns = now_ns
             self._state = INSIDE
+            if are_blocks_followed:
+                open_block(&self._open, <PyObject*>self)
         else:
             self._enter_again(now_ns)
         return 0
+
+    cdef inline void _close(self) noexcept:
+        if self._open.block is not NULL:
+            close_block(&self._open)
 
     cdef int _enter_again(self, int64_t now_ns) except -1:
         entries = OverlappingEntries()
@@ -329,6 +436,7 @@ cdef class time_block:
             entries.first_ns = self._start_ns
             self._entries = entries
             self._state = SHARED
+            self._close()
         elif self._state == OUTSIDE:
             self._entries = entries
             self._state = SHARED
@@ -339,6 +447,7 @@ cdef class time_block:
         cdef int64_t end_ns = _now()
         if self._state == INSIDE:
             self._state = OUTSIDE
+            self._close()
             _append(self._label, end_ns, end_ns - self._start_ns)
         elif self._state == SHARED:
             start_ns = self._entries.leave()
@@ -351,6 +460,7 @@ cdef class time_block:
         cdef int64_t duration_ns
         if self._state == INSIDE:
             self._state = OUTSIDE
+            self._close()
             duration_ns = end_ns - self._start_ns
         elif self._state == SHARED:
             start_ns = self._entries.leave()
@@ -379,6 +489,23 @@ cdef object _new_block(object cls, PyObject** arguments, size_t nargsf, PyObject
         for index, name in enumerate(<tuple>names):
             keywords[name] = <object>arguments[count + index]
     return PyType_Type.tp_call(cls, positional, keywords)
+
+
+def open_blocks(unsigned long thread, task):
+    """Return the labels of the blocks that a task on a thread is in, the outermost first.
+
+    `task` is the address of the task of asyncio, 0 outside of tasks, None for all on the thread.
+    """
+    cdef uint64_t address = 0 if task is None else task
+    cdef void* owner = context_of(thread) if address == 0 else <void*>address
+    cdef list found = []
+    cdef OpenBlock* each = newest_block
+    while each is not NULL:
+        if each.thread == thread and (task is None or each.owner == owner):
+            found.append((<time_block>each.block)._label)
+        each = each.before
+    found.reverse()
+    return found
 
 
 (<PyTypeObject*>time_block).tp_vectorcall = <vectorcallfunc>_new_block

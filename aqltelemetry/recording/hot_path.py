@@ -7,6 +7,7 @@ segment or a fault takes the slow path, which the recorder sets.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 from zlib import crc32
@@ -18,6 +19,7 @@ from aqltelemetry.observation import CUSTOM
 from aqltelemetry.recording.failures import failure_label
 from aqltelemetry.recording.reentrancy import FINISHED, OverlappingEntries
 from aqltelemetry.system import clock as clocks
+from aqltelemetry.system.async_backend import asyncio_task
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -39,6 +41,9 @@ _segment: Segment | None = None
 _monotonic_ns: Callable[[], int] = clocks.monotonic_ns
 _slow: SlowPath
 _decorate: Decorate
+_MOST_OPEN = 10_000
+_open: dict[object, tuple[str, int, int]] | None = None
+"""The open blocks, the first entered first: label, thread and task; None if not followed."""
 
 
 def set_slow_path(slow: SlowPath) -> None:
@@ -78,6 +83,42 @@ def current_segment() -> Segment | None:
 def is_on() -> bool:
     """Return whether observations are recorded."""
     return _segment is not None
+
+
+def follow_blocks(is_wanted: bool, /) -> None:
+    """Keep from now on which blocks are open, for `open_blocks`, or stop it."""
+    global _open  # noqa: PLW0603 - as above
+    if not is_wanted:
+        _open = None
+    elif _open is None:
+        _open = {}
+
+
+def open_blocks(thread: int, task: int | None) -> list[str]:
+    """Return the labels of the blocks that a task on a thread is in, the outermost first.
+
+    Blocks that were entered before they were followed are missing, and so are objects that were
+    entered again before they were left.
+
+    Args:
+        thread: The identifier of the thread.
+        task: The `id` of the task of asyncio; 0 outside of tasks; None for all on the thread.
+    """
+    opened = [] if _open is None else [*_open.values()]
+    return [label for label, at, of in opened if at == thread and task in (None, of)]
+
+
+def _note_open(block: object, label: str) -> None:
+    opened = _open
+    if opened is not None and len(opened) < _MOST_OPEN:
+        task = asyncio_task()
+        opened[block] = label, get_ident(), 0 if task is None else id(task)
+
+
+def _note_closed(block: object) -> None:
+    opened = _open
+    if opened is not None:
+        opened.pop(block, None)
 
 
 def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
@@ -193,6 +234,8 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             now_ns = _monotonic_ns()
             if self._entered is None:
                 self._entered = now_ns
+                if _open is not None:
+                    _note_open(self, self._label)
             else:
                 self._enter_again(now_ns)
 
@@ -210,6 +253,8 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         entered = self._entered
         if entered.__class__ is int:
             self._entered = None
+            if _open is not None:
+                _note_closed(self)
             append_duration(self._label, end_ns, end_ns - entered)
             if exc_type is not None:
                 append_failure(self._label, exc_type, end_ns, end_ns - entered)
@@ -221,6 +266,8 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             now_ns = _monotonic_ns()
             if self._entered is None:
                 self._entered = now_ns
+                if _open is not None:
+                    _note_open(self, self._label)
             else:
                 self._enter_again(now_ns)
         return FINISHED
@@ -238,6 +285,8 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         entered = self._entered
         if entered.__class__ is int:
             self._entered = None
+            if _open is not None:
+                _note_closed(self)
             append_duration(self._label, end_ns, end_ns - entered)
             if exc_type is not None:
                 append_failure(self._label, exc_type, end_ns, end_ns - entered)
@@ -248,6 +297,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     def _take_start(self) -> int | None:
         """Leave a block that was entered once, without a record; return when it was entered."""
         entered, self._entered = self._entered, None
+        _note_closed(self)
         return entered if isinstance(entered, int) else None
 
     def _enter_again(self, now_ns: int) -> None:
@@ -260,6 +310,7 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
             entries.first_ns = entered  # type: ignore[assignment]
             self._entered = entries
         entries.enter(now_ns)
+        _note_closed(self)
 
     def _leave_one(self, entries: OverlappingEntries, exc_type: object, end_ns: int) -> None:
         start_ns = entries.leave()

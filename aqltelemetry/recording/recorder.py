@@ -42,6 +42,8 @@ is_on = hot.is_on
 set_clock = hot.set_clock
 now_ns = hot.now_ns
 set_decorator = hot.set_decorator
+follow_blocks = hot.follow_blocks
+open_blocks = hot.open_blocks
 
 
 class Pool(Protocol):

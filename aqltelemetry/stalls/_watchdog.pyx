@@ -14,7 +14,9 @@ import threading
 
 from aqltelemetry.stalls.evidence import Sample as Sampled
 from aqltelemetry.stalls.evidence import Suspicion
+from aqltelemetry.recording.recorder import open_blocks
 from aqltelemetry.stalls.probe import Seen, task_names
+from aqltelemetry.stalls.naming.requests import JOIN, NAMES
 
 from asyncio import current_task as _current_task
 
@@ -88,10 +90,14 @@ cdef extern from "watchdog.h" nogil:
     void watch_schedstat(int fd, int64_t* cpu_ns, int64_t* delay_ns)
     void watch_runtime(void* runtime, uint64_t* first, uint64_t* last)
     int64_t watch_now_ns()
+    int watch_open(const char* format, int tid)
+    int watch_read(int fd, char* text, size_t size)
+    void watch_close_fd(int* fd)
 
 
 cdef extern from *:
     """
+    #include <sys/socket.h>
     #include <sys/syscall.h>
     #include <unistd.h>
 
@@ -102,15 +108,47 @@ cdef extern from *:
     #define LOAD_INT(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
 
     static int own_tid(void) { return (int)syscall(SYS_gettid); }
+
+    /* Store the address of the peer of a socket, at most 128 bytes; return its length. */
+    static int peer_of(int fd, char *address) {
+        struct sockaddr_storage found;
+        socklen_t length = sizeof found;
+        if (getpeername(fd, (struct sockaddr *)&found, &length) != 0) return 0;
+        if (length > sizeof found) length = sizeof found;
+        memcpy(address, &found, length);
+        return (int)length;
+    }
     """
     void* RUNTIME
     void STORE_INT(...) nogil
     int64_t LOAD_INT(...) nogil
     int own_tid() nogil
+    int peer_of(int fd, char* address)
 
 
 cdef extern from "Python.h":
     """
+    /* Return a new reference to an argument of a frame; NULL if it was deleted. */
+    #if PY_VERSION_HEX < 0x030c0000
+    /* Python 3.11 has no public function that reads a variable and leaves the frame as it is. */
+    #ifndef Py_BUILD_CORE
+    #define Py_BUILD_CORE 1
+    #endif
+    #include "internal/pycore_frame.h"
+    static PyObject *frame_argument(PyObject *frame, PyObject *name, int at) {
+        PyObject *found = ((PyFrameObject *)frame)->f_frame->localsplus[at];
+        if (found != NULL && PyCell_Check(found)) found = PyCell_GET(found);
+        Py_XINCREF(found);
+        return found;
+    }
+    #else
+    static PyObject *frame_argument(PyObject *frame, PyObject *name, int at) {
+        PyObject *found = PyFrame_GetVar((PyFrameObject *)frame, name);
+        if (found == NULL) PyErr_Clear();
+        return found;
+    }
+    #endif
+
     /* Return a new reference to the innermost frame of a thread, by its identifier. */
     static PyObject *frame_of_thread(unsigned long ident) {
         PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
@@ -122,6 +160,12 @@ cdef extern from "Python.h":
         PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
         while (state != NULL && state->native_thread_id != tid) state = PyThreadState_Next(state);
         return state == NULL || !tid ? NULL : (PyObject *)PyThreadState_GetFrame(state);
+    }
+    /* The identifier of a thread, by the number that the kernel gives it; 0 if it has none. */
+    static unsigned long ident_of_tid(unsigned long tid) {
+        PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+        while (state != NULL && state->native_thread_id != tid) state = PyThreadState_Next(state);
+        return state == NULL || !tid ? 0 : state->thread_id;
     }
     static PyObject *frame_back(PyObject *frame) {
         return (PyObject *)PyFrame_GetBack((PyFrameObject *)frame);
@@ -136,6 +180,8 @@ cdef extern from "Python.h":
     ctypedef struct PyObject
     PyObject* frame_of_thread(unsigned long ident)
     PyObject* frame_of_tid(unsigned long tid)
+    unsigned long ident_of_tid(unsigned long tid)
+    PyObject* frame_argument(PyObject* frame, object name, int at)
     PyObject* frame_back(PyObject* frame)
     PyObject* frame_code(PyObject* frame)
     int frame_line(PyObject* frame)
@@ -310,10 +356,15 @@ cdef class Watchdog:
                 PyGC_Enable()
 
     cdef object _look(self):
-        cdef list frames = _frames(
-            frame_of_thread(self._ident) if self._ident else frame_of_tid(self._watch.loop_tid)
-        )
-        cdef list others = _frames(frame_of_tid(LOAD_INT(self._watch.other_tid)))
+        cdef list requests = []
+        cdef list frames
+        cdef list others = _frames(frame_of_tid(LOAD_INT(self._watch.other_tid)), None)
+        cdef unsigned long ident = self._ident
+        if self._loop is None:
+            ident = ident_of_tid(self._watch.loop_tid)
+            frames = _frames(frame_of_tid(self._watch.loop_tid), None)
+        else:
+            frames = _frames(frame_of_thread(ident), requests)
         cdef uint64_t following = _first_of(self._queue)
         cdef uint64_t number = 0
         name = coroutine = ""
@@ -321,7 +372,23 @@ cdef class Watchdog:
         if task is not None:
             number = <uint64_t><PyObject*>task
             name, coroutine = task_names(task)
-        return Seen(frames, self.depth, following, number, name, coroutine, others)
+        blocks = open_blocks(ident, None if self._loop is None else number)
+        return Seen(
+            frames, self.depth, following, number, name, coroutine, others, blocks, requests[::-1]
+        )
+
+    def waited_call(self):
+        """Return what the kernel says of the system call of the watched thread."""
+        cdef char[256] text
+        cdef int fd = watch_open(b"/proc/self/task/%d/syscall", self._watch.loop_tid)
+        watch_read(fd, text, sizeof(text))
+        watch_close_fd(&fd)
+        return (<char*>text).decode("ascii", "replace")
+
+    def peer(self, int fd):
+        """Return the address of the peer of a socket, as getpeername(2) does; empty if none."""
+        cdef char[128] address
+        return address[:peer_of(fd, address)]
 
     def ignore(self):
         """Drop the suspected stall, since the event loop does not run."""
@@ -356,14 +423,66 @@ cdef class Watchdog:
         watch_close(self._watch)
 
 
-cdef list _frames(PyObject* frame):
-    """Return a frame, whose reference is taken over, and those that called it."""
+cdef dict _arguments = {}
+cdef Py_ssize_t _known_names = 0
+
+cdef enum:
+    MOST_CODES = 10000
+    MOST_REQUESTS = 20
+
+
+cdef tuple _argument_of(object code):
+    """Return the code, and the name and the number of its first argument that may be a request."""
+    global _known_names
+    if _known_names != len(NAMES):
+        _known_names = len(NAMES)
+        _arguments.clear()
+    key = <uint64_t><PyObject*>code
+    known = _arguments.get(key)
+    if known is not None:
+        return known
+    names = ("self",) if code is JOIN else code.co_varnames[:code.co_argcount]
+    found = (code, None, -1)
+    for at, name in enumerate(names):
+        if name in NAMES or code is JOIN:
+            found = (code, name, at)
+            break
+    if len(_arguments) < MOST_CODES:
+        _arguments[key] = found
+    return found
+
+
+cdef int _add_request(list requests, PyObject* frame, object code) except -1:
+    """Append an argument of a frame that may be a request, with its name."""
+    cdef PyObject* value
+    cdef Py_ssize_t count
+    _, name, at = _argument_of(code)
+    if name is None:
+        return 0
+    value = frame_argument(frame, name, at)
+    if value is not NULL:
+        count = len(requests)
+        if not count or requests[count - 1][1] is not <object>value:
+            if count >= MOST_REQUESTS:  # the outermost ones are the last
+                requests.pop()
+            requests.append((name, <object>value))
+        Py_DECREF(value)
+    return 0
+
+
+cdef list _frames(PyObject* frame, list requests):
+    """Return a frame, whose reference is taken over, and those that called it.
+
+    The arguments of the frames that may be requests are added to `requests`, if it is not None.
+    """
     cdef PyObject* back
     cdef PyObject* code
     cdef list found = []
     while frame is not NULL:
         code = frame_code(frame)
         found.append((<object>code, frame_line(frame), <uint64_t>frame))
+        if requests is not None:
+            _add_request(requests, frame, <object>code)
         Py_DECREF(code)
         back = frame_back(frame)
         Py_DECREF(frame)
@@ -372,7 +491,7 @@ cdef list _frames(PyObject* frame):
 
 
 cdef int _count_frames(unsigned long ident):
-    return <int>len(_frames(frame_of_thread(ident)))
+    return <int>len(_frames(frame_of_thread(ident), None))
 
 
 cdef uint64_t _first_of(object queue):

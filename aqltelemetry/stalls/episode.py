@@ -14,6 +14,7 @@ from aqltelemetry.system.clock import NS_PER_S
 VERSION = 1
 _MOST_CALLBACKS = 5
 _DIGITS = 4
+_MOST = 0.5
 _LOCK_CAUSES = (causes.LOCK_HELD, causes.BLOCKS_WITH_LOCK)
 
 
@@ -45,6 +46,12 @@ class Episode(NamedTuple):
         request: The method and the path of a request on a thread; "" for an event loop.
         in_thread: The name of that thread.
         is_ended: False if the request went on after it had been looked at for ten seconds.
+        route: The label of the request that the thread handled for half of the time or more; ""
+            if there is none, or if its route was not known yet.
+        blocks: The labels of the blocks that its task was in for half of the time or more, the
+            outermost first.
+        waits_on: What the thread waited on for longest, such as a socket with its peer; "" if
+            this is not known.
     """
 
     begin_ns: int
@@ -63,6 +70,9 @@ class Episode(NamedTuple):
     request: str = ""
     in_thread: str = ""
     is_ended: bool = True
+    route: str = ""
+    blocks: Sequence[str] = ()
+    waits_on: str = ""
 
     @property
     def length_s(self) -> float:
@@ -100,6 +110,9 @@ class Episode(NamedTuple):
             "request": self.request,
             "in_thread": self.in_thread,
             "is_ended": self.is_ended,
+            "route": self.route,
+            "blocks": [*self.blocks],
+            "waits_on": self.waits_on,
         }
 
 
@@ -133,7 +146,32 @@ def conclude(evidence: Evidence, offset_ns: int, thread_names: Mapping[int, str]
         request=suspicion.request,
         in_thread=thread_names.get(suspicion.tid, "") if suspicion.tid else "",
         is_ended=suspicion.is_ended,
+        route=next(iter(_frequent(evidence, [[look.route] for look in looks])), ""),
+        blocks=_frequent(evidence, [look.blocks for look in looks]),
+        waits_on=_longest(evidence, [look.waits_on for look in looks]) if verdict.waits_for else "",
     )
+
+
+def _frequent(evidence: Evidence, seen: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return the names that were seen for half of the time or more, in their order."""
+    times: Counter[str] = Counter()
+    places: dict[str, int] = {}
+    total_ns = 0
+    for names, length_ns in zip(seen, _lengths(evidence), strict=True):
+        total_ns += length_ns
+        for place, name in enumerate(dict.fromkeys(names)):
+            times[name] += length_ns
+            places[name] = max(place, places.get(name, 0))
+    found = [name for name in times if name and times[name] >= _MOST * total_ns]
+    return sorted(found, key=places.__getitem__)
+
+
+def _longest(evidence: Evidence, names: Sequence[str]) -> str:
+    """Return the name that was seen for most of the time, if any was."""
+    times: Counter[str] = Counter()
+    for name, length_ns in zip(names, _lengths(evidence), strict=True):
+        times[name] += length_ns if name else 0
+    return times.most_common(1)[0][0] if times else ""
 
 
 def _vote(evidence: Evidence, lines: Sequence[Line | None]) -> Place | None:

@@ -112,6 +112,9 @@ class Look(NamedTuple):
         task: The name of the task that ran; "" outside of tasks.
         coroutine: The qualified name of the task's coroutine.
         other: The line that another thread, which kept the GIL or collected, ran.
+        route: The label of the request that the thread handled; "" if none or not known.
+        blocks: The labels of the open blocks of the task, the outermost first.
+        waits_on: What the thread waited on, such as a socket with its peer; "" if not known.
     """
 
     at_ns: int
@@ -122,6 +125,9 @@ class Look(NamedTuple):
     task: str = ""
     coroutine: str = ""
     other: Line | None = None
+    route: str = ""
+    blocks: Sequence[str] = ()
+    waits_on: str = ""
 
 
 class Evidence(NamedTuple):

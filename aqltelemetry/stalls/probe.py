@@ -9,6 +9,8 @@ from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
 from aqltelemetry.stalls.evidence import Evidence, LockWait, Look, Suspicion
+from aqltelemetry.stalls.naming.requests import NamedRequests, joined
+from aqltelemetry.stalls.naming.waited_on import WaitedOn
 from aqltelemetry.stalls.steps import Frame, StepCounter
 from aqltelemetry.stalls.user_code import innermost, innermost_of_user
 from aqltelemetry.system.logs import log
@@ -19,6 +21,8 @@ _LONGEST_PAUSE_NS = 50 * _MS
 _PART = 200
 _DEPTH = 100
 _MAX_LOOKS = 2000
+_MOST_BLOCKS = 20
+_MOST_CHARS = 200
 
 
 class Seen(NamedTuple):
@@ -26,7 +30,8 @@ class Seen(NamedTuple):
 
     `frames` are innermost first; `depth` counts those that the loop itself has; `following`,
     `task` and `task_name` are as in `StepCounter` and `Look`; `others` are the frames of another
-    thread that kept the GIL.
+    thread that kept the GIL; `blocks` are as in `Look`; `arguments` are those of
+    functions on the stack that may be requests, the outermost first, see `requests`.
     """
 
     frames: Sequence[Frame]
@@ -36,6 +41,8 @@ class Seen(NamedTuple):
     task_name: str
     coroutine: str
     others: Sequence[Frame] = ()
+    blocks: Sequence[str] = ()
+    arguments: Sequence[tuple[str, object]] = ()
 
 
 class AnyWatchdog(Protocol):
@@ -61,6 +68,14 @@ class AnyWatchdog(Protocol):
 
     def look(self) -> Seen:
         """Return what the loop's thread does."""
+        ...
+
+    def waited_call(self) -> str:
+        """Return the line of the kernel about the system call of the watched thread."""
+        ...
+
+    def peer(self, fd: int, /) -> bytes:
+        """Return the address of the peer of a socket as getpeername(2) does; empty if none."""
         ...
 
     def ignore(self) -> None:
@@ -92,6 +107,7 @@ class Probe:
         self._watchdog = watchdog
         self._loop = loop
         self._conclude = conclude
+        self._waited = WaitedOn(watchdog.waited_call, watchdog.peer)
 
     def run(self) -> None:
         """Work until the watchdog is stopped."""
@@ -110,20 +126,25 @@ class Probe:
         waits = [wait]
         looks: list[Look] = []
         steps: StepCounter | None = None
-        while watchdog.is_suspecting:
-            seen = watchdog.look()
-            if self._loop is not None and not self._loop.is_running():
-                watchdog.ignore()
-                return
-            steps = steps or StepCounter(seen.depth)
-            looks.append(look_at(wait.got_ns, seen, steps))
-            elapsed_ns = wait.got_ns - waits[0].wanted_ns
-            pause_ns = min(max(_FIRST_PAUSE_NS, elapsed_ns // _PART), _LONGEST_PAUSE_NS)
-            wait = LockWait(*watchdog.probe(pause_ns))
-            waits.append(wait)
-            if len(looks) > _MAX_LOOKS:
-                del looks[1::2]
-                del waits[1::2]
+        requests = NamedRequests()
+        try:
+            while watchdog.is_suspecting:
+                seen = watchdog.look()
+                if self._loop is not None and not self._loop.is_running():
+                    watchdog.ignore()
+                    return
+                names = names or (thread_names() if seen.others else {})
+                steps = steps or StepCounter(seen.depth)
+                looks.append(self._completed(look_at(wait.got_ns, seen, steps), seen, requests))
+                elapsed_ns = wait.got_ns - waits[0].wanted_ns
+                pause_ns = min(max(_FIRST_PAUSE_NS, elapsed_ns // _PART), _LONGEST_PAUSE_NS)
+                wait = LockWait(*watchdog.probe(pause_ns))
+                waits.append(wait)
+                if len(looks) > _MAX_LOOKS:
+                    del looks[1::2]
+                    del waits[1::2]
+        finally:
+            requests.give_back(self._loop)
         suspicion = watchdog.take()
         if suspicion is not None:
             in_time = [look for look in looks if look.at_ns <= suspicion.end_ns]
@@ -131,6 +152,14 @@ class Probe:
             self._conclude(
                 Evidence(suspicion, waits, in_time, addresses, watchdog.is_native, names)
             )
+
+    def _completed(self, look: Look, seen: Seen, requests: NamedRequests) -> Look:
+        """Add the request that is handled, and what is waited on."""
+        codes = [code for code, *_ in seen.frames[:2]]
+        return look._replace(
+            route=requests.name(seen.arguments),
+            waits_on=joined(codes, seen.arguments) or self._waited.look(),
+        )
 
 
 def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
@@ -148,6 +177,7 @@ def look_at(at_ns: int, seen: Seen, steps: StepCounter) -> Look:
         seen.task_name,
         seen.coroutine,
         innermost_of_user(others) or innermost(others),
+        blocks=tuple(str(label)[:_MOST_CHARS] for label in seen.blocks[:_MOST_BLOCKS]),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from aqltelemetry.observation import STALL, Measurement
 from aqltelemetry.protocols import Append
+from aqltelemetry.recording.recorder import follow_blocks
 from aqltelemetry.stalls.episode import Episode, conclude
 from aqltelemetry.stalls.evidence import Evidence
 from aqltelemetry.stalls.probe import thread_names
@@ -86,6 +87,7 @@ class StallSampler:
             log.info("stalls are not recorded: the threads are greenlets")
             return
         self._append = append
+        follow_blocks(True)
         _Attached.sampler = self
         self.add_running_loop()
 
@@ -119,6 +121,7 @@ class StallSampler:
         self._append = None
         if _Attached.sampler is self:
             _Attached.sampler = None
+            follow_blocks(False)
         is_child = os.getpid() != self._pid
         if is_child:
             self._lock = Lock()  # a thread of the parent may have held it

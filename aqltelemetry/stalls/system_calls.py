@@ -34,6 +34,8 @@ _NUMBERS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
         (33, 34, 35, 37, 38, 48, 49, 56, 61, 79, 80, 81, 276, 291),
     ),
 }
+_POLLS = ((7, 271), (73,))
+_WAITS_BY_ID = ((247,), (95,))
 _MACHINES = {"x86_64": 0, "amd64": 0, "aarch64": 1, "arm64": 1}
 _KINDS = {
     S_IFSOCK: "socket",
@@ -51,6 +53,16 @@ def call_names(machine: str = platform.machine()) -> Mapping[int, str]:
     if at is None:
         return {}
     return {number: name for name, numbers in _NUMBERS.items() for number in numbers[at]}
+
+
+def polls(machine: str = platform.machine()) -> tuple[int, ...]:
+    """Return the numbers of the calls whose first arguments are those of poll(2)."""
+    return _POLLS[_MACHINES.get(machine.lower(), 0)]
+
+
+def waits_by_id(machine: str = platform.machine()) -> tuple[int, ...]:
+    """Return the numbers of the calls whose second argument is the child that is waited for."""
+    return _WAITS_BY_ID[_MACHINES.get(machine.lower(), 0)]
 
 
 def descriptor_name(kind: int) -> str:

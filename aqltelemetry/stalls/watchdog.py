@@ -17,13 +17,16 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+from aqltelemetry.recording.recorder import open_blocks
 from aqltelemetry.stalls.evidence import RUNNING, UNKNOWN_CALL, Sample, Suspicion
+from aqltelemetry.stalls.naming.requests import argument_of
 from aqltelemetry.stalls.probe import Seen, task_names
 from aqltelemetry.system.clock import NS_PER_S, monotonic_ns, pause
 
 _EPOLL_CALLS = (232, 281, 441, 22)
 _SUSPENDED_NS = 50_000_000
 _MAX_SAMPLES = 1024
+_MOST_REQUESTS = 20
 _READ_BYTES = 512
 _SMALL = 0.3
 _MOST = 0.5
@@ -178,11 +181,24 @@ class Watchdog:
 
     def look(self) -> Seen:
         """Return what the loop's thread does."""
-        frames = _frames(sys._current_frames().get(self._ident))  # noqa: SLF001 - as above
+        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - as above
+        frames, requests = _frames(frame), _requests(frame)
         task = asyncio.current_task(self._loop)
         names = ("", "") if task is None else task_names(task)
         following = id(self._queue[0]) if self._queue else 0
-        return Seen(frames, self.depth, following, 0 if task is None else id(task), *names)
+        number = 0 if task is None else id(task)
+        blocks = open_blocks(self._ident, number)
+        return Seen(frames, self.depth, following, number, *names, (), blocks, requests)
+
+    def waited_call(self) -> str:
+        """Return what the kernel says of the system call of the watched thread."""
+        # Each read lets the GIL go, so it is read only where a call was seen.
+        is_in_call = bool(self._samples) and self._samples[-1].call >= 0
+        return _read(self._syscall_fd) if is_in_call else ""
+
+    def peer(self, fd: int) -> bytes:  # noqa: ARG002 - as the compiled twin
+        """Return nothing: Python has no call for the peer of any descriptor."""
+        return b""
 
     def ignore(self) -> None:
         """Drop the suspected stall."""
@@ -329,3 +345,15 @@ def _frames(frame: FrameType | None) -> list[Any]:
         found.append((frame.f_code, frame.f_lineno, id(frame)))
         frame = frame.f_back
     return found
+
+
+def _requests(frame: FrameType | None) -> list[tuple[str, object]]:
+    """Return the arguments on a stack that may be requests, the outermost first."""
+    found: list[tuple[str, object]] = []
+    while frame is not None:
+        name = argument_of(frame.f_code)
+        value = frame.f_locals.get(name) if name else None
+        if value is not None and (not found or found[-1][1] is not value):
+            found = [*found[: _MOST_REQUESTS - 1], (name, value)]
+        frame = frame.f_back
+    return found[::-1]

@@ -60,6 +60,17 @@ def route_template(request: web.Request) -> str | None:
     return (_domain(apps) if len(apps) > 1 else "") + resource.canonical
 
 
+_LABELS = RequestLabels()
+
+
+def running_label(handled: object) -> str:
+    """Return the label of a request that is being handled; "" until it has a route."""
+    if not isinstance(handled, web.Request):
+        return ""
+    template = route_template(handled)
+    return "" if template is None else _LABELS.of(template, handled.method).total
+
+
 def route_templates(app: web.Application) -> Iterator[str]:
     """Yield the templates of an application's routes, and of those below it."""
     for resource in app.router.resources():

@@ -16,12 +16,13 @@ from multidict import CIMultiDict
 
 from aqltelemetry.hosts.aiohttp import private
 from aqltelemetry.hosts.aiohttp.documented import DocumentedTimer
-from aqltelemetry.hosts.aiohttp.labels import RouteLabels
+from aqltelemetry.hosts.aiohttp.labels import RouteLabels, running_label
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.recording.in_flight import NO_HANDLE, claim, release
 from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
+from aqltelemetry.stalls.naming.requests import name_requests
 from aqltelemetry.system.clock import monotonic_ns
 
 _FAILED = 500
@@ -39,6 +40,7 @@ def time_requests(
 ) -> None:
     """Record each request of an application; call it before the application starts."""
     labels = RouteLabels(template)
+    name_requests("request", running_label)
     if private.is_tested():
         handle = private.handler_of(app)
         timer = RequestTimer(handle, in_flight, with_ttfb=with_ttfb, labels=labels)

@@ -23,12 +23,13 @@ from aqltelemetry.hosts.asgi.request_record import (
     Send,
     Template,
 )
-from aqltelemetry.hosts.asgi.routes import route_templates
+from aqltelemetry.hosts.asgi.routes import route_templates, running_label
 from aqltelemetry.hosts.kinds import ASGI, check_kind
 from aqltelemetry.hosts.lifecycle import HostRecording
 from aqltelemetry.hosts.templates import chosen_template
 from aqltelemetry.hosts.tracebacks import keep_first_frame
 from aqltelemetry.settings import Options
+from aqltelemetry.stalls.naming.requests import name_requests
 from aqltelemetry.system.extensions import choose
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class TelemetryMiddleware:
             refused, template, recording = exc, None, HostRecording()
         self._app = app
         observe(app)
+        for argument in ("scope", "request"):
+            name_requests(argument, running_label)
         self._requests = AsgiRequests(ScopeLabels(template), recording.in_flight, with_ttfb)
         recording.routes = partial(route_templates, app)
         self._lifecycle = Lifecycle(recording, refused)

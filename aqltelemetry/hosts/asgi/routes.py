@@ -18,13 +18,14 @@ from aqltelemetry.hosts.asgi.route_tree import (
     is_static,
     templates_below,
 )
-from aqltelemetry.hosts.labels import TEMPLATE
+from aqltelemetry.hosts.labels import TEMPLATE, WEBSOCKET, RequestLabels
 from aqltelemetry.hosts.routes import braced, django_template
 
 IN_DJANGO = "aqltelemetry.in_django"
 """Key in the scope of a request that Django handles."""
 _MOST_TREES = 100
 _REST = "/{path}"
+_KINDS = {"http": "", "websocket": WEBSOCKET}
 
 
 class AsgiRoutes:
@@ -130,3 +131,23 @@ def _other_template(scope: Mapping[str, Any]) -> str | None:
     if urls is None or settings is None or not settings.settings.configured or "router" in scope:
         return None
     return django_template(django_path(scope))
+
+
+_LABELS, _ROUTES = RequestLabels(), AsgiRoutes()
+
+
+def running_label(handled: object) -> str:
+    """Return the label of a request that is being handled; "" until it has a route.
+
+    Args:
+        handled: The scope of a request, or a framework's request that has one.
+    """
+    scope = handled if isinstance(handled, dict) else getattr(handled, "__dict__", {}).get("scope")
+    if not isinstance(scope, dict) or scope.get("type") not in _KINDS:
+        return ""
+    if TEMPLATE not in scope and "path_template" not in scope and deciding(scope) is None:
+        return ""
+    template = _ROUTES.template(scope)
+    if template is None:
+        return ""
+    return _LABELS.of(template, str(scope.get("method", "GET")), _KINDS[scope["type"]]).total

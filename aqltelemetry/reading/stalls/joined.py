@@ -14,14 +14,14 @@ from aqltelemetry.system.later import pd
 
 _TEXTS = (
     *("file", "function", "innermost", "waits_for", "thread", "task", "coroutine"),
-    *("request", "in_thread"),
+    *("request", "in_thread", "route", "waits_on", "thread_line"),
 )
 _KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("line", "looks", "steps"), np.int64),
-    **dict.fromkeys(("votes", "cpu_s", "run_delay_s"), np.float64),
-    "is_exact": np.bool_,
+    **dict.fromkeys(("line", "looks", "steps", "major_faults"), np.int64),
+    **dict.fromkeys(("votes", "cpu_s", "run_delay_s", "gc_generation"), np.float64),
+    **dict.fromkeys(("is_exact", "is_ended"), np.bool_),
 }
-_OBJECTS = ("shares", "callbacks")
+_OBJECTS = ("shares", "callbacks", "blocks")
 
 
 def stalls(rows: Rows, details: Mapping[StallKey, Sequence[Details]]) -> pd.DataFrame:
@@ -43,6 +43,9 @@ def stalls(rows: Rows, details: Mapping[StallKey, Sequence[Details]]) -> pd.Data
     return pd.DataFrame(
         {
             "begin": pd.DatetimeIndex(np.array([each.begin_ns for each in known], np.int64)),
+            "earliest": pd.DatetimeIndex(
+                np.array([each.earliest_ns or each.begin_ns for each in known], np.int64)
+            ),
             "end": pd.DatetimeIndex(np.array([each.end_ns for each in known], np.int64)),
             "length_s": lengths_s,
             "cause": texts(causes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from aqltelemetry.system.later import pd
 MAX_SEARCHED = 100
 """For how many lines, those with the most time, the delayed requests are counted."""
 _CHUNK_ROWS = 1 << 18
+_CHUNK_PAIRS = 1 << 20
 _Counts: TypeAlias = npt.NDArray[np.int64]
 
 
@@ -107,14 +109,38 @@ def _overlapping(begins_ns: _Counts, ends_ns: _Counts, stalls: Stalls, groups: _
 
     `groups` are those of the stalls; -1 is none.
     """
-    counts = np.zeros(int(groups.max(initial=-1)) + 1, np.int64)
-    is_near = stalls.overlap(begins_ns, ends_ns)
-    begins_ns, ends_ns = begins_ns[is_near], ends_ns[is_near]
-    for group in np.unique(groups).tolist() if len(begins_ns) else ():
-        if group >= 0:
+    found = np.zeros(int(groups.max(initial=-1)) + 1, np.int64)
+    first, last = stalls.near(begins_ns, ends_ns)
+    is_near = first < last
+    first, last, begins_ns = first[is_near], last[is_near], begins_ns[is_near]
+    pairs = np.cumsum(last - first)
+    if len(pairs) and pairs[-1] > len(pairs) * len(found):
+        # Most of them overlap many stalls of each group.
+        ends_ns = ends_ns[is_near]
+        for group in np.unique(groups[groups >= 0]).tolist():
             own = stalls.chosen(groups == group)
-            counts[group] = np.count_nonzero(own.overlap(begins_ns, ends_ns))
-    return counts
+            found[group] = np.count_nonzero(own.overlap(begins_ns, ends_ns))
+        return found
+    starts = np.arange(0, pairs[-1] if len(pairs) else 0, _CHUNK_PAIRS)
+    for begin, end in pairwise([*np.searchsorted(pairs, starts).tolist(), len(pairs)]):
+        rows = slice(begin, end)
+        found += _counted(first[rows], last[rows], begins_ns[rows], stalls, groups)
+    return found
+
+
+def _counted(
+    first: _Counts, last: _Counts, begins_ns: _Counts, stalls: Stalls, groups: _Counts
+) -> _Counts:
+    """Return the same for spans of time that are near the stalls from `first` to `last`."""
+    size = int(groups.max(initial=-1)) + 1
+    lengths = last - first
+    spans = np.repeat(np.arange(len(lengths)), lengths)
+    offsets = np.arange(len(spans)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    numbers = first[spans] + offsets
+    own = groups[numbers]
+    overlaps = (own >= 0) & (stalls.ends_ns[numbers] > begins_ns[spans])
+    pairs = np.unique(spans[overlaps] * size + own[overlaps])
+    return np.bincount(pairs % size, minlength=size)
 
 
 def _is_connection(label: str) -> bool:

@@ -50,11 +50,16 @@ class Stalls(NamedTuple):
         latest_ns = np.maximum.accumulate(ends_ns)
         return Stalls(self.begins_ns[mask], ends_ns, latest_ns, self.numbers[mask])
 
+    def near(self, begins_ns: Integers, ends_ns: Integers) -> tuple[Integers, Integers]:
+        """Return for each span of time the first stall that may overlap it, and the one after."""
+        first = np.searchsorted(self.latest_ns, begins_ns, "right")
+        return first, np.searchsorted(self.begins_ns, ends_ns, "left")
+
     def overlap(self, begins_ns: Integers, ends_ns: Integers) -> npt.NDArray[np.bool_]:
         """Return for each span of time whether a stall overlaps it."""
         # The first stall with a later latest end than those before ends at that time itself.
-        first = np.searchsorted(self.latest_ns, begins_ns, "right")
-        found: npt.NDArray[np.bool_] = first < np.searchsorted(self.begins_ns, ends_ns, "left")
+        first, after = self.near(begins_ns, ends_ns)
+        found: npt.NDArray[np.bool_] = first < after
         return found
 
     def longest(self, begin_ns: int, end_ns: int) -> int:

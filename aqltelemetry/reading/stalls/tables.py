@@ -42,20 +42,26 @@ class StallTables(ABC):
             A DataFrame with a row for each stall, in order of time, and the columns
 
             - `begin`, `end` (datetime64[ns], UTC without a time zone), `length_s`: when the event
-              loop was asked to answer, when it did, and the seconds between; the stall may have
-              begun up to 25 ms earlier.
+              loop was asked to answer, when it did, and the seconds between; `earliest`: when it
+              was last seen free, so that the stall began between this and `begin`.
             - `cause`: what blocked it, one of docs/guides/stalls.md.
             - `pid`, `writer`: the process; see `Process`.
             - `file`, `line`, `function`: the innermost line of the user's own code, "" and 0 if
               none was seen; `is_exact` is False if an earlier line of the function may be meant;
               `votes`: the part of the time in which this line was seen; `looks`: how often the
               thread was looked at; `innermost`: the line of any code that was seen most.
-            - `waits_for`: what the thread waited for, such as `sleep` or `socket`; `thread`: the
-              other thread that held the GIL; `task`, `coroutine`: the names of the task that ran.
+            - `route`: the label of the request whose handler blocked, "" if none or before it had
+              a route; `blocks`: a sequence of the labels of its open blocks, the outermost first;
+              `task`, `coroutine`: the names of the task that ran.
+            - `waits_for`: what the thread waited for, such as `sleep` or `socket`; `waits_on`: the
+              socket with its peer, file, child process or thread, if known; `thread`,
+              `thread_line`: the other thread that held the GIL or collected, and its line.
             - `request`, `in_thread`: of a request on a thread, its method and path and the name
-              of the thread; "" for an event loop.
+              of the thread; "" for an event loop; `is_ended` is False if it went on after the
+              watchdog had looked at it for ten seconds.
             - `cpu_s`, `run_delay_s`: the seconds in which the thread ran, and those in which it
-              waited for a processor; NaN where unknown.
+              waited for a processor; NaN where unknown; `major_faults`: the page faults that read
+              from a disk; `gc_generation`: the generation that was collected, NaN for none.
             - `shares`: the part of the time of each cause; `steps`: how many callbacks and steps
               of tasks were seen; `callbacks`: the functions of those seen most, and how often.
 

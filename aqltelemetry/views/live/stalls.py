@@ -61,6 +61,8 @@ def _row(stall: _Stall, known: KnownDetails) -> dict[str, Any]:
         "cause": stall.cause,
         "line": f"{details.file}:{details.line}" if details.file else "",
         "function": details.function,
+        "route": details.route,
+        "blocks": [*details.blocks],
         "pid": pid,
         "writer": writer,
     }

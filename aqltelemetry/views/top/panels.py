@@ -119,7 +119,9 @@ def stalls(rows: Sequence[Row], lines: int, width: int) -> Text:
         of = f" in {row['function']}" if row["function"] else ""
         place = f" at {code_line(row['line'])}{of}" if row["line"] else ""
         sentence = f" {clock(row['end_ns'])} blocked for {duration(row['length_s'])}: "
-        sentence += f"{printable(row['cause'])}{printable(place)}, worker {row['pid']}"
+        within = [each for each in (row.get("route"), *reversed(row.get("blocks", ()))) if each]
+        of_request = f", in {', '.join(within)}" if within else ""
+        sentence += printable(f"{row['cause']}{place}{of_request}, worker {row['pid']}")
         text.append(cut(sentence, width - 3) + "\n")
     if len(rows) > len(shown):
         text.append(f"   {counted(len(rows) - len(shown), 'earlier stall')}\n", "dim")

@@ -53,3 +53,34 @@ def test_files_of_details_are_no_files_that_could_not_be_read(tmp_path: Path) ->
     assert len(database.stalls()) == 0
     assert database.not_read() == []
     assert len(list(database.stall_details())) == 1
+
+
+def test_a_stall_has_the_request_the_blocks_and_all_else_of_its_details(tmp_path: Path) -> None:
+    rows = [Row(EPOCH_NS + _S, 0.25, "blocking I/O", PROCESSES[0])]
+    thread_line = {"file": "/srv/app.py", "line": 9, "function": "work", "votes": 1.0}
+    changes = {
+        "earliest_ns": EPOCH_NS - 1,
+        "route": "/users/{id} [GET]",
+        "blocks": ["load", "parse"],
+        "waits_on": "socket to 10.0.0.5:5432",
+        "thread_line": thread_line,
+        "is_ended": False,
+        "gc_generation": 2,
+        "major_faults": 3,
+    }
+    write_details(tmp_path, detail(0.25, "blocking I/O", **changes))
+    (stall,) = publish(tmp_path, rows, "stall").stalls().to_dict("records")
+    assert stall["earliest"].value == EPOCH_NS - 1
+    assert (stall["route"], [*stall["blocks"]]) == ("/users/{id} [GET]", ["load", "parse"])
+    assert stall["waits_on"] == "socket to 10.0.0.5:5432"
+    assert stall["thread_line"] == "/srv/app.py:9 in work"
+    assert (stall["is_ended"], stall["gc_generation"], stall["major_faults"]) == (False, 2, 3)
+
+
+def test_details_of_an_earlier_version_have_no_request_and_no_blocks(tmp_path: Path) -> None:
+    rows = [Row(EPOCH_NS + _S, 0.25, "blocking wait", PROCESSES[0])]
+    write_details(tmp_path, detail(0.25, "blocking wait"))
+    (stall,) = publish(tmp_path, rows, "stall").stalls().to_dict("records")
+    assert (stall["route"], stall["blocks"], stall["waits_on"]) == ("", (), "")
+    assert (stall["is_ended"], stall["earliest"]) == (True, stall["begin"])
+    assert math.isnan(stall["gc_generation"])
