@@ -53,6 +53,7 @@ _MAX_FLUSH_S = 60
 _MIN_INTERVAL_S = 0.01
 _MIN_STALL_S = 0.02
 _MIN_REQUEST_S = 0.05
+_MIN_ROLLUP_S, _MAX_ROLLUP_S = 0.01, 86_400
 _log = logging.getLogger("aqltelemetry")
 
 
@@ -173,6 +174,18 @@ class Settings:
             "Age in seconds from which files are archived; 0 for none.", 60
         ),
     )
+    compact_rollup_s: float = field(
+        default=0.0,
+        metadata=kinds.seconds(
+            "Interval in seconds of the roll-ups that are made of archives; 0 for none.",
+            f"0, or a number of seconds from {_MIN_ROLLUP_S} to {_MAX_ROLLUP_S}",
+            lambda s: s == 0 or _MIN_ROLLUP_S <= s <= _MAX_ROLLUP_S,
+        ),
+    )
+    keep_rollups_s: float = field(
+        default=400 * 86400.0,
+        metadata=kinds.seconds("Age in seconds above which roll-ups are removed."),
+    )
     ship_to: str = field(
         default="",
         repr=False,  # it may contain a password
@@ -232,6 +245,8 @@ class Options(TypedDict, total=False):
     journal_bytes: Bytes
     stop_timeout_s: Seconds
     compact_after_s: Seconds
+    compact_rollup_s: Seconds
+    keep_rollups_s: Seconds
     ship_to: str
     with_dump: str
     keep_dump_bytes: Bytes

@@ -24,7 +24,6 @@ SINGLE_HOMES = {
         *("autostart.aqltelemetry_notes", "autostart.sitecustomize"),
         *("commands.run", "commands.doctor", "hosts.views_process"),
         *(
-            "archive.child",
             "runtime.helper_process",
             "runtime.shipping_process",
             "shipping.child",

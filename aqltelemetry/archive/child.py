@@ -1,7 +1,8 @@
 """The process that a recorded service starts to archive its files: `python -m`, with a directory.
 
-The environment says how old a file must be. The process ends with the service, which its standard
-input shows: at once, since nothing is lost by that. All processes of a service share one.
+The environment says how old a file must be, and which roll-ups to make. The process ends with the
+service, which its standard input shows: at once, since nothing is lost by that. All processes of a
+service share one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Callable
 
 from aqltelemetry.archive.compact import compact
+from aqltelemetry.archive.rollup import RollUps
 from aqltelemetry.errors import ArchiveBusyError, TelemetryError
+from aqltelemetry.settings import settings
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, pause
 from aqltelemetry.system.priority import go_last
@@ -30,23 +33,33 @@ _LOCK_MODE = 0o640
 def main() -> int:
     """Archive the files of a directory once a minute, until the service ends."""
     go_last()
-    directory = sys.argv[1]
+    chosen = settings(sys.argv[1])
+    directory = chosen.directory
     start_thread(_end_with_service, "aqltelemetry-end")
     if not _lock(os.path.join(directory, LOCK_NAME)):  # another process of the service has one
         return 0
-    age_ns = int(float(os.environ["AQLTELEMETRY_COMPACT_AFTER_S"]) * NS_PER_S)
+    age_ns = int(chosen.compact_after_s * NS_PER_S)
+    rollups = None
+    if chosen.compact_rollup_s:
+        rollups = RollUps(
+            int(chosen.compact_rollup_s * NS_PER_S), int(chosen.keep_rollups_s * NS_PER_S)
+        )
     reported: set[str] = set()
     while True:
-        archive(directory, age_ns, reported, _report)
+        archive(directory, age_ns, rollups, reported, _report)
         pause(_INTERVAL_S)
 
 
 def archive(
-    directory: str, age_ns: int, reported: set[str], report: Callable[[str], object]
+    directory: str,
+    age_ns: int,
+    rollups: RollUps | None,
+    reported: set[str],
+    report: Callable[[str], object],
 ) -> None:
-    """Archive what is old enough; report each failure once."""
+    """Archive what is old enough, and make roll-ups; report each failure once."""
     try:
-        failures = [f"{name}: {why}" for name, why in _left(directory, age_ns)]
+        failures = [f"{name}: {why}" for name, why in _left(directory, age_ns, rollups)]
     except ArchiveBusyError:  # the command works there
         return
     except (OSError, TelemetryError) as exc:
@@ -57,8 +70,8 @@ def archive(
             report(failure)
 
 
-def _left(directory: str, age_ns: int) -> list[tuple[str, str]]:
-    return [*compact(directory, older_than_ns=age_ns).left.items()]
+def _left(directory: str, age_ns: int, rollups: RollUps | None) -> list[tuple[str, str]]:
+    return [*compact(directory, older_than_ns=age_ns, rollups=rollups).left.items()]
 
 
 def _report(line: str) -> None:

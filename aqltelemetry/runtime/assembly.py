@@ -125,7 +125,7 @@ def _prepare(settings: Settings, resources: ExitStack) -> None:
             archiving_process,
         )
 
-        archiving = archiving_process(settings.directory, settings.compact_after_s)
+        archiving = archiving_process(settings)
         if archiving is not None:
             archiving.start()
             resources.callback(archiving.end)

@@ -127,6 +127,9 @@ class Monitor:
           counted. Default: 64 MiB.
         - `stop_timeout_s`: Longest time in seconds that a stop takes. Default: 5 s.
         - `compact_after_s`: Age in seconds from which files are archived; 0 for none. Default: 0 s.
+        - `compact_rollup_s`: Interval in seconds of the roll-ups that are made of archives; 0 for
+          none. Default: 0 s.
+        - `keep_rollups_s`: Age in seconds above which roll-ups are removed. Default: 400 days.
         - `ship_to`: Store that a process of its own ships published files to. Default: none.
         - `with_dump`: When a process next to the recorded ones copies the last minute of the
           recording aside. Default: none.

@@ -6,6 +6,7 @@ import os
 from importlib.util import find_spec
 
 from aqltelemetry.runtime.helper_process import HelperProcess, Work
+from aqltelemetry.settings import Settings, variables
 from aqltelemetry.shipping.ledger_lock import STATE_DIRECTORY, is_locked, ledger_path
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.system.logs import log
@@ -23,16 +24,18 @@ def shipping_process(directory: str, url: str) -> HelperProcess:
     return HelperProcess(directory, work)
 
 
-def archiving_process(directory: str, after_s: float) -> HelperProcess | None:
-    """Return the process that archives files which are older than some seconds.
+def archiving_process(chosen: Settings) -> HelperProcess | None:
+    """Return the process that archives files which are old enough, and makes roll-ups.
 
     None, and a line in the log, if the extra for it is not installed.
     """
     if find_spec("pyarrow") is None:
         log.warning("files are not archived: that needs `pip install aqltelemetry[pyarrow]`")
         return None
-    environ = {"AQLTELEMETRY_COMPACT_AFTER_S": repr(after_s)}
-    lock = os.path.join(directory, ".archive-child")
+    names = ("compact_after_s", "compact_rollup_s", "keep_rollups_s")
+    environ = variables({name: repr(getattr(chosen, name)) for name in names})
+    lock = os.path.join(chosen.directory, ".archive-child")
     return HelperProcess(
-        directory, Work("archive", "aqltelemetry.archive.child", environ, lambda: is_locked(lock))
+        chosen.directory,
+        Work("archive", "aqltelemetry.archive.child", environ, lambda: is_locked(lock)),
     )

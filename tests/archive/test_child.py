@@ -21,12 +21,12 @@ def test_each_failure_is_reported_once(tmp_path: Path) -> None:
     reported: set[str] = set()
     lines: list[str] = []
     for _ in range(2):
-        archive(str(directory), 0, reported, lines.append)
+        archive(str(directory), 0, None, reported, lines.append)
     assert len(lines) == 1
     assert broken.name in lines[0]
     assert len([path for path in directory.iterdir() if is_archive(path.name)]) == 4
     for _ in range(2):
-        archive(str(tmp_path / "none"), 0, reported, lines.append)
+        archive(str(tmp_path / "none"), 0, None, reported, lines.append)
     assert len(lines) == 2
 
 
@@ -35,4 +35,4 @@ def test_it_gives_way_to_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise ArchiveBusyError(directory)
 
     monkeypatch.setattr(child, "compact", busy)
-    archive(str(tmp_path), 0, set(), pytest.fail)
+    archive(str(tmp_path), 0, None, set(), pytest.fail)
