@@ -99,6 +99,7 @@ def list_present(directories: Sequence[str]) -> Present:
         directory = os.path.abspath(given)
         try:
             files = list_published(directory).files
+            links = _links(directory)
         except OSError as exc:
             unreadable[given] = exc.strerror or str(exc)
             continue
@@ -106,12 +107,17 @@ def list_present(directories: Sequence[str]) -> Present:
             path = os.path.join(directory, name)
             if not archives.is_archive(name):
                 paths.setdefault(published, path)
-            elif reason := archives.why_unreadable(path):
+            elif name in links and (reason := archives.why_unreadable(path)):
                 unreadable[path] = reason
             else:
                 archived.setdefault(name, path)
     shippable = {name: path for name, path in paths.items() if _is_shippable(name)}
     return Present(shippable, archived, unreadable)
+
+
+def _links(directory: str) -> set[str]:
+    with syscalls.scan_directory(directory) as entries:
+        return {entry.name for entry in entries if entry.is_symlink()}
 
 
 def _is_shippable(published: str) -> bool:

@@ -40,6 +40,7 @@ from aqltelemetry.shipping.removal import ShippedRemoval
 from aqltelemetry.sinks import file_names
 from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
+from aqltelemetry.system.directory_times import DirectoryTimes
 
 STOP_S = 4.0
 """How long a shipment that is being sent may go on after a stop, in seconds."""
@@ -125,6 +126,8 @@ class Shipper:
         self._unreadable: set[str] = set()
         self._unpacker = Unpacker(os.path.abspath(f"{ledger.path}.files"))
         self._forgotten_ns = 0
+        self._times = DirectoryTimes(directories, around.now_ns)
+        self._has_all = False
 
     async def ship(self) -> None:
         """Ship all files that are there now.
@@ -139,6 +142,9 @@ class Shipper:
             self._ledger.use(self._directories)
         await self._settle()
         while not self._around.stop.is_set():
+            if self._has_all and self._times.are_unchanged():
+                self._remove()
+                return
             found = self._pending()
             if self._is_first:
                 # Until it was asked for all that is there at first.
@@ -147,6 +153,8 @@ class Shipper:
                 if found and not new:
                     continue
                 found = new
+            # What can't be read now may be readable later, without a change of the directory.
+            self._has_all = not found and not self._unreadable
             if not found:
                 self._remove()
                 return
@@ -176,6 +184,7 @@ class Shipper:
         self._unpacker.clear()
 
     def _pending(self) -> list[PendingFile]:
+        self._times.note()
         self._present = list_present(self._directories)
         unreadable = dict(self._present.unreadable)
         found = pending(self._present, self._ledger, unreadable.__setitem__)

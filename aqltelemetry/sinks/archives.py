@@ -93,6 +93,17 @@ def parse(name: str) -> ArchiveName | None:
     return ArchiveName(match["prefix"], *times_ns, match["id"])
 
 
+def span(name: str) -> tuple[str, str] | None:
+    """Return how the names of the files in an archive begin, at its begin and at its end.
+
+    These are prefix and time, which are not parsed. None for any other name.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    return f"{match['prefix']}.{match['from']}", f"{match['prefix']}.{match['to']}"
+
+
 def why_unreadable(path: str) -> str:
     """Return why the archive that a link stands for is not there; "" if it is, or is no link."""
     if not os.path.islink(path) or os.path.exists(path):

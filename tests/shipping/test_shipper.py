@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,9 @@ from aqltelemetry.errors import DestinationError
 from aqltelemetry.shipping.destination import FileGone, Receipt, Shipment, Unavailable
 from aqltelemetry.shipping.ledger import Ledger
 from aqltelemetry.shipping.ledger_reader import LedgerReader
+from aqltelemetry.shipping.pending import Present, list_present
 from aqltelemetry.shipping.shipper import GaveUp, Shipper, Surroundings
+from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 from memory_destination import AWAY, WRITER, MemoryDestination, ledger, publish
 
 
@@ -233,6 +235,59 @@ async def test_following_ships_what_is_published_later_until_a_stop(
     around.sleep = sleep
     await _shipper(directory, book, there, around).follow(5.0)
     assert seen == [(5.0, 1), (5.0, 2), (5.0, 3)]
+
+
+async def test_directories_are_not_listed_again_while_they_are_unchanged(
+    directory: Path, book: Ledger, there: MemoryDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(directory, 1)
+    around, listings = _Around(), []
+    now_ns = [epoch_ns() + 3600 * NS_PER_S]
+    around.now_ns = lambda: now_ns[0]
+
+    def listed(directories: Sequence[str]) -> Present:
+        listings.append(directories)
+        return list_present(directories)
+
+    seen: list[tuple[int, int]] = []
+
+    async def sleep(seconds: float) -> None:
+        seen.append((len(listings), len(there.rows)))
+        now_ns[0] += int(seconds * NS_PER_S)
+        if len(seen) == 4:
+            publish(directory, 2)
+        if len(seen) == 18:
+            around.stop.set()
+
+    monkeypatch.setattr("aqltelemetry.shipping.shipper.list_present", listed)
+    around.sleep = sleep
+    await _shipper(directory, book, there, around).follow(5.0)
+    # Once with the new file and once without any; then again after a minute.
+    assert seen == [(2, 1)] * 4 + [(4, 2)] * 12 + [(5, 2)] * 2
+
+
+async def test_a_file_that_is_published_right_after_a_listing_is_shipped(
+    directory: Path, book: Ledger, there: MemoryDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around, names = _Around(), [publish(directory, 1)]
+    around.now_ns = epoch_ns
+
+    def listed(directories: Sequence[str]) -> Present:
+        found = list_present(directories)
+        if len(names) < 12:
+            names.append(publish(directory, 1 + len(names)))
+        return found
+
+    async def sleep(_: float) -> None:
+        around.waits.append(0)
+        if len(around.waits) == 16:
+            around.stop.set()
+
+    monkeypatch.setattr("aqltelemetry.shipping.shipper.list_present", listed)
+    around.sleep = sleep
+    await _shipper(directory, book, there, around).follow(5.0)
+    assert len(names) == 12
+    assert sorted(there.rows) == sorted(names)
 
 
 class _Hanging(MemoryDestination):

@@ -25,15 +25,13 @@ def contained(directory: str, entries: Iterable[str], published: Iterable[str]) 
     found: dict[str, str] = {}
     names: list[str] | None = None
     for entry in entries:
-        archive = archives.parse(entry)
-        if archive is None:
+        span = archives.span(entry)
+        if span is None:
             continue
         if names is None:
             names = sorted(published)
-        # Names begin with prefix and time. An archive begins where its first file does.
-        begin = f"{archive.prefix}.{file_names.stamp(archive.from_ns)}"
-        end = f"{archive.prefix}.{file_names.stamp(archive.to_ns)}~"
-        near = names[bisect_left(names, begin) : bisect_right(names, end)]
+        begin, end = span
+        near = names[bisect_left(names, begin) : bisect_right(names, f"{end}~")]
         if near:
             with suppress(OSError):
                 inside = {str(each.name) for each in members_of(os.path.join(directory, entry))}
