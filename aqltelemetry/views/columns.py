@@ -160,7 +160,7 @@ STALLS = (
     Column("count", "count", _count, 2, "number of stalls"),
     Column("total_s", "total ms", _short_ms, 3, "their lengths added up"),
     Column("longest_s", "longest", _short_ms, 4, "the longest one"),
-    Column("first", "first", clock, 6, "when the first one began"),
+    Column("first", "first", clock, 11, "when the first one began"),
     Column("last", "last", clock, 7, "when the last one ended"),
     Column("workers", "workers", _count, 10, "in how many processes"),
     Column(
@@ -171,6 +171,8 @@ STALLS = (
         "requests in progress during one of them, each counted once; blocks if there are none",
     ),
     Column("routes", "routes", _most, 9, "their labels, those with the most first"),
+    Column("handlers", "in", _most, 6, "the requests whose handler blocked, most often first"),
+    Column("blocks", "blocks", _most, 12, "the blocks that were open, most often first"),
 )
 WORKERS = (
     Column("pid", "PID", str, 0, "the process"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -54,10 +55,20 @@ def stall_lines(
             "workers": grouped["writer"].nunique().to_numpy(np.int64),
             "delayed": np.array([sum(each.values()) for each in routes], np.int64),
             "routes": pd.Series(routes, dtype=object),
+            "handlers": _counted_by(codes, len(numbers), [[each] for each in stalls["route"]]),
+            "blocks": _counted_by(codes, len(numbers), stalls["blocks"]),
         }
     )
     order = np.lexsort((found["first"].to_numpy(), -found["total_s"].to_numpy()))
     return found.iloc[order].reset_index(drop=True)
+
+
+def _counted_by(codes: _Counts, groups: int, names: Iterable[Sequence[str]]) -> pd.Series:
+    """Return for each group in how many of its stalls each name is, the most frequent first."""
+    found: list[Counter[str]] = [Counter() for _ in range(groups)]
+    for code, each in zip(codes.tolist(), names, strict=True):
+        found[code].update(name for name in each if name)
+    return pd.Series([dict(each.most_common()) for each in found], dtype=object)
 
 
 def _routes(cells: Cells, counts: _Counts) -> Mapping[str, int]:

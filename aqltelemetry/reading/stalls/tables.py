@@ -99,6 +99,8 @@ class StallTables(ABC):
               loop was blocked, each counted once; durations of blocks if no request was recorded.
               They are counted for the 100 lines with the most time, and 0 for the others.
             - `routes`: a dict of their labels, with the number of each, the largest first.
+            - `handlers`, `blocks`: dicts of the labels of the requests whose handler blocked, and
+              of the blocks that were open, with the number of stalls of each, the largest first.
 
         Example:
             >>> db.stall_lines()[["cause", "line", "count", "total_s"]].head()

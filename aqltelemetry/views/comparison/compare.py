@@ -109,6 +109,7 @@ def compare(a: Durations, b: Durations, options: Options | None = None) -> dict[
         "labels": rows,
         "only_a": _only(a, b),
         "only_b": _only(b, a),
+        "stalls": _stalls(a, b),
         "conditions": [],
     }
 
@@ -135,6 +136,18 @@ def _only(one: Durations, other: Durations) -> list[dict[str, Any]]:
         for label, series in ((label, one.labels[label]) for label in missing)
     ]
     return sorted(rows, key=lambda row: -int(row["count"]))
+
+
+def _stalls(a: Durations, b: Durations) -> list[dict[str, Any]]:
+    """Return a row for each cause of stalls, those that changed most first."""
+    rows = []
+    for cause in dict.fromkeys([*a.stalls, *b.stalls]):
+        (count_a, total_a), (count_b, total_b) = (
+            side.stalls.get(cause, (0, 0.0)) for side in (a, b)
+        )
+        counts = {"count_a": count_a, "count_b": count_b}
+        rows.append({"cause": cause, **counts, "total_a_s": total_a, "total_b_s": total_b})
+    return sorted(rows, key=lambda row: -abs(row["total_b_s"] - row["total_a_s"]))
 
 
 def _row(

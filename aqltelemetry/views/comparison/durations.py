@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from aqltelemetry.observation import DURATION
+from aqltelemetry.observation import DURATION, STALL
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.reading.outcomes import roles
 from aqltelemetry.reading.rows import Codes
@@ -37,6 +38,8 @@ class Durations(NamedTuple):
     end_ns: int
     """When the last one ended."""
     labels: Mapping[str, Series]
+    stalls: Mapping[str, tuple[int, float]] = MappingProxyType({})
+    """How many stalls each cause had, and the sum of their lengths in seconds."""
 
     @property
     def total(self) -> int:
@@ -63,7 +66,16 @@ def durations(db: TelemetryDB, name: str, has: Callable[[str], bool] | None = No
     begin_ns, end_ns = (times_ns.min(), times_ns.max()) if len(rows) else (0, 0)
     found = by_label(times_ns, rows.measurements, rows.label_codes, rows.labels)
     wanted = {label: series for label, series in found.items() if has is None or has(label)}
-    return Durations(name, db.recorded_s(), int(begin_ns), int(end_ns), wanted)
+    recorded_s, stalls = db.recorded_s(), _stalls(db)
+    return Durations(name, recorded_s, int(begin_ns), int(end_ns), wanted, stalls)
+
+
+def _stalls(db: TelemetryDB) -> Mapping[str, tuple[int, float]]:
+    rows = db.rows(STALL, missing_ok=True)
+    counts = np.bincount(rows.label_codes, minlength=len(rows.labels)).tolist()
+    totals_s = np.bincount(rows.label_codes, rows.measurements, len(rows.labels)).tolist()
+    found = zip(rows.labels, zip(counts, totals_s, strict=True), strict=True)
+    return {cause: stalls for cause, stalls in found if stalls[0]}
 
 
 def by_label(

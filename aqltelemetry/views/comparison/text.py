@@ -51,6 +51,10 @@ def lines(document: Document, top: int = 0, width: int | None = None) -> Iterato
             yield Line(f"only in {name}", "title")
             yield from _only(document[side][: top or None], width)
             yield from _more(document[side], top)
+    if document["stalls"]:
+        yield Line("")
+        yield Line("stalls, not compared for certain changes", "title")
+        yield from (Line(f"  {words.stalls(row)}") for row in document["stalls"])
     yield Line("")
     yield from (Line(line, "dim") for line in _wrapped(words.rule(document), width))
     for condition in document["conditions"]:
@@ -129,6 +133,9 @@ def _markdown(document: Document, top: int) -> Iterator[str]:
         if document[side]:
             labels = ", ".join(_code(row["label"]) for row in document[side][: top or None])
             yield from ("", f"Only in {name}: {labels}")
+    if document["stalls"]:
+        yield ""
+        yield from (f"- Stalls: {words.stalls(row)}" for row in document["stalls"])
     yield from ("", words.rule(document).replace("*", "\\*"))
     if document["conditions"]:
         yield ""

@@ -33,6 +33,14 @@ def value(measure: str, amount: float) -> str:
     return rate(amount) if measure == RATE else _milliseconds(amount)
 
 
+def stalls(row: Document) -> str:
+    """Return how many stalls a cause had, and for how long in all."""
+    before, after = (
+        f"{row[f'count_{side}']:,} ({_milliseconds(row[f'total_{side}_s'])} ms)" for side in "ab"
+    )
+    return f"{row['cause']}: {before} in A, {after} in B"
+
+
 def unit(measure: str) -> str:
     """Return the unit of a measure."""
     return {ERRORS: "%", RATE: "/s"}.get(measure, "ms")

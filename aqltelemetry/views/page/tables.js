@@ -256,7 +256,7 @@ function makeTables() {
         return button;
       }
       if (column.key === "line") return codeLine(row.line, UNKNOWN);
-      if (column.key === "routes") return largestOf(row.routes, (n) => `× ${count(n)}`, 2);
+      if (["routes", "handlers", "blocks"].includes(column.key)) return largestOf(row[column.key], (n) => `× ${count(n)}`, 2);
       return null;
     },
   });
@@ -282,10 +282,12 @@ const STALL_COLUMNS = [
   ["line", "line", "the innermost line of your code, and in which part of the looks it was seen"],
   ["shares", "shares", "the part of its time of each cause"],
   ["pid", "PID", "the process"],
+  ["route", "route", "the request whose handler blocked"],
+  ["blocks", "blocks", "the blocks that were open, the outermost first"],
   ["task", "task", "the task that ran, and its coroutine"],
   ["request", "request", "the request on a thread that was blocked"],
-  ["waits_for", "waits for", "what the thread waited for"],
-  ["thread", "thread", "the thread that held the GIL or collected"],
+  ["waits_for", "waits for", "what the thread waited for, or on which socket, file, process or thread"],
+  ["thread", "thread", "the thread that held the GIL or collected, and its line"],
   ["cpu_s", "on CPU", "for how long the thread ran", true],
   ["run_delay_s", "no CPU", "for how long it waited for a processor", true],
   ["callbacks", "callbacks", "the functions of the steps that were seen most, and how often"],
@@ -305,6 +307,9 @@ function stallCell(column, row) {
   if (key === "shares") return largestOf(row.shares, (share) => `${significant(share * 100, 2)} %`);
   if (key === "callbacks") return largestOf(row.callbacks, (n) => `× ${count(n)}`);
   if (key === "task") return [row.task, row.coroutine].filter(Boolean).join(": ");
+  if (key === "waits_for") return row.waits_on || row.waits_for;
+  if (key === "blocks") return row.blocks ? row.blocks.join(" › ") : "";
+  if (key === "thread") return [row.thread, shortLine(row.thread_line)].filter(Boolean).join(": ");
   if (key === "innermost") return shortLine(row.innermost);
   if (key === "looks") return count(row.looks);
   return null;
@@ -322,7 +327,7 @@ function drawStalls() {
   tables.stalls.show(state.document.stalls);
   const listed = found ? found.listed : [];
   const place = state.stallPlace;
-  const hasDetails = listed.map((row) => ({ ...row, shares: Object.keys(row.shares).length ? row.shares : "", callbacks: Object.keys(row.callbacks).length ? row.callbacks : "" }));
+  const hasDetails = listed.map((row) => ({ ...row, shares: Object.keys(row.shares).length ? row.shares : "", callbacks: Object.keys(row.callbacks).length ? row.callbacks : "", blocks: row.blocks.length ? row.blocks : "" }));
   const rows = hasDetails.filter((row) => !place || isSamePlace(row, place));
   const of = place ? `Those of ${place.cause}${place.line ? ` at ${shortLine(place.line)}` : ""}` : "All causes and lines; choose a cause above for those of one";
   const left = found && found.left_out ? `; of the ${count(listed.length)} longest, ${count(found.left_out)} are left out` : "";

@@ -14,7 +14,10 @@ from aqltelemetry.views.strips.cells import Floats, Grid, Span
 
 MAX_LISTED = 200
 """How many stalls are listed at most: the longest ones."""
-_TEXTS = ("cause", "writer", "function", "innermost", "waits_for", "thread", "task", "coroutine")
+_TEXTS = (
+    *("cause", "writer", "function", "innermost", "waits_for", "waits_on", "thread"),
+    *("thread_line", "task", "coroutine", "route"),
+)
 _NUMBERS = ("length_s", "votes", "cpu_s", "run_delay_s")
 _OTHERS = ("pid", "looks", "steps", "is_exact", "request", "in_thread")
 
@@ -49,6 +52,7 @@ def stall_strip(db: TelemetryDB, window: Grid, span: Span) -> StallStrip | None:
         item: dict[str, Any] = {name: row[name] for name in (*_TEXTS, *_OTHERS)}
         item |= {name: _number(row[name]) for name in _NUMBERS}
         item |= {"line": line, "shares": row["shares"], "callbacks": row["callbacks"]}
+        item["blocks"] = [*row["blocks"]]
         listed.append({"begin_ns": row["begin"].value, "end_ns": row["end"].value, **item})
     blocked = blocked_s(stalls.iloc[inside], window.begin_ns, window.width_ns, window.bins)
     return StallStrip(blocked, listed, len(inside) - len(listed))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry import TelemetryDB
+from aqltelemetry.reading.stalls import lines as stall_lines
 from fakes import EPOCH_NS
 from published import PROCESSES, Row, publish
 from stalled import detail, write_details
@@ -37,7 +38,11 @@ def test_a_cause_has_a_row_for_each_line(tmp_path: Path) -> None:
     assert third["line"] == "/srv/app.py:9"
 
 
-def test_delayed_requests_are_those_that_a_plain_search_finds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_s", [0.3, 3.0, 15.0])
+def test_delayed_requests_are_those_that_a_plain_search_finds(
+    most_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stall_lines, "_CHUNK_PAIRS", 7)
     chance = random.Random(3)
 
     def row(label: str, most_s: float) -> Row:
@@ -46,7 +51,7 @@ def test_delayed_requests_are_those_that_a_plain_search_finds(tmp_path: Path) ->
         return Row(at_ns, chance.randrange(1, int(most_s * 1000)) / 1000, label, process)
 
     labels = ("/a [GET]", "/a [GET] 5xx", "/a [GET] ttfb", "/b [GET]", "a block", "/w [GET] events")
-    requests = [row(chance.choice(labels), 3) for _ in range(400)]
+    requests = [row(chance.choice(labels), most_s) for _ in range(400)]
     stalls = [row(chance.choice(("no CPU", "python code")), 0.5) for _ in range(40)]
     publish(tmp_path, requests)
     publish(tmp_path, stalls, "stall")
@@ -65,6 +70,19 @@ def test_delayed_requests_are_those_that_a_plain_search_finds(tmp_path: Path) ->
     assert dict(zip(found["cause"], found["routes"], strict=True)) == expected
     totals = [sum(expected[cause].values()) for cause in found["cause"]]
     assert found["delayed"].tolist() == totals
+
+
+def test_a_line_has_the_requests_that_blocked_and_their_blocks(tmp_path: Path) -> None:
+    for number, (route, blocks) in enumerate(
+        [("/a [GET]", ["load"]), ("/b [GET]", ["load", "parse"]), ("/b [GET]", []), ("", [])], 1
+    ):
+        length_s = number / 10
+        text = detail(length_s, "python code", route=route, blocks=blocks)
+        write_details(tmp_path, text, number=number)
+    rows = [Row(EPOCH_NS + _S, number / 10, "python code", _A) for number in range(1, 5)]
+    (line,) = publish(tmp_path, rows, "stall").stall_lines().to_dict("records")
+    assert [*line["handlers"].items()] == [("/b [GET]", 2), ("/a [GET]", 1)]
+    assert [*line["blocks"].items()] == [("load", 2), ("parse", 1)]
 
 
 def test_blocks_are_delayed_where_there_are_no_requests(tmp_path: Path) -> None:

@@ -65,3 +65,21 @@ def test_markdown_has_a_row_for_each_certain_change(compared: dict[str, Any]) ->
     assert text.count(" | **") == certain
     assert all(line.count(" | ") == 5 for line in text.splitlines() if line.startswith("| `"))
     assert "Only in B: `'a\\|b'`" in text
+
+
+def test_stalls_are_listed_by_cause_with_those_that_changed_most_first() -> None:
+    a, b = recorded(1, load=1), recorded(2, load=1)
+    a = a._replace(stalls={"no CPU": (1, 0.06), "python code": (2, 0.25)})
+    b = b._replace(stalls={"python code": (3, 1.5), "blocking I/O": (1, 0.1)})
+    found = compare(a, b)
+    shown = [
+        "python code: 2 (250.0 ms) in A, 3 (1,500 ms) in B",
+        "blocking I/O: 0 (0.0000 ms) in A, 1 (100.0 ms) in B",
+        "no CPU: 1 (60.00 ms) in A, 0 (0.0000 ms) in B",
+    ]
+    text = [line.text for line in lines(found)]
+    at = text.index("stalls, not compared for certain changes")
+    assert text[at + 1 : at + 4] == [f"  {each}" for each in shown]
+    assert all(f"- Stalls: {each}" in markdown(found).splitlines() for each in shown)
+    without = compare(a._replace(stalls={}), b._replace(stalls={}))
+    assert not any("stalls" in line.text for line in lines(without))
