@@ -26,6 +26,11 @@ def test_a_stall_is_a_line_with_the_letter_of_its_cause() -> None:
     assert line.endswith(" blocked for 250 ms: blocking wait at orders/app.py:12 in view, worker 7")
 
 
+def test_a_stall_has_the_request_and_the_blocks_from_the_innermost_on() -> None:
+    line = panels.stalls([_stall(route="/a [GET]", blocks=["load", "parse"])], 3, 160).plain
+    assert ", in /a [GET], parse, load, worker" in line
+
+
 def test_a_stall_without_a_line_has_its_cause_only() -> None:
     line = panels.stalls([_stall(line="", function="")], 3, 120).plain
     assert line.endswith(" blocked for 250 ms: blocking wait, worker 7")
