@@ -189,7 +189,7 @@ class ClickHouse:
 
     def has(self, _shipment: str, prefix: str, names: Sequence[str]) -> bool:
         """Ask the table for files."""
-        query = clickhouse_tables.count_of(prefix, map(clickhouse_tables.key, names))
+        query = clickhouse_tables.count_of(prefix, names)
         try:
             return len(self._ask(query)) == len(names) + 1  # and a last row of no file
         except urllib.error.HTTPError:  # the tables are not made yet

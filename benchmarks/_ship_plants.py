@@ -49,7 +49,7 @@ def _insert_all(_ship: Any) -> Any:
     def insert(self: Any, shipment: Shipment) -> Receipt:
         table = clickhouse_tables.table_of(shipment.prefix)
         other = replace(shipment, id=uuid.uuid4().hex)
-        return Receipt(0, self._insert(table, other, shipment.files))
+        return Receipt(*self._insert(table, other, shipment.files))
 
     return insert
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from typing import NamedTuple
 
 from aqltelemetry.errors import CompressedFileError
 from aqltelemetry.observation import CSV_HEADER
@@ -17,6 +19,13 @@ _PIECE_BYTES = 256 << 10
 
 class RefusedFileError(Exception):
     """Raised for a file that can't be shipped as it is; the text is the reason."""
+
+
+class FirstRow(NamedTuple):
+    """Time and label of the row that a file begins with."""
+
+    at_ns: int
+    label: str
 
 
 def row_pieces(file: ShippedFile) -> Generator[bytes, None, None]:
@@ -52,10 +61,18 @@ def count_rows(file: ShippedFile) -> int:
     return sum(piece.count(b"\n") for piece in row_pieces(file))
 
 
-def check_header(file: ShippedFile) -> None:
-    """Raise as `row_pieces`, if a file is gone, damaged at its start, or has another header."""
+def first_row(file: ShippedFile) -> FirstRow | None:
+    """Return the first row of a file; None if it has none, or one that can't be parsed.
+
+    Raises as `row_pieces`, if the file is gone, damaged at its start, or has another header.
+    """
     with closing(row_pieces(file)) as pieces:
-        next(pieces, b"")
+        line = next(pieces, b"").partition(b"\n")[0]
+    try:
+        ((at, _, label, _),) = csv.reader([line.decode()])
+        return FirstRow(int(at), label)
+    except (ValueError, csv.Error):
+        return None
 
 
 def _without_header(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from aqltelemetry.shipping.destination import FileGone, ShippedFile
-from aqltelemetry.shipping.file_rows import RefusedFileError, count_rows, row_pieces
+from aqltelemetry.shipping.file_rows import (
+    FirstRow,
+    RefusedFileError,
+    count_rows,
+    first_row,
+    row_pieces,
+)
 
 _HEADER = b"Timepoint,Measurement,Label,PID\n"
 
@@ -51,3 +57,19 @@ def test_a_truncated_compressed_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_was_removed_is_gone(tmp_path: Path) -> None:
     with pytest.raises(FileGone):
         list(row_pieces(ShippedFile("x.csv", str(tmp_path / "x.csv"))))
+
+
+@pytest.mark.parametrize(
+    ("line", "label"), [(b"12,0.5,a [GET],7\n", "a [GET]"), (b'12,1,"x, ""y""",7', 'x, "y"')]
+)
+def test_the_first_row_is_known_by_its_time_and_label(
+    tmp_path: Path, line: bytes, label: str
+) -> None:
+    assert first_row(_file(tmp_path, _HEADER + line)) == FirstRow(12, label)
+
+
+@pytest.mark.parametrize("rows", [b"", b"x,1,a,7\n", b"1,2\n", b"1,2,\xff,7\n"])
+def test_a_first_row_that_is_not_there_or_is_damaged_is_not_known(
+    tmp_path: Path, rows: bytes
+) -> None:
+    assert first_row(_file(tmp_path, _HEADER + rows)) is None

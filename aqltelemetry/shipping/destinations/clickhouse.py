@@ -2,8 +2,9 @@
 
 A shipment is one INSERT: the rows go as the CSV text that was published, and ClickHouse parses
 it. All rows of a file are in one part of a table, so that the file is there as a whole or not at
-all. Each part counts its files in a projection, which is asked before anything is inserted; the
-deduplication token of the shipment is for an INSERT that is still running then.
+all. Before anything is inserted, and after it, the first row of each file is looked for, by the
+primary key; what then is in doubt is counted by file. The deduplication token of the shipment is
+for an INSERT that is still running when the shipment is sent again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from aqltelemetry.errors import DestinationError, MissingExtraError
 from aqltelemetry.observation import DURATION
 from aqltelemetry.shipping.destination import Receipt, Shipment, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations import clickhouse_tables as tables
-from aqltelemetry.shipping.file_rows import RefusedFileError, check_header, count_rows, read_rows
+from aqltelemetry.shipping.file_rows import FirstRow, RefusedFileError, first_row, read_rows
 from aqltelemetry.shipping.target import Target
 from aqltelemetry.sinks import file_names
 
@@ -142,52 +143,67 @@ class ClickHouse:
             found |= self._rows_of(table, wanted)
         return found
 
-    def _rows_of(self, table: str, names: Iterable[str]) -> dict[str, int]:
+    def _rows_of(self, table: str, names: Collection[str]) -> dict[str, int]:
         """Return how many rows of each file are in a table, for the files that are there."""
+        return self._found(names, tables.count_of(table, names)) if names else {}
+
+    def _found(self, names: Iterable[str], query: str) -> dict[str, int]:
+        """Return the numbers that a query finds for files."""
         name_of = {tables.key(name): name for name in names}
-        found = self._client.query(tables.count_of(table, name_of)).result_rows
+        found = self._client.query(query).result_rows
         counts = {tables.FileKey(*key): rows for *key, rows in found}
         if counts.pop(tables.END, None) is None:
             raise Unavailable(f"{self._target}: {_CUT_OFF}")
         return {name_of[key]: rows for key, rows in counts.items()}
 
+    def _present(self, table: str, rows: Mapping[str, FirstRow | None]) -> set[str]:
+        """Return which files are in a table; a file is there if its first row is."""
+        known = {name: row for name, row in rows.items() if row is not None}
+        found = self._found(known, tables.count_of_first(table, known)) if known else {}
+        return {*found, *self._rows_of(table, rows.keys() - known.keys())}
+
     def _ship(self, shipment: Shipment) -> Receipt:
         table = tables.table_of(shipment.prefix)
-        names = [file.name for file in shipment.files if file_names.parse(file.name)]
-        present = self._rows_of(table, names)
-        refused = {
-            file.name: "its name is not that of a published file"
-            for file in shipment.files
-            if file.name not in names
-        }
-        left = [file for file in shipment.files if file.name not in {*present, *refused}]
+        rows, refused = _first_rows(shipment.files)
+        present = self._present(table, rows)
+        refused = {name: reason for name, reason in refused.items() if name not in present}
+        done = {*present, *refused}
+        left = [file for file in shipment.files if file.name not in done]
+        count = 0
         if left:
-            refused |= self._insert(table, shipment, left)
-            present = self._rows_of(table, names)
-            refused |= self._missing(table, shipment, {*present, *refused})
-        return Receipt(sum(present.values()), refused)
+            count, not_parsed = self._insert(table, shipment, left)
+            refused |= not_parsed
+            sent = {file.name: rows[file.name] for file in left if file.name not in refused}
+            refused |= self._missing(table, shipment.id, sent)
+        if present or refused:
+            count = sum(self._rows_of(table, rows.keys() - refused.keys()).values())
+        return Receipt(count, refused)
 
-    def _missing(self, table: str, shipment: Shipment, found: Collection[str]) -> dict[str, str]:
+    def _missing(
+        self, table: str, shipment_id: str, sent: Mapping[str, FirstRow | None]
+    ) -> dict[str, str]:
         """Return the files that are not there although their INSERTs were confirmed, and why.
 
         A server that crashes after it has logged a token, and before the part is there, drops all
         INSERTs with that token from then on, and confirms them. So at first this raises
         Unavailable; the shipment is sent again, after some time with another token.
         """
-        missing = [each for each in shipment.files if each.name not in found and count_rows(each)]
+        present = self._present(table, sent)
+        missing = {name for name, row in sent.items() if row is not None and name not in present}
+        if missing:
+            missing -= self._rows_of(table, missing).keys()
         if missing:
             definition = self._client.query(f"SHOW CREATE TABLE {table}").result_rows
-            kept = tables.kept(str(definition), (each.name for each in missing))
-            missing = [each for each in missing if each.name in kept]
+            missing = tables.kept(str(definition), missing)
         if not missing:
             return {}
-        shipment_id, failures = self._unconfirmed
-        failures = failures + 1 if shipment_id == shipment.id else 1
-        self._unconfirmed = shipment.id, failures
+        last, failures = self._unconfirmed
+        failures = failures + 1 if last == shipment_id else 1
+        self._unconfirmed = shipment_id, failures
         if failures < _CONFIRMED_TIMES:
             raise Unavailable(f"{self._target}: it has confirmed rows, and does not have them")
         reason = "the server has confirmed its rows again and again, and does not have them"
-        return {each.name: reason for each in missing}
+        return dict.fromkeys(missing, reason)
 
     def _token(self, shipment_id: str) -> str:
         last, failures = self._unconfirmed
@@ -196,46 +212,59 @@ class ClickHouse:
 
     def _insert(
         self, table: str, shipment: Shipment, files: Sequence[ShippedFile]
-    ) -> dict[str, str]:
-        """Insert files, all at once if none is refused; return the refused ones and why."""
-        whole, refused = _readable(files)
+    ) -> tuple[int, dict[str, str]]:
+        """Insert files, all at once if none is refused.
+
+        Returns the number of rows, and the refused files and why.
+        """
         token = self._token(shipment.id)
-        if not whole or self._why_refused(table, whole, token) is None:
-            return refused
-        for file in whole:
-            reason = self._why_refused(table, [file], f"{token}/{file.name}")
+        rows, reason = self._try_to_insert(table, files, token)
+        if reason is None:
+            return rows, {}
+        refused = {}
+        for file in files:
+            _, reason = self._try_to_insert(table, [file], f"{token}/{file.name}")
             if reason is not None:
                 refused[file.name] = reason
-        return refused
+        return 0, refused
 
-    def _why_refused(self, table: str, files: Sequence[ShippedFile], token: str) -> str | None:
-        """Insert files; return the reason if they can't be parsed, which then inserts nothing."""
+    def _try_to_insert(
+        self, table: str, files: Sequence[ShippedFile], token: str
+    ) -> tuple[int, str | None]:
+        """Insert files; return their rows, and the reason if they are refused, all of them."""
         from clickhouse_connect.driver.exceptions import Error  # noqa: PLC0415 - an extra
 
         try:
-            self._insert_once(table, files, token)
+            return self._insert_once(table, files, token), None
         except RefusedFileError as exc:
-            return str(exc)
+            return 0, str(exc)
         except Error as exc:
             if exc.code not in _DATA_ERRORS:
                 raise
-            return _reason(exc)
-        return None
+            return 0, _reason(exc)
 
-    def _insert_once(self, table: str, files: Sequence[ShippedFile], token: str) -> None:
+    def _inserted_rows(self) -> int:
+        """Return how many rows this process has inserted; counting them in a file takes longer."""
+        query = "SELECT value FROM system.events WHERE event = 'InsertedRows'"
+        return sum(row[0] for row in self._client.query(query).result_rows)
+
+    def _insert_once(self, table: str, files: Sequence[ShippedFile], token: str) -> int:
+        """Insert files by one statement, and return the number of their rows."""
         settings = {**_SETTINGS, "insert_deduplication_token": token}
         is_ns = table == DURATION
         if self._is_embedded:
             with _opened(files) as opened:
                 source = tables.of_files(opened, is_nanoseconds=is_ns)
-                statement = tables.insertion(table, opened, self._target.origin, source)
-                self._client.command(statement, settings=settings)
-            return
+                statement = tables.insertion(table, opened, self._target.origin, source, settings)
+                before = self._inserted_rows()
+                self._client.command(statement)
+                return self._inserted_rows() - before
         numbered = {str(number): file for number, file in enumerate(files)}
         source = tables.of_body(is_nanoseconds=is_ns)
         statement = tables.insertion(table, numbered, self._target.origin, source)
-        body = _compressed(f"{statement} FORMAT CSV\n".encode(), _numbered_rows(files))
+        body, rows = _compressed(f"{statement} FORMAT CSV\n".encode(), files)
         self._client.raw_insert(insert_block=body, settings=settings, compression="zstd")
+        return rows
 
 
 def _connect(target: Target) -> Any:
@@ -253,17 +282,24 @@ def _connect(target: Target) -> Any:
     return clickhouse_connect.get_client(dsn=target.url, **options)
 
 
-def _readable(files: Iterable[ShippedFile]) -> tuple[list[ShippedFile], dict[str, str]]:
-    """Return the files that can be read, and the others by name with the reason."""
-    whole, refused = [], {}
+def _first_rows(
+    files: Iterable[ShippedFile],
+) -> tuple[dict[str, FirstRow | None], dict[str, str]]:
+    """Return the first rows of files by name, and the files that can't be read with the reason."""
+    rows: dict[str, FirstRow | None] = {}
+    refused: dict[str, str] = {}
     for file in files:
+        if file_names.parse(file.name) is None:
+            refused[file.name] = "its name is not that of a published file"
+            continue
         try:
-            check_header(file)
+            row = first_row(file)
+            # ClickHouse leaves out spaces before a text without quotes, whatever its settings say.
+            rows[file.name] = None if row and row.label != row.label.strip() else row
         except RefusedFileError as exc:
+            rows[file.name] = None
             refused[file.name] = str(exc)
-        else:
-            whole.append(file)
-    return whole, refused
+    return rows, refused
 
 
 @contextmanager
@@ -278,21 +314,22 @@ def _opened(files: Sequence[ShippedFile]) -> Iterator[Mapping[str, ShippedFile]]
         yield found
 
 
-def _numbered_rows(files: Iterable[ShippedFile]) -> Iterator[bytes]:
-    """Yield the rows of files, with the number of the file as a further field of each row.
+def _compressed(statement: bytes, files: Iterable[ShippedFile]) -> tuple[bytes, int]:
+    """Return a statement and the rows of files, and how many these are.
 
-    A row is one line, since labels contain no line ends.
+    Each row has the number of its file as a further field. A row is one line, since labels
+    contain no line ends.
     """
-    for number, file in enumerate(files):
-        yield read_rows(file).replace(b"\n", b",%d\n" % number)
-
-
-def _compressed(statement: bytes, pieces: Iterable[bytes]) -> bytes:
     import zstandard  # noqa: PLC0415 - an extra, which comes with the client
 
     compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
-    parts = [compressor.compress(statement), *map(compressor.compress, pieces)]
-    return b"".join([*parts, compressor.flush()])
+    parts, rows = [compressor.compress(statement)], 0
+    for number, file in enumerate(files):
+        text, field = read_rows(file), b",%d" % number
+        numbered = text.replace(b"\n", field + b"\n")
+        rows += (len(numbered) - len(text)) // len(field)
+        parts.append(compressor.compress(numbered))
+    return b"".join([*parts, compressor.flush()]), rows
 
 
 def _reason(error: Exception) -> str:

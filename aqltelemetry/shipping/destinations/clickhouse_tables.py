@@ -7,14 +7,16 @@ equal values. `day` is that of the file, so that no file is in two partitions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from aqltelemetry.observation import ACCOUNT, CUSTOM, DURATION, RUNTIME, UNMATCHED
 from aqltelemetry.shipping.destination import ShippedFile
+from aqltelemetry.shipping.file_rows import FirstRow
 from aqltelemetry.shipping.target import Origin
 from aqltelemetry.sinks import file_names
+from aqltelemetry.sinks.file_names import FileName
 from aqltelemetry.system.clock import NS_PER_S, epoch_ns
 
 TABLES = (DURATION, RUNTIME, CUSTOM, ACCOUNT)
@@ -31,23 +33,24 @@ _VALUE: Mapping[bool, str] = {
     False: "value Float64 CODEC(ZSTD(1))",
 }
 # As `shipping.labels` splits a label, except that a last word is always taken for an outcome.
-# Evaluated once for each label of an INSERT.
-_OUTCOME = "(?: (?:[45]xx|disconnect|failed|ttfb))"
-_REQUEST = rf" \\[{{}}\\](?: (?:websocket|events))?{_OUTCOME}?$"
+# Functions of the label alone are evaluated once for each of its values; with two columns, or in
+# `multiIf`, they would be evaluated for each row.
+_KINDS = "(?: (?:websocket|events))?"
+_OUTCOME = "(?: (?:[45]xx|disconnect|failed|ttfb))?"
 _METHOD = r"[^\\[\\] ]+"
-_NO_ROUTE = f"^{UNMATCHED}(?: (?:websocket|events))?{_OUTCOME}?$"
+_ROUTE = (
+    rf"(?s)^(?:(\\S.*) \\[{_METHOD}\\]{_KINDS}{_OUTCOME}|({UNMATCHED}){_KINDS}{_OUTCOME}"
+    rf"|(.*?){_OUTCOME})$"
+)
+_KIND = rf"(?s)^(?:(?:\\S.* \\[{_METHOD}(\\])|({UNMATCHED}))(?: (websocket|events))?{_OUTCOME}|.*)$"
 _LABEL_PARTS = rf"""method LowCardinality(String)
-        DEFAULT extract(label, '^\\S.*{_REQUEST.format(f"({_METHOD})")}'),
-    route LowCardinality(String) DEFAULT multiIf(
-        match(label, '{_NO_ROUTE}'), '{UNMATCHED}',
-        method = '', replaceRegexpOne(label, '{_OUTCOME}$', ''),
-        extract(label, '^(\\S.*){_REQUEST.format(_METHOD)}')),
+        DEFAULT extract(label, '^\\S.* \\[({_METHOD})\\]{_KINDS}{_OUTCOME}$'),
+    route LowCardinality(String) DEFAULT replaceRegexpOne(label, '{_ROUTE}', '\\1\\2\\3'),
     status LowCardinality(String) DEFAULT extract(label, ' ([45]xx|disconnect|failed|ttfb)$'),
-    kind LowCardinality(String) DEFAULT multiIf(
-        method = '' AND NOT match(label, '{_NO_ROUTE}'), 'block',
-        match(label, '(?:\\]|^{UNMATCHED}) websocket{_OUTCOME}?$'), 'websocket',
-        match(label, '(?:\\]|^{UNMATCHED}) events{_OUTCOME}?$'), 'events',
-        'request'),
+    kind LowCardinality(String) DEFAULT transform(
+        replaceRegexpOne(label, '{_KIND}', '\\1\\2 \\3'),
+        [' ', '] websocket', '] events', '{UNMATCHED} websocket', '{UNMATCHED} events'],
+        ['block', 'websocket', 'events', 'websocket', 'events'], 'request'),
     """
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -61,8 +64,10 @@ class FileKey(NamedTuple):
     part: int
 
 
+_SORTED_BY = "label, intDiv(at_ns, 60000000000), writer, at_ns"
 _ENGINE = "ENGINE = MergeTree"
 _TTL = re.compile(r"TTL day \+ toIntervalDay\((\d+)\)")
+_NS_PER_MINUTE = 60 * NS_PER_S
 _NS_PER_DAY = 86_400 * NS_PER_S
 END = FileKey("", "", 0, 0)
 """The key of a row that shows that a result is not just empty."""
@@ -95,10 +100,7 @@ def table_of(prefix: str) -> str:
 
 def key(name: str) -> FileKey:
     """Return what identifies a file, from the name under which it was published."""
-    found = file_names.parse(name)
-    if found is None:
-        raise ValueError(name)
-    return FileKey(found.prefix, found.writer, found.first, found.part)
+    return _key(_parsed(name))
 
 
 def columns(table: str) -> list[str]:
@@ -127,31 +129,67 @@ def definition(table: str, retention_days: int | None) -> str:
     part UInt16,
     day Date,
     at DateTime64(9, 'UTC') ALIAS fromUnixTimestamp64Nano(at_ns, 'UTC'),
-    INDEX at_range at_ns TYPE minmax GRANULARITY 1,
-    PROJECTION files (
-        SELECT prefix, writer, segment, part, count() GROUP BY prefix, writer, segment, part
-    )
+    INDEX at_range at_ns TYPE minmax GRANULARITY 1
 ) {_ENGINE}
 PARTITION BY day
-ORDER BY (label, intDiv(at_ns, 60000000000), writer, at_ns){ttl}
+ORDER BY ({_SORTED_BY}){ttl}
 SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1"""
 
 
-def count_of(table: str, keys: Iterable[FileKey]) -> str:
+def count_of(table: str, names: Iterable[str]) -> str:
     """Return the query that counts the rows of those of some files that are in a table.
 
-    Its result has a row with the key `END`, also if no file is there.
+    It reads the rows of the times in the names. Its result has a row with the key `END`, also if
+    no file is there.
     """
+    files = [_parsed(name) for name in names]
+    from_ns, to_ns = min(each.from_ns for each in files), max(each.to_ns for each in files)
+    return _count(table, files, f"WHERE at_ns >= {from_ns} AND at_ns < {to_ns}")
+
+
+def count_of_first(table: str, rows: Mapping[str, FirstRow]) -> str:
+    """Return the query that counts the first rows of those of some files that are in a table.
+
+    It finds them by the primary key. Its result has a row with the key `END` as well.
+    """
+    files = {name: _parsed(name) for name in rows}
     wanted = ", ".join(
-        f"({_text(each.prefix)}, {_text(each.writer)}, {each.segment}, {each.part})"
-        for each in keys
+        f"({_text(row.label)}, {row.at_ns // _NS_PER_MINUTE}, {_text(files[name].writer)}, "
+        f"{row.at_ns})"
+        for name, row in rows.items()
     )
+    times = ", ".join(str(row.at_ns) for row in rows.values())
+    # The other columns are then read of a few rows only.
+    condition = f"PREWHERE at_ns IN ({times}) WHERE ({_SORTED_BY}) IN ({wanted})"
+    return _count(table, files.values(), condition)
+
+
+def _count(table: str, files: Collection[FileName], condition: str) -> str:
+    keys = "prefix, writer, segment, part"
+    wanted = ", ".join(
+        f"({_text(each.prefix)}, {_text(each.writer)}, {each.first}, {each.part})" for each in files
+    )
+    days = ", ".join(sorted({_text(str(_day(each))) for each in files}))
     return (
-        f"SELECT prefix, writer, segment, part, count() FROM {table} "
-        f"WHERE (prefix, writer, segment, part) IN ({wanted}) "
-        "GROUP BY prefix, writer, segment, part "
+        f"SELECT {keys}, count() FROM {table} {condition} AND day IN ({days}) "
+        f"AND ({keys}) IN ({wanted}) GROUP BY {keys} "
         f"UNION ALL SELECT {_text(END.prefix)}, {_text(END.writer)}, {END.segment}, {END.part}, 0"
     )
+
+
+def _parsed(name: str) -> FileName:
+    found = file_names.parse(name)
+    if found is None:
+        raise ValueError(name)
+    return found
+
+
+def _key(file: FileName) -> FileKey:
+    return FileKey(file.prefix, file.writer, file.first, file.part)
+
+
+def _day(file: FileName) -> date:
+    return datetime.fromtimestamp(file.from_ns // NS_PER_S, UTC).date()
 
 
 def of_files(files: Mapping[str, ShippedFile], *, is_nanoseconds: bool) -> str:
@@ -175,10 +213,16 @@ def of_body(*, is_nanoseconds: bool) -> str:
     return f"input({_text(structure)})"
 
 
-def insertion(table: str, files: Mapping[str, ShippedFile], origin: Origin, source: str) -> str:
+def insertion(
+    table: str,
+    files: Mapping[str, ShippedFile],
+    origin: Origin,
+    source: str,
+    settings: Mapping[str, int | str] | None = None,
+) -> str:
     """Return the statement that inserts the rows of a source.
 
-    `files` are by the texts in the column `file` of the source.
+    `files` are by the texts in the column `file` of the source. `settings` are of this statement.
     """
     known = {number: file_names.parse(file.name) for number, file in files.items()}
     found = {number: each for number, each in known.items() if each is not None}
@@ -187,7 +231,7 @@ def insertion(table: str, files: Mapping[str, ShippedFile], origin: Origin, sour
         numbers = ", ".join(map(_text, found))
         return f"transform(file, [{numbers}], [{', '.join(values)}], {otherwise})"
 
-    days = (datetime.fromtimestamp(each.from_ns // 10**9, UTC).date() for each in found.values())
+    days = (_text(str(_day(each))) for each in found.values())
     selected = [
         "Timepoint",
         "toInt64(Measurement * 1000000000)" if table == DURATION else "Measurement",
@@ -197,11 +241,12 @@ def insertion(table: str, files: Mapping[str, ShippedFile], origin: Origin, sour
         by_file((_text(each.writer) for each in found.values()), "''"),
         by_file((str(each.first) for each in found.values()), "0"),
         by_file((str(each.part) for each in found.values()), "0"),
-        f"toDate({by_file((_text(str(day)) for day in days), _text('1970-01-01'))})",
+        f"toDate({by_file(days, _text('1970-01-01'))})",
         *map(_text, (origin.host, origin.service, origin.instance)),
     ]
+    given = ", ".join(f"{name} = {_text(str(value))}" for name, value in (settings or {}).items())
     return (
-        f"INSERT INTO {table} ({', '.join(columns(table))}) "
+        f"INSERT INTO {table} ({', '.join(columns(table))}) {given and f'SETTINGS {given} '}"
         f"SELECT {', '.join(selected)} FROM {source}"
     )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from aqltelemetry.observation import CSV_HEADER
 from aqltelemetry.shipping import labels
 from aqltelemetry.shipping.destination import Receipt, ShippedFile, Unavailable
 from aqltelemetry.shipping.destinations.clickhouse import ClickHouse, destination
-from aqltelemetry.shipping.destinations.clickhouse_tables import TABLES
+from aqltelemetry.shipping.destinations.clickhouse_tables import TABLES, count_of_first
+from aqltelemetry.shipping.file_rows import first_row
 from aqltelemetry.shipping.target import Origin, Target
 from clickhouse_server import ClickHouseServer, clickhouse_server
-from shipments import START_NS, Row, publish, rows_of, shipment
+from shipments import LABELS, START_NS, Row, publish, rows_of, shipment
 
 pytestmark = pytest.mark.system
 _SERVER = os.environ.get("AQLTELEMETRY_TEST_CLICKHOUSE")
@@ -241,6 +243,63 @@ async def test_an_answer_that_ends_in_its_head_is_no_empty_result(
     await made.close()
 
 
+def test_a_file_that_is_there_is_found_by_its_first_row_whatever_its_label_is(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    names = (*LABELS, "it's", "a,b", "\\", '""')
+    rows: list[list[Row]] = [[(START_NS + at, "1", text, 1)] for at, text in enumerate(names)]
+    files = [publish(tmp_path, at, rows[at]) for at in range(len(names))]
+    assert asyncio.run(store.ship(shipment(files))).rows == len(names)
+    first = {file.name: row for file in files if (row := first_row(file))}
+    assert len(first) == len(names)
+    assert store._found(first, count_of_first("duration", first)) == dict.fromkeys(first, 1)
+
+
+def test_the_first_rows_are_found_by_the_primary_key(store: ClickHouse, tmp_path: Path) -> None:
+    rows: list[Row] = [(START_NS + at, "1", f"label {at // 1000}", 1) for at in range(100_000)]
+    file = publish(tmp_path, 0, rows)
+    asyncio.run(store.ship(shipment([file])))
+    first = first_row(file)
+    assert first is not None
+    plan = f"EXPLAIN indexes = 1 {count_of_first('duration', {file.name: first})}"
+    (read,) = re.findall(r"PrimaryKey.*?Granules: (\d+)/1[23]\b", str(_query(store, plan)))
+    assert int(read) == 1
+
+
+@pytest.mark.parametrize("label", [" x ", "\t"])
+def test_a_file_whose_first_label_begins_with_a_space_is_there_once(
+    store: ClickHouse, tmp_path: Path, label: str
+) -> None:
+    files = [publish(tmp_path, at, [(START_NS, "1", label, 1)]) for at in range(2)]
+    asyncio.run(store.ship(shipment(files[:1])))
+    assert asyncio.run(store.ship(shipment(files))).rows == 2
+    assert _query(store, "SELECT count() FROM duration") == [(2,)]
+
+
+def test_a_file_that_is_damaged_after_it_has_arrived_is_not_refused(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    files = [publish(tmp_path, number) for number in range(2)]
+    asyncio.run(store.ship(shipment(files)))
+    Path(files[0].path).write_bytes(b"damaged")
+    assert asyncio.run(store.ship(shipment(files))) == Receipt(200)
+
+
+def test_a_table_of_an_earlier_version_with_a_projection_is_filled_as_well(
+    store: ClickHouse, tmp_path: Path
+) -> None:
+    keys = "prefix, writer, segment, part"
+    store._client.command(
+        f"ALTER TABLE duration ADD PROJECTION files (SELECT {keys}, count() GROUP BY {keys})"
+    )
+    files = [publish(tmp_path, number) for number in range(2)]
+    asyncio.run(store.open())
+    assert [asyncio.run(store.ship(shipment(files))).rows for _ in range(2)] == [200, 200]
+    assert asyncio.run(store.check({file.name: 100 for file in files})) == []
+    store._client.command("ALTER TABLE duration DROP PROJECTION files")
+    assert _query(store, _ROWS.format("duration")) == rows_of(files)
+
+
 def test_the_token_removes_a_repetition_that_the_tables_do_not_show_yet(
     store: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,9 +307,10 @@ def test_the_token_removes_a_repetition_that_the_tables_do_not_show_yet(
     sent = shipment([publish(tmp_path, 0)])
     asyncio.run(store.ship(sent))
     with monkeypatch.context() as patch:
-        answers = [{}, {file.name: 100 for file in sent.files}]
-        patch.setattr(ClickHouse, "_rows_of", lambda *_: answers.pop(0))
+        answers = [set(), {file.name for file in sent.files}]
+        patch.setattr(ClickHouse, "_present", lambda *_: answers.pop(0))
         asyncio.run(store.ship(sent))
+    assert not answers
     assert _query(store, "SELECT count() FROM duration") == [(100,)]
 
 
@@ -261,9 +321,8 @@ def test_an_insert_that_is_confirmed_and_dropped_is_repeated_with_another_token(
     sent = shipment([publish(tmp_path, 0), publish(tmp_path, 1)])
     insert = store._insert_once
 
-    def drop(table: str, files: Sequence[ShippedFile], token: str) -> None:
-        if token not in dropped:
-            insert(table, files, token)
+    def drop(table: str, files: Sequence[ShippedFile], token: str) -> int:
+        return 0 if token in dropped else insert(table, files, token)
 
     monkeypatch.setattr(store, "_insert_once", drop)
     dropped = {sent.id}
@@ -280,7 +339,7 @@ def test_a_file_whose_rows_are_confirmed_and_never_there_is_set_aside(
 ) -> None:
     sent = shipment([publish(tmp_path, 0), publish(tmp_path, 1)])
     Path(sent.files[1].path).write_bytes(CSV_HEADER)
-    monkeypatch.setattr(store, "_insert_once", lambda *_: None)
+    monkeypatch.setattr(store, "_insert_once", lambda *_: 0)
     for _ in range(4):
         with pytest.raises(Unavailable):
             asyncio.run(store.ship(sent))
