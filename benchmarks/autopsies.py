@@ -54,17 +54,18 @@ _TIMEOUTS = frozenset({"timeout, GIL held", "timeout, Python code"})
 _LIMIT_BYTES = 500 << 20
 _PATIENCE_S = 60.0
 _AT_ONCE = 4
+_WORKERS = 2
 _CONFIGURATION = """
 from aqltelemetry.gunicorn import child_exit, post_worker_init, worker_exit
 aqltelemetry_dir = {directory!r}
 aqltelemetry_journal_dir = {journal!r}
 """
 _GUNICORN = (
-    *("gunicorn", "--workers", "2", "--timeout", str(TIMEOUT_S), "--graceful-timeout", "1"),
+    *("gunicorn", "--workers", str(_WORKERS), "--timeout", str(TIMEOUT_S), "--graceful-timeout", "1"),
     *("--no-control-socket", "--bind", "127.0.0.1:{port}"),
 )
 _UVICORN = (
-    *("uvicorn", "_dying_service:asgi", "--port", "{port}", "--workers", "2"),
+    *("uvicorn", "_dying_service:asgi", "--port", "{port}", "--workers", str(_WORKERS)),
     *("--timeout-worker-healthcheck", str(TIMEOUT_S)),
 )
 _PROGRAM = ("_dying_service.py", "{port}")
@@ -153,7 +154,7 @@ class Service:
     def starts(self) -> int:
         """Return how many workers were started so far, and the end of the service as one more."""
         text = self.log.read_text()
-        started = text.count("Booting worker") + text.count("Started server process")
+        started = max(text.count("Booting worker"), text.count("Started server process"))
         return started + (self.process.poll() is not None)
 
     def autopsies(self) -> dict[str, dict[str, Any]]:
@@ -189,7 +190,8 @@ def running(kind: Kind, scratch: Path, group: Path | None = None) -> Iterator[Se
         )
     service = Service(process, port, directory, log)
     try:
-        _wait_for(lambda: service.get("/ok") == 200, service)
+        workers = _WORKERS if kind.has_sibling else 0
+        _wait_for(lambda: service.get("/ok") == 200 and service.starts() >= workers, service)
         yield service
     finally:
         _end(process)

@@ -15,7 +15,7 @@ from aqltelemetry.system.logs import log
 
 _MAX_CLAIMED = 64
 _PAUSE = 9
-_WITNESS_NS = 2_000_000_000
+_WITNESS_NS = 5_000_000_000
 
 
 class Recovery:
