@@ -61,8 +61,8 @@ aqltelemetry_dir = {directory!r}
 aqltelemetry_journal_dir = {journal!r}
 """
 _GUNICORN = (
-    *("gunicorn", "--workers", str(_WORKERS), "--timeout", str(TIMEOUT_S), "--graceful-timeout", "1"),
-    *("--no-control-socket", "--bind", "127.0.0.1:{port}"),
+    *("gunicorn", "--workers", str(_WORKERS), "--timeout", str(TIMEOUT_S)),
+    *("--graceful-timeout", "1", "--no-control-socket", "--bind", "127.0.0.1:{port}"),
 )
 _UVICORN = (
     *("uvicorn", "_dying_service:asgi", "--port", "{port}", "--workers", str(_WORKERS)),
