@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from aqltelemetry.journal.dead_writers import find_writers
-from aqltelemetry.journal.dir_lock import is_alive
+from aqltelemetry.journal.dir_lock import is_alive, lock_holder
 from aqltelemetry.journal.evidence import EXIT_NAME, read_evidence, write_evidence
 from aqltelemetry.system.clock import epoch_ns
 
@@ -39,11 +38,26 @@ def note_exit(
     is_found = False
     for root in roots:
         for directory in find_writers(root):
-            if _pid_of(directory) == pid and not is_alive(directory):
-                with suppress(OSError):
-                    write_evidence(directory, EXIT_NAME, content)
-                    is_found = True
+            if _pid_of(directory) == pid and _has_ended(directory, pid):
+                # A process that recovers it may remove what is being written, once.
+                is_found = any(_is_written(directory, content) for _ in range(2)) or is_found
     return is_found
+
+
+def _has_ended(directory: Path, pid: int) -> bool:
+    """Return whether the writer in a directory is dead; its lock may be held by a recovery.
+
+    A living one with this PID can only be in another PID namespace, or have it anew.
+    """
+    return not is_alive(directory) or lock_holder(directory) not in (0, pid)
+
+
+def _is_written(directory: Path, content: object) -> bool:
+    try:
+        write_evidence(directory, EXIT_NAME, content)
+    except OSError:
+        return False
+    return True
 
 
 def _pid_of(directory: Path) -> int:

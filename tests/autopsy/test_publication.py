@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,27 @@ def test_a_parent_notes_how_its_child_ended(tmp_path: Path, writer: Writer) -> N
         "timeout_s": 30.0,
         "witness": "Gunicorn",
     }
+
+
+_HOLDS_LOCK = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_parent_notes_how_its_child_ended_though_another_process_recovers_it(
+    tmp_path: Path, writer: Writer
+) -> None:
+    assert writer.path is not None
+    command = [sys.executable, "-S", "-c", _HOLDS_LOCK, str(writer.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as recovering:
+        assert recovering.stdout is not None
+        recovering.stdout.readline()
+        assert note_exit([writer.path.parent], writer.pid, -11, "uvicorn")
+        recovering.communicate()
+    assert autopsy_of(str(tmp_path), writer.path)["cause"]["signal"] == "SIGSEGV"
 
 
 def test_a_living_process_gets_no_note(tmp_path: Path) -> None:
