@@ -10,6 +10,8 @@ from aqltelemetry.journal.dir_lock import is_alive, lock_holder
 from aqltelemetry.journal.evidence import EXIT_NAME, read_evidence, write_evidence
 from aqltelemetry.system.clock import epoch_ns
 
+_LOOKS = 3
+
 
 def note_exit(
     roots: Iterable[Path],
@@ -49,7 +51,12 @@ def _has_ended(directory: Path, pid: int) -> bool:
 
     A living one with this PID can only be in another PID namespace, or have it anew.
     """
-    return not is_alive(directory) or lock_holder(directory) not in (0, pid)
+    for _ in range(_LOOKS):
+        if not is_alive(directory):
+            return True
+        if holder := lock_holder(directory):  # else it may have been released in between
+            return holder != pid
+    return False
 
 
 def _is_written(directory: Path, content: object) -> bool:
