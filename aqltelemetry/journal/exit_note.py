@@ -49,7 +49,7 @@ def note_exit(
 def _has_ended(directory: Path, pid: int) -> bool:
     """Return whether the writer in a directory is dead; its lock may be held by a recovery.
 
-    A living one with this PID can only be in another PID namespace, or have it anew.
+    A living one with this PID can only be in another PID namespace, or have got it since.
     """
     for _ in range(_LOOKS):
         if not is_alive(directory):
