@@ -126,8 +126,8 @@ class PrefixError(TelemetryError, ValueError):
     def __init__(self, prefix: object) -> None:
         super().__init__(
             f"prefix={prefix!r}: must be 1 to 40 letters, digits, '_' and '-', the first no '-', "
-            "and not 'duration', 'runtime', 'account', 'profiler', 'stall', 'stall-details' or "
-            "'removed', which aqltelemetry uses itself"
+            "and not 'duration', 'runtime', 'account', 'profiler', 'cpu_time', 'stall', "
+            "'stall-details' or 'removed', which aqltelemetry uses itself"
         )
         self.prefix = prefix
 

@@ -37,17 +37,19 @@ ACCOUNT = "account"
 """File prefix of accounts, which count the observations in the other files."""
 STALL = "stall"
 """File prefix of the stalls of event loops: the length of each in seconds, under its cause."""
+CPU_TIME = "cpu_time"
+"""File prefix of CPU times: how long a block, function or request ran on a processor."""
 STALL_DETAILS = "stall-details"
 """File prefix of the details of stalls, which are not CSV files."""
 PROFILER = "profiler"
 """File prefix of profiles, which are not CSV files."""
-RESERVED = (DURATION, RUNTIME, ACCOUNT, PROFILER, STALL, STALL_DETAILS, "removed")
+RESERVED = (DURATION, RUNTIME, ACCOUNT, PROFILER, CPU_TIME, STALL, STALL_DETAILS, "removed")
 """File prefixes that `record` rejects.
 
 An account that says how many files of `removed` it counts would say how many were removed.
 """
-BUILT_IN = frozenset({RUNTIME, STALL})
-"""File prefixes of what the built-in samplers record."""
+BUILT_IN = frozenset({RUNTIME, STALL, CPU_TIME})
+"""File prefixes of series that only aqltelemetry itself records, apart from durations."""
 
 FIRST_BYTE = "ttfb"
 """Follows a request's label, after a space: the time to the first byte of its response."""

@@ -77,6 +77,10 @@ class Settings:
         default=False,
         metadata=kinds.switch("Record what blocks the event loop that the recording runs on."),
     )
+    with_cpu_time: bool = field(
+        default=False,
+        metadata=kinds.switch("Record how much of each request ran on a processor."),
+    )
     with_profiler: bool = field(
         default=False,
         metadata=kinds.switch(
@@ -211,7 +215,8 @@ class Settings:
         metadata=kinds.objects(
             "Samplers to run in addition to the built-in ones.",
             "sample(), prefix and interval_s; a prefix is 1 to 40 letters, digits, '_' and '-', "
-            "and not 'duration', 'account', 'profiler', 'stall', 'stall-details' or 'removed'",
+            "and not 'duration', 'account', 'profiler', 'cpu_time', 'stall', 'stall-details' or "
+            "'removed'",
             lambda each: isinstance(each, Sampler) and is_sampler_prefix(each.prefix),
         ),
     )
@@ -231,6 +236,7 @@ class Options(TypedDict, total=False):
     with_runtime: Switch
     with_event_loop: Switch
     with_stalls: Switch
+    with_cpu_time: Switch
     with_profiler: Switch
     with_fsync: Switch
     interval_s: Seconds

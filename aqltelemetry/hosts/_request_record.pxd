@@ -24,6 +24,7 @@ cdef class Gauge:
 
 cdef class RequestRecord:
     cdef object kind
+    cdef readonly object meter
     cdef long status
     cdef bint disconnected, ended
     cdef int64_t started_ns, first_ns, slot
@@ -45,7 +46,7 @@ cdef class Awaited:
 
 
 cdef int record_request(
-    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
+    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected, object meter
 ) except -1
 cdef object taken(PyObject* new)
 cdef object iterator_of(object awaitable)

@@ -10,6 +10,7 @@ cimport cython
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t
 
+from aqltelemetry.recording.cpu_time import append_cpu_time
 from aqltelemetry.recording.reentrancy import awaited
 
 from aqltelemetry.recording._hot_path cimport append, monotonic_ns
@@ -91,15 +92,16 @@ cdef class RequestRecord:
             self.ended = True
             record_request(
                 labels, self.started_ns, self.first_ns if with_ttfb else 0, self.status,
-                self.disconnected,
+                self.disconnected, self.meter,
             )
         return 0
 
 
 cdef int record_request(
-    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected
+    tuple labels, int64_t started_ns, int64_t first_ns, long status, bint disconnected, object meter
 ) except -1:
-    """Record a request that ends now; `first_ns` is 0 where it is not recorded."""
+    """Record a request that ends now; `first_ns` is 0 and `meter` None where they are not recorded."""
+    cdef object cpu_ns = None if meter is None else meter.spent_ns()
     cdef int64_t end_ns = monotonic_ns()
     cdef int64_t duration_ns = end_ns - started_ns
     try:
@@ -111,6 +113,8 @@ cdef int record_request(
             append(labels[DISCONNECT], end_ns, duration_ns)
         elif status >= 400:
             append(labels[SERVER_ERROR if status >= 500 else CLIENT_ERROR], end_ns, duration_ns)
+        if meter is not None:
+            append_cpu_time(labels[TOTAL], end_ns, duration_ns, cpu_ns)
     return 0
 
 

@@ -61,7 +61,9 @@ class HostRecording:
     ) -> None:
         given: Options = options or {}
         # Wrong environment variables are logged now rather than at the first request.
-        settings(monitoring_dir, given)
+        chosen = settings(monitoring_dir, given)
+        self.with_cpu_time = chosen.with_cpu_time
+        """Whether the CPU time of requests is recorded."""
         self.in_flight = InFlight()
         self.routes: Callable[[], Iterable[str]] = tuple
         """Returns the templates of the application's routes, known once it serves."""

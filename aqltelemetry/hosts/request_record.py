@@ -11,6 +11,7 @@ from aqltelemetry.hosts.labels import Labels
 from aqltelemetry.journal.segment import AtomicCounter
 from aqltelemetry.observation import RUNTIME, Measurement
 from aqltelemetry.recording import in_flight
+from aqltelemetry.recording.cpu_time import CpuSpan, StepMeter, append_cpu_time
 from aqltelemetry.recording.recorder import append_duration
 from aqltelemetry.system.clock import monotonic_ns
 from aqltelemetry.system.extensions import choose
@@ -64,6 +65,8 @@ class RequestRecord:
     ended = False
     first_ns = 0
     """When the response began, by the monotonic clock, in nanoseconds; 0 until then."""
+    meter: StepMeter | CpuSpan | None = None
+    """Measures the CPU time, where it is recorded."""
 
     def __init__(self, kind: str = "") -> None:
         if kind:
@@ -80,6 +83,8 @@ class RequestRecord:
         if self.ended:
             return
         self.ended = True
+        meter = self.meter
+        cpu_ns = None if meter is None else meter.spent_ns()
         end_ns = monotonic_ns()
         duration_ns = end_ns - self.started_ns
         try:
@@ -94,3 +99,5 @@ class RequestRecord:
                 failed = self.status >= _SERVER_ERROR
                 label = labels.server_error if failed else labels.client_error
                 append_duration(label, end_ns, duration_ns)
+            if meter is not None:
+                append_cpu_time(labels.total, end_ns, duration_ns, cpu_ns)

@@ -12,6 +12,7 @@ from typing import Any
 
 from aqltelemetry.observation import (
     ACCOUNT,
+    CPU_TIME,
     CUSTOM,
     DURATION,
     RUNTIME,
@@ -37,7 +38,7 @@ from aqltelemetry.reading.writers import Writers
 from aqltelemetry.sinks import stall_details
 from aqltelemetry.system.later import pd
 
-_ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT, STALL)
+_ALWAYS_KNOWN = (DURATION, RUNTIME, CUSTOM, ACCOUNT, STALL, CPU_TIME)
 
 
 class TelemetryDB(Tables):
@@ -143,7 +144,8 @@ class TelemetryDB(Tables):
             file_prefix: The first part of the files' names: `duration`, `runtime`, `custom`,
                 or the prefix of a sampler or of `record`.
             missing_ok: Return an empty frame if there are no files with this prefix.
-                `duration`, `runtime`, `custom`, `account` and `stall` may always be missing.
+                `duration`, `runtime`, `custom`, `account`, `stall` and `cpu_time` may always be
+                missing.
 
         Raises:
             SeriesError: There are files, but none with this prefix.
@@ -261,6 +263,19 @@ class TelemetryDB(Tables):
             >>> db.duration().time_series("/orders/{id} [GET]").data().quantile(0.99)
         """
         return self.frame(DURATION)
+
+    def cpu_time(self) -> TelemetryFrame:
+        """Return how long blocks, functions and requests ran on a processor.
+
+        Returns:
+            The observations of the prefix `cpu_time`, in seconds, which `cpu=True` and the option
+            `with_cpu_time` record. Each has the label, the process and the timepoint of a duration.
+            It is empty if nothing was recorded.
+
+        Example:
+            >>> db.cpu_time().time_series("/orders/{id} [GET]").data().quantile(0.99)
+        """
+        return self.frame(CPU_TIME)
 
     def runtime(self) -> TelemetryFrame:
         """Return the measurements of the built-in samplers.

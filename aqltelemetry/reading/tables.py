@@ -10,16 +10,16 @@ from functools import partial
 from operator import is_not
 from weakref import ReferenceType, ref
 
-from aqltelemetry.observation import ACCOUNT, DURATION, RUNTIME, STALL
+from aqltelemetry.observation import ACCOUNT, CPU_TIME, DURATION, RUNTIME, STALL
 from aqltelemetry.reading.exports import parquet, sql
 from aqltelemetry.reading.exports.pictures import Pictures, pictures_of
 from aqltelemetry.reading.frames import check_known
 from aqltelemetry.reading.outcomes import with_outcomes
 from aqltelemetry.reading.rollups.tables import RollUpTables
-from aqltelemetry.reading.rows import Process, Rows, join
+from aqltelemetry.reading.rows import Process, Rows, join, with_shared_processes
 from aqltelemetry.reading.stalls.overlaps import Overlaps
 from aqltelemetry.reading.stalls.tables import StallTables
-from aqltelemetry.reading.summaries import drops
+from aqltelemetry.reading.summaries import drops, on_cpu
 from aqltelemetry.reading.summaries.basis import Basis
 from aqltelemetry.reading.summaries.cells import Cells
 from aqltelemetry.reading.summaries.recorded_time import recorded_s
@@ -28,6 +28,8 @@ from aqltelemetry.reading.summaries.summary import LABEL, parse_by, parse_every,
 from aqltelemetry.reading.summaries.values import values
 from aqltelemetry.reading.summaries.workers import workers
 from aqltelemetry.system.later import pd
+
+_ALWAYS_IN_SQL = (DURATION, RUNTIME, ACCOUNT, STALL, CPU_TIME)
 
 
 class Tables(StallTables, RollUpTables):
@@ -154,6 +156,8 @@ class Tables(StallTables, RollUpTables):
               `with_stalls`. A stall on a thread is that of a request if they have 90 % in common.
             - `stall_cause`, `stall_line`: the cause and the line, as `file:line`, of the stall
               that takes the largest part of it; "" if there is none or no line was seen.
+            - `cpu_share`: the part of it that ran on a processor, from 0 to 1; NaN if its CPU time was
+              not recorded (see `cpu_shares`).
 
         Raises:
             SeriesError: There are durations, but none with this label.
@@ -164,7 +168,33 @@ class Tables(StallTables, RollUpTables):
         basis = self.basis()
         overlaps = Overlaps(basis.runtime, self._joined_stalls, basis.names)
         labels = None if label is None else _chosen(label, basis.cells.labels)
-        return slowest(basis.cells, n, overlaps, labels)
+        found = slowest(basis.cells, n, overlaps, labels)
+        found["cpu_share"] = on_cpu.shares_of(found, self._cpu_times(basis))
+        return found
+
+    def cpu_shares(self) -> pd.DataFrame:
+        """Summarize how much of the durations of each label ran on a processor.
+
+        It is known of blocks and functions with `cpu=True`, and of requests with the option
+        `with_cpu_time`. The rest of a duration is waiting: for other tasks and threads, the GIL, a
+        lock, a file, a socket, or a processor.
+
+        Returns:
+            A DataFrame with a row for each label, indexed by `label`, the most CPU time first:
+
+            - `count`: the number of durations whose CPU time was recorded.
+            - `duration_s`, `cpu_s`: these durations and their CPU times added up, in seconds.
+            - `cpu_share`: `cpu_s` divided by `duration_s`.
+
+        Example:
+            >>> db.cpu_shares()["cpu_share"].head()
+        """
+        basis = self.basis()
+        return on_cpu.shares_by_label(basis.cells, Cells(self._cpu_times(basis)))
+
+    def _cpu_times(self, basis: Basis) -> Rows:
+        """Return the CPU times; a forked child with several writers is one process."""
+        return with_shared_processes([self.rows(CPU_TIME)], basis.names)[0]
 
     def workers(self) -> pd.DataFrame:
         """Summarize each recorded process.
@@ -206,7 +236,7 @@ class Tables(StallTables, RollUpTables):
             columns `count`, `min`, `median`, `max`, and `last`, the value of the last
             observation, in the unit of the values.
         """
-        shown = (DURATION, RUNTIME, STALL)
+        shown = (DURATION, RUNTIME, STALL, CPU_TIME)
         others = [prefix for prefix in self.prefixes() if prefix not in shown]
         return values({prefix: self.rows(prefix) for prefix in others})
 
@@ -282,7 +312,7 @@ class Tables(StallTables, RollUpTables):
         """
         tables: dict[str, Callable[[], pd.DataFrame]] = {
             prefix: partial(_frame, self, prefix)
-            for prefix in sorted({*self.prefixes(), DURATION, RUNTIME, ACCOUNT, STALL})
+            for prefix in sorted({*self.prefixes(), *_ALWAYS_IN_SQL})
         }
         return sql.run(query, {**tables, **self.rollup_tables()})
 

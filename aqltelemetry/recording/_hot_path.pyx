@@ -63,6 +63,7 @@ cdef object _segment = None
 cdef object _clock = None
 cdef object _slow = None
 cdef object _decorate = None
+cdef object _cpu_block = None
 
 
 cdef extern from *:
@@ -174,6 +175,12 @@ def set_decorator(decorate):
     """Set what a block does when it decorates a function."""
     global _decorate
     _decorate = decorate
+
+
+def set_cpu_blocks(kind):
+    """Set the class of the blocks that record their CPU time too."""
+    global _cpu_block
+    _cpu_block = kind
 
 
 def set_clock(clock):
@@ -289,8 +296,8 @@ def record(label, measurement, prefix=CUSTOM):
         label: Names the time series; at most 200 bytes of UTF-8 are kept.
         measurement: The value, in any unit; an int or a float that fits into 64 bits.
         prefix: Starts the names of the files: 1 to 40 letters, digits, `_` and `-`, not starting
-            with `-`, and none of `duration`, `runtime`, `account`, `profiler`, `stall`,
-            `stall-details` and `removed`.
+            with `-`, and none of `duration`, `runtime`, `account`, `profiler`, `cpu_time`,
+            `stall`, `stall-details` and `removed`.
 
     Returns:
         None. Never raises: an observation that can't be recorded is counted as dropped.
@@ -345,7 +352,7 @@ cdef enum:
 
 @cython.freelist(64)
 cdef class time_block:
-    """time_block(label)\n--\n\nTime a block of code: `with time_block(label):` or `async with time_block(label):`.
+    """time_block(label, *, cpu=False)\n--\n\nTime a block of code: `with time_block(label):` or `async with time_block(label):`.
 
     The duration, in seconds with nanosecond resolution, is recorded when the block ends, also if
     an exception ends it; the exception is not changed. An `Exception` counts as a failure: the
@@ -353,12 +360,17 @@ cdef class time_block:
     it is left, by other tasks and threads too: each entry is timed separately. Nothing is
     recorded for a block that was entered while recording was off.
 
+    With `cpu`, the CPU time is recorded too, under the same label in `cpu_time.*.csv`: the seconds
+    in which the thread ran on a processor in the block. A block in which a coroutine is suspended
+    has none, unless `time_it(cpu=True)` or the option `with_cpu_time` measures the coroutine.
+
     Args:
         label: Names the time series in `duration.*.csv`; at most 200 bytes of UTF-8 are kept.
+        cpu: Whether to record the CPU time too.
 
     Returns:
         A context manager for `with` and `async with`, which gives None. As a decorator,
-        `@time_block(label)` times a function, as `@time_it(label=label)` does.
+        `@time_block(label)` times a function, as `@time_it(label=label)` does, with the same `cpu`.
 
     Raises:
         TypeError: If it decorates an object that is no function.
@@ -370,8 +382,8 @@ cdef class time_block:
             await query()
     """
 
-    cdef object _label
-    cdef object _entries
+    cdef readonly object _label
+    cdef public object _entered
     cdef int64_t _start_ns
     cdef int _state
     cdef OpenBlock _open
@@ -414,6 +426,14 @@ cdef class time_block:
         self._close()
         return self._start_ns
 
+    def _opened(self):
+        """Note that the block is open, if open blocks are followed."""
+        if are_blocks_followed and self._open.block is NULL:
+            open_block(&self._open, <PyObject*>self)
+
+    def _closed(self):
+        self._close()
+
     cdef inline int _enter(self) except -1:
         cdef int64_t now_ns = _now()
         if self._state == OUTSIDE:
@@ -433,14 +453,14 @@ cdef class time_block:
         entries = OverlappingEntries()
         # Nothing calls Python from here until `enter`.
         if self._state == INSIDE:
-            entries.first_ns = self._start_ns
-            self._entries = entries
+            entries.first = self._start_ns
+            self._entered = entries
             self._state = SHARED
             self._close()
         elif self._state == OUTSIDE:
-            self._entries = entries
+            self._entered = entries
             self._state = SHARED
-        self._entries.enter(now_ns)
+        self._entered.enter(now_ns)
         return 0
 
     cdef inline int _leave(self) except -1:
@@ -450,7 +470,7 @@ cdef class time_block:
             self._close()
             _append(self._label, end_ns, end_ns - self._start_ns)
         elif self._state == SHARED:
-            start_ns = self._entries.leave()
+            start_ns = self._entered.leave()
             if start_ns is not None:
                 _append(self._label, end_ns, end_ns - <int64_t>start_ns)
         return 0
@@ -463,7 +483,7 @@ cdef class time_block:
             self._close()
             duration_ns = end_ns - self._start_ns
         elif self._state == SHARED:
-            start_ns = self._entries.leave()
+            start_ns = self._entered.leave()
             if start_ns is None:
                 return 0
             duration_ns = end_ns - <int64_t>start_ns
@@ -488,6 +508,8 @@ cdef object _new_block(object cls, PyObject** arguments, size_t nargsf, PyObject
     if names is not NULL:
         for index, name in enumerate(<tuple>names):
             keywords[name] = <object>arguments[count + index]
+    if "cpu" in keywords and cls is time_block:
+        cls = _cpu_block if keywords.pop("cpu") else time_block
     return PyType_Type.tp_call(cls, positional, keywords)
 
 

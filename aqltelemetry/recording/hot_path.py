@@ -41,6 +41,7 @@ _segment: Segment | None = None
 _monotonic_ns: Callable[[], int] = clocks.monotonic_ns
 _slow: SlowPath
 _decorate: Decorate
+_cpu_block: type[time_block]
 _MOST_OPEN = 10_000
 _open: dict[object, tuple[str, int, int]] | None = None
 """The open blocks, the first entered first: label, thread and task; None if not followed."""
@@ -56,6 +57,12 @@ def set_decorator(decorate: Decorate) -> None:
     """Set what a block does when it decorates a function."""
     global _decorate  # noqa: PLW0603 - as above
     _decorate = decorate
+
+
+def set_cpu_blocks(kind: type[time_block]) -> None:
+    """Set the class of the blocks that record their CPU time too."""
+    global _cpu_block  # noqa: PLW0603 - as above
+    _cpu_block = kind
 
 
 def set_clock(clock: Callable[[], int] | None) -> None:
@@ -121,7 +128,7 @@ def _note_closed(block: object) -> None:
         opened.pop(block, None)
 
 
-def append_duration(label: str, end_ns: int, duration_ns: int) -> None:
+def append_duration(label: SeriesKey, end_ns: int, duration_ns: int) -> None:
     """Record a duration that ended at a monotonic time."""
     segment = _segment
     if segment is None:
@@ -151,8 +158,8 @@ def record(label: str, measurement: float, prefix: str = CUSTOM) -> None:
         label: Names the time series; at most 200 bytes of UTF-8 are kept.
         measurement: The value, in any unit; an int or a float that fits into 64 bits.
         prefix: Starts the names of the files: 1 to 40 letters, digits, `_` and `-`, not starting
-            with `-`, and none of `duration`, `runtime`, `account`, `profiler`, `stall`,
-            `stall-details` and `removed`.
+            with `-`, and none of `duration`, `runtime`, `account`, `profiler`, `cpu_time`,
+            `stall`, `stall-details` and `removed`.
 
     Returns:
         None. Never raises: an observation that can't be recorded is counted as dropped.
@@ -198,12 +205,17 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     it is left, by other tasks and threads too: each entry is timed separately. Nothing is
     recorded for a block that was entered while recording was off.
 
+    With `cpu`, the CPU time is recorded too, under the same label in `cpu_time.*.csv`: the seconds
+    in which the thread ran on a processor in the block. A block in which a coroutine is suspended
+    has none, unless `time_it(cpu=True)` or the option `with_cpu_time` measures the coroutine.
+
     Args:
         label: Names the time series in `duration.*.csv`; at most 200 bytes of UTF-8 are kept.
+        cpu: Whether to record the CPU time too.
 
     Returns:
         A context manager for `with` and `async with`, which gives None. As a decorator,
-        `@time_block(label)` times a function, as `@time_it(label=label)` does.
+        `@time_block(label)` times a function, as `@time_it(label=label)` does, with the same `cpu`.
 
     Raises:
         TypeError: If it decorates an object that is no function.
@@ -219,11 +231,13 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
     # were two at a time. No call stands between reading and writing it, so no
     # other thread comes in between: CPython changes threads at calls and loops.
     __slots__ = ("_entered", "_label")
-    _entered: int | OverlappingEntries | None
+    _entered: int | OverlappingEntries[int] | None
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, cpu: bool = False) -> None:
         self._label = label
         self._entered = None
+        if cpu:
+            self.__class__ = _cpu_block
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return a function that is timed, as by `time_it(label=...)`."""
@@ -300,19 +314,26 @@ class time_block:  # noqa: N801 - used as a statement's word, like a function
         _note_closed(self)
         return entered if isinstance(entered, int) else None
 
+    def _opened(self) -> None:
+        """Note that the block is open, if open blocks are followed."""
+        _note_open(self, self._label)
+
+    def _closed(self) -> None:
+        _note_closed(self)
+
     def _enter_again(self, now_ns: int) -> None:
-        entries = OverlappingEntries()
+        entries: OverlappingEntries[int] = OverlappingEntries()
         # As above: no call from here to the last of these lines but one.
         entered = self._entered
         if entered.__class__ is OverlappingEntries:
             entries = entered
         else:
-            entries.first_ns = entered  # type: ignore[assignment]
+            entries.first = entered  # type: ignore[assignment]
             self._entered = entries
         entries.enter(now_ns)
         _note_closed(self)
 
-    def _leave_one(self, entries: OverlappingEntries, exc_type: object, end_ns: int) -> None:
+    def _leave_one(self, entries: OverlappingEntries[int], exc_type: object, end_ns: int) -> None:
         start_ns = entries.leave()
         if start_ns is not None:
             append_duration(self._label, end_ns, end_ns - start_ns)

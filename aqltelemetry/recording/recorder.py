@@ -44,6 +44,7 @@ now_ns = hot.now_ns
 set_decorator = hot.set_decorator
 follow_blocks = hot.follow_blocks
 open_blocks = hot.open_blocks
+set_cpu_blocks = hot.set_cpu_blocks
 
 
 class Pool(Protocol):

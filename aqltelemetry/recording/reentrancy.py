@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from aqltelemetry.system.async_backend import current_task
 
@@ -29,34 +29,35 @@ async def awaited(awaitable: Awaitable[_T]) -> _T:
     return await awaitable
 
 
-class OverlappingEntries:
+class OverlappingEntries(Generic[_T]):
     """The entries of a block that is or was entered more than once at a time.
 
-    The owner of the first entry is not known: a task that leaves the block and owns no other
-    entry is its owner. An owner leaves its last entry first.
+    An entry is any object, such as the time of its start. The owner of the first one is not
+    known: a task that leaves the block and owns no other entry is its owner. An owner leaves its
+    last entry first.
     """
 
-    __slots__ = ("_starts_ns", "first_ns")
+    __slots__ = ("_entries", "first")
 
     def __init__(self) -> None:
-        self.first_ns: int | None = None
-        self._starts_ns: dict[_Owner, list[int]] = {}
+        self.first: _T | None = None
+        self._entries: dict[_Owner, list[_T]] = {}
 
-    def enter(self, now_ns: int) -> None:
-        """Store that the running task enters at a monotonic time."""
-        self._starts_ns.setdefault(_owner(), []).append(now_ns)
+    def enter(self, entry: _T) -> None:
+        """Store an entry of the running task."""
+        self._entries.setdefault(_owner(), []).append(entry)
 
-    def leave(self) -> int | None:
-        """Return when the running task entered the block that it leaves; None if it did not."""
+    def leave(self) -> _T | None:
+        """Remove and return the entry that the running task leaves; None if it has none."""
         owner = _owner()
-        starts_ns = self._starts_ns.get(owner)
-        if starts_ns:
-            start_ns: int | None = starts_ns.pop()
-            if not starts_ns:
-                del self._starts_ns[owner]
+        entries = self._entries.get(owner)
+        if entries:
+            entry: _T | None = entries.pop()
+            if not entries:
+                del self._entries[owner]
         else:
-            start_ns, self.first_ns = self.first_ns, None
-        return start_ns
+            entry, self.first = self.first, None
+        return entry
 
 
 def _owner() -> _Owner:

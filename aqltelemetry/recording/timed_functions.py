@@ -6,12 +6,15 @@ import functools
 import inspect
 from asyncio import coroutines
 from collections.abc import Callable
-from types import coroutine
+from types import CoroutineType, coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+from aqltelemetry.recording.cpu_blocks import CpuTimeBlock, set_cpu_decorator
 from aqltelemetry.recording.recorder import set_decorator, time_block
+from aqltelemetry.recording.reentrancy import awaited
 from aqltelemetry.recording.timed_results import (
     PLAIN_TYPES,
+    MeteredRun,
     async_generator_function,
     follow,
     generator_function,
@@ -27,15 +30,23 @@ def time_it(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 
 @overload
-def time_it(label: str, /) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+def time_it(
+    label: str, /, *, cpu: bool = False
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
 
 
 @overload
-def time_it(*, label: str | None = None) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+def time_it(
+    *, label: str | None = None, cpu: bool = False
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
 
 
 def time_it(
-    function: Callable[_P, _R] | str | None = None, /, *, label: str | None = None
+    function: Callable[_P, _R] | str | None = None,
+    /,
+    *,
+    label: str | None = None,
+    cpu: bool = False,
 ) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Time each run of a function: `@time_it`, `@time_it("label")` or `@time_it(label="label")`.
 
@@ -49,12 +60,18 @@ def time_it(
     of the call counts too, and the pause until they start does not. A returned object that is
     never awaited, entered or iterated is not recorded.
 
+    With `cpu`, the CPU time is recorded too, under the same label in `cpu_time.*.csv`: the seconds
+    in which the thread ran on a processor for it. Of a coroutine or generator function, that is the
+    time of its own steps, not of what other tasks or the caller do in between. A run whose CPU time
+    can't be told has only a duration, such as a returned future, task or other awaitable object.
+
     A run that ends by an `Exception` counts as a failure: its duration is recorded under
     `<label> failed` too. A run that is cancelled or closed does not.
 
     Args:
         function: The function to time, or its label as a string.
         label: Names the time series; by default `module.qualified_name`.
+        cpu: Whether to record the CPU time too.
 
     Returns:
         The timed function, of the same kind and with the same signature; or, if only a label is
@@ -76,19 +93,21 @@ def time_it(
             raise TypeError("time_it takes one label")
         label, function = function, None
     if function is None:
-        return lambda decorated: _timed(decorated, label)
-    return _timed(function, label)
+        return lambda decorated: _timed(decorated, label, cpu=cpu)
+    return _timed(function, label, cpu=cpu)
 
 
-def _timed(function: Callable[_P, _R], label: str | None, /) -> Callable[_P, _R]:
+def _timed(
+    function: Callable[_P, _R], label: str | None, /, *, cpu: bool = False
+) -> Callable[_P, _R]:
     if isinstance(function, staticmethod | classmethod):
         # Decorated from outside: the function within is the one to time.
-        return cast("Callable[_P, _R]", type(function)(_timed(function.__func__, label)))
+        return cast("Callable[_P, _R]", type(function)(_timed(function.__func__, label, cpu=cpu)))
     if isinstance(function, type) or not callable(function):
         msg = f"time_it({function!r}): must be a function or method, or a label"
         raise TypeError(msg)
     name = _default_label(function) if label is None else label
-    return functools.wraps(function)(_wrapper(function, name))
+    return functools.wraps(function)(_wrapper(function, name, cpu=cpu))
 
 
 def _default_label(function: Callable[..., Any]) -> str:
@@ -97,20 +116,22 @@ def _default_label(function: Callable[..., Any]) -> str:
     return f"{getattr(inner, '__module__', None) or '?'}.{name}"
 
 
-def _wrapper(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+def _wrapper(function: Callable[..., Any], label: str, *, cpu: bool) -> Callable[..., Any]:
     if _is(inspect.iscoroutinefunction, function) or _is(_is_marked, function):
-        return _coroutine_function(function, label)
+        return (_metered if cpu else _coroutine_function)(function, label)
+    make_run = (lambda: MeteredRun(label)) if cpu else (lambda: time_block(label))
     if _is(inspect.isasyncgenfunction, function):
-        return async_generator_function(function, lambda: time_block(label))
+        return async_generator_function(function, make_run)
     if _is(inspect.isgeneratorfunction, function):
-        made = generator_function(function, lambda: time_block(label))
+        made = generator_function(function, make_run)
         return coroutine(made) if _is(_makes_awaitables, function) else made
 
+    make_block = CpuTimeBlock if cpu else time_block
     last: type = type(None)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         nonlocal last
-        block = time_block(label)
+        block = make_block(label)
         with block:
             result = function(*args, **kwargs)
             # Nearly always a function returns what it did before.
@@ -146,6 +167,17 @@ def _coroutine_function(function: Callable[..., Any], label: str) -> Callable[..
     return timed
 
 
+def _metered(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        run = MeteredRun(label)
+        with run:
+            inner = function(*args, **kwargs)
+            is_coroutine = type(inner) is CoroutineType
+            return await run.steps(inner if is_coroutine else awaited(inner))
+
+    return timed
+
+
 def _makes_awaitables(function: Any) -> bool:
     # By `types.coroutine`.
     code = getattr(function, "__code__", None)
@@ -153,3 +185,4 @@ def _makes_awaitables(function: Any) -> bool:
 
 
 set_decorator(_timed)
+set_cpu_decorator(functools.partial(_timed, cpu=True))

@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
 from typing import Any, TypeAlias
 
+from aqltelemetry.recording.cpu_blocks import CpuTimeBlock
+from aqltelemetry.recording.cpu_time import StepMeter, append_cpu_time, count_untold
 from aqltelemetry.recording.recorder import (
     append_duration,
     append_failure,
@@ -76,8 +78,9 @@ def generator_function(
     """Return a generator function that yields the same as another one, within a run."""
 
     def timed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        with make_run():
-            return (yield from make(*args, **kwargs))
+        run = make_run()
+        with run:
+            return (yield from _steps(run, make(*args, **kwargs)))
 
     return timed
 
@@ -89,12 +92,13 @@ def async_generator_function(
 
     async def timed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = make(*args, **kwargs)
-        with make_run():
+        run = make_run()
+        with run:
             try:
-                step = generator.asend(None)
+                step: Any = generator.asend(None)
                 while True:
                     try:
-                        item = await step
+                        item = await _steps(run, step)
                     except StopAsyncIteration:
                         return
                     try:
@@ -104,7 +108,7 @@ def async_generator_function(
                     except BaseException as thrown:  # noqa: BLE001 - it is for the generator
                         step = generator.athrow(thrown)
             finally:
-                await generator.aclose()
+                await _steps(run, generator.aclose())
 
     return timed
 
@@ -126,6 +130,33 @@ class Run:
         if self._start_ns is not None:
             end_ns = now_ns()
             _append(self._label, exc_type, end_ns, end_ns - self._start_ns + self._lead_ns)
+
+
+class MeteredRun(Run):
+    """Times a run whose steps it measures, and records their CPU time too."""
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, label: str, lead_ns: int = 0, lead_cpu_ns: int = 0) -> None:
+        super().__init__(label, lead_ns)
+        self._meter = StepMeter(lead_cpu_ns)
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if self._start_ns is not None:
+            end_ns = now_ns()
+            duration_ns = end_ns - self._start_ns + self._lead_ns
+            append_duration(self._label, end_ns, duration_ns)
+            append_cpu_time(self._label, end_ns, duration_ns, self._meter.spent_ns())
+            if exc_type is not None:
+                append_failure(self._label, exc_type, end_ns, duration_ns)
+
+    def steps(self, inner: Any) -> Any:
+        """Return what does the same as a coroutine or generator, and measures its steps."""
+        return inner if self._start_ns is None else self._meter.run_steps(inner)
+
+
+def _steps(run: AbstractContextManager[None], inner: Any) -> Any:
+    return run.steps(inner) if type(run) is MeteredRun else inner
 
 
 class _Unstarted:
@@ -163,6 +194,23 @@ def _lead_ns(block: time_block) -> int:
     return 0 if start_ns is None else now_ns() - start_ns
 
 
+def _run_after(label: str, block: time_block) -> Run:
+    """Return the run of a result, to which the time of the call counts too."""
+    if not isinstance(block, CpuTimeBlock):
+        return Run(label, _lead_ns(block))
+    lead_ns, lead_cpu_ns = block.take() or (0, 0)
+    if lead_cpu_ns is None:
+        count_untold()
+        return Run(label, lead_ns)
+    return MeteredRun(label, lead_ns, lead_cpu_ns)
+
+
+def _without_cpu_time(block: time_block) -> None:
+    """Count a result whose CPU time can't be told, if it is wanted."""
+    if isinstance(block, CpuTimeBlock) and is_on():
+        count_untold()
+
+
 def _named_after(wrapper: Any, wrapped: Any) -> Any:
     wrapper.__name__, wrapper.__qualname__ = wrapped.__name__, wrapped.__qualname__
     return wrapper
@@ -171,19 +219,19 @@ def _named_after(wrapper: Any, wrapped: Any) -> Any:
 def _follow_coroutine(result: CoroutineType[Any, Any, Any], label: str, block: time_block) -> Any:
     if inspect.getcoroutinestate(result) != inspect.CORO_CREATED:
         return result
-    run = Run(label, _lead_ns(block))
+    run = _run_after(label, block)
     return _named_after(_run_coroutine(_Unstarted(result), run), result)
 
 
 async def _run_coroutine(unstarted: _Unstarted, run: Run) -> Any:
     with run:
-        return await unstarted.take()
+        return await _steps(run, unstarted.take())
 
 
 def _follow_generator(result: GeneratorType[Any, Any, Any], label: str, block: time_block) -> Any:
     if inspect.getgeneratorstate(result) != inspect.GEN_CREATED:
         return result
-    run = Run(label, _lead_ns(block))
+    run = _run_after(label, block)
     timed: Callable[..., Any] = generator_function(lambda: result, lambda: run)
     if result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
         timed = coroutine(timed)
@@ -193,7 +241,7 @@ def _follow_generator(result: GeneratorType[Any, Any, Any], label: str, block: t
 def _follow_async_generator(
     result: AsyncGeneratorType[Any, Any], label: str, block: time_block
 ) -> Any:
-    run = Run(label, _lead_ns(block))
+    run = _run_after(label, block)
     return _named_after(async_generator_function(lambda: result, lambda: run)(), result)
 
 
@@ -201,11 +249,14 @@ def _follow_context_manager(result: Any, label: str, block: time_block) -> Any:
     """Time from entry to exit, by wrapping the generator of the context manager."""
     block._take_start()  # noqa: SLF001 - as above
     is_async = isinstance(result, _ASYNC_CONTEXT_MANAGER)
+    make_run: Callable[[], Any] = lambda: Run(label)  # noqa: E731 - one of two
+    if isinstance(block, CpuTimeBlock):
+        make_run = lambda: CpuTimeBlock(label)  # noqa: E731
     wrap: Callable[..., Any] = async_generator_function if is_async else generator_function
     generator = result.gen
-    result.gen = wrap(lambda: generator, lambda: Run(label))()
+    result.gen = wrap(lambda: generator, make_run)()
     # One that decorates a function makes a generator for each of its calls.
-    result.func = wrap(result.func, lambda: Run(label))
+    result.func = wrap(result.func, make_run)
     return result
 
 
@@ -217,6 +268,8 @@ def _follow_future(result: Any, label: str, block: time_block) -> Any:
     start_ns = block._take_start()  # noqa: SLF001 - as above
     if start_ns is None:
         return result
+
+    _without_cpu_time(block)
 
     def settled(outcome: Any) -> Any:
         end_ns = now_ns()
@@ -244,5 +297,6 @@ def _exception_type(outcome: Any) -> object:
 
 
 def _follow_object(result: Any, label: str, block: time_block) -> Any:
+    _without_cpu_time(block)
     lead_ns = _lead_ns(block)
     return proxied(result, label, lambda: Run(label, lead_ns))

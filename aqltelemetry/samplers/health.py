@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aqltelemetry.observation import RUNTIME, Measurement
+from aqltelemetry.recording import cpu_time
 from aqltelemetry.recording.stats import Stats
 
 RECORDED = "telemetry recorded"
@@ -17,6 +18,7 @@ SAMPLER_ERRORS = "telemetry sampler errors"
 SINK_ERRORS = "telemetry sink errors"
 MISSED_TICKS = "telemetry missed ticks"
 RETENTION_ERRORS = "telemetry retention errors"
+CPU_UNKNOWN = "telemetry cpu unknown"
 
 
 class HealthSampler:
@@ -31,6 +33,7 @@ class HealthSampler:
 
     def __init__(self, stats: Callable[[], Stats]) -> None:
         self._stats = stats
+        self._untold_before = cpu_time.untold()
 
     async def sample(self) -> Sequence[Measurement]:
         """Return the present totals."""
@@ -41,6 +44,7 @@ class HealthSampler:
         counts[SINK_ERRORS] = stats.sink_errors
         counts[MISSED_TICKS] = stats.missed_ticks
         counts[RETENTION_ERRORS] = stats.retention_errors
+        counts[CPU_UNKNOWN] = cpu_time.untold() - self._untold_before
         return (
             Measurement(RECORDED, stats.recorded),
             Measurement(WRITE_SECONDS, stats.write_s),

@@ -32,12 +32,17 @@ def trio_task() -> object | None:
         return None
 
 
+def other_task() -> object | None:
+    """Return the running task of trio or of an unknown backend, as `current_task` does."""
+    return trio_task() or _outermost_coroutine()
+
+
 def current_task() -> object | None:
     """Return an object that only the running task has, on any backend; None outside of tasks.
 
     On an unknown backend it is the frame of the coroutine that the backend resumes.
     """
-    return asyncio_task() or trio_task() or _outermost_coroutine()
+    return asyncio_task() or other_task()
 
 
 def is_cancellation(exc: BaseException) -> bool:

@@ -96,6 +96,10 @@ def _two_decimals(value: float) -> str:
     return number(value, 2)
 
 
+def _percent(share: float) -> str:
+    return f"{number(100 * share, 0)} %"
+
+
 def _short_ms(seconds: float) -> str:
     return milliseconds(seconds, 1)
 
@@ -130,7 +134,14 @@ DURATIONS = (
     Column("p99_s", "p99", milliseconds, 3, "99 % of the durations do not exceed it"),
     Column("p999_s", "p99.9", milliseconds, 11, "99.9 % of the durations do not exceed it"),
     Column("max_s", "max", milliseconds, 4, "the longest duration"),
-    Column("sum_s", "sum s", _two_decimals, 13, "all durations added up"),
+    Column("sum_s", "sum s", _two_decimals, 14, "all durations added up"),
+    Column(
+        "cpu_share",
+        "on CPU",
+        _percent,
+        13,
+        "the part of these durations that ran on a processor, where CPU time was recorded",
+    ),
 )
 """Percentiles are exact, with linear interpolation between the two nearest observations."""
 SLOWEST = (
@@ -151,6 +162,13 @@ SLOWEST = (
     ),
     Column("stall_cause", "cause", printable, 9, "the cause of the longest stall meanwhile"),
     Column("stall_line", "line", code_line, 8, "the line of that stall"),
+    Column(
+        "cpu_share",
+        "on CPU",
+        _percent,
+        11,
+        "the part of it that ran on a processor; empty without recorded CPU time",
+    ),
     Column("gc_s", "GC", milliseconds, 10, "for how long the garbage collector ran", True),
 )
 STALLS = (

@@ -94,7 +94,7 @@ def document(
     """
     _kept = db.basis()  # so that the tables and findings compute what they share once
     tables = {
-        "durations": _with_labels(_rows(db.summary(), "durations"), options),
+        "durations": _with_labels(_rows(_durations(db), "durations"), options),
         "slowest": _slowest(db, options),
         "stalls": _rows(db.stall_lines(), "stalls"),
         "workers": _rows(db.workers(), "workers"),
@@ -137,6 +137,11 @@ def shortened(values: Mapping[str, Any], options: Options) -> dict[str, Any]:
     }
     left_out["slowest"] = values["left_out"]["slowest"]  # the others are no part of it
     return {**values, **shown, "left_out": left_out}
+
+
+def _durations(db: TelemetryDB) -> pd.DataFrame:
+    """Return the summary of each label, with the part of its time on a processor if it is known."""
+    return db.summary().join(db.cpu_shares()["cpu_share"])
 
 
 def _in_order(rows: Sequence[Row], table: str, options: Options) -> list[Row]:

@@ -33,6 +33,7 @@ _RECORDED = {
     "docs/guides/aiohttp.md": [*_REQUESTS, "db query", "render()"],
     "docs/guides/asgi.md": _REQUESTS,
     "docs/guides/compare.md": None,
+    "docs/guides/cpu-time.md": ["add", "render"],
     "docs/guides/dumps.md": None,
     "docs/guides/extending.md": [*(*_REQUESTS, "line hello", "line other", "long")],
     "docs/guides/gunicorn.md": _REQUESTS,

@@ -134,7 +134,7 @@ def test_entries_of_one_block_by_several_tasks_are_kept_apart(
 ) -> None:
     """In whichever order they leave; each has entered twice."""
     run, turn = BACKENDS[backend]
-    entries = OverlappingEntries()
+    entries: OverlappingEntries[int] = OverlappingEntries()
     left: dict[int, list[int | None]] = {}
 
     def work_as(number: int) -> Work:
@@ -154,7 +154,7 @@ def test_entries_of_one_block_by_several_tasks_are_kept_apart(
 @pytest.mark.parametrize("kind", ["greenlet", "gevent"])
 def test_entries_of_one_block_by_several_greenlets_are_kept_apart(kind: str) -> None:
     """Nothing is patched here: all of them run on one thread by its number."""
-    entries = OverlappingEntries()
+    entries: OverlappingEntries[int] = OverlappingEntries()
     left: list[int | None] = []
 
     def work(number: int) -> None:

@@ -165,7 +165,7 @@ cdef class Handling(Awaited):
         if labels is None:
             labels = tuple(timer._twin.labels(self._request, ""))
         record_request(
-            labels, self._started_ns, self._first_ns if timer._with_ttfb else 0, status, False
+            labels, self._started_ns, self._first_ns if timer._with_ttfb else 0, status, False, None
         )
         timer._in_flight.count -= 1
         release_slot(self._slot)

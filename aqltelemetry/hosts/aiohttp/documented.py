@@ -18,6 +18,7 @@ from aiohttp import hdrs, typedefs, web
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
+from aqltelemetry.recording.cpu_time import StepMeter
 from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
@@ -33,10 +34,18 @@ _KEY: Any = web.RequestKey(_NAME, RequestRecord) if hasattr(web, "RequestKey") e
 class DocumentedTimer:
     """Records the requests of an application."""
 
-    def __init__(self, labels: RouteLabels, in_flight: InFlight, *, with_ttfb: bool) -> None:
+    def __init__(
+        self,
+        labels: RouteLabels,
+        in_flight: InFlight,
+        *,
+        with_ttfb: bool,
+        with_cpu_time: bool = False,
+    ) -> None:
         self.labels = labels
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
+        self.with_cpu_time = with_cpu_time
 
     def add_to(self, app: web.Application) -> None:
         """Record the requests of an application; call it before the application starts."""
@@ -50,8 +59,11 @@ class DocumentedTimer:
             return await handler(request)
         self.in_flight.begin()
         record = request[_KEY] = _DocumentedRequestRecord(self, request)
+        meter = StepMeter() if self.with_cpu_time else None
+        record.meter = meter
         try:
-            response: Any = await handler(request)
+            handled: Any = handler(request)
+            response: Any = await (handled if meter is None else meter.run(handled))
         except web.HTTPException as exc:
             record.wait(exc.status, exc)
             raise

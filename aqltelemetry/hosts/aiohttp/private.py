@@ -117,15 +117,20 @@ def handler_of(app: web.Application) -> Handle:
     return app._handle  # noqa: SLF001
 
 
-def intercept(app: web.Application, timer: Timer) -> bool:
-    """Make a timer handle an application's requests; return False if that is not possible."""
+def intercept(app: web.Application, timer: Timer, handle_by: Handle | None = None) -> bool:
+    """Make a timer handle an application's requests; return False if that is not possible.
+
+    `handle_by` is what handles them instead of `timer.handle` and the compiled twin.
+    """
     make, handle = app._make_request, app._handle  # noqa: SLF001
-    if compiled is not None and is_tested_compiled():
+    if handle_by is None and compiled is not None and is_tested_compiled():
         usual = compiled.RequestTimer(timer, make, handle, TimedRequest, TimedProtocol)
         serve = partial(_timed_server, app._make_handler)  # noqa: SLF001
         if _replace(app, _make_request=usual.make, _make_handler=serve, _handle=usual.handle):
             return True
-    return _replace(app, _make_request=partial(_make, timer, make), _handle=timer.handle)
+    return _replace(
+        app, _make_request=partial(_make, timer, make), _handle=handle_by or timer.handle
+    )
 
 
 def _replace(app: web.Application, **attributes: Any) -> bool:

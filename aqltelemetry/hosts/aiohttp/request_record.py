@@ -9,7 +9,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -19,12 +19,14 @@ from aqltelemetry.hosts.aiohttp.documented import DocumentedTimer
 from aqltelemetry.hosts.aiohttp.labels import RouteLabels, running_label
 from aqltelemetry.hosts.labels import EVENTS, WEBSOCKET, Labels
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
+from aqltelemetry.recording.cpu_time import StepMeter
 from aqltelemetry.recording.in_flight import NO_HANDLE, claim, release
 from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
 from aqltelemetry.stalls.naming.requests import name_requests
 from aqltelemetry.system.clock import monotonic_ns
 
+_T = TypeVar("_T")
 _FAILED = 500
 _UPGRADED = 101
 _STATUS = slice(9, 12)  # as in "HTTP/1.1 200 OK"
@@ -37,6 +39,7 @@ def time_requests(
     *,
     with_ttfb: bool,
     template: Callable[[web.Request], str | None] | None = None,
+    with_cpu_time: bool = False,
 ) -> None:
     """Record each request of an application; call it before the application starts."""
     labels = RouteLabels(template)
@@ -44,9 +47,10 @@ def time_requests(
     if private.is_tested():
         handle = private.handler_of(app)
         timer = RequestTimer(handle, in_flight, with_ttfb=with_ttfb, labels=labels)
-        if private.intercept(app, timer):
+        # The compiled twin measures no CPU time.
+        if private.intercept(app, timer, timer.measure if with_cpu_time else None):
             return
-    DocumentedTimer(labels, in_flight, with_ttfb=with_ttfb).add_to(app)
+    DocumentedTimer(labels, in_flight, with_ttfb=with_ttfb, with_cpu_time=with_cpu_time).add_to(app)
 
 
 class RequestTimer:
@@ -72,7 +76,14 @@ class RequestTimer:
         # Bound once, since each request needs them.
         self.labels, self.knows = self._labels.of, self._labels.knows
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def measure(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request, and record its CPU time too."""
+        meter = StepMeter()
+        return await meter.run(self.handle(request, meter))
+
+    async def handle(
+        self, request: web.Request, meter: StepMeter | None = None
+    ) -> web.StreamResponse:
         """Handle a request; what the application raises passes through."""
         if not is_on():
             return await self._handle(request)
@@ -80,6 +91,8 @@ class RequestTimer:
         started_ns = monotonic_ns()
         slot = claim(request.method, request.raw_path, started_ns)
         record = AiohttpRequestRecord(self, request, started_ns, slot)
+        if meter is not None:
+            record.meter = meter
         try:
             response = await self._handle(request)
         except BaseException as exc:
@@ -210,22 +223,27 @@ class AiohttpRequestRecord(RequestRecord):
 
     async def _timed_prepare(self, request: web.BaseRequest) -> Any:
         try:
-            return await self._prepare(request)
+            return await self._measured(self._prepare(request))
         except BaseException as exc:
             self.fail(exc, disconnected=True)
             raise
 
     async def _timed_write_eof(self, *args: Any, **kwargs: Any) -> None:
         try:
-            await self._write_eof(*args, **kwargs)
+            await self._measured(self._write_eof(*args, **kwargs))
         except BaseException as exc:
             self.fail(exc, disconnected=True)
             raise
         self.complete()
 
     async def _timed_finish(self, *args: Any, **kwargs: Any) -> None:
-        await self._finish(*args, **kwargs)
+        await self._measured(self._finish(*args, **kwargs))
         self.complete()
+
+    def _measured(self, awaitable: Awaitable[_T]) -> Awaitable[_T]:
+        """Return an awaitable, or, where CPU time is recorded, one that measures it."""
+        meter = self.meter
+        return meter.run(awaitable) if isinstance(meter, StepMeter) else awaitable
 
     def complete(self) -> None:
         """Restore all methods, and record the request once."""
@@ -253,7 +271,7 @@ class _RefusedRequestRecord(AiohttpRequestRecord):
 
     async def _timed_finish(self, *args: Any, **kwargs: Any) -> None:
         try:
-            await self._finish(*args, **kwargs)
+            await self._measured(self._finish(*args, **kwargs))
         finally:
             self.complete()
 

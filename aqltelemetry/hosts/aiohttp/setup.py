@@ -88,7 +88,13 @@ def setup(
     recording.routes = partial(route_templates, app)
     # The first context, so that what the other contexts do is recorded too.
     app.cleanup_ctx.insert(0, _record)
-    time_requests(app, recording.in_flight, with_ttfb=with_ttfb, template=chosen)
+    time_requests(
+        app,
+        recording.in_flight,
+        with_ttfb=with_ttfb,
+        template=chosen,
+        with_cpu_time=recording.with_cpu_time,
+    )
 
 
 async def _record(app: web.Application) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from aqltelemetry.system.async_backend import coroutine_marks, is_cancellation
 from aqltelemetry.hosts.asgi.routes import IN_DJANGO
 from aqltelemetry.hosts.labels import CURRENT_ASGI_SCOPE, WSGI_MIDDLEWARE_EXISTS, EVENTS, RECORDED_BY, TEMPLATE, WEBSOCKET
 
+from aqltelemetry.recording.cpu_time import StepMeter
 from aqltelemetry.recording.last_words import say_exit
 
 from aqltelemetry.hosts._request_record cimport Awaited, RequestRecord, Gauge, am_send_awaited, get, iterator_of
@@ -38,16 +39,17 @@ cdef class AsgiRequests:
 
     cdef object _labels
     cdef Gauge _in_flight
-    cdef bint _with_ttfb, _by_route
+    cdef bint _with_ttfb, _with_cpu_time, _by_route
     cdef dict _known
 
-    def __init__(self, labels, in_flight, with_ttfb):
+    def __init__(self, labels, in_flight, with_ttfb, with_cpu_time=False):
         global _made
         _made += 1
         self._labels = labels
         self._by_route = labels.are_by_route
         self._in_flight = in_flight.gauge
         self._with_ttfb = with_ttfb
+        self._with_cpu_time = with_cpu_time
         # By the id of a route: the route, since the id is unique only while it lives, and its
         # labels by method.
         self._known = {}
@@ -73,6 +75,8 @@ cdef class AsgiRequests:
         record._scope = scope
         record._receive = receive
         record._send = send
+        if self._with_cpu_time:
+            record.meter = StepMeter()
         record.started_ns = monotonic_ns()
         record.slot = claim_slot(
             get(scope, "method", "GET"), get(scope, "path", None), record.started_ns

@@ -115,7 +115,9 @@ class TelemetryMiddleware:
         observe(app)
         for argument in ("scope", "request"):
             name_requests(argument, running_label)
-        self._requests = AsgiRequests(ScopeLabels(template), recording.in_flight, with_ttfb)
+        self._requests = AsgiRequests(
+            ScopeLabels(template), recording.in_flight, with_ttfb, recording.with_cpu_time
+        )
         recording.routes = partial(route_templates, app)
         self._lifecycle = Lifecycle(recording, refused)
 
@@ -131,7 +133,8 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            await self._app(scope, record.receive, record.send)
+            meter, handled = record.meter, self._app(scope, record.receive, record.send)
+            await (handled if meter is None else meter.run(handled))
         except BaseException as exc:
             record.fail(exc)
             keep_first_frame(exc)

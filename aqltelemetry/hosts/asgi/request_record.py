@@ -24,6 +24,7 @@ from aqltelemetry.hosts.labels import (
 )
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.routes import django_template
+from aqltelemetry.recording.cpu_time import StepMeter
 from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
@@ -114,11 +115,18 @@ class AsgiRequests:
 
     _made = 0
 
-    def __init__(self, labels: ScopeLabels, in_flight: InFlight, with_ttfb: bool) -> None:
+    def __init__(
+        self,
+        labels: ScopeLabels,
+        in_flight: InFlight,
+        with_ttfb: bool,
+        with_cpu_time: bool = False,
+    ) -> None:
         AsgiRequests._made += 1
         self.labels = labels
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
+        self.with_cpu_time = with_cpu_time
 
     def begin(self, scope: Scope, receive: Receive, send: Send) -> AsgiRequestRecord | None:
         """Return the record of a request; None if it is not recorded, or by another middleware."""
@@ -131,13 +139,17 @@ class AsgiRequests:
         self.in_flight.begin()
         if WSGI_MIDDLEWARE_EXISTS:
             CURRENT_ASGI_SCOPE.set(scope)
-        return AsgiRequestRecord(self, scope, receive, send)
+        record = AsgiRequestRecord(self, scope, receive, send)
+        if self.with_cpu_time:
+            record.meter = StepMeter()
+        return record
 
 
 class AsgiRequestRecord(RequestRecord):
     """One request, timed by the messages that its application receives and sends."""
 
     _is_complete = _is_accepted = False
+    meter: StepMeter | None = None
 
     def __init__(self, requests: AsgiRequests, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

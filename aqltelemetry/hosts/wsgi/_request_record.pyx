@@ -14,6 +14,7 @@ from aqltelemetry.hosts.labels import (
     CURRENT_ASGI_SCOPE, EVENTS, PLACE, RECORDED_BY, RequestLabels, route_reporter
 )
 
+from aqltelemetry.recording.cpu_time import CpuSpan
 from aqltelemetry.recording.last_words import say_exit
 
 from aqltelemetry.hosts._request_record cimport Gauge, RequestRecord, get, taken
@@ -43,10 +44,12 @@ cdef class RecordedApplication:
     cdef readonly object app, template
     cdef object _labels
     cdef Gauge _in_flight
-    cdef bint _with_ttfb, _by_rule, _has_looked, _has_mounts
+    cdef bint _with_ttfb, _with_cpu_time, _by_rule, _has_looked, _has_mounts
     cdef dict _known
 
-    def __init__(self, app, template, in_flight, *, with_ttfb, by_rule=False):
+    def __init__(
+        self, app, template, in_flight, *, with_ttfb, by_rule=False, with_cpu_time=False
+    ):
         self._by_rule = by_rule
         # By the id of a rule, with the prefix of a mounted application: the template, its labels
         # by method, and the rule, since the id is unique only while the rule lives.
@@ -56,6 +59,7 @@ cdef class RecordedApplication:
         self._labels = RequestLabels()
         self._in_flight = in_flight.gauge
         self._with_ttfb = with_ttfb
+        self._with_cpu_time = with_cpu_time
 
     def __call__(self, environ, start_response):
         """Handle a request; what the application raises passes through."""
@@ -80,6 +84,8 @@ cdef class RecordedApplication:
         record = WsgiRequestRecord.__new__(WsgiRequestRecord)
         record.kind = ""
         record.started_ns = monotonic_ns()
+        if self._with_cpu_time:
+            record.meter = CpuSpan()
         record._application = self
         record._environ = environ
         record._start_response = start_response

@@ -89,6 +89,7 @@ class TelemetryMiddleware(RecordedApplication):
             self._recording.in_flight,
             with_ttfb=with_ttfb,
             by_rule=chosen is None,
+            with_cpu_time=self._recording.with_cpu_time,
         )
         self.routes = routes
         self._recording.routes = partial(route_templates, routes)

@@ -20,6 +20,7 @@ from aqltelemetry.hosts.labels import (
 )
 from aqltelemetry.hosts.request_record import InFlight, RequestRecord
 from aqltelemetry.hosts.wsgi.routes import WsgiRoutes
+from aqltelemetry.recording.cpu_time import CpuSpan
 from aqltelemetry.recording.in_flight import claim, release
 from aqltelemetry.recording.last_words import say_exit
 from aqltelemetry.recording.recorder import is_on
@@ -48,6 +49,7 @@ class RecordedApplication:
         with_ttfb: Whether to record the time to the first byte.
         by_rule: Whether the rule of a request to Flask alone decides its template, which is then
             kept for each rule.
+        with_cpu_time: Whether to record the CPU time.
     """
 
     is_ready = False
@@ -56,7 +58,7 @@ class RecordedApplication:
     routes: WsgiRoutes | None = None
     """The routes of the application; None where `template` does not use them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name, except for the first
         self,
         app: Application,
         template: Template,
@@ -64,6 +66,7 @@ class RecordedApplication:
         *,
         with_ttfb: bool,
         by_rule: bool = False,
+        with_cpu_time: bool = False,
     ) -> None:
         self._by_rule = by_rule
         # By the id of a rule and the prefix under which its application is mounted: the template,
@@ -74,6 +77,7 @@ class RecordedApplication:
         self.labels = RequestLabels()
         self.in_flight = in_flight
         self.with_ttfb = with_ttfb
+        self.with_cpu_time = with_cpu_time
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request; what the application raises passes through."""
@@ -151,6 +155,8 @@ class WsgiRequestRecord(RequestRecord):
         self, application: RecordedApplication, environ: Environ, start_response: StartResponse
     ) -> None:
         self.started_ns = monotonic_ns()
+        if application.with_cpu_time:
+            self.meter = CpuSpan()
         self._application = application
         self._environ = environ
         self._start_response = start_response

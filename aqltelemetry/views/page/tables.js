@@ -30,6 +30,7 @@ function cellText(key, value) {
   if (key.endsWith("_s")) return milliseconds(value);
   if (key.endsWith("_bytes")) return mebibytes(value);
   if (key === "cpu_percent") return number(value, 1);
+  if (key === "cpu_share") return `${number(100 * value, 0)} %`;
   return SIGNIFICANT.has(key) ? significant(value, 6) : count(value);
 }
 
