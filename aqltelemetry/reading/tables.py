@@ -156,8 +156,8 @@ class Tables(StallTables, RollUpTables):
               `with_stalls`. A stall on a thread is that of a request if they have 90 % in common.
             - `stall_cause`, `stall_line`: the cause and the line, as `file:line`, of the stall
               that takes the largest part of it; "" if there is none or no line was seen.
-            - `cpu_share`: the part of it that ran on a processor, from 0 to 1; NaN if its CPU time was
-              not recorded (see `cpu_shares`).
+            - `cpu_share`: the part of it that ran on a processor, from 0 to 1; NaN if its CPU time
+              was not recorded (see `cpu_shares`).
 
         Raises:
             SeriesError: There are durations, but none with this label.

@@ -22,10 +22,10 @@ from aqltelemetry.recording.recorder import append_duration
 from aqltelemetry.recording.reentrancy import awaited
 from aqltelemetry.system.async_backend import other_task
 from aqltelemetry.system.clock import thread_cpu_ns
+from aqltelemetry.system.unpatched import are_greenlets
 
 _T = TypeVar("_T")
 _Steps: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, Any, _T]
-_SWITCHING = ("gevent", "eventlet")
 _untold = AtomicCounter()
 _keys: dict[str, Series] = {}
 
@@ -193,11 +193,8 @@ def _place() -> _StepMark | int | None:
 def _may_switch() -> bool:
     """Return whether this thread may run other greenlets or tasks in between."""
     greenlet = sys.modules.get("greenlet")
-    if greenlet is not None and (
-        greenlet.getcurrent().parent is not None or any(name in sys.modules for name in _SWITCHING)
-    ):
-        return True
-    return other_task() is not None
+    in_greenlet = greenlet is not None and greenlet.getcurrent().parent is not None
+    return in_greenlet or are_greenlets() or other_task() is not None
 
 
 def _key(label: str) -> Series:
