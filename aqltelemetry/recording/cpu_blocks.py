@@ -81,11 +81,13 @@ class CpuTimeBlock(time_block):
         entered, self._entered = self._entered, None
         if type(entered) is not tuple:
             return None
+        self._closed()
         cpu_ns = entered[1].spent_ns()
         return now_ns() - entered[0], cpu_ns
 
     def _take_start(self) -> int | None:
         entered, self._entered = self._entered, None
+        self._closed()
         return entered[0] if type(entered) is tuple else None
 
     def _begin(self) -> None:
@@ -93,6 +95,7 @@ class CpuTimeBlock(time_block):
         # No call from here to where it is written, as in the hot path.
         if self._entered is None:
             self._entered = entry
+            self._opened()
         else:
             self._begin_again(entry)
 
@@ -106,11 +109,13 @@ class CpuTimeBlock(time_block):
             entries.first = entered  # type: ignore[assignment]
             self._entered = entries
         entries.enter(entry)
+        self._closed()
 
     def _end(self, exc_type: type[BaseException] | None) -> None:
         entered = self._entered
         if entered.__class__ is tuple:
             self._entered = None
+            self._closed()
         elif entered is None:
             return
         entry: _Entry | None = (

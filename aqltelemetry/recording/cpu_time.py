@@ -26,7 +26,7 @@ from aqltelemetry.system.unpatched import are_greenlets
 
 _T = TypeVar("_T")
 _Steps: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, Any, _T]
-_untold = AtomicCounter()
+_unknown = AtomicCounter()
 _keys: dict[str, Series] = {}
 
 
@@ -146,16 +146,16 @@ class CpuSpan:
             self._began_ns = thread_cpu_ns()
 
     def spent_ns(self) -> int | None:
-        """Return the CPU time until now; None if it can't be told."""
+        """Return the CPU time until now; None if it is unknown."""
         cpu_ns, place, here = thread_cpu_ns(), self._place, _HERE
         if isinstance(place, StepMeter):
-            is_told = here.meter is place
+            is_known = here.meter is place
             cpu_ns = place.spent_until_ns(cpu_ns)
         elif isinstance(place, _StepMark):
-            is_told = here.mark is place and place.goes_on_in(_get_running_loop())
+            is_known = here.mark is place and place.goes_on_in(_get_running_loop())
         else:
-            is_told = place == threading.get_ident()
-        return cpu_ns - self._began_ns if is_told else None
+            is_known = place == threading.get_ident()
+        return cpu_ns - self._began_ns if is_known else None
 
 
 def append_cpu_time(label: str, end_ns: int, duration_ns: int, cpu_ns: int | None) -> None:
@@ -164,19 +164,19 @@ def append_cpu_time(label: str, end_ns: int, duration_ns: int, cpu_ns: int | Non
     It is at most the duration, which another clock measures.
     """
     if cpu_ns is None:
-        count_untold()
+        count_unknown()
     else:
         append_duration(_key(label), end_ns, min(cpu_ns, duration_ns))
 
 
-def count_untold() -> None:
+def count_unknown() -> None:
     """Count a block or function that is recorded without its CPU time."""
-    _untold.step()
+    _unknown.step()
 
 
-def untold() -> int:
+def unknown_count() -> int:
     """Return how many blocks were recorded without their CPU time in this process."""
-    return _untold.value
+    return _unknown.value
 
 
 def _place() -> _StepMark | int | None:

@@ -63,7 +63,7 @@ def time_it(
     With `cpu`, the CPU time is recorded too, under the same label in `cpu_time.*.csv`: the seconds
     in which the thread ran on a processor for it. Of a coroutine or generator function, that is the
     time of its own steps, not of what other tasks or the caller do in between. A run whose CPU time
-    can't be told has only a duration, such as a returned future, task or other awaitable object.
+    is unknown has only a duration, such as a returned future, task or other awaitable object.
 
     A run that ends by an `Exception` counts as a failure: its duration is recorded under
     `<label> failed` too. A run that is cancelled or closed does not.

@@ -14,7 +14,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
 from typing import Any, TypeAlias
 
 from aqltelemetry.recording.cpu_blocks import CpuTimeBlock
-from aqltelemetry.recording.cpu_time import StepMeter, append_cpu_time, count_untold
+from aqltelemetry.recording.cpu_time import StepMeter, append_cpu_time, count_unknown
 from aqltelemetry.recording.recorder import (
     append_duration,
     append_failure,
@@ -135,17 +135,24 @@ class Run:
 class MeteredRun(Run):
     """Times a run whose steps it measures, and records their CPU time too."""
 
-    __slots__ = ("_meter",)
+    __slots__ = ("_block", "_meter")
 
     def __init__(self, label: str, lead_ns: int = 0, lead_cpu_ns: int = 0) -> None:
         super().__init__(label, lead_ns)
         self._meter = StepMeter(lead_cpu_ns)
+        self._block = time_block(label)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._start_ns is not None:
+            self._block._opened()  # noqa: SLF001 - a stall says which blocks were open
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if self._start_ns is not None:
             end_ns = now_ns()
             duration_ns = end_ns - self._start_ns + self._lead_ns
             append_duration(self._label, end_ns, duration_ns)
+            self._block._closed()  # noqa: SLF001 - as above
             append_cpu_time(self._label, end_ns, duration_ns, self._meter.spent_ns())
             if exc_type is not None:
                 append_failure(self._label, exc_type, end_ns, duration_ns)
@@ -200,15 +207,15 @@ def _run_after(label: str, block: time_block) -> Run:
         return Run(label, _lead_ns(block))
     lead_ns, lead_cpu_ns = block.take() or (0, 0)
     if lead_cpu_ns is None:
-        count_untold()
+        count_unknown()
         return Run(label, lead_ns)
     return MeteredRun(label, lead_ns, lead_cpu_ns)
 
 
 def _without_cpu_time(block: time_block) -> None:
-    """Count a result whose CPU time can't be told, if it is wanted."""
+    """Count a result whose CPU time is unknown, if it is wanted."""
     if isinstance(block, CpuTimeBlock) and is_on():
-        count_untold()
+        count_unknown()
 
 
 def _named_after(wrapper: Any, wrapped: Any) -> Any:

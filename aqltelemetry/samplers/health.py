@@ -33,7 +33,7 @@ class HealthSampler:
 
     def __init__(self, stats: Callable[[], Stats]) -> None:
         self._stats = stats
-        self._untold_before = cpu_time.untold()
+        self._unknown_before = cpu_time.unknown_count()
 
     async def sample(self) -> Sequence[Measurement]:
         """Return the present totals."""
@@ -44,7 +44,7 @@ class HealthSampler:
         counts[SINK_ERRORS] = stats.sink_errors
         counts[MISSED_TICKS] = stats.missed_ticks
         counts[RETENTION_ERRORS] = stats.retention_errors
-        counts[CPU_UNKNOWN] = cpu_time.untold() - self._untold_before
+        counts[CPU_UNKNOWN] = cpu_time.unknown_count() - self._unknown_before
         return (
             Measurement(RECORDED, stats.recorded),
             Measurement(WRITE_SECONDS, stats.write_s),

@@ -15,7 +15,7 @@ import trio
 
 from aqltelemetry.observation import CPU_TIME, MAX_LABEL_BYTES, Kind, Series
 from aqltelemetry.recording import cpu_time
-from aqltelemetry.recording.cpu_time import CpuSpan, StepMeter, append_cpu_time, untold
+from aqltelemetry.recording.cpu_time import CpuSpan, StepMeter, append_cpu_time, unknown_count
 from fakes import FakeClock
 
 
@@ -186,7 +186,7 @@ async def test_an_item_of_an_asynchronous_generator_is_measured(cpu: FakeClock) 
     assert meter.spent_ns() == 2
 
 
-def test_a_span_of_a_thread_is_told_in_that_thread_only(cpu: FakeClock) -> None:
+def test_a_span_of_a_thread_is_known_in_that_thread_only(cpu: FakeClock) -> None:
     found: list[int | None] = []
     span = CpuSpan()
     cpu.now_ns += 4
@@ -196,12 +196,12 @@ def test_a_span_of_a_thread_is_told_in_that_thread_only(cpu: FakeClock) -> None:
     assert (span.spent_ns(), found) == (4, [None])
 
 
-def test_a_span_in_a_greenlet_is_not_told(cpu: FakeClock) -> None:
+def test_a_span_in_a_greenlet_is_unknown(cpu: FakeClock) -> None:
     assert greenlet.greenlet(lambda: CpuSpan().spent_ns()).switch() is None
     assert cpu.now_ns == 1_000
 
 
-def test_a_span_in_a_task_of_trio_is_told_if_its_steps_are_measured(cpu: FakeClock) -> None:
+def test_a_span_in_a_task_of_trio_is_known_if_its_steps_are_measured(cpu: FakeClock) -> None:
     async def look() -> int | None:
         span = CpuSpan()
         cpu.now_ns += 4
@@ -215,7 +215,7 @@ def test_a_span_in_a_task_of_trio_is_told_if_its_steps_are_measured(cpu: FakeClo
     assert trio.run(measured) == 4
 
 
-def test_a_span_in_a_coroutine_of_an_unknown_backend_is_not_told() -> None:
+def test_a_span_in_a_coroutine_of_an_unknown_backend_is_unknown() -> None:
     async def look() -> int | None:
         return CpuSpan().spent_ns()
 
@@ -224,7 +224,7 @@ def test_a_span_in_a_coroutine_of_an_unknown_backend_is_not_told() -> None:
     assert end.value.value is None
 
 
-async def test_a_span_that_another_coroutine_ends_is_not_told() -> None:
+async def test_a_span_that_another_coroutine_ends_is_unknown() -> None:
     async def begin() -> CpuSpan:
         return CpuSpan()
 
@@ -253,13 +253,13 @@ def test_cpu_time_is_at_most_the_duration_and_counted_if_it_is_unknown(
 ) -> None:
     found: list[Any] = []
     monkeypatch.setattr(cpu_time, "append_duration", lambda *each: found.append(each))
-    before = untold()
+    before = unknown_count()
     append_cpu_time("a", 100, 10, 12)
     append_cpu_time("a", 100, 10, 9)
     append_cpu_time("a", 100, 10, None)
     key = Series(CPU_TIME, "a", Kind.NANOSECONDS)
     assert found == [(key, 100, 10), (key, 100, 9)]
-    assert untold() - before == 1
+    assert unknown_count() - before == 1
 
 
 def test_long_labels_and_those_that_are_no_texts_are_not_kept(
