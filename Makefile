@@ -101,8 +101,8 @@ storm-live: $(VENV)/bench ## read live while processes are killed and recovered;
 storm-ship: $(VENV)/bench ## kill the shipper while its store and the network fail; KILLS=300 TO=postgresql for docs/reliability.md
 	$(BIN)/python benchmarks/ship_storm.py $(if $(KILLS),--kills $(KILLS) --write) $(if $(TO),--to $(TO))
 
-storm-archive: $(VENV)/bench ## kill recording, shipping, archiving and rotation before its calls; EVERY=1 for docs/reliability.md
-	$(BIN)/python benchmarks/together.py $(if $(EVERY),--every $(EVERY) --write,--every 10)
+storm-archive: $(VENV)/bench ## kill recording, shipping, archiving and rotation before its calls (EVERY=1), or at random (RANDOM=200)
+	$(BIN)/python benchmarks/together.py $(if $(RANDOM),--random $(RANDOM) --write,$(if $(EVERY),--every $(EVERY) --write,--every 10))
 
 matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for docs/reliability.md
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)

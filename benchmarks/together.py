@@ -5,7 +5,11 @@ rotated. One step after the other is killed before its n-th call of the system o
 ledger, for each n. Then `verify` and `TelemetryDB` are asked, the rest of the life goes on, and
 directory, archives, roll-ups and destination are compared with what was recorded, row by row.
 
+With `--random`, recorder, recoverer, archiver and shipper work at the same time instead, and are
+killed at random moments.
+
     benchmarks/together.py --every 10
+    benchmarks/together.py --random 200
     benchmarks/together.py --write
 """
 
@@ -19,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from random import Random
 from time import gmtime, strftime
 
 from _document import RELIABILITY, put, table
@@ -26,10 +31,11 @@ from _machine import describe
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
+from four_at_once import KINDS, FourAtOnce
 from whole_life import ELSEWHERE, HERE, Life, Step
 
 _LIVES = {"archives here": HERE, "archives elsewhere": ELSEWHERE}
-_NAME = "together"
+_NAME, _RANDOM_NAME = "together", "together at random"
 
 
 @dataclass
@@ -66,6 +72,25 @@ def _results(every: int) -> Iterator[Result]:
                 yield result
 
 
+def _at_random(kills: int, seed: int) -> tuple[str, int]:
+    """Kill all four at random; return the table, and how often something was wrong."""
+    with tempfile.TemporaryDirectory() as place:
+        four, wrong = FourAtOnce(Path(place), Random(seed)), 0
+        try:
+            while four.kills.total() < kills:
+                four.round()
+            four.finish()
+        except AssertionError as exc:
+            sys.stderr.write(f"after {four.kills.total()} kills: {exc}\n")
+            wrong = 1
+        rows = [(f"kills while {kind}", f"{four.kills[kind]:,}") for kind in KINDS]
+        rows += [
+            ("observations", f"{four.expected.total():,}"),
+            ("lost, repeated or not explained", f"{wrong:,}"),
+        ]
+    return table(("", ""), rows), wrong
+
+
 def _shown(step: Step) -> str:
     return step.__name__.partition("_")[0]
 
@@ -81,19 +106,26 @@ def main() -> int:
     """Print the table; return 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="kill before each so many calls")
+    parser.add_argument("--random", type=int, metavar="N", help="kill all four at random, N times")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--write", action="store_true", help="write docs/reliability.md")
     options = parser.parse_args()
     logging.disable()
     machine, when = describe(), strftime("%d %B %Y", gmtime())
-    results = []
-    for result in _results(options.every):
-        results.append(result)
-        sys.stderr.write(f"{result}\n")
-    text = _table(results)
+    if options.random is not None:
+        name, given = _RANDOM_NAME, f"--random {options.random} --seed {options.seed}"
+        text, wrong = _at_random(options.random, options.seed)
+    else:
+        name, given = _NAME, f"--every {options.every}"
+        results: list[Result] = []
+        for result in _results(options.every):
+            results.append(result)
+            sys.stderr.write(f"{result}\n")
+        text, wrong = _table(results), sum(result.wrong for result in results)
     sys.stdout.write(text + "\n")
     if options.write:
-        put(RELIABILITY, _NAME, f"{'; '.join(machine)}; {when}; --every {options.every}.\n\n{text}")
-    return int(any(result.wrong for result in results))
+        put(RELIABILITY, name, f"{'; '.join(machine)}; {when}; {given}.\n\n{text}")
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

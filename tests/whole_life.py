@@ -187,6 +187,15 @@ def proof(world: World) -> Sequence[Verdict]:
     return verdicts
 
 
+def check_destination(world: World, expected: Counter[int]) -> None:
+    """Fail unless each row is in the destination and in the roll-ups, once."""
+    assert not read(world) - shipped(world), "other rows were shipped"
+    assert numbers(shipped(world)) == expected, "not each row was shipped once"
+    assert counted_in_roll_ups(world) == expected.total(), "roll-ups are wrong"
+    # What a recorder has begun is removed ten minutes later.
+    assert not [*world.root.rglob("*.parquet.tmp")], "a temporary file is left"
+
+
 def counted_in_roll_ups(world: World) -> int:
     """Return how many observations the roll-ups count."""
     return int(TelemetryDB(world.directory).rollups(PREFIX)["count"].sum())
@@ -276,11 +285,7 @@ class Life:
 
     def _check_end(self, expected: Counter[int]) -> None:
         self._check(len(self.steps), expected)
-        assert not read(self._world) - shipped(self._world), "other rows were shipped"
-        assert numbers(shipped(self._world)) == expected, "not each row was shipped once"
-        assert counted_in_roll_ups(self._world) == expected.total(), "roll-ups are wrong"
-        # What a recorder has begun is removed ten minutes later.
-        assert not [*self._world.root.rglob("*.parquet.tmp")], "a temporary file is left"
+        check_destination(self._world, expected)
 
 
 _NEVER = 1 << 60
