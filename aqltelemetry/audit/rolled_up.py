@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aqltelemetry.reading.rollups import files
+from aqltelemetry.errors import MissingExtraError
+from aqltelemetry.system import syscalls
+
+_PREFIX = "rollup."
 
 
 @dataclass(slots=True)
@@ -28,6 +31,13 @@ def rolled_up(directories: Sequence[Path]) -> RolledUp:
         MissingExtraError: There are roll-ups, and pyarrow is not installed.
     """
     found = RolledUp()
+    names = [name for each in directories for name in syscalls.list_directory(each)]
+    if not any(name.startswith(_PREFIX) for name in names):
+        return found
+    try:
+        from aqltelemetry.reading.rollups import files  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise MissingExtraError("pyarrow", exc) from exc
     owners: dict[str, str] = {}
     for name, path in sorted(files.find([os.fspath(each) for each in directories]).items()):
         try:

@@ -18,7 +18,6 @@ from aqltelemetry.commands.options import (
     takes_directories,
     takes_journal_dir,
 )
-from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.quantities import counted
 from aqltelemetry.sinks import stall_details
 from aqltelemetry.system.clock import utc
@@ -57,8 +56,8 @@ def verify(
         unreadable = unreadable_archives(directories)
         verdicts = [] if unreadable else audit.verify(directories, _roots(directories, journal_dir))
         sums = rolled_up(directories)
-    except MissingExtraError as exc:
-        raise missing_extra(exc.extra, exc) from exc
+    except ImportError as exc:
+        raise missing_extra("pyarrow", exc) from exc
     except OSError as exc:
         raise click.ClickException(f"not everything can be read: {exc}") from exc
     if unreadable:

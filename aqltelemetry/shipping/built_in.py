@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
-from aqltelemetry.errors import OptionError
+from aqltelemetry.errors import MissingExtraError, OptionError
 from aqltelemetry.shipping.destination import Destination
 from aqltelemetry.shipping.target import Target
 
@@ -34,6 +34,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The module in `shipping/destinations/` of each scheme."""
+_EXTRAS = {"crate": "aiohttp", "parquet": "pyarrow"}  # others are named as their module
 
 
 def make_destination(target: Target) -> Destination:
@@ -43,7 +44,10 @@ def make_destination(target: Target) -> Destination:
     if module is None:
         rule = f"must be a URL that begins with {', '.join(f'{each}:' for each in sorted(MODULES))}"
         raise OptionError("to", str(target), rule)
-    made: Destination = import_module(f"aqltelemetry.shipping.destinations.{module}").destination(
-        target
-    )
+    try:
+        found = import_module(f"aqltelemetry.shipping.destinations.{module}")
+    except ImportError as exc:
+        extra = _EXTRAS.get(module, module.replace("_", "-"))
+        raise MissingExtraError(extra, exc) from exc
+    made: Destination = found.destination(target)
     return made

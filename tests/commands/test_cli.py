@@ -155,3 +155,14 @@ main()
     )
     assert done.returncode == 1
     assert f"it comes with the extra aqltelemetry[{extra}]" in done.stderr
+
+
+def test_shipping_and_proving_csv_files_needs_no_numpy() -> None:
+    program = """
+import sys
+for name in ("numpy", "pandas", "pyarrow"):
+    sys.modules[name] = None  # an import of it fails then
+import aqltelemetry.commands.shipping.ship, aqltelemetry.commands.verify
+import aqltelemetry.shipping.destinations.postgresql
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

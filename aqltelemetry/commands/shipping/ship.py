@@ -212,7 +212,7 @@ def _errors(target: object) -> Iterator[None]:
     except (GaveUp, Unavailable) as exc:
         reason = str(exc).removeprefix(f"{target}: ")
         raise IncompleteError(f"{target} can't be reached: {reason}") from exc
-    except TelemetryError as exc:
+    except (TelemetryError, ImportError) as exc:  # a package may be missing
         raise click.ClickException(str(exc)) from exc
 
 
