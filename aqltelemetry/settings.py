@@ -74,7 +74,7 @@ class Settings:
         metadata=kinds.switch("Sample the event loop: its lag and its number of tasks."),
     )
     with_stalls: bool = field(
-        default=False,
+        default=True,
         metadata=kinds.switch("Record what blocks the event loop that the recording runs on."),
     )
     with_cpu_time: bool = field(
