@@ -39,12 +39,12 @@ from aqltelemetry.observation import Batch, SegmentId, clean_label
 from aqltelemetry.reading.database import TelemetryDB
 from aqltelemetry.recording import recorder
 from aqltelemetry.runtime import assembly, session
-from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import clock
 from directories import remove_at_once
 from fakes import MemorySink, writer_options
 from fakes import recording as _recording
 from figures import rss_bytes, spread
+from published import is_published
 from servers import recover
 
 pytestmark = pytest.mark.system
@@ -744,7 +744,7 @@ def test_row_07_an_exit_without_a_stop_loses_nothing(directory: Path, rows: Rows
     )
     _run(program, directory)
     assert _numbers(rows) == Counter([1])
-    assert all(parse(path.name) for path in directory.iterdir())
+    assert all(is_published(path.name) for path in directory.iterdir())
 
 
 async def test_row_37_time_goes_on_as_a_sink_is_cancelled(directory: Path, rows: Rows) -> None:

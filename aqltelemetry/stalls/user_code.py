@@ -12,6 +12,8 @@ from types import CodeType
 from aqltelemetry.stalls.evidence import Line
 
 _OWN = f"{Path(__file__).parent.parent}{os.sep}"
+# The demo's service stands for that of a user.
+_DEMO = f"{_OWN}demo{os.sep}"
 _TYPED = ("<stdin>", "<string>")
 _INSTALLED = ("site-packages", "dist-packages")
 _LIBRARY = tuple(
@@ -22,6 +24,8 @@ _LIBRARY = tuple(
 @lru_cache(maxsize=4096)
 def is_users(file: str) -> bool:
     """Return whether a file is neither of Python, nor of an installed package, nor of this one."""
+    if file.startswith(_DEMO):
+        return True
     if file.startswith(("<", _OWN)):
         return file in _TYPED
     if any(f"/{name}/" in file for name in _INSTALLED):

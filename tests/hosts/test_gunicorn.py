@@ -17,7 +17,7 @@ from aiohttp import web
 
 from aqltelemetry import gunicorn
 from aqltelemetry.hosts import gunicorn as hooks
-from aqltelemetry.sinks.file_names import parse
+from published import is_published
 from servers import PROGRAMS, WORKERS, run_gunicorn
 
 pytestmark = pytest.mark.system
@@ -59,7 +59,7 @@ def _check(rows: Rows, directory: Path, answered: int) -> None:
     assert found["/users/{user} [GET]"] == answered
     assert found["unmatched"] == 1
     assert len({row["PID"] for row in rows("runtime")}) == 2
-    assert all(parse(path.name) for path in directory.rglob("*"))
+    assert all(is_published(path.name) for path in directory.rglob("*"))
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])

@@ -17,7 +17,7 @@ import services
 from ahead import Ahead
 from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal.location import all_roots
-from aqltelemetry.sinks.file_names import parse
+from published import is_published
 from services import BARE, SERVICES, WAYS, Seen, Service
 
 Runs: TypeAlias = Ahead[tuple[str, str], tuple[Seen, Path]]
@@ -114,7 +114,7 @@ def test_the_labels_are_the_templates_of_the_routes(case: Case) -> None:
 def test_a_recorded_service_stops_as_a_bare_one_with_everything_published(case: Case) -> None:
     assert case.recorded.exit_code == case.bare.exit_code, case.recorded.output
     assert case.recorded.tracebacks == case.bare.tracebacks, case.recorded.output
-    assert all(parse(path.name) for path in case.directory.rglob("*"))
+    assert all(is_published(path.name) for path in case.directory.rglob("*"))
     assert sum(each.in_journal for each in _verdicts(case)) == 0
 
 

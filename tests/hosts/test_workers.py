@@ -13,7 +13,7 @@ import matrix
 from ahead import Ahead
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.location import all_roots
-from aqltelemetry.sinks.file_names import parse
+from published import is_published
 from servers import WORKERS, recover
 
 pytestmark = pytest.mark.system
@@ -73,6 +73,6 @@ async def test_each_answered_request_is_in_the_files_once(
     unmatched = sum(row["Label"] == "unmatched" for row in recorded)
     assert unmatched <= cell.unsure * len(cell.killed)
     # What a killed process was writing is removed later.
-    assert cell.killed or all(parse(path.name) for path in directory.rglob("*"))
+    assert cell.killed or all(is_published(path.name) for path in directory.rglob("*"))
     verdicts = verify(directory, all_roots(str(directory)))
     assert [problem for each in verdicts for problem in each.problems] == []

@@ -22,7 +22,7 @@ from aqltelemetry.errors import (
     ProfilerError,
 )
 from aqltelemetry.recording import recorder
-from aqltelemetry.sinks.file_names import parse
+from published import is_published
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]
@@ -48,7 +48,7 @@ def test_what_happens_between_start_and_stop_is_in_the_files(
     assert counts("custom") == {"queue": 1}
     assert counts("runtime")["gc collections"] >= 1
     assert sum(counts("*").values()) == stats.published
-    assert all(parse(path.name) for path in directory.rglob("*"))
+    assert all(is_published(path.name) for path in directory.rglob("*"))
 
 
 def test_recording_is_on_when_start_returns(directory: Path) -> None:
@@ -173,7 +173,7 @@ with sync.time_block("x"):
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
     assert counts() == {"x": 1}
-    assert all(parse(path.name) for path in directory.rglob("*"))
+    assert all(is_published(path.name) for path in directory.rglob("*"))
 
 
 _LONGER = """

@@ -45,6 +45,7 @@ from aqltelemetry.system.extensions import have_extensions
 from aqltelemetry.system.threads import WorkerThread
 from directories import remove_at_once
 from fakes import FakeSampler, MemorySink
+from published import is_published
 from servers import recover
 
 Counts = Callable[..., Counter[str]]
@@ -67,7 +68,7 @@ def test_the_help_of_a_start_describes_each_option(documented: Any) -> None:
 
 
 def _leftovers(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if parse(path.name) is None]
+    return [path for path in directory.rglob("*") if not is_published(path.name)]
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])

@@ -23,9 +23,9 @@ from aqltelemetry.journal.salvage import UNKNOWN_PID
 from aqltelemetry.journal.sealed import SealedSegment
 from aqltelemetry.journal.writer import Writer
 from aqltelemetry.runtime.recovery import Recovery
-from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.system import syscalls
 from fakes import FakeClock, writer_options
+from published import is_published
 from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -88,7 +88,7 @@ async def test_a_killed_process_loses_and_duplicates_nothing(
     _check(reported, _names(found), 1)
     assert {row["PID"] for row in found} == {str(pid)}
     # What it was writing when it was killed is removed later.
-    assert all(parse(path.name) or path.suffix == ".tmp" for path in directory.rglob("*"))
+    assert all(is_published(path.name) or path.suffix == ".tmp" for path in directory.rglob("*"))
 
 
 @pytest.mark.system

@@ -23,8 +23,8 @@ from aqltelemetry.errors import OptionError
 from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.hosts.wsgi.request_record import Application
 from aqltelemetry.recording import recorder
-from aqltelemetry.sinks.file_names import parse
 from aqltelemetry.wsgi import TelemetryMiddleware
+from published import is_published
 from servers import run_gunicorn
 
 Counts = Callable[..., Counter[str]]
@@ -488,7 +488,7 @@ def test_each_request_to_gunicorn_is_one_observation_of_a_worker(
     pids = {int(row["PID"]) for row in rows()}
     assert len(pids) == 2
     assert master not in pids
-    assert all(parse(path.name) for path in directory.rglob("*"))
+    assert all(is_published(path.name) for path in directory.rglob("*"))
 
 
 @pytest.mark.parametrize("chunks", [[b"hello"], [b"he", b"llo"], []])
