@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -15,6 +16,12 @@ from aqltelemetry.stalls import causes
 
 pytestmark = pytest.mark.system
 _LONG_S = 0.4
+_MOST = 10
+
+
+def _long(directory: Path) -> list[dict[Any, Any]]:
+    found = TelemetryDB(directory).stalls()
+    return found[found["length_s"] > _LONG_S / 2].to_dict("records")
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -26,15 +33,16 @@ def test_a_sleep_in_a_handler_is_a_blocking_wait(
 
     async def main() -> None:
         async with Monitor(directory, with_stalls=True) as running:
-            await asyncio.sleep(0)
-            await asyncio.create_task(handler(), name="slow")
-            await running.flush()
+            # On a busy machine the watchdog's threads may have got no processor until the end.
+            for _ in range(_MOST):
+                await asyncio.create_task(handler(), name="slow")
+                await running.flush()
+                if _long(directory):
+                    break
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
-    found = TelemetryDB(directory).stalls()
-    found = found[found["length_s"] > _LONG_S / 2]
-    (stall,) = found.to_dict("records")
+    stall, *_ = _long(directory)
     # On a busy machine the thread may be ready to run and get no processor for most of it.
     assert stall["cause"] in {causes.WAIT, causes.STARVED, causes.UNKNOWN}
     if stall["cause"] == causes.WAIT:
