@@ -49,7 +49,7 @@ def main() -> None:
     given = arguments.parse_args()
     given.to.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        recording = given.recording or _record(Path(scratch))
+        recording = given.recording or _record(Path(scratch) / "incident")
         to = given.to.absolute()
         os.chdir(recording.parent)
         name = recording.name
@@ -63,6 +63,7 @@ def main() -> None:
 
 
 def _record(folder: Path) -> Path:
+    folder.mkdir()
     shutil.copy(_ROOT / "examples" / "incident" / "incident.py", folder)
     subprocess.run([sys.executable, "incident.py"], cwd=folder, env=_environment(), check=True)
     return folder / "_monitoring"

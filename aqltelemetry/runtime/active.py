@@ -88,6 +88,12 @@ class Active:
             raise AlreadyRunningError(monitor.directory or "")
 
     @classmethod
+    def check_wanted(cls, monitor: Running) -> None:
+        """Raise AlreadyRunningError if another monitor has taken over, so that this one is late."""
+        if monitor not in {cls.monitor, cls.replaced}:
+            raise AlreadyRunningError(monitor.directory or "")
+
+    @classmethod
     def take_replaced(cls, monitor: Running) -> Running | None:
         """Return the monitor that this one replaces, or None; once."""
         if cls.monitor is not monitor:

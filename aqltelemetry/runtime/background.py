@@ -131,6 +131,7 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
     - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: no.
     - `with_stalls`: Record what blocks the event loop that the recording runs on. Default: yes.
+    - `with_cpu_time`: Record how much of each request ran on a processor. Default: no.
     - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where it is
       installed, else the event loop's thread with cProfile. Default: no.
     - `with_fsync`: Force files to the disk before they appear, against a loss of power. Default:

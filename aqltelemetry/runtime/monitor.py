@@ -105,6 +105,7 @@ class Monitor:
           yes.
         - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: yes.
         - `with_stalls`: Record what blocks the event loop that the recording runs on. Default: yes.
+        - `with_cpu_time`: Record how much of each request ran on a processor. Default: no.
         - `with_profiler`: Profile from start to stop: all threads and coroutines with yappi where
           it is installed, else the event loop's thread with cProfile. Default: no.
         - `with_fsync`: Force files to the disk before they appear, against a loss of power.
@@ -166,7 +167,8 @@ class Monitor:
             )
             _handle_signal(self._settings)
             self._session = await open_session(
-                partial(_assemble, self._settings, self.stats, self._new_profiler())
+                partial(_assemble, self._settings, self.stats, self._new_profiler()),
+                partial(Active.check_wanted, self),
             )
             if self._settings.with_profiler:
                 self._start_profiler()
@@ -182,6 +184,8 @@ class Monitor:
         This one records already, so nothing is missed in between.
         """
         before, chosen = Active.take_replaced(self), self._settings
+        # The other one may have begun to record meanwhile: both start on threads of their own.
+        self.resume()
         if before is not None and chosen is not None:
             try:
                 await before.make_way(chosen.stop_timeout_s)

@@ -78,11 +78,13 @@ class StartContext(NamedTuple):
     resources: ExitStack
 
 
-async def open_session(assemble: Callable[[StartContext], Parts]) -> Session:
+async def open_session(
+    assemble: Callable[[StartContext], Parts], check: Callable[[], None]
+) -> Session:
     """Start a recording on the running event loop.
 
-    `assemble` makes the parts, on the journal's thread. If a step fails, or the caller is
-    cancelled, the steps before it are undone.
+    `assemble` makes the parts, on the journal's thread; `check` raises if nothing is to be recorded
+    any more. If a step fails, or the caller is cancelled, the steps before it are undone.
     """
     loop = asyncio.get_running_loop()
     resources = ExitStack()
@@ -93,6 +95,7 @@ async def open_session(assemble: Callable[[StartContext], Parts]) -> Session:
         undo.callback(thread.post, resources.close)
         context = StartContext(loop, thread, resources)
         parts = await loop.run_in_executor(thread, assemble, context)
+        check()
         session = Session(parts, undo)
         undo.pop_all()
     return session

@@ -48,6 +48,14 @@ class Watch:
         self.loop = loop
         self.tid = threading.get_native_id() if loop is not None else 0
         self._pid = os.getpid()
+        try:
+            self._start(conclude)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, conclude: Conclude) -> None:
+        watchdog, loop = self.watchdog, self.loop
         probe = Probe(watchdog, loop, conclude)
         if loop is not None:
             loop.add_reader(watchdog.ping_fd, watchdog.answer)

@@ -18,10 +18,12 @@ import pytest
 
 import aqltelemetry
 from aqltelemetry import Monitor, sync, time_block
-from aqltelemetry.errors import NotRunningError
+from aqltelemetry.errors import AlreadyRunningError, NotRunningError
 from aqltelemetry.journal.location import all_roots
 from aqltelemetry.protocols import Append
 from aqltelemetry.recording import recorder
+from aqltelemetry.runtime import monitor as monitors
+from aqltelemetry.settings import Settings
 
 Counts = Callable[..., Counter[str]]
 _PACKAGE = str(Path(aqltelemetry.__file__).parent)
@@ -244,3 +246,49 @@ async def test_a_start_that_is_cancelled_in_any_turn_leaves_nothing_on(
         with time_block("after it"):
             pass
     assert counts() == {"after it": 1}
+
+
+async def test_an_automatic_start_that_was_overtaken_does_not_record(
+    tmp_path: Path, directory: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Monitor(tmp_path / "late")
+    late.auto_started = True
+    may_go_on = threading.Event()
+    installed: list[recorder.Recording] = []
+    assemble, install = monitors._assemble, recorder.install
+
+    def slow(chosen: Settings, *others: Any) -> Any:
+        if chosen.directory.endswith("late"):
+            may_go_on.wait(60)
+        return assemble(chosen, *others)
+
+    def noted(recording: recorder.Recording) -> None:
+        installed.append(recording)
+        install(recording)
+
+    monkeypatch.setattr(monitors, "_assemble", slow)
+    monkeypatch.setattr(recorder, "install", noted)
+    starting = asyncio.create_task(late.open())
+    await asyncio.sleep(0)
+    async with Monitor(directory):
+        may_go_on.set()
+        with pytest.raises(AlreadyRunningError):
+            await starting
+        with time_block("ours"):
+            pass
+    assert len(set(map(id, installed))) == 1
+    assert counts() == {"ours": 1}
+    assert list((tmp_path / "late").glob("*.csv")) == []
+
+
+async def test_a_start_that_was_overtaken_meanwhile_records_again(
+    tmp_path: Path, directory: Path, counts: Counts
+) -> None:
+    ours = Monitor(directory)
+    await ours.open()
+    recorder.switch_off()  # as an automatic start does that gives way
+    await ours.take_over()
+    with time_block("ours"):
+        pass
+    await ours.stop()
+    assert counts() == {"ours": 1}
