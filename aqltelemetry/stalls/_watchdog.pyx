@@ -380,9 +380,13 @@ cdef class Watchdog:
     def waited_call(self):
         """Return what the kernel says of the system call of the watched thread."""
         cdef char[256] text
-        cdef int fd = watch_open(b"/proc/self/task/%d/syscall", self._watch.loop_tid)
-        watch_read(fd, text, sizeof(text))
-        watch_close_fd(&fd)
+        cdef int fd
+        if self._loop is not None:
+            watch_read(self._watch.syscall_fd, text, sizeof(text))
+        else:  # the native thread closes its own file with the request
+            fd = watch_open(b"/proc/self/task/%d/syscall", self._watch.loop_tid)
+            watch_read(fd, text, sizeof(text))
+            watch_close_fd(&fd)
         return (<char*>text).decode("ascii", "replace")
 
     def peer(self, int fd):

@@ -9,8 +9,11 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from twinned import compiled_twin
 
 _X86 = platform.machine() in {"x86_64", "amd64"}
 pytestmark = pytest.mark.skipif(not _X86, reason="the numbers of system calls are of x86-64")
+_LIMIT_S = 30.0
 _READ, _POLL, _WAIT4, _FUTEX, _EPOLL_WAIT = 0, 7, 61, 202, 232
 
 
@@ -92,6 +96,28 @@ def test_the_descriptors_of_a_poll_are_named(tmp_path: Path) -> None:
         assert _name(_line(_POLL, 1, 1)) == ""  # not mapped
     os.close(reader)
     os.close(writer)
+
+
+def test_a_thread_in_a_call_is_named_by_what_it_waits_on() -> None:
+    module = compiled_twin("stalls._watchdog")
+    reader, writer = os.pipe()
+    watchdogs: list[Any] = []
+
+    def run() -> None:
+        watchdogs.append(module.Watchdog(object(), 1, 1, 1, 1))
+        os.read(reader, 1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    found, until_s = "", time.monotonic() + _LIMIT_S
+    while found != "pipe" and time.monotonic() < until_s:
+        time.sleep(0.001)
+        found = WaitedOn(watchdogs[0].waited_call, _no_peer).look() if watchdogs else ""
+    os.write(writer, b"x")
+    thread.join()
+    os.close(reader)
+    os.close(writer)
+    assert found == "pipe"
 
 
 def test_a_child_process_is_named_if_it_is_a_certain_one() -> None:
