@@ -6,7 +6,8 @@ A service records itself, stalls included. It is quiet, or handles 4,000 request
 takes 20 us of processor time, and one in 1,000 between 1 and 15 ms; a client sends them from
 another process. The service notes each step of its event loop itself, every 20 ms or less. A stall
 that is recorded is *confirmed* if the service noted no step for 40 ms during it: the loop stood
-still, as by a lack of processors. Without that it is *false*.
+still, as by a lack of processors. Without that it is *false*. The quiet services of both loops
+run at the same time, the busy ones one after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from time import gmtime, strftime
 from typing import Any
@@ -173,6 +176,19 @@ def _measure(loop: str, state: str, seconds: float, threshold_s: float) -> dict[
     return found
 
 
+def _found(arguments: argparse.Namespace, state: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what was found of each loop; quiet services run at the same time."""
+    loops = arguments.loops or _LOOPS
+    measure = partial(
+        _measure,
+        state=state,
+        seconds=arguments.minutes * 60,
+        threshold_s=arguments.threshold_s,
+    )
+    with ThreadPoolExecutor(len(loops) if state == "quiet" else 1) as pool:
+        yield from zip(loops, pool.map(measure, loops), strict=True)
+
+
 def _row(loop: str, state: str, found: Mapping[str, Any]) -> list[str]:
     return [
         f"{loop}, {state}",
@@ -215,8 +231,7 @@ def main() -> None:
         return
     rows = []
     for state in arguments.states or _STATES:
-        for loop in arguments.loops or _LOOPS:
-            found = _measure(loop, state, arguments.minutes * 60, arguments.threshold_s)
+        for loop, found in _found(arguments, state):
             rows.append(_row(loop, state, found))
             sys.stdout.write(" | ".join(rows[-1]) + "\n")
             for each in found["false"]:
