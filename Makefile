@@ -108,7 +108,8 @@ matrix: $(VENV)/test ## run the fault matrix; LONG=1 with all repetitions, for d
 	$(BIN)/python benchmarks/fault_matrix.py $(if $(LONG),--long)
 
 stalls: $(VENV)/bench ## block event loops in known ways; REPETITIONS=20 for docs/reliability.md
-	$(BIN)/python benchmarks/stalls.py $(if $(REPETITIONS),--repetitions $(REPETITIONS) --write)
+	$(BIN)/python benchmarks/stalls.py $(if $(REPETITIONS),--repetitions $(REPETITIONS) --write) \
+		$(addprefix --python ,$(PYTHONS))
 	$(BIN)/python benchmarks/stall_cost.py $(if $(REPETITIONS),--write)
 
 services: $(VENV)/test ## serve on many servers, bare and recorded; write the table of docs/reliability.md

@@ -7,7 +7,8 @@ worker with threads, on a quiet machine and with a busy process for each process
 stall has the cause that was planted, or the cause `no CPU` if its thread waited for a processor for
 more than half of it; `wrong`: another one; `unknown`: no cause could be concluded; `missed`: no
 stall was recorded; `line`: of the stalls with the planted cause that a line of Python blocked,
-those with that line. With `--write` the table goes into docs/reliability.md.
+those with that line. With `--write` the table goes into docs/reliability.md. With `--python` it is
+that of other interpreters, on a quiet machine only.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _THRESHOLD_S = 0.05
 _REST_S = 0.15
 _WAIT_S = 2.0
 _LOOPS = ("asyncio", "uvloop", "gthread")
+_STATES = {"quiet": "quiet", "busy": "all processors busy"}
 _RESULTS = ("right", "wrong", "unknown", "missed")
 
 
@@ -178,9 +180,11 @@ def _busy(is_loaded: bool) -> Iterator[None]:
             child.wait()
 
 
-def measure(arguments: argparse.Namespace, loop: str, is_loaded: bool) -> list[dict[str, Any]]:
+def measure(
+    arguments: argparse.Namespace, loop: str, is_loaded: bool, python: str = sys.executable
+) -> list[dict[str, Any]]:
     """Return the results of all plants on a loop."""
-    command = [sys.executable, __file__, "--run", loop]
+    command = [python, __file__, "--run", loop]
     command += ["--repetitions", str(arguments.repetitions)]
     for name in arguments.kinds or ():
         command += ["--kinds", name]
@@ -193,20 +197,40 @@ def measure(arguments: argparse.Namespace, loop: str, is_loaded: bool) -> list[d
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def rows(results: Mapping[tuple[str, bool], list[dict[str, Any]]]) -> Iterator[list[str]]:
+def _measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of each run by its name."""
+    loops, loads = arguments.loops or _LOOPS, arguments.loads or tuple(_STATES)
+    if arguments.python:
+        return {
+            f"CPython {_version(python)}, {loop}": measure(arguments, loop, False, python)
+            for python in map(os.path.abspath, arguments.python)
+            for loop in loops
+        }
+    return {
+        f"{loop}, {_STATES[load]}": measure(arguments, loop, load == "busy")
+        for loop in loops
+        for load in loads
+    }
+
+
+def _version(python: str) -> str:
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rows(results: Mapping[str, list[dict[str, Any]]]) -> Iterator[list[str]]:
     """Yield the rows of the table of all runs."""
-    for (loop, is_loaded), found in results.items():
+    for name, found in results.items():
         counts = Counter(each["result"] for each in found)
         lines = [each["line"] for each in found if each["line"] is not None]
-        state = "all processors busy" if is_loaded else "quiet"
         cells = [
-            f"{counts[name]} of {len(found)}" if name == "right" else str(counts[name])
-            for name in _RESULTS
+            f"{counts[result]} of {len(found)}" if result == "right" else str(counts[result])
+            for result in _RESULTS
         ]
-        yield [f"{loop}, {state}", *cells, f"{sum(lines)} of {len(lines)}"]
+        yield [name, *cells, f"{sum(lines)} of {len(lines)}"]
 
 
-def _print_kinds(results: Mapping[tuple[str, bool], list[dict[str, Any]]]) -> None:
+def _print_kinds(results: Mapping[str, list[dict[str, Any]]]) -> None:
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
     for found in results.values():
         for each in found:
@@ -226,7 +250,10 @@ def main() -> None:
     parser.add_argument("--kinds", action="append", choices=[*PLANTS], help="default: all")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--loops", action="append", choices=_LOOPS, help="default: all")
-    parser.add_argument("--loads", action="append", choices=("quiet", "busy"))
+    parser.add_argument("--loads", action="append", choices=[*_STATES])
+    parser.add_argument(
+        "--python", action="append", help="another interpreter that has aqltelemetry; repeatable"
+    )
     parser.add_argument("--directory", default=".", help="where files are written; on a disk")
     parser.add_argument("--evidence", default="", help="a folder to write the samples into")
     parser.add_argument("--pure", action="store_true", help="the watchdog in Python")
@@ -236,18 +263,15 @@ def main() -> None:
     if arguments.run:
         _child(arguments)
         return
-    results = {
-        (loop, load == "busy"): measure(arguments, loop, load == "busy")
-        for loop in arguments.loops or _LOOPS
-        for load in arguments.loads or ("quiet", "busy")
-    }
+    results = _measured(arguments)
     _print_kinds(results)
     for row in rows(results):
         sys.stdout.write(" | ".join(row) + "\n")
     if arguments.write:
         columns = ["", *_RESULTS, "line"]
         when = f"{'; '.join(describe())}; {strftime('%-d %B %Y', gmtime())}."
-        put(RELIABILITY, "stalls", f"{when}\n\n{table(columns, list(rows(results)))}")
+        place = "stalls on other Pythons" if arguments.python else "stalls"
+        put(RELIABILITY, place, f"{when}\n\n{table(columns, list(rows(results)))}")
     for found in results.values():
         for each in found:
             if each["result"] in {"wrong", "unknown"} or each["line"] is False:
