@@ -95,7 +95,7 @@ def test_both_twins_have_the_same_names(compiled: ModuleType) -> None:
     for name in names:
         docs = [str(getattr(twin, name).__doc__).split() for twin in (compiled, hot_path)]
         assert docs[0] == docs[1]
-    assert compiled.time_block.__text_signature__ == "(label)"
+    assert compiled.time_block.__text_signature__ == "(label, *, cpu=False)"
     assert compiled.time_block.__doc__.split() == str(hot_path.time_block.__doc__).split()
 
 
