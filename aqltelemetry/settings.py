@@ -67,7 +67,9 @@ class Settings:
     )
     with_runtime: bool = field(
         default=True,
-        metadata=kinds.switch("Sample the garbage collector, the process and the event loop."),
+        metadata=kinds.switch(
+            "Sample the garbage collector, the process and the event loop, and record stalls."
+        ),
     )
     with_event_loop: bool = field(
         default=True,

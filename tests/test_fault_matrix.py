@@ -302,8 +302,8 @@ async def test_row_17_18_19_a_full_disk_costs_what_does_not_fit_and_is_counted(
         place = {"journal": tmp_path / "journal", "monitoring": tmp_path / "monitoring"}
         place[full] = disk / full
         directory, journal = place["monitoring"], place["journal"]
-        mine = Monitor(directory, journal_dir=journal, with_runtime=False, with_stalls=False)
-        await mine.start(flush_interval_s=0.05)
+        mine = Monitor(directory, journal_dir=journal, with_runtime=False, flush_interval_s=0.05)
+        await mine.start()
         _fill(disk)
         for number in range(150_000):  # more than fits into the segments that are there
             record("x", number)

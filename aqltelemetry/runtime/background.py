@@ -128,7 +128,8 @@ def start(monitoring_dir: str | os.PathLike[str] | None = None, **options: Unpac
     Options. A time is a number of seconds, a `timedelta`, or a text such as "90s" or "7d"; a
     size is a number of bytes, or a text such as "2g":
 
-    - `with_runtime`: Sample the garbage collector, the process and the event loop. Default: yes.
+    - `with_runtime`: Sample the garbage collector, the process and the event loop, and record
+      stalls. Default: yes.
     - `with_event_loop`: Sample the event loop: its lag and its number of tasks. Default: no.
     - `with_stalls`: Record what blocks the event loop that the recording runs on. Default: yes.
     - `with_cpu_time`: Record how much of each request ran on a processor. Default: no.

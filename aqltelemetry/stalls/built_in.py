@@ -20,7 +20,7 @@ def stall_samplers(
     `writer` is the name of the recording. Files are written on `executor`, and the last one is
     published when `resources` are released.
     """
-    if not settings.with_stalls or not settings.stall_threshold_s:
+    if not settings.with_runtime or not settings.with_stalls or not settings.stall_threshold_s:
         return
     details = DetailsFile(settings.directory, writer, settings.max_file_age_s, executor)
     resources.callback(details.close)

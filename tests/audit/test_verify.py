@@ -225,7 +225,7 @@ def test_the_drops_of_a_forked_child_count_once(directory: Path) -> None:
 import asyncio, os, sys
 from aqltelemetry import Monitor, record, time_block
 async def main():
-    mine = Monitor(sys.argv[1], with_runtime=False, with_stalls=False, flush_interval_s=0.05)
+    mine = Monitor(sys.argv[1], with_runtime=False, flush_interval_s=0.05)
     await mine.start()
     if os.fork() == 0:
         for _ in range(70_000):

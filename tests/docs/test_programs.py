@@ -191,10 +191,12 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_findings_on_the_story_name_the_worker_and_the_line(incident: Path) -> None:
-    found = {finding.rule: finding for finding in find(TelemetryDB(incident))}
-    killed, blocked = found["killed"], found["event loop blocked"]
-    assert killed.pid == blocked.pid
-    assert re.search(_what_blocks(), blocked.text)
+    found = find(TelemetryDB(incident))
+    (killed,) = (each for each in found if each.rule == "killed")
+    # On a busy machine there are more.
+    stalls = [each for each in found if each.rule == "event loop blocked"]
+    (blocked,) = (each for each in stalls if re.search(_what_blocks(), each.text))
+    assert blocked.pid == killed.pid
 
 
 def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> None:
