@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from aqltelemetry import TelemetryDB
 from aqltelemetry.observation import quote_field
-from aqltelemetry.sinks import stall_details
-from aqltelemetry.sinks.file_names import FileName, enclosing, parse
+from aqltelemetry.sinks.file_names import FileName, enclosing
 from fakes import EPOCH_NS
 
 _S = 1_000_000_000
@@ -27,11 +26,6 @@ class Row(NamedTuple):
     value: float
     label: str
     process: tuple[int, str]
-
-
-def is_published(name: str) -> bool:
-    """Return whether a name is that of a published file: of rows, or of the details of stalls."""
-    return parse(name) is not None or stall_details.parse(name) is not None
 
 
 def publish(directory: Path, rows: Sequence[Row], prefix: str = "duration") -> TelemetryDB:

@@ -44,7 +44,7 @@ from directories import remove_at_once
 from fakes import MemorySink, writer_options
 from fakes import recording as _recording
 from figures import rss_bytes, spread
-from published import is_published
+from published_names import is_published
 from servers import recover
 
 pytestmark = pytest.mark.system

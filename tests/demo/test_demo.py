@@ -12,7 +12,7 @@ import pytest
 
 from aqltelemetry.demo import drive
 from aqltelemetry.demo.drive import DemoError, run
-from published import is_published
+from published_names import is_published
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from aqltelemetry import gunicorn
 from aqltelemetry.hosts import gunicorn as hooks
-from published import is_published
+from published_names import is_published
 from servers import PROGRAMS, WORKERS, run_gunicorn
 
 pytestmark = pytest.mark.system

@@ -17,7 +17,7 @@ import services
 from ahead import Ahead
 from aqltelemetry.audit.verify import Verdict, verify
 from aqltelemetry.journal.location import all_roots
-from published import is_published
+from published_names import is_published
 from services import BARE, SERVICES, WAYS, Seen, Service
 
 Runs: TypeAlias = Ahead[tuple[str, str], tuple[Seen, Path]]

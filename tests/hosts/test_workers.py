@@ -13,7 +13,7 @@ import matrix
 from ahead import Ahead
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.journal.location import all_roots
-from published import is_published
+from published_names import is_published
 from servers import WORKERS, recover
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
-import greenlet  # type: ignore[import-untyped]
 import pytest
 import trio
 
@@ -197,6 +196,7 @@ def test_a_span_of_a_thread_is_known_in_that_thread_only(cpu: FakeClock) -> None
 
 
 def test_a_span_in_a_greenlet_is_unknown(cpu: FakeClock) -> None:
+    greenlet = pytest.importorskip("greenlet")
     assert greenlet.greenlet(lambda: CpuSpan().spent_ns()).switch() is None
     assert cpu.now_ns == 1_000
 

@@ -22,7 +22,7 @@ from aqltelemetry.errors import (
     ProfilerError,
 )
 from aqltelemetry.recording import recorder
-from published import is_published
+from published_names import is_published
 
 Counts = Callable[..., Counter[str]]
 Rows = Callable[..., list[dict[str, str]]]

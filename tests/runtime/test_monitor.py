@@ -45,7 +45,7 @@ from aqltelemetry.system.extensions import have_extensions
 from aqltelemetry.system.threads import WorkerThread
 from directories import remove_at_once
 from fakes import FakeSampler, MemorySink
-from published import is_published
+from published_names import is_published
 from servers import recover
 
 Counts = Callable[..., Counter[str]]

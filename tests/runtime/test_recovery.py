@@ -25,7 +25,7 @@ from aqltelemetry.journal.writer import Writer
 from aqltelemetry.runtime.recovery import Recovery
 from aqltelemetry.system import syscalls
 from fakes import FakeClock, writer_options
-from published import is_published
+from published_names import is_published
 from servers import recover
 
 Rows = Callable[..., list[dict[str, str]]]

@@ -24,7 +24,7 @@ from aqltelemetry.hosts.request_record import InFlight
 from aqltelemetry.hosts.wsgi.request_record import Application
 from aqltelemetry.recording import recorder
 from aqltelemetry.wsgi import TelemetryMiddleware
-from published import is_published
+from published_names import is_published
 from servers import run_gunicorn
 
 Counts = Callable[..., Counter[str]]
