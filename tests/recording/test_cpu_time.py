@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
 import pytest
-import trio
 
 from aqltelemetry.observation import CPU_TIME, MAX_LABEL_BYTES, Kind, Series
 from aqltelemetry.recording import cpu_time
@@ -202,6 +201,8 @@ def test_a_span_in_a_greenlet_is_unknown(cpu: FakeClock) -> None:
 
 
 def test_a_span_in_a_task_of_trio_is_known_if_its_steps_are_measured(cpu: FakeClock) -> None:
+    trio = pytest.importorskip("trio")
+
     async def look() -> int | None:
         span = CpuSpan()
         cpu.now_ns += 4
