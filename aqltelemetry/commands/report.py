@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aqltelemetry.views.document import Options
 
 _ROWS = 20
+_SLOW_IMPORTS = ("pandas", "aqltelemetry.views.document")
 _SLOWEST = 5
 _SLOWEST_OF_PAGE = 50
 _SIMILAR = 5
@@ -109,9 +110,11 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
     with _without_collections(), LoadProgress() as progress:
-        options = choice.document_options()
-        with _imported_meanwhile("pandas", *(["rich.table"] if choice.form is None else [])):
+        if choice.sort is not None:
+            choice.document_options()  # says that the column is unknown before anything is read
+        with _imported_meanwhile(*_SLOW_IMPORTS, *(["rich.table"] if choice.form is None else [])):
             db = choice.open(directories, progress)
+        options = choice.document_options()
         _check_not_empty(db, directories, choice)
         progress.stage("computing")
         made = _document(db, options, choice.html)
