@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,8 +111,8 @@ def report(context: click.Context, /, directories: Sequence[Path], **chosen: Any
     """  # noqa: D301 - click's mark for lines that are not to be filled
     choice = _Choice(**chosen)
     with _without_collections(), LoadProgress() as progress:
-        if choice.sort is not None:
-            choice.document_options()  # says that the column is unknown before anything is read
+        if choice.sort is not None or find_spec("pandas") is None:
+            choice.document_options()  # says what is wrong before anything is read
         with _imported_meanwhile(*_SLOW_IMPORTS, *(["rich.table"] if choice.form is None else [])):
             db = choice.open(directories, progress)
         options = choice.document_options()
