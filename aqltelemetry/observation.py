@@ -69,7 +69,8 @@ _PREFIX = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PREFIX_BYTES - 1}}}")
 # Characters that some reader takes for a line end or does not show: the C0 and C1 controls,
 # with NEL, and the two Unicode line separators; lone surrogates can't be encoded.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_NEEDS_QUOTES = re.compile('[,"]')
+# Some readers, ClickHouse for one, leave out spaces at the ends of a field without quotes.
+_NEEDS_QUOTES = re.compile('[,"]|^ | $')
 
 
 class Measurement(NamedTuple):

@@ -78,7 +78,10 @@ def test_quoted_fields_are_read_back_by_any_csv_reader(fields: list[str]) -> Non
 
 @pytest.mark.parametrize(
     ("text", "field"),
-    [("plain text", "plain text"), ("a,b", '"a,b"'), ('say "x"', '"say ""x"""'), ("", '""')],
+    [
+        *(("plain text", "plain text"), ("a,b", '"a,b"'), ('say "x"', '"say ""x"""'), ("", '""')),
+        *((" a", '" a"'), ("a ", '"a "'), (" ", '" "')),
+    ],
 )
 def test_a_field_is_quoted_only_where_needed(text: str, field: str) -> None:
     assert quote_field(text) == field

@@ -126,7 +126,7 @@ class GroupReader:
         self._searched_quoted: list[bytes] = []
         if labels is not None and len(labels) <= _MAX_SEARCHED:
             texts = _beginnings(labels)
-            self._searched = [_begin_of_field(quote_field(text)) for text in texts]
+            self._searched = [*{field for text in texts for field in _begins_of_fields(text)}]
             # Other programs may quote every text.
             quoted = (_begin_of_field('"' + text.replace('"', '""') + '"') for text in texts)
             self._searched_quoted = [*{*self._searched, *quoted}]
@@ -259,6 +259,14 @@ def _beginnings(labels: Collection[str]) -> set[str]:
     # A long label is shortened to make room for its outcome.
     shortened = (failed_label(label) for label in labels)
     return {*labels, *(each for each in shortened if not each.startswith(tuple(labels)))}
+
+
+def _begins_of_fields(text: str) -> Iterator[bytes]:
+    """Yield what the fields of a label and of its outcomes begin with."""
+    yield _begin_of_field(quote_field(text))
+    if text != text.strip(" "):
+        # An outcome may have no space at its end, and other programs write no quotes for that.
+        yield f",{text}".encode("utf-8", "surrogatepass")
 
 
 def _begin_of_field(text: str) -> bytes:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 
-from aqltelemetry.observation import CSV_HEADER
+from aqltelemetry.observation import CSV_HEADER, quote_field
 from aqltelemetry.reading.file_groups import GONE, GroupReader
 from aqltelemetry.sinks.file_names import FileName
 
@@ -169,6 +169,19 @@ def test_every_row_of_a_label_is_kept(tmp_path: Path, label: str) -> None:
     ((found,),) = (group.values() for group in _read(tmp_path, [_OURS], [label])[0])
     wanted = f",{field},".encode("utf-8", "surrogatepass")
     assert found.count(wanted) == text.count(wanted) >= 900
+
+
+@pytest.mark.parametrize("label", [" x", "x ", " x "])
+@pytest.mark.parametrize("field", [quote_field, str])
+def test_rows_with_spaces_at_the_ends_of_their_label_are_kept_with_quotes_and_without(
+    tmp_path: Path, label: str, field: Callable[[str], str]
+) -> None:
+    wanted = [_row(field(text)) for text in (label, f"{label} 5xx")]
+    others = _row("other") * 2000
+    (tmp_path / _OURS).write_bytes(CSV_HEADER + others.join([b"", *wanted, b""]))
+    ((found,),) = (group.values() for group in _read(tmp_path, [_OURS], [label])[0])
+    assert all(row in found for row in wanted)
+    assert len(found) < len(others)
 
 
 def test_foreign_files_are_not_searched_and_neither_are_many_labels(tmp_path: Path) -> None:

@@ -36,9 +36,8 @@ _SETTINGS: Mapping[str, int | str] = {
     "max_insert_block_size": 100_000_000,
     "max_insert_threads": 1,
     "insert_deduplicate": 1,
-    # A label is taken as it is written: no text means NULL, no space is left out.
+    # A label is taken as it is written. One with spaces at its ends is in quotes, and keeps them.
     "format_csv_allow_single_quotes": 0,
-    "input_format_csv_trim_whitespaces": 0,
     "input_format_null_as_default": 0,
 }
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
@@ -294,7 +293,7 @@ def _first_rows(
             continue
         try:
             row = first_row(file)
-            # ClickHouse leaves out spaces before a text without quotes, whatever its settings say.
+            # ClickHouse leaves out spaces at the ends of a text without quotes, as others write it.
             rows[file.name] = None if row and row.label != row.label.strip() else row
         except RefusedFileError as exc:
             rows[file.name] = None

@@ -266,14 +266,24 @@ def test_the_first_rows_are_found_by_the_primary_key(store: ClickHouse, tmp_path
     assert int(read) == 1
 
 
-@pytest.mark.parametrize("label", [" x ", "\t"])
-def test_a_file_whose_first_label_begins_with_a_space_is_there_once(
+@pytest.mark.parametrize("label", [" x ", "\t", "x "])
+def test_a_file_whose_first_label_begins_or_ends_with_a_space_is_there_once(
     store: ClickHouse, tmp_path: Path, label: str
 ) -> None:
     files = [publish(tmp_path, at, [(START_NS, "1", label, 1)]) for at in range(2)]
+    without_quotes = Path(files[1].path)  # as another program may write it
+    without_quotes.write_text(without_quotes.read_text().replace('"', ""))
     asyncio.run(store.ship(shipment(files[:1])))
-    assert asyncio.run(store.ship(shipment(files))).rows == 2
+    assert [asyncio.run(store.ship(shipment(files))).rows for _ in range(2)] == [2, 2]
     assert _query(store, "SELECT count() FROM duration") == [(2,)]
+
+
+def test_a_label_keeps_the_spaces_at_its_ends(store: ClickHouse, tmp_path: Path) -> None:
+    names = [" x", "x ", " x ", " ", "x"]
+    file = publish(tmp_path, 0, [(START_NS + at, "1", text, 1) for at, text in enumerate(names)])
+    asyncio.run(store.ship(shipment([file])))
+    found = _query(store, "SELECT label FROM duration ORDER BY at_ns")
+    assert [label for (label,) in found] == names
 
 
 def test_a_file_that_is_damaged_after_it_has_arrived_is_not_refused(
