@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aqltelemetry.sinks import stall_details
@@ -17,6 +19,7 @@ from aqltelemetry.system.threads import Lock
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _FILE_MODE = 0o640
 _SCAN_NS = 60 * NS_PER_S
+_TRIES = 10
 
 
 class _Open(NamedTuple):
@@ -105,12 +108,18 @@ class DetailsFile:
             os.close(file.fd)
 
     def _open(self) -> _Open:
-        self._number += 1
-        name = stall_details.temporary(self._writer, self._number)
-        path = os.path.join(self._directory, name)
-        fd = syscalls.open_file(path, _APPEND, _FILE_MODE)
-        syscalls.lock(fd)
-        return _Open(fd, path, self._now_ns())
+        for _ in range(_TRIES):
+            self._number += 1
+            name = stall_details.temporary(self._writer, self._number)
+            path = os.path.join(self._directory, name)
+            fd = syscalls.open_file(path, _APPEND, _FILE_MODE)
+            # Before it is locked, another process may take it for that of a killed one.
+            with suppress(BlockingIOError):
+                syscalls.lock(fd)
+                if os.fstat(fd).st_nlink:
+                    return _Open(fd, path, self._now_ns())
+            syscalls.close(fd)
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
     def _publish(self) -> None:
         file, self._file = self._file, None

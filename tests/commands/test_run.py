@@ -223,7 +223,8 @@ def test_each_answered_request_is_in_the_files_once(
     assert found <= answered
     # A process that the signal kills may not have sampled yet.
     assert unsure or set(answered) <= {int(row["PID"]) for row in rows("runtime")}
-    assert _published(errors) == len(rows()) + len(rows("runtime"))
+    prefixes = ("duration", "runtime", "stall")  # on a busy machine event loops are late
+    assert _published(errors) == sum(len(rows(prefix)) for prefix in prefixes)
     assert "recording into" in errors.splitlines()[0]
     assert output.count("aqltelemetry") == 0
 

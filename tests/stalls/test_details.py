@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from aqltelemetry.sinks import stall_details
+from aqltelemetry.stalls import details
 from aqltelemetry.stalls.details import DetailsFile
+from aqltelemetry.system import syscalls
 from aqltelemetry.system.clock import NS_PER_S
 from aqltelemetry.system.threads import WorkerThread
 
@@ -57,6 +60,25 @@ def test_details_are_published_at_the_end_under_a_name_with_their_times(
     assert (name.from_ns, name.to_ns) == (5 * NS_PER_S, 8 * NS_PER_S + 1000)
     assert [each["cause"] for each in _read(tmp_path)] == ["blocking wait", "no CPU"]
     assert {each["writer"] for each in _read(tmp_path)} == {_WRITER}
+
+
+def test_a_file_that_another_process_takes_before_it_is_locked_is_opened_anew(
+    tmp_path: Path, new_file: Callable[[], DetailsFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = syscalls.lock, [1, 2]
+
+    def late(fd: int) -> None:
+        if taken:
+            taken.pop()
+            assert stall_details.recover(str(tmp_path)) == 0
+        lock(fd)
+
+    monkeypatch.setattr(details, "syscalls", SimpleNamespace(**{**vars(syscalls), "lock": late}))
+    file = new_file()
+    file.add(_detail(5 * NS_PER_S))
+    file.close()
+    assert not taken
+    assert len(_read(tmp_path)) == 1
 
 
 def test_what_a_killed_process_left_is_published_without_its_torn_line(tmp_path: Path) -> None:
