@@ -62,7 +62,7 @@ def test_details_are_published_at_the_end_under_a_name_with_their_times(
     assert {each["writer"] for each in _read(tmp_path)} == {_WRITER}
 
 
-def test_a_file_that_another_process_takes_before_it_is_locked_is_opened_anew(
+def test_a_file_that_another_process_takes_before_it_is_locked_is_opened_again(
     tmp_path: Path, new_file: Callable[[], DetailsFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, taken = syscalls.lock, [1, 2]
