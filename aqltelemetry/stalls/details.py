@@ -113,11 +113,15 @@ class DetailsFile:
             name = stall_details.temporary(self._writer, self._number)
             path = os.path.join(self._directory, name)
             fd = syscalls.open_file(path, _APPEND, _FILE_MODE)
-            # Before it is locked, another process may take it for that of a killed one.
-            with suppress(BlockingIOError):
-                syscalls.lock(fd)
-                if os.fstat(fd).st_nlink:
-                    return _Open(fd, path, self._now_ns())
+            try:
+                # Before it is locked, another process may take it for that of a killed one.
+                with suppress(BlockingIOError):
+                    syscalls.lock(fd)
+                    if os.fstat(fd).st_nlink:
+                        return _Open(fd, path, self._now_ns())
+            except OSError:
+                syscalls.close(fd)
+                raise
             syscalls.close(fd)
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -79,6 +80,20 @@ def test_a_file_that_another_process_takes_before_it_is_locked_is_opened_again(
     file.close()
     assert not taken
     assert len(_read(tmp_path)) == 1
+
+
+def test_a_file_system_without_locks_costs_no_descriptors(
+    new_file: Callable[[], DetailsFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(details, "syscalls", SimpleNamespace(**{**vars(syscalls), "lock": lock}))
+    file = new_file()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        file.add(_detail(number * NS_PER_S))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_a_killed_process_left_is_published_without_its_torn_line(tmp_path: Path) -> None:
