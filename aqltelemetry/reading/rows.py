@@ -179,8 +179,8 @@ def join(parts: Sequence[Rows]) -> Rows:
     are_joined = [part.is_joined for part in parts]
     of_labels = [(part.label_codes, part.labels) for part in parts]
     of_processes = [(part.process_codes, part.processes) for part in parts]
-    label_codes, labels = _recoded(of_labels, are_joined)
-    process_codes, processes = _recoded(of_processes, are_joined)
+    label_codes, labels = recoded(of_labels, are_joined)
+    process_codes, processes = recoded(of_processes, are_joined)
     return Rows(
         _joined([part.timepoints_ns for part in parts], np.int64),
         _joined([part.measurements for part in parts], np.float64),
@@ -192,7 +192,7 @@ def join(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _recoded(
+def recoded(
     parts: Sequence[tuple[Codes, Sequence[_T]]], are_joined: Sequence[bool]
 ) -> tuple[Codes, Sequence[_T]]:
     """Return codes into one sorted list of the values that occur.
@@ -206,13 +206,13 @@ def _recoded(
     every = sorted(found)
     number = {value: code for code, value in enumerate(every)}
     kind = codes_type(len(every))
-    recoded = [
+    recoded_parts = [
         codes
         if list(values) == every
         else np.array([number.get(value, -1) for value in values], dtype=kind)[codes]
         for codes, values in parts
     ]
-    return _joined(recoded, kind), every
+    return _joined(recoded_parts, kind), every
 
 
 def codes_type(values: int) -> Any:

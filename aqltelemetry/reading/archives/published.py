@@ -12,16 +12,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.archives.contained import in_archives
-from aqltelemetry.reading.archives.rows import Room, count_rows, read_archive
+from aqltelemetry.reading.archives.placed import read_placed
+from aqltelemetry.reading.archives.rows import read_archive
 from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted, read_rows, warn
 from aqltelemetry.reading.file_groups import GONE
 from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.sinks import archives, file_names
+from aqltelemetry.sinks.archives import members_of
 from aqltelemetry.sinks.file_names import FileName
 
 _LeaveOut: TypeAlias = Callable[[str, str], None]
@@ -75,10 +79,17 @@ def read_published(  # noqa: PLR0913, PLR0917 - as `read_rows`, and one more
     ]
     for place in dict.fromkeys([directory, *places.directories]):
         tasks += _archived_meanwhile(place, gone)
-    for number, rows in enumerate(_read(tasks, wanted, leave_out), 1):
-        parts += rows
+    numbers = count(1)
+
+    def done() -> None:
         if progress is not None:
-            progress(len(plain) + min(number, len(archived)), len(plain) + len(archived))
+            number = min(next(numbers), len(archived))
+            progress(len(plain) + number, len(plain) + len(archived))
+
+    placed = _placed(tasks, wanted, done)
+    parts += [placed] if placed is not None else _read(tasks, wanted, leave_out, done)
+    if tasks:
+        encoding.release_memory()
     return parts[0] if len(parts) == 1 else join(parts)
 
 
@@ -108,17 +119,27 @@ class _Task(NamedTuple):
         return os.path.join(self.directory, self.archive)
 
 
-def _read(
-    tasks: Sequence[_Task], wanted: Wanted, leave_out: _LeaveOut | None
-) -> Iterator[Sequence[Rows]]:
-    """Yield the rows of each archive, of which several are read at the same time."""
-    rooms: Sequence[Room | None] = [None] * len(tasks)
-    if wanted == EVERYTHING:
-        rooms = Room.of([count_rows(task.path, task.chosen) for task in tasks])
+def _placed(tasks: Sequence[_Task], wanted: Wanted, done: Callable[[], object]) -> Rows | None:
+    """Return the rows of archives that are wanted whole; None if they are not, or one fails."""
+    if not tasks or wanted != EVERYTHING:
+        return None
+    with suppress(OSError, MissingExtraError):
+        if all(task.chosen(each.name) for task in tasks for each in members_of(task.path)):
+            return read_placed([task.path for task in tasks], done)
+    return None
 
-    def read(task: _Task, room: Room | None) -> tuple[_Task, Sequence[Rows], str]:
+
+def _read(
+    tasks: Sequence[_Task],
+    wanted: Wanted,
+    leave_out: _LeaveOut | None,
+    done: Callable[[], object],
+) -> Iterator[Rows]:
+    """Yield the rows of each archive, of which several are read at the same time."""
+
+    def read(task: _Task) -> tuple[_Task, Sequence[Rows], str]:
         try:
-            return task, read_archive(task.path, wanted, task.chosen, room), ""
+            return task, read_archive(task.path, wanted, task.chosen), ""
         except FileNotFoundError:
             return task, (), archives.why_unreadable(task.path)
         except (OSError, MissingExtraError) as exc:
@@ -126,14 +147,13 @@ def _read(
 
     threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), _MAX_THREADS))
     with ThreadPoolExecutor(threads, "aqltelemetry-archives") as pool:
-        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks, rooms):
+        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks):
             if reason and leave_out is None:
                 warn(task.path, reason)
             elif reason and leave_out is not None:
                 leave_out(task.archive, reason)
-            yield rows
-    if tasks:
-        encoding.release_memory()
+            yield from rows
+            done()
 
 
 def _archived_meanwhile(directory: str, gone: Iterable[str]) -> list[_Task]:

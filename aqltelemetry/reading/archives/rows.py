@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +13,22 @@ from aqltelemetry.errors import ArchiveError
 from aqltelemetry.reading.archives import encoding
 from aqltelemetry.reading.archives.encoding import AT_NS, LABEL, VALUE, VALUE_NS
 from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted
-from aqltelemetry.reading.rows import Process, Rows, codes_type
+from aqltelemetry.reading.rows import Codes, Process, Rows, codes_type
 from aqltelemetry.sinks import archives
 from aqltelemetry.sinks.archives import Member, members_of
 from aqltelemetry.sinks.file_names import FileName
 
 FILE = "file"
 """Column: the place of a row's CSV file in the list of files in the metadata."""
+
+
+class Keys(NamedTuple):
+    """The labels and the processes of the rows of a row group; see `Rows`."""
+
+    label_codes: Codes
+    labels: Sequence[str]
+    process_codes: Codes
+    processes: Sequence[Process]
 
 
 class Part(NamedTuple):
@@ -30,37 +38,10 @@ class Part(NamedTuple):
     file_codes: npt.NDArray[np.int32]
 
 
-class Room:
-    """Where the times and values of archives are put, so that joining them copies nothing."""
-
-    def __init__(self, times: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
-        self._times = times
-        self._values = values
-
-    @staticmethod
-    def of(counts: Sequence[int]) -> list[Room]:
-        """Return rooms for so many rows each, which are next to each other."""
-        times, values = np.empty(sum(counts), np.int64), np.empty(sum(counts))
-        ends = np.cumsum(counts, dtype=np.int64).tolist()
-        spans = [slice(end - count, end) for count, end in zip(counts, ends, strict=True)]
-        return [Room(times[span], values[span]) for span in spans]
-
-    def take(self, rows: Rows) -> Rows:
-        """Put rows behind those that were put here before; return them, as they are here."""
-        count = len(rows)
-        if count > len(self._times):
-            return rows
-        times, values = self._times[:count], self._values[:count]
-        self._times, self._values = self._times[count:], self._values[count:]
-        times[:], values[:] = rows.timepoints_ns, rows.measurements
-        return replace(rows, timepoints_ns=times, measurements=values)
-
-
 def read_archive(
     path: str,
     wanted: Wanted = EVERYTHING,
     chosen: Callable[[FileName], bool] | None = None,
-    room: Room | None = None,
 ) -> list[Rows]:
     """Return the wanted rows of an archive, those of each row group for themselves.
 
@@ -70,7 +51,6 @@ def read_archive(
         path: The archive.
         wanted: The times, labels and PIDs.
         chosen: Says of each CSV file in it whether its rows are wanted; None for all.
-        room: Where to put them; None for arrays of their own.
 
     Raises:
         FileNotFoundError: It was removed.
@@ -88,16 +68,8 @@ def read_archive(
     found = []
     for part in _parts(path, members, wanted):
         rows = part.rows if is_chosen.all() else part.rows[is_chosen[part.file_codes]]
-        rows = wanted.among(rows)
-        found.append(rows if room is None else room.take(rows))
+        found.append(wanted.among(rows))
     return found
-
-
-def count_rows(path: str, chosen: Callable[[FileName], bool]) -> int:
-    """Return how many rows the chosen files in an archive have; 0 if it can't be read."""
-    with suppress(OSError):
-        return sum(member.rows for member in members_of(path) if chosen(member.name))
-    return 0
 
 
 def read_parts(path: str) -> Iterator[Part]:
@@ -105,43 +77,76 @@ def read_parts(path: str) -> Iterator[Part]:
     yield from _parts(path, archives.read_members(path), EVERYTHING)
 
 
+def read_keys(path: str) -> list[Keys]:
+    """Return the labels and processes of all rows, for each row group; raises as `read_archive`."""
+    codes, processes = _processes(members_of(path))
+    with _opened(path) as file:
+        read = [_read(file, group, [LABEL, FILE]) for group in range(file.num_row_groups)]
+        return [_keys(found, codes[found[FILE].to_numpy()], processes) for found in read]
+
+
+def read_columns(path: str) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Yield the times and the values of each row group; raises as `read_archive`."""
+    with _opened(path) as file:
+        for group in range(file.num_row_groups):
+            yield _columns(_read(file, group, [AT_NS, VALUE_NS, VALUE]))
+
+
 def _parts(path: str, members: Sequence[Member], wanted: Wanted) -> Iterator[Part]:
     """Yield the rows of each row group: its columns stay in the processor's cache."""
+    codes, processes = _processes(members)
+    with _opened(path) as file:
+        for group in _groups(file.metadata, wanted):
+            found = _read(file, group, [AT_NS, VALUE_NS, VALUE, LABEL, FILE])
+            file_codes = found[FILE].to_numpy()
+            times, values = _columns(found)
+            keys = _keys(found, codes[file_codes], processes)
+            yield Part(Rows(times, values, *keys), file_codes)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open an archive; what fails is raised as by `read_archive`."""
     pa = encoding.pyarrow()
-    processes = sorted({_process(member) for member in members})
-    number = {process: code for code, process in enumerate(processes)}
-    codes = np.array([number[_process(each)] for each in members], codes_type(len(processes)))
-    names = [AT_NS, VALUE_NS, VALUE, LABEL, FILE]
     try:
         with pa.parquet.ParquetFile(path, read_dictionary=[LABEL]) as file:
-            for group in _groups(file.metadata, wanted):
-                # Several archives are read at the same time instead.
-                found = file.read_row_group(group, names, use_threads=False)
-                yield _part(found, codes, processes)
+            yield file
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, IndexError) as exc:
         raise ArchiveError(path, f"it is damaged: {exc}") from exc
 
 
+def _read(file: Any, group: int, columns: list[str]) -> Any:
+    # Several archives are read at the same time instead.
+    return file.read_row_group(group, columns, use_threads=False)
+
+
+def _processes(members: Sequence[Member]) -> tuple[Codes, Sequence[Process]]:
+    """Return for each file of an archive which process has written it, and the processes."""
+    processes = sorted({_process(member) for member in members})
+    number = {process: code for code, process in enumerate(processes)}
+    kind = codes_type(len(processes))
+    return np.array([number[_process(each)] for each in members], kind), processes
+
+
 def _process(member: Member) -> Process:
     return Process(member.name.pid, member.name.writer)
 
 
-def _part(found: Any, codes: npt.NDArray[Any], processes: Sequence[Process]) -> Part:
+def _keys(found: Any, process_codes: Codes, processes: Sequence[Process]) -> Keys:
+    if not len(found):
+        return Keys(np.empty(0, codes_type(0)), [], process_codes, processes)
     labels = found[LABEL].unify_dictionaries().combine_chunks()
-    texts = labels.dictionary.to_pylist() if len(found) else []
-    indexes = labels.indices.to_numpy() if len(found) else np.empty(0, np.int32)
-    file_codes = found[FILE].to_numpy()
-    rows = Rows(
-        found[AT_NS].to_numpy(),  # so that pyarrow uses its memory again
-        encoding.doubles(found),
-        indexes.astype(codes_type(len(texts))),
-        texts,
-        codes[file_codes],
-        processes,
+    texts = labels.dictionary.to_pylist()
+    return Keys(
+        labels.indices.to_numpy().astype(codes_type(len(texts))), texts, process_codes, processes
     )
-    return Part(rows, file_codes)
+
+
+def _columns(found: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    # No view of pyarrow's memory is kept for long, so that it uses that again.
+    return found[AT_NS].to_numpy(), encoding.doubles(found)
 
 
 def _groups(metadata: Any, wanted: Wanted) -> Iterator[int]:

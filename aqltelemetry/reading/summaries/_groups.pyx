@@ -58,11 +58,12 @@ def count_cells(
 ):
     """Count the rows of each cell, which is `label * width + process`.
 
-    `counts` has an element for each cell, all 0. Raises ValueError if a code is wrong.
+    `counts` has an element for each cell, all 0. Returns whether the rows are sorted by cell.
+    Raises ValueError if a code is wrong.
     """
     cdef Py_ssize_t rows = labels.shape[0], size = counts.shape[0], row
-    cdef int64_t cell
-    cdef bint is_valid = processes.shape[0] == rows
+    cdef int64_t cell, last = 0
+    cdef bint is_valid = processes.shape[0] == rows, are_sorted = True
     if is_valid:
         with nogil:
             for row in range(rows):
@@ -71,8 +72,11 @@ def count_cells(
                     is_valid = False
                     break
                 counts[cell] += 1
+                are_sorted &= cell >= last
+                last = cell
     if not is_valid:
         raise ValueError("a code is wrong")
+    return are_sorted
 
 
 def arrange(
@@ -82,11 +86,11 @@ def arrange(
     """Copy a column of 64-bit numbers into `out`, sorted by cell; rows of a cell stay in order.
 
     `ends` has the begin of each cell in `out`, and is changed to its end. The codes are those that
-    `count_cells` has counted.
+    `count_cells` has counted. `out` may be longer than the column, for the rows of other calls.
     """
     cdef Py_ssize_t rows = labels.shape[0], row = 0, begin
     cdef int64_t cell
-    if processes.shape[0] != rows or column.shape[0] != rows or out.shape[0] != rows:
+    if processes.shape[0] != rows or column.shape[0] != rows or out.shape[0] < rows:
         raise ValueError("the columns must have equal lengths")
     with nogil:
         while row < rows:

@@ -111,7 +111,11 @@ def _arranged(rows: Rows) -> tuple[Indexes, Indexes, _Words, Floats]:
         return _arranged_by_sort(rows, width)
     codes = np.ascontiguousarray(rows.label_codes), _small(rows.process_codes)
     counts = np.zeros(size, np.int64)
-    groups.compiled.count_cells(*codes, width, counts)
+    are_sorted = groups.compiled.count_cells(*codes, width, counts)
+    numbers = np.flatnonzero(counts)
+    if are_sorted:  # as those of archives are read
+        times, values = rows.timepoints_ns, rows.measurements
+        return numbers, counts[numbers], np.ascontiguousarray(times), np.ascontiguousarray(values)
     begins = np.cumsum(counts) - counts
 
     def arranged(column: npt.NDArray[Any]) -> _Words:
@@ -120,9 +124,8 @@ def _arranged(rows: Rows) -> tuple[Indexes, Indexes, _Words, Floats]:
         groups.compiled.arrange(*codes, width, begins.copy(), words, out)
         return out
 
-    times, values = map_all(arranged, columns, len(rows))
-    numbers = np.flatnonzero(counts)
-    return numbers, counts[numbers], times, values.view(np.float64)
+    sorted_times, sorted_values = map_all(arranged, columns, len(rows))
+    return numbers, counts[numbers], sorted_times, sorted_values.view(np.float64)
 
 
 def _arranged_by_sort(rows: Rows, width: int) -> tuple[Indexes, Indexes, _Words, Floats]:

@@ -50,6 +50,13 @@ def test_cells_are_the_rows_in_the_order_of_a_stable_sort(
         assert len(cells) == cells.counts.sum() == len(found)
 
 
+@pytest.mark.skipif(_COMPILED is None, reason="noticed by the extension only")
+def test_rows_that_are_in_order_are_not_copied() -> None:
+    rows = _rows([(0, 1, 1.0), (0, 2, 2.0), (2, 0, 3.0), (2, 0, 4.0)])
+    assert Cells(rows).measurements is rows.measurements
+    assert not np.shares_memory(Cells(rows[::-1]).measurements, rows.measurements)
+
+
 @given(_ROWS, st.lists(st.integers(-1, 2), min_size=12, max_size=12))
 def test_groups_of_cells_are_groups_of_rows(
     found: list[tuple[int, int, float]], keys_of: list[int]
