@@ -24,9 +24,11 @@ import asyncio, os, sys
 from aqltelemetry import monitor, time_block
 async def main():
     await monitor.start(sys.argv[1], with_runtime=False)
-    for _ in range(int(sys.argv[2])):
+    for number in range(int(sys.argv[2])):
         with time_block("x"):
             pass
+        if number % 2_000 == 0:
+            await asyncio.sleep(0.005)  # for the thread that makes the next segment
     if len(sys.argv) > 3:
         print("recorded", flush=True)
         sys.stdin.read()
