@@ -137,6 +137,7 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()  # else the next collection would look at all of them
             gc.enable()
 
 

@@ -40,6 +40,21 @@ def test_a_report_shows_what_was_recorded(tmp_path: Path) -> None:
     assert "/version [GET]" in result.output
 
 
+def test_a_report_collects_no_garbage_of_what_it_has_imported_and_loaded(tmp_path: Path) -> None:
+    (tmp_path / "duration.1.csv").write_text(_ROW)
+    program = """
+import gc, sys
+from aqltelemetry.commands.cli import main
+main(["report", sys.argv[1]], standalone_mode=False)
+gen0, *_ = gc.get_count()
+print(gc.isenabled(), gc.get_freeze_count() > 100_000, gen0 < 10_000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True True True"
+
+
 def test_a_report_covers_a_time_span(tmp_path: Path) -> None:
     (tmp_path / "duration.1.csv").write_text(_ROW + f"{EPOCH_NS + 10**9},0.5,/later [GET],7\n")
     result = _run("report", str(tmp_path), "--since", "2023-11-14T22:13:21Z")
