@@ -98,6 +98,12 @@ async def async_with_time_block(iterations: int) -> None:
             pass
 
 
+async def with_cpu_time_block(iterations: int) -> None:
+    for _ in range(iterations):
+        with time_block("block", cpu=True):
+            pass
+
+
 def plain() -> None:
     pass
 
@@ -157,9 +163,12 @@ NOTHING = "with nullcontext()"
 OURS: dict[str, Contender] = {
     "with time_block(...)": with_time_block,
     "async with time_block(...)": async_with_time_block,
+    "with time_block(..., cpu=True)": with_cpu_time_block,
     "timed()  # by time_it": call_timed,
     "record(...)": call_record,
 }
+OBSERVATIONS = len(OURS) + 1
+"""Of one iteration of each; `cpu=True` records two."""
 CONTENDERS: dict[str, Contender] = {
     EMPTY: empty_loop,
     "plain()": call_plain,
@@ -206,7 +215,7 @@ async def child() -> None:
                 sys.stdin.readline()
                 print(json.dumps(await one_round(monitor)), flush=True)
         stats = monitor.stats()
-    assert stats.published == (ROUNDS + WARM_UP) * len(OURS) * (ITERATIONS + UNTIMED), stats
+    assert stats.published == (ROUNDS + WARM_UP) * OBSERVATIONS * (ITERATIONS + UNTIMED), stats
     assert not stats.dropped, stats
 
 
