@@ -8,10 +8,12 @@ watchdog and without, in turn. The processor time is that of `/proc/self/task/*/
 percent of one processor; a wake-up is a voluntary context switch of a thread, each second.
 
 What requests cost is measured within one process, which handles as many as it can over sockets to
-itself, in blocks of about 0.5 s with the watchdog and without, in random order of each pair: the
-ratio of processor time of all threads for a request, and of requests per second. The mean over all
-pairs is geometric, with its standard error: the arithmetic mean of ratios of two times that vary by
-10 % is 1 % too high.
+itself, in blocks of about 0.2 s: without the watchdog, with it, and with one that looks ten times
+as often, in random order. The change is that of the processor time of all threads for a request,
+and of requests per second. The mean over all rounds is geometric, with its standard error: the
+arithmetic mean of ratios of two times that vary by 10 % is 1 % too high. The change is smaller than
+what a machine varies by. Ten times as many looks show it: *a tenth of it* is what the usual number
+of looks costs.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from typing import Any
 from _document import RELIABILITY, put, table
 from _machine import describe
 
+from aqltelemetry.stalls import watch
 from aqltelemetry.stalls.sampler import StallSampler
 
 _LOOPS = ("asyncio", "uvloop")
@@ -42,9 +45,11 @@ _THRESHOLD_S = 0.05
 _TICK_S = 0.1
 _STEP_S = 0.0002
 _CLIENTS = 16
-_REQUESTS = 800
+_REQUESTS = 400
+_OFTEN = 10
+_TICK_NS = watch.TICK_NS
 _REST_S = 0.05
-_RATIO_COLUMNS = ("", "pairs", "processor time for a request, %", "requests per second, %")
+_RATIO_COLUMNS = ("", "rounds", "", "processor time for a request, %", "requests per second, %")
 _COLUMNS = (
     *("", "CPU bare, %", "CPU watched, %", "of it native, %", "of it probe, %"),
     *("wake-ups of the native thread /s", "of the loop's, bare /s", "watched /s"),
@@ -197,12 +202,16 @@ async def _connected(clients: int) -> list[_Client]:
     return found
 
 
-async def _block(clients: Sequence[_Client], is_watched: bool) -> tuple[float, float]:
-    """Return the processor time and the time that a block of requests takes."""
+async def _block(clients: Sequence[_Client], often: int) -> tuple[float, float]:
+    """Return the processor time and the time that a block of requests takes.
+
+    The watchdog looks `often` times as often as usual; not at all if that is 0.
+    """
     sampler = StallSampler(_THRESHOLD_S)
-    if is_watched:
+    if often:
+        watch.TICK_NS = _TICK_NS // often
         sampler.attach(lambda _label, _value: None)
-        await asyncio.sleep(_REST_S)
+    await asyncio.sleep(_REST_S)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     await asyncio.gather(*(client.send(_REQUESTS) for client in clients))
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
@@ -211,33 +220,39 @@ async def _block(clients: Sequence[_Client], is_watched: bool) -> tuple[float, f
     return cpu_s, wall_s
 
 
-async def _pairs(pairs: int) -> dict[str, list[float]]:
-    """Return the ratios of watched to bare blocks: of processor time, and of requests per s."""
+async def _changes(rounds: int) -> list[tuple[list[float], list[float]]]:
+    """Return the changes in percent of processor time and rate: watched, and looked at often."""
     clients = await _connected(_CLIENTS)
-    found: dict[str, list[float]] = {"cpu": [], "rate": []}
-    await _block(clients, is_watched=True)
-    for _ in range(pairs):
-        order = [False, True]
+    found: list[tuple[list[float], list[float]]] = [([], []), ([], [])]
+    await _block(clients, 1)
+    for _ in range(rounds):
+        order = [0, 1, _OFTEN]
         random.shuffle(order)
-        took = {is_watched: await _block(clients, is_watched) for is_watched in order}
-        found["cpu"].append(took[True][0] / took[False][0])
-        found["rate"].append(took[False][1] / took[True][1])
+        took = {often: await _block(clients, often) for often in order}
+        for often, (cpu, rate) in zip((1, _OFTEN), found, strict=True):
+            cpu.append(log(took[often][0] / took[0][0]) * 100)
+            rate.append(log(took[0][1] / took[often][1]) * 100)
     return found
 
 
-def _ratio_rows(pairs: int) -> Iterator[list[str]]:
+def _request_rows(rounds: int) -> Iterator[list[str]]:
     for loop in _LOOPS:
-        command = [sys.executable, __file__, "--ratios", loop, "--pairs", str(pairs)]
+        command = [sys.executable, __file__, "--changes", loop, "--request-rounds", str(rounds)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found: dict[str, list[float]] = json.loads(done.stdout)
-        yield [loop, f"{pairs}", *(_percent(found[name]) for name in ("cpu", "rate"))]
+        watched, often = json.loads(done.stdout)
+        for name, changes, of in (
+            ("watched", watched, 1),
+            (f"looked at {_OFTEN} times as often", often, 1),
+            ("a tenth of it", often, _OFTEN),
+        ):
+            yield [loop, f"{rounds}", name, *(_change(each, of) for each in changes)]
 
 
-def _percent(ratios: Sequence[float]) -> str:
-    """Return the geometric mean of ratios as a change in percent, with its standard error."""
-    changes = [log(ratio) * 100 for ratio in ratios]
-    error = stdev(changes) / len(changes) ** 0.5 if len(changes) > 1 else 0.0
-    return f"{mean(changes):+.2f} +- {error:.2f} (median {median(changes):+.2f})"
+def _change(changes: Sequence[float], of: int) -> str:
+    """Return the mean of changes with its standard error, each divided by a number."""
+    error = stdev(changes) / len(changes) ** 0.5
+    middle, error = mean(changes) / of, error / of
+    return f"{middle:+.2f} +- {error:.2f} (median {median(changes) / of:+.2f})"
 
 
 def main() -> None:
@@ -245,10 +260,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--ratio-pairs", type=int, default=200, help="blocks of requests")
+    parser.add_argument("--request-rounds", type=int, default=200, help="blocks of requests")
     parser.add_argument("--only-requests", action="store_true", help="only what requests cost")
     parser.add_argument("--write", action="store_true", help="write the tables into the docs")
-    parser.add_argument("--ratios", help=argparse.SUPPRESS)
+    parser.add_argument("--changes", help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
@@ -256,13 +271,13 @@ def main() -> None:
         work = _run(state, arguments.seconds, watched == "yes")
         sys.stdout.write(json.dumps(_on_loop(loop, work)))
         return
-    if arguments.ratios:
-        work = _pairs(arguments.pairs)
-        sys.stdout.write(json.dumps(_on_loop(arguments.ratios, work)))
+    if arguments.changes:
+        changes = _changes(arguments.request_rounds)
+        sys.stdout.write(json.dumps(_on_loop(arguments.changes, changes)))
         return
     tables = {
         "stall cost": (_COLUMNS, _rows(arguments.seconds, arguments.pairs)),
-        "stall cost of requests": (_RATIO_COLUMNS, _ratio_rows(arguments.ratio_pairs)),
+        "stall cost of requests": (_RATIO_COLUMNS, _request_rows(arguments.request_rounds)),
     }
     for name, (columns, rows) in tables.items():
         if arguments.only_requests and columns is not _RATIO_COLUMNS:
