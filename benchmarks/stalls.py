@@ -8,7 +8,9 @@ stall has the cause that was planted, or the cause `no CPU` if its thread waited
 more than half of it; `wrong`: another one; `unknown`: no cause could be concluded; `missed`: no
 stall was recorded; `line`: of the stalls with the planted cause that a line of Python blocked,
 those with that line. With `--write` the table goes into docs/reliability.md. With `--python` it is
-that of other interpreters, on a quiet machine only.
+that of other interpreters, on a quiet machine only; with `--journal-on-disk` it is that of a quiet
+machine whose recording has its journal there, not in memory. Without it nothing else is recorded on
+the event loops.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
@@ -33,6 +35,7 @@ from _machine import describe
 from _planted_requests import planted
 from _planted_stalls import PLANTS, Group, Plant
 
+from aqltelemetry import Monitor
 from aqltelemetry.stalls import causes, watchdog
 from aqltelemetry.stalls.evidence import Evidence, LockWait, Look, Sample, Suspicion
 from aqltelemetry.stalls.sampler import StallSampler
@@ -95,6 +98,16 @@ def _judged(plant: Plant, stall: Mapping[str, Any] | None) -> dict[str, Any]:
     return result
 
 
+@asynccontextmanager
+async def _recording(is_wanted: bool) -> AsyncIterator[None]:
+    """Record, with a journal below the current directory."""
+    if not is_wanted:
+        yield
+        return
+    async with Monitor("recording", journal_dir="journal", with_stalls=False):
+        yield
+
+
 async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool) -> None:
     kept = _Kept()
     sampler = StallSampler(_THRESHOLD_S, kept, (lambda _: watchdog) if pure else choose)
@@ -114,6 +127,11 @@ async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool
                 _store(Path(evidence), f"{name} {number}", kept, PLANTS[name], result)
     sampler.detach()
     Group.leave()
+
+
+async def _run_recorded(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    async with _recording(arguments.journal_on_disk):
+        await _run(names, arguments.repetitions, arguments.evidence, arguments.pure)
 
 
 def _run_requests(names: Sequence[str], repetitions: int, evidence: str) -> None:
@@ -157,7 +175,7 @@ def _child(arguments: argparse.Namespace) -> None:
     if arguments.run == "gthread":
         _run_requests(names, arguments.repetitions, arguments.evidence)
         return
-    work = _run(names, arguments.repetitions, arguments.evidence, arguments.pure)
+    work = _run_recorded(arguments, names)
     if arguments.run == "uvloop":
         import uvloop  # noqa: PLC0415 - only one of the runs needs it
 
@@ -190,8 +208,19 @@ def measure(
         command += ["--kinds", name]
     command += ["--evidence", os.path.abspath(arguments.evidence)] if arguments.evidence else []
     command += ["--pure"] if arguments.pure else []
+    command += ["--journal-on-disk"] if arguments.journal_on_disk else []
     with _busy(is_loaded), tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+        environment = dict(os.environ)
+        if arguments.journal_on_disk:
+            environment["AQLTELEMETRY_JOURNAL_DIR"] = f"{folder}/journal"
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         sys.stderr.write(f"{loop}: the process ended with {done.returncode}\n")
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -206,6 +235,8 @@ def _measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             for python in map(os.path.abspath, arguments.python)
             for loop in loops
         }
+    if arguments.journal_on_disk:
+        return {f"{loop}, journal on disk": measure(arguments, loop, False) for loop in loops}
     return {
         f"{loop}, {_STATES[load]}": measure(arguments, loop, load == "busy")
         for loop in loops
@@ -254,6 +285,9 @@ def main() -> None:
     parser.add_argument(
         "--python", action="append", help="another interpreter that has aqltelemetry; repeatable"
     )
+    parser.add_argument(
+        "--journal-on-disk", action="store_true", help="record, with the journal in --directory"
+    )
     parser.add_argument("--directory", default=".", help="where files are written; on a disk")
     parser.add_argument("--evidence", default="", help="a folder to write the samples into")
     parser.add_argument("--pure", action="store_true", help="the watchdog in Python")
@@ -271,6 +305,7 @@ def main() -> None:
         columns = ["", *_RESULTS, "line"]
         when = f"{'; '.join(describe())}; {strftime('%-d %B %Y', gmtime())}."
         place = "stalls on other Pythons" if arguments.python else "stalls"
+        place = "stalls with the journal on disk" if arguments.journal_on_disk else place
         put(RELIABILITY, place, f"{when}\n\n{table(columns, list(rows(results)))}")
     for found in results.values():
         for each in found:
