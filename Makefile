@@ -42,7 +42,7 @@ test: $(VENV)/test ## run the quick tests; ARGS="tests/runtime/test_monitor.py -
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(PYTEST) --dist worksteal --durations 10 -m $(QUICK))
 
 test-system: $(VENV)/test ## run the tests with servers, several processes, kills and mounts
-	$(PYTEST) -n $(SYSTEM_JOBS) --dist worksteal -m system $(call MARKED,system)
+	$(PYTEST) -n $(SYSTEM_JOBS) --dist worksteal --durations 15 -m system $(call MARKED,system)
 
 test-packaging: $(VENV)/test ## run the tests of the built package and of the README's installation
 	$(PYTEST) --dist loadfile -m packaging $(call MARKED,packaging)
