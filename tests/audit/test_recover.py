@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from aqltelemetry import TelemetryDB
 from aqltelemetry.audit.verify import verify
 from aqltelemetry.commands.cli import main
 from aqltelemetry.journal.location import all_roots
@@ -24,11 +26,9 @@ import asyncio, os, sys
 from aqltelemetry import monitor, time_block
 async def main():
     await monitor.start(sys.argv[1], with_runtime=False)
-    for number in range(int(sys.argv[2])):
+    for _ in range(int(sys.argv[2])):
         with time_block("x"):
             pass
-        if number % 2_000 == 0:
-            await asyncio.sleep(0.005)  # for the thread that makes the next segment
     if len(sys.argv) > 3:
         print("recorded", flush=True)
         sys.stdin.read()
@@ -44,6 +44,10 @@ def _kill(directory: Path, count: int) -> None:
 
 def _recover(directory: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["recover", str(directory), *options])
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def _left(directory: Path) -> list[Path]:
@@ -65,11 +69,15 @@ def test_everything_is_published_once_and_a_second_run_finds_nothing(
         _kill(directory, 40_000)
     done = _recover(directory)
     assert (done.exit_code, _left(directory)) == (0, [])
-    assert "recovered 120,000 observations" in done.output
+    (recovered,) = map(_number, re.findall("recovered (.*) observations", done.output))
+    # On a busy machine the next segment may not be ready in time.
+    dropped = int(TelemetryDB(directory).dropped().sum())
+    assert recovered + dropped == 120_000
+    assert recovered > 60_000
     files = sorted(directory.iterdir())
     again = _recover(directory)
     assert "recovered 0 observations" in again.output
-    assert (sorted(directory.iterdir()), counts()) == (files, {"x": 120_000})
+    assert (sorted(directory.iterdir()), counts()) == (files, {"x": recovered})
     assert not any(verdict.problems for verdict in verify(directory, ()))
 
 
