@@ -7,7 +7,7 @@ FACTS := pyproject.toml setup.cfg $(shell find aqltelemetry -name "*.pyx" -o -na
 # The tier of a test is its marker, see CONTRIBUTING.md. Tests run in JOBS processes.
 JOBS ?= 2
 # Tests with servers and other processes wait for these most of the time.
-SYSTEM_JOBS ?= 4
+SYSTEM_JOBS ?= 6
 # Of a test that fails and then passes, both are printed.
 AGAIN := $(if $(RERUNS),--reruns $(RERUNS) --rerun-show-tracebacks)
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) $(AGAIN)
