@@ -24,8 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
@@ -98,16 +98,6 @@ def _judged(plant: Plant, stall: Mapping[str, Any] | None) -> dict[str, Any]:
     return result
 
 
-@asynccontextmanager
-async def _recording(is_wanted: bool) -> AsyncIterator[None]:
-    """Record, with a journal below the current directory."""
-    if not is_wanted:
-        yield
-        return
-    async with Monitor("recording", journal_dir="journal", with_stalls=False):
-        yield
-
-
 async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool) -> None:
     kept = _Kept()
     sampler = StallSampler(_THRESHOLD_S, kept, (lambda _: watchdog) if pure else choose)
@@ -130,7 +120,8 @@ async def _run(names: Sequence[str], repetitions: int, evidence: str, pure: bool
 
 
 async def _run_recorded(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    async with _recording(arguments.journal_on_disk):
+    recording = Monitor("recording", journal_dir="journal", with_stalls=False)
+    async with recording if arguments.journal_on_disk else nullcontext():
         await _run(names, arguments.repetitions, arguments.evidence, arguments.pure)
 
 
