@@ -225,22 +225,7 @@ def _joined(arrays: Sequence[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
         return np.ascontiguousarray(arrays[0], dtype=kind)
     if not arrays:
         return np.empty(0, dtype=kind)
-    whole: Any = arrays[0].base
-    return whole if _is_split(whole, arrays, kind) else np.concatenate(arrays, dtype=kind)
-
-
-def _is_split(whole: Any, arrays: Sequence[npt.NDArray[Any]], kind: Any) -> bool:
-    """Return whether arrays are all parts of an array, in order, so that they need no copy."""
-    if not isinstance(whole, np.ndarray) or whole.dtype != kind or whole.ndim != 1:
-        return False
-    begins = np.cumsum([0, *map(len, arrays)])
-    return len(whole) == begins[-1] and all(
-        each.base is whole
-        and each.dtype == kind
-        and each.strides == whole.strides
-        and each.ctypes.data == whole.ctypes.data + begin * whole.itemsize
-        for each, begin in zip(arrays, begins.tolist(), strict=False)
-    )
+    return np.concatenate(arrays, dtype=kind)
 
 
 def _categorical(codes: Codes, texts: Sequence[str]) -> Any:

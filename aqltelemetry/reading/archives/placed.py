@@ -8,21 +8,19 @@ process. Then times and values are put to their places as they are read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from aqltelemetry.errors import ArchiveError
+from aqltelemetry.reading.archives.at_once import for_each
 from aqltelemetry.reading.archives.rows import Keys, read_columns, read_keys
 from aqltelemetry.reading.rows import Rows, recoded
 from aqltelemetry.reading.summaries import groups
 
 _Integers: TypeAlias = npt.NDArray[np.int64]
-_MAX_THREADS = 8
 
 
 def read_placed(paths: Sequence[str], done: Callable[[], object]) -> Rows | None:
@@ -41,24 +39,21 @@ def read_placed(paths: Sequence[str], done: Callable[[], object]) -> Rows | None
     """
     if groups.compiled is None:
         return None
-    threads = max(1, min(len(os.sched_getaffinity(0)), len(paths), _MAX_THREADS))
-    with ThreadPoolExecutor(threads, "aqltelemetry-archives") as pool:
-        run = map if threads == 1 else pool.map
-        keys, spans = _joined(list(run(read_keys, paths)))
-        width = max(len(keys.processes), 1)
-        cells = len(keys.labels) * width
-        if cells * len(paths) > groups.MAX_COUNTED:
-            return None
-        counts = np.zeros((len(paths), cells), np.int64)
-        for span, counted in zip(spans, counts, strict=True):
-            codes = keys.label_codes[span], keys.process_codes[span]
-            groups.compiled.count_cells(*codes, width, counted)
-        totals = counts.sum(axis=0)
-        begins = np.cumsum(totals) - totals + np.cumsum(counts, axis=0) - counts
-        columns = np.empty(totals.sum(), np.int64), np.empty(totals.sum(), np.int64)
-        places = _Places(keys, width, columns)
-        for _ in run(places.fill, paths, spans, begins):
-            done()
+    keys, spans = _joined(list(for_each(read_keys, paths)))
+    width = max(len(keys.processes), 1)
+    cells = len(keys.labels) * width
+    if cells * len(paths) > groups.MAX_COUNTED:
+        return None
+    counts = np.zeros((len(paths), cells), np.int64)
+    for span, counted in zip(spans, counts, strict=True):
+        codes = keys.label_codes[span], keys.process_codes[span]
+        groups.compiled.count_cells(*codes, width, counted)
+    totals = counts.sum(axis=0)
+    begins = np.cumsum(totals) - totals + np.cumsum(counts, axis=0) - counts
+    columns = np.empty(totals.sum(), np.int64), np.empty(totals.sum(), np.int64)
+    places = _Places(keys, width, columns)
+    for _ in for_each(places.fill, paths, spans, begins):
+        done()
     return places.rows(totals)
 
 
@@ -85,16 +80,15 @@ class _Places(NamedTuple):
         """Put the rows of an archive to their places, of which those of each cell begin there."""
         label_codes, process_codes = self.keys.label_codes[span], self.keys.process_codes[span]
         ends = begins.copy(), begins.copy()
-        first = 0
+        last = 0
         for read in read_columns(path):
-            last = first + len(read[0])
+            first, last = last, last + len(read[0])
             if last > len(label_codes):
                 break
             codes = label_codes[first:last], process_codes[first:last]
             for column, end, out in zip(read, ends, self.columns, strict=True):
                 words = np.ascontiguousarray(column).view(np.int64)
                 groups.compiled.arrange(*codes, self.width, end, words, out)
-            first = last
         if last != len(label_codes):
             raise ArchiveError(path, "its columns have different lengths")
 

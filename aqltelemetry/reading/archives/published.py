@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
 from aqltelemetry.errors import MissingExtraError
 from aqltelemetry.reading.archives import encoding
+from aqltelemetry.reading.archives.at_once import for_each
 from aqltelemetry.reading.archives.contained import in_archives
 from aqltelemetry.reading.archives.placed import read_placed
 from aqltelemetry.reading.archives.rows import read_archive
@@ -25,11 +25,9 @@ from aqltelemetry.reading.csv_frames import EVERYTHING, Wanted, read_rows, warn
 from aqltelemetry.reading.file_groups import GONE
 from aqltelemetry.reading.rows import Rows, join
 from aqltelemetry.sinks import archives, file_names
-from aqltelemetry.sinks.archives import members_of
 from aqltelemetry.sinks.file_names import FileName
 
 _LeaveOut: TypeAlias = Callable[[str, str], None]
-_MAX_THREADS = 8
 
 
 class Places(NamedTuple):
@@ -86,9 +84,9 @@ def read_published(  # noqa: PLR0913, PLR0917 - as `read_rows`, and one more
             number = min(next(numbers), len(archived))
             progress(len(plain) + number, len(plain) + len(archived))
 
-    placed = _placed(tasks, wanted, done)
-    parts += [placed] if placed is not None else _read(tasks, wanted, leave_out, done)
     if tasks:
+        placed = _placed(tasks, wanted, done)
+        parts += [placed] if placed is not None else _read(tasks, wanted, leave_out, done)
         encoding.release_memory()
     return parts[0] if len(parts) == 1 else join(parts)
 
@@ -121,10 +119,10 @@ class _Task(NamedTuple):
 
 def _placed(tasks: Sequence[_Task], wanted: Wanted, done: Callable[[], object]) -> Rows | None:
     """Return the rows of archives that are wanted whole; None if they are not, or one fails."""
-    if not tasks or wanted != EVERYTHING:
+    if wanted != EVERYTHING:
         return None
     with suppress(OSError, MissingExtraError):
-        if all(task.chosen(each.name) for task in tasks for each in members_of(task.path)):
+        if all(task.chosen(each.name) for task in tasks for each in archives.members_of(task.path)):
             return read_placed([task.path for task in tasks], done)
     return None
 
@@ -145,15 +143,13 @@ def _read(
         except (OSError, MissingExtraError) as exc:
             return task, (), str(exc).removeprefix(f"{task.path}: ")
 
-    threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), _MAX_THREADS))
-    with ThreadPoolExecutor(threads, "aqltelemetry-archives") as pool:
-        for task, rows, reason in (map if threads == 1 else pool.map)(read, tasks):
-            if reason and leave_out is None:
-                warn(task.path, reason)
-            elif reason and leave_out is not None:
-                leave_out(task.archive, reason)
-            yield from rows
-            done()
+    for task, rows, reason in for_each(read, tasks):
+        if reason and leave_out is None:
+            warn(task.path, reason)
+        elif reason and leave_out is not None:
+            leave_out(task.archive, reason)
+        yield from rows
+        done()
 
 
 def _archived_meanwhile(directory: str, gone: Iterable[str]) -> list[_Task]:

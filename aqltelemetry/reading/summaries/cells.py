@@ -106,7 +106,7 @@ def _arranged(rows: Rows) -> tuple[Indexes, Indexes, _Words, Floats]:
     """Return the numbers of the cells that occur, their counts, and the sorted columns."""
     width = max(len(rows.processes), 1)
     size = len(rows.labels) * width
-    columns = [rows.timepoints_ns, rows.measurements]
+    times, values = rows.timepoints_ns, rows.measurements
     if groups.compiled is None or size > groups.MAX_COUNTED:
         return _arranged_by_sort(rows, width)
     codes = np.ascontiguousarray(rows.label_codes), _small(rows.process_codes)
@@ -114,7 +114,6 @@ def _arranged(rows: Rows) -> tuple[Indexes, Indexes, _Words, Floats]:
     are_sorted = groups.compiled.count_cells(*codes, width, counts)
     numbers = np.flatnonzero(counts)
     if are_sorted:  # as those of archives are read
-        times, values = rows.timepoints_ns, rows.measurements
         return numbers, counts[numbers], np.ascontiguousarray(times), np.ascontiguousarray(values)
     begins = np.cumsum(counts) - counts
 
@@ -124,7 +123,7 @@ def _arranged(rows: Rows) -> tuple[Indexes, Indexes, _Words, Floats]:
         groups.compiled.arrange(*codes, width, begins.copy(), words, out)
         return out
 
-    sorted_times, sorted_values = map_all(arranged, columns, len(rows))
+    sorted_times, sorted_values = map_all(arranged, [times, values], len(rows))
     return numbers, counts[numbers], sorted_times, sorted_values.view(np.float64)
 
 

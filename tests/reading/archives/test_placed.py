@@ -27,9 +27,9 @@ _compiled = pytest.mark.skipif(groups.compiled is None, reason="sorted by the ex
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
-    """Three archives, of which the last one has a process more than the others."""
+    """Three archives of the same processes, of which the last one has one more."""
     for hour in range(3):
-        record(tmp_path, seed=hour, processes=2 + hour // 2, begin_ns=BEGIN_NS + hour * HOUR_NS)
+        record(tmp_path, processes=2 + hour // 2, begin_ns=BEGIN_NS + hour * HOUR_NS)
     compact(str(tmp_path), older_than_ns=0, now_ns=lambda: BEGIN_NS + _DAY_NS)
     found = sorted(map(str, tmp_path.glob("duration.*.parquet")))
     assert len(found) == 3
@@ -124,6 +124,13 @@ def test_columns_of_different_lengths_are_damage(
     )
     with pytest.raises(ArchiveError, match="different lengths"):
         _placed(paths)
+
+
+@_compiled
+def test_archives_without_rows_have_none(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("read_keys", "read_columns"):
+        monkeypatch.setattr(f"aqltelemetry.reading.archives.placed.{name}", lambda _: [])
+    assert len(_placed(paths)) == 0
 
 
 def test_files_that_are_left_out_are_not_in_the_rows(paths: list[str]) -> None:
