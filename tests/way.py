@@ -37,7 +37,6 @@ class Way:
 
     def __init__(self, package: str, *, is_whole: bool) -> None:
         self._package = package
-        self._inside = f"{os.sep}{package}{os.sep}"
         self._is_whole = is_whole
         self.functions: dict[str, None] = {}
         self.is_on = False
@@ -64,11 +63,11 @@ class Way:
             self._add(each)
 
     def _add(self, frame: FrameType) -> None:
-        code = frame.f_code
+        code, module = frame.f_code, str(frame.f_globals.get("__name__"))
+        inside = f"{self._package}."
         # Neither a module nor a comprehension is a function.
-        if self._inside in code.co_filename and not code.co_name.startswith("<"):
-            module = str(frame.f_globals.get("__name__")).removeprefix(f"{self._package}.")
-            self.functions.setdefault(f"{module}: {code.co_qualname}")
+        if module.startswith(inside) and not code.co_name.startswith("<"):
+            self.functions.setdefault(f"{module.removeprefix(inside)}: {code.co_qualname}")
 
     @contextmanager
     def followed(self) -> Iterator[None]:
